@@ -1,0 +1,1 @@
+"""Sky Computing: run workloads where they are cheapest and available."""
