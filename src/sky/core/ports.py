@@ -17,7 +17,7 @@ from sky.core.model.requests import Request
 E = TypeVar("E")
 
 
-class LeaseLost(Exception):  # noqa: N818 - a fact, not a fault
+class LeaseLost(Exception):
     """The row was committed by somebody else since it was claimed; whatever was decided on it is void."""
 
 

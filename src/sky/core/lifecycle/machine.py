@@ -28,11 +28,11 @@ class Step(Generic[E]):
     text: str = ""
 
 
-class UnexpectedEvent(Exception):  # noqa: N818 - names the fact, as everywhere in the tables
+class UnexpectedEvent(Exception):
     """An event for which the table has no rule in this status."""
 
 
-class BrokenRule(Exception):  # noqa: N818
+class BrokenRule(Exception):
     """A rule led to a status that it did not declare."""
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from sky.core.model.offers import Placement
 
 
-class ClusterStatus(str, Enum):
+class ClusterStatus(StrEnum):
     """What the interface shows. PENDING is only ever displayed: asked for, not begun."""
 
     INIT = "INIT"
@@ -16,11 +16,8 @@ class ClusterStatus(str, Enum):
     AUTOSTOPPING = "AUTOSTOPPING"
     PENDING = "PENDING"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Phase(str, Enum):
+class Phase(StrEnum):
     """What is really going on; finer than the status shown, and the key of the lifecycle table."""
 
     PROVISIONING = "PROVISIONING"
@@ -33,9 +30,6 @@ class Phase(str, Enum):
     RESUMING = "RESUMING"
     TERMINATING = "TERMINATING"
     TERMINATED = "TERMINATED"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 SHOWN: Mapping[Phase, ClusterStatus] = {
@@ -52,7 +46,7 @@ SHOWN: Mapping[Phase, ClusterStatus] = {
 }
 
 
-class InstanceState(str, Enum):
+class InstanceState(StrEnum):
     """A machine as its provider reports it."""
 
     PENDING = "PENDING"

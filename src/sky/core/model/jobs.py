@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class JobStatus(str, Enum):
+class JobStatus(StrEnum):
     """States of a job, as the interface names them."""
 
     INIT = "INIT"
@@ -18,9 +18,6 @@ class JobStatus(str, Enum):
     FAILED_SETUP = "FAILED_SETUP"
     CANCELLED = "CANCELLED"
 
-    def __str__(self) -> str:
-        return self.value
-
     def is_terminal(self) -> bool:
         """Whether nothing can follow."""
         return self in TERMINAL
@@ -31,7 +28,7 @@ TERMINAL = frozenset(
 )
 
 
-class JobPhase(str, Enum):
+class JobPhase(StrEnum):
     """Where the server is with a job: before the node has it, then whatever the node last said."""
 
     SYNCING = "SYNCING"
@@ -39,9 +36,6 @@ class JobPhase(str, Enum):
     ON_CLUSTER = "ON_CLUSTER"
     CANCELLING = "CANCELLING"
     DONE = "DONE"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

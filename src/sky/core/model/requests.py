@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class RequestStatus(str, Enum):
+class RequestStatus(StrEnum):
     """States of a request, as the interface names them."""
 
     PENDING = "PENDING"
@@ -14,9 +14,6 @@ class RequestStatus(str, Enum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
-
-    def __str__(self) -> str:
-        return self.value
 
     def is_terminal(self) -> bool:
         """Whether nothing can follow."""
