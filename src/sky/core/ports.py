@@ -256,6 +256,8 @@ class LogPiece:
 class AgentClient(Protocol):
     """The head's agent. Raises `AgentUnreachable` and `AgentRefused` of `core.errors`."""
 
+    async def ping(self) -> None: ...
+
     async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
         """Queue a job once; its number and its log directory."""
         ...
