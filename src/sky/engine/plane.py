@@ -33,7 +33,8 @@ from sky.engine.waiting import until
 from sky.engine.watch import Watchers
 from sky.engine.work import Driver
 from sky.kit.clock import Clock
-from sky.kit.ids import fresh_request_id, new_id
+from sky.kit.ids import new_id
+from sky.kit.ids import request_id as fresh_request_id
 from sky.kit.signals import Signals
 
 log = logging.getLogger(__name__)

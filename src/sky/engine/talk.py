@@ -22,7 +22,7 @@ class FileTalk:
 
     def say(self, request_id: str, text: str) -> None:
         """Append a line."""
-        with open(self.path(request_id), "a", encoding="utf-8", opener=_private) as file:  # noqa: PTH123 - opener
+        with open(self.path(request_id), "a", encoding="utf-8", opener=_private) as file:
             file.write(text + "\n")
         self._signals.notify(f"request:{request_id}")
 

@@ -13,7 +13,7 @@ def new_id(now: float) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
-def fresh_request_id() -> str:
+def request_id() -> str:
     """An id for a request in the form users of the interface expect (a UUID)."""
     return str(uuid.uuid4())
 
