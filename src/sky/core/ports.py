@@ -290,7 +290,7 @@ class Fleet(Protocol):
         """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
         ...
 
-    async def sync(self, cluster: Cluster, manifest: str, destination: str, *, keep_extra: bool) -> str:
+    async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
         """Bring uploaded content to the same path on every node; words for the user about what travelled."""
         ...
 

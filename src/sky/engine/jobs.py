@@ -98,13 +98,11 @@ class JobWork:
         if isinstance(task.workdir, GitSource):
             said.append(await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs)))
         elif task.workdir is not None and task.workdir in job.uploads:
-            said.append(
-                "workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR, keep_extra=True)
-            )
+            said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))
         if job.sync_mounts:
             for destination, source in task.file_mounts.items():
                 if source in job.uploads:
-                    words = await self._fleet.sync(cluster, job.uploads[source], destination, keep_extra=True)
+                    words = await self._fleet.sync(cluster, job.uploads[source], destination)
                     said.append(f"{destination}: {words}")
         return "; ".join(said)
 

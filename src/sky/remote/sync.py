@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ _PART = 4 << 20
 _LIST_LIMIT = 6 << 20
 _IN_FLIGHT = 4
 _ATTEMPTS = 3
+#: Refusals that a new session may not meet: the agent restarted, or a file changed while it was read.
+_MAY_PASS = ("NoSuchSession", "HashMismatch", "WrongOffset")
 
 
 class SyncReport(NamedTuple):
@@ -90,15 +92,33 @@ async def sync_tree(
             return await _send(client, tree, dest, root, delete, progress)
         except (AgentError, AgentUnreachable) as error:
             # The agent restarted in between, or a file changed while it was read; contents that arrived are kept there.
-            again = isinstance(error, AgentUnreachable) or error.type in (
-                "NoSuchSession",
-                "HashMismatch",
-                "WrongOffset",
-            )
+            again = isinstance(error, AgentUnreachable) or error.type in _MAY_PASS
             if not again or attempt == _ATTEMPTS - 1:
                 raise SyncFailed(f"cannot sync {source} to {dest} on {client.where}: {error}") from error
         if attempt:
             tree = await asyncio.to_thread(_walk, source, ignore, HashCache())
+    raise AssertionError("the loop returns or raises")
+
+
+async def sync_content(
+    client: AgentClient,
+    entries: Sequence[Mapping[str, Any]],
+    read: Callable[[str], Path],
+    dest: str,
+    *,
+    root: str = "workdir",
+    delete: bool = True,
+) -> SyncReport:
+    """As `sync_tree`, from content that is kept by hash: `entries` as `sync_begin` takes them, `read` finds a hash."""
+    sources = {str(each["hash"]): (read(str(each["hash"])), int(each["size"])) for each in entries if "hash" in each}
+    files = [each for each in entries if "hash" in each]
+    tree = _Tree([dict(each) for each in entries], sources, len(files), sum(int(each["size"]) for each in files))
+    for attempt in range(_ATTEMPTS):
+        try:
+            return await _send(client, tree, dest, root, delete, None)
+        except AgentError as error:
+            if error.type not in _MAY_PASS or attempt == _ATTEMPTS - 1:
+                raise SyncFailed(f"cannot sync to {dest} on {client.where}: {error}") from error
     raise AssertionError("the loop returns or raises")
 
 
@@ -162,7 +182,7 @@ async def _send_large(
     if reply["done"]:
         return
     offset = int(reply["offset"])
-    with path.open("rb") as file:  # noqa: ASYNC230 - reads happen on a thread below
+    with path.open("rb") as file:
         while True:
             data = await asyncio.to_thread(os.pread, file.fileno(), _PART, offset)
             last = offset + len(data) >= size
