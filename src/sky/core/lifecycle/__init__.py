@@ -1,0 +1,1 @@
+"""What happens next: a small machine and one transition table per noun."""

@@ -1,0 +1,1 @@
+"""Frozen nouns and their validation."""

@@ -1,0 +1,513 @@
+"""The life of a cluster as one table: what was seen or asked, and what is to be done about it.
+
+The engine's cluster driver (`engine.clusters`) carries out the orders and brings back their outcomes as events.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sky.core.lifecycle.machine import Step, Table
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal
+from sky.core.model.offers import Placement
+
+#: Seconds between looks at a cluster in each phase; a phase that is not named waits for its orders alone.
+LOOK_AGAIN = {Phase.UP: 30.0, Phase.DEGRADED: 10.0, Phase.AUTOSTOPPING: 1.0, Phase.STOPPED: 300.0}
+#: Seconds before a teardown that failed is tried again: first, and at most.
+TEARDOWN_RETRY = (2.0, 120.0)
+#: Seconds between rounds over all placements when the user asked to retry until up.
+RETRY_UNTIL_UP_GAP = 30.0
+
+# --- events: facts in the past tense ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodesCreated:
+    """Every node of the placement exists (or runs again, after a stop)."""
+
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionRefused:
+    """The provider would not give the placement; nothing of it is left."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsReady:
+    """The agent answers on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapFailed:
+    """The agent could not be brought up on some node."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartAsked:
+    """Somebody wants the cluster up. `force` brings the agents up anew on a cluster that is."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants the cluster stopped, its disks kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownAsked:
+    """Somebody wants the cluster gone. `purge` drops the record even if the provider fails."""
+
+    purge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopAsked:
+    """Somebody set when an idle cluster stops."""
+
+    autostop: Autostop
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopConfigured:
+    """The node knows when to stop by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopFailed:
+    """The node could not be told when to stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopBegan:
+    """The node said that it is about to stop by itself."""
+
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodesStopped:
+    """No node runs any more; those that exist are listed."""
+
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesTerminated:
+    """Nothing of the cluster exists any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownFailed:
+    """Stopping or terminating failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodesObserved:
+    """What the provider lists now, and whether the head's agent answers (None: not asked)."""
+
+    instances: tuple[Instance, ...]
+    agent_answers: bool | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSilent:
+    """The watcher lost the head's agent; it may be back already."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """It is time to look again."""
+
+
+# --- orders: imperatives ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """Create the nodes of this placement, after `delay` seconds."""
+
+    placement: Placement
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Start the stopped nodes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Bring the agent up on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureAutostop:
+    """Tell the head when to stop by itself."""
+
+    autostop: Autostop
+
+
+@dataclass(frozen=True, slots=True)
+class StopNodes:
+    """End the nodes' processes and stop the machines, disks kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateNodes:
+    """Remove everything that the cluster has at its provider, after `delay` seconds."""
+
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Ask the provider what exists and the head whether it answers."""
+
+
+EVENTS: tuple[type, ...] = (
+    NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
+    AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
+    AgentSilent, Due,
+)  # fmt: skip
+ORDERS: tuple[type, ...] = (Provision, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)
+
+TABLE: Table[Cluster] = Table("cluster", Phase, EVENTS, lambda cluster: cluster.phase)
+
+P = Phase
+_BUILDING = (P.PROVISIONING, P.BOOTSTRAPPING, P.RESUMING)
+_STANDING = (P.UP, P.DEGRADED, P.AUTOSTOPPING)
+
+
+def opening(cluster: Cluster) -> Step[Cluster]:
+    """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
+    first, *rest = cluster.candidates
+    begun = replace(cluster, phase=P.PROVISIONING, placement=first, candidates=tuple(rest))
+    return Step(begun, (Provision(first),), f"asked for {_what(first)}")
+
+
+def due_at(cluster: Cluster, now: float) -> float | None:
+    """When to look at the cluster again without being woken, in seconds since the epoch; None for never."""
+    wait = LOOK_AGAIN.get(cluster.phase)
+    return None if wait is None else now + wait
+
+
+# --- building --------------------------------------------------------------------------------------------------------
+
+
+@TABLE.on((P.PROVISIONING, P.RESUMING), NodesCreated, to={P.BOOTSTRAPPING})
+def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Cluster]:
+    """Machines answer to their provider; next they need the agent. From here on they cost money."""
+    price = cluster.placement.price_hourly if cluster.placement else 0.0
+    started = replace(
+        _move(cluster, P.BOOTSTRAPPING, now),
+        instances=event.instances,
+        launched_at=now,
+        intervals=(*_closed(cluster, now), (now, None, price)),
+    )
+    return Step(started, (Bootstrap(),), f"{_nodes(len(event.instances))} running; starting the agent")
+
+
+@TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
+def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
+    """Keep the refusal for the user and try the next best placement that it does not condemn."""
+    refused = cluster.placement
+    if refused is None:
+        raise ValueError(f"cluster {cluster.name} was refused a placement it never had")
+    note = Refusal(refused.offer.place, refused.offer.instance_type, event.scope, event.reason, now)
+    left = tuple(each for each in cluster.candidates if not condemned(each, refused, event.scope))
+    noted = replace(cluster, refusals=(*cluster.refusals, note), status_at=now)
+    if left:
+        chosen = replace(noted, placement=left[0], candidates=left[1:], reason=event.reason)
+        return Step(chosen, (Provision(left[0]),), f"{note.place} refused: {event.reason}; trying {_what(left[0])}")
+    if cluster.retry_until_up:
+        again = replace(noted, reason=event.reason)
+        text = f"{note.place} refused: {event.reason}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
+        return Step(again, (Provision(refused, RETRY_UNTIL_UP_GAP),), text)
+    reason = f"no placement left: {event.reason}"
+    return Step(_move(noted, P.TERMINATING, now, reason), (TerminateNodes(),), f"{note.place} refused: {event.reason}")
+
+
+@TABLE.on(P.RESUMING, ProvisionRefused, to={P.STOPPED})
+def cannot_resume(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
+    """A stopped cluster holds somebody's disk: it stays where it is rather than be made anew elsewhere."""
+    return Step(_move(cluster, P.STOPPED, now, f"could not start: {event.reason}"), (), f"not started: {event.reason}")
+
+
+@TABLE.on(P.BOOTSTRAPPING, AgentsReady, to={P.UP})
+def now_up(cluster: Cluster, event: AgentsReady, now: float) -> Step[Cluster]:
+    """The cluster can take jobs."""
+    up = replace(_move(cluster, P.UP, now), ever_up=True, strikes=0)
+    orders = (ConfigureAutostop(cluster.autostop),) if cluster.autostop.enabled else ()
+    return Step(up, orders, "up")
+
+
+@TABLE.on(P.BOOTSTRAPPING, BootstrapFailed, to={P.PROVISIONING, P.TERMINATING, P.DEGRADED})
+def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) -> Step[Cluster]:
+    """A new cluster moves on to the next placement; one that was up before keeps its disks and waits to be mended."""
+    if cluster.ever_up or cluster.placement is None:
+        return Step(_move(cluster, P.DEGRADED, now, event.reason), (), event.reason)
+    refused = ProvisionRefused("zone", event.reason)
+    return try_next_placement(_billing_ends(cluster, now), refused, now)
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@TABLE.on((*_BUILDING, *_STANDING), StopAsked, to={P.STOPPING})
+def stop(cluster: Cluster, event: StopAsked, now: float) -> Step[Cluster]:
+    """Whatever was under way is called off."""
+    return Step(_move(cluster, P.STOPPING, now, "asked to stop"), (StopNodes(),), "stopping")
+
+
+@TABLE.on(
+    (*_BUILDING, *_STANDING, P.STOPPING, P.STOPPED, P.TERMINATING),
+    DownAsked,
+    to={P.TERMINATING},
+)
+def down(cluster: Cluster, event: DownAsked, now: float) -> Step[Cluster]:
+    """Terminating wins over everything; asking again tries again at once."""
+    going = replace(
+        _move(cluster, P.TERMINATING, now, "asked to go down"), purge=cluster.purge or event.purge, strikes=0
+    )
+    return Step(going, (TerminateNodes(),), "terminating")
+
+
+@TABLE.on((P.STOPPED, P.DEGRADED, P.AUTOSTOPPING), StartAsked, to={P.RESUMING})
+def start(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
+    """Start what is stopped; for a degraded cluster that is the repair."""
+    return Step(_move(cluster, P.RESUMING, now, "asked to start"), (Resume(),), "starting")
+
+
+@TABLE.on(P.UP, StartAsked, to={P.UP})
+def start_again(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
+    """Nothing to do, unless the agents are to be brought up anew."""
+    return Step(cluster, (Bootstrap(),), "bringing the agents up anew") if event.force else Step(cluster)
+
+
+@TABLE.on(P.UP, AutostopAsked, to={P.UP})
+def set_autostop(cluster: Cluster, event: AutostopAsked, now: float) -> Step[Cluster]:
+    """The node keeps the timer, so that it holds when nobody calls."""
+    text = "autostop off" if not event.autostop.enabled else f"autostop after {event.autostop.idle_minutes:g} idle min"
+    return Step(replace(cluster, autostop=event.autostop), (ConfigureAutostop(event.autostop),), text)
+
+
+@TABLE.on((*_BUILDING, P.DEGRADED), AutostopAsked, to=(*_BUILDING, P.DEGRADED))
+def remember_autostop(cluster: Cluster, event: AutostopAsked, now: float) -> Step[Cluster]:
+    """The node hears of it when its agent is ready."""
+    return Step(replace(cluster, autostop=event.autostop))
+
+
+@TABLE.on(P.UP, AutostopFailed, to={P.UP})
+def autostop_not_set(cluster: Cluster, event: AutostopFailed, now: float) -> Step[Cluster]:
+    """Say so, and look at the node: it is the likeliest cause."""
+    return Step(replace(cluster, reason=f"autostop not set: {event.reason}"), (Observe(),), f"autostop: {event.reason}")
+
+
+# --- what ends -------------------------------------------------------------------------------------------------------
+
+
+@TABLE.on(P.STOPPING, NodesStopped, to={P.STOPPED, P.TERMINATED})
+def stopped(cluster: Cluster, event: NodesStopped, now: float) -> Step[Cluster]:
+    """A cluster that was stopped before it had a machine leaves nothing to start again."""
+    settled = replace(_billing_ends(cluster, now), instances=event.instances)
+    if not event.instances:
+        return Step(_gone(settled, now, "stopped before any machine existed"), (), "nothing to keep; removed")
+    return Step(_move(settled, P.STOPPED, now), (), "stopped")
+
+
+@TABLE.on(P.TERMINATING, NodesTerminated, to={P.TERMINATED})
+def terminated(cluster: Cluster, event: NodesTerminated, now: float) -> Step[Cluster]:
+    """The record becomes history."""
+    return Step(_gone(cluster, now, cluster.reason), (), "terminated")
+
+
+@TABLE.on(P.STOPPING, TeardownFailed, to={P.DEGRADED})
+def stop_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Step[Cluster]:
+    """Machines may run on and cost money: say so and keep looking."""
+    return Step(_move(cluster, P.DEGRADED, now, f"stop failed: {event.reason}"), (), f"stop failed: {event.reason}")
+
+
+@TABLE.on(P.TERMINATING, TeardownFailed, to={P.TERMINATING, P.TERMINATED})
+def terminate_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Step[Cluster]:
+    """Keep at it, ever slower; only a purge gives up, and the reason says what may be left behind."""
+    if cluster.purge:
+        reason = f"purged although the provider failed: {event.reason}"
+        return Step(_gone(cluster, now, reason), (), reason)
+    first, most = TEARDOWN_RETRY
+    delay = min(first * 2**cluster.strikes, most)
+    again = replace(cluster, strikes=cluster.strikes + 1, reason=f"terminate failed: {event.reason}", status_at=now)
+    return Step(again, (TerminateNodes(delay),), f"terminate failed: {event.reason}; again in {delay:.0f} s")
+
+
+# --- what is seen ----------------------------------------------------------------------------------------------------
+
+
+@TABLE.on((*_STANDING, P.STOPPED), Due, to=(*_STANDING, P.STOPPED))
+def look(cluster: Cluster, event: Due, now: float) -> Step[Cluster]:
+    """The safety net under the node's own reports."""
+    return Step(cluster, (Observe(),))
+
+
+@TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to={P.UP, P.AUTOSTOPPING})
+def look_closer(cluster: Cluster, event: AgentSilent, now: float) -> Step[Cluster]:
+    """Contact lost is not a machine lost: ask the provider first."""
+    return Step(cluster, (Observe(),), f"agent silent: {event.reason}")
+
+
+@TABLE.on(P.UP, AutostopBegan, to={P.AUTOSTOPPING})
+def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[Cluster]:
+    """The node runs its hooks and then stops; only the provider can tell when it has."""
+    verb = "going down" if event.down else "stopping"
+    known = replace(cluster, autostop=replace(cluster.autostop, down=event.down))
+    return Step(_move(known, P.AUTOSTOPPING, now, f"idle; {verb} by itself"), (), f"idle: {verb} by itself")
+
+
+@TABLE.on((*_STANDING, P.STOPPED), NodesObserved, to={P.UP, P.DEGRADED, P.AUTOSTOPPING, P.STOPPED, P.TERMINATING,
+                                                       P.TERMINATED, P.BOOTSTRAPPING})  # fmt: skip
+def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
+    """Record what exists; the state of the machines decides, the agent only where all of them run."""
+    known = replace(cluster, instances=event.instances or cluster.instances)
+    running = _in_state(event.instances, InstanceState.RUNNING)
+    stopped_ones = _in_state(event.instances, InstanceState.STOPPED, InstanceState.STOPPING)
+    if not running and not stopped_ones:
+        return Step(_gone(known, now, "the provider no longer has its machines"), (), "its machines are gone")
+    if not running:
+        return _seen_stopped(known, now)
+    if len(running) < cluster.num_nodes:
+        return _seen_partly(known, event, now)
+    return _seen_running(known, event, now)
+
+
+def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
+    if cluster.phase is P.STOPPED:
+        return Step(cluster)
+    by_itself = cluster.phase is P.AUTOSTOPPING or cluster.autostop.enabled
+    idle = _billing_ends(cluster, now)
+    if by_itself and cluster.autostop.down:
+        return Step(_move(idle, P.TERMINATING, now, "autodown"), (TerminateNodes(),), "stopped itself; removing it")
+    reason = "autostopped" if by_itself else "its machines were stopped or died: " + _why(cluster)
+    return Step(_move(idle, P.STOPPED, now, reason), (), reason)
+
+
+def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
+    running = len(_in_state(event.instances, InstanceState.RUNNING))
+    if cluster.phase is P.AUTOSTOPPING:
+        return Step(cluster)
+    reason = f"{running} of {cluster.num_nodes} nodes run: {_why(cluster)}"
+    if cluster.phase is P.DEGRADED and cluster.reason == reason:
+        return Step(cluster)
+    return Step(_move(cluster, P.DEGRADED, now, reason), (), reason)
+
+
+def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
+    if cluster.phase is P.STOPPED:
+        return Step(
+            _move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), (Bootstrap(),), "machines run again"
+        )
+    if cluster.phase is P.AUTOSTOPPING:
+        return Step(cluster)
+    if event.agent_answers is False:
+        reason = f"the agent does not answer: {event.detail}"
+        return Step(_move(cluster, P.BOOTSTRAPPING, now, reason), (Bootstrap(),), f"{reason}; starting it again")
+    if cluster.phase is P.DEGRADED and event.agent_answers:
+        return Step(_move(cluster, P.UP, now), (), "whole again")
+    return Step(cluster)
+
+
+# --- what means nothing ----------------------------------------------------------------------------------------------
+
+_ALL = tuple(P)
+
+
+def _ignore_rest(event: type, because: str) -> None:
+    ruled = {status for (status, name) in _declared() if name == event.__name__}
+    TABLE.ignore([status for status in _ALL if status.value not in ruled], event, because)
+
+
+def _declared() -> Iterable[tuple[str, str]]:
+    return {(before, event) for before, event, _ in TABLE.arrows()}
+
+
+_ignore_rest(NodesCreated, "outcome of an order that was called off; the sweep ends what it left")
+_ignore_rest(ProvisionRefused, "outcome of an order that was called off")
+_ignore_rest(AgentsReady, "already known, or outcome of an order that was called off")
+_ignore_rest(BootstrapFailed, "outcome of an order that was called off")
+_ignore_rest(StartAsked, "under way, or past starting; the request that asked says so to the user")
+_ignore_rest(StopAsked, "stopped or going already")
+_ignore_rest(DownAsked, "gone already")
+_ignore_rest(AutostopAsked, "no node to tell; the request that asked refuses it")
+_ignore_rest(AutostopConfigured, "nothing follows from it")
+_ignore_rest(AutostopFailed, "the cluster has moved on")
+_ignore_rest(AutostopBegan, "the cluster is being stopped, built or ended by order")
+_ignore_rest(NodesStopped, "outcome of an order that was called off")
+_ignore_rest(NodesTerminated, "outcome of an order that was called off")
+_ignore_rest(TeardownFailed, "outcome of an order that was called off")
+_ignore_rest(NodesObserved, "an order under way decides")
+_ignore_rest(AgentSilent, "no agent is expected to answer")
+_ignore_rest(Due, "an order under way decides")
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
+    """Whether a refusal of this scope makes trying `candidate` pointless. Scopes are those of provider failures."""
+    one, other = candidate.offer, refused.offer
+    if one.cloud != other.cloud:
+        return False
+    same_region = one.region == other.region
+    return {
+        "account": True,
+        "request": one == other,
+        "region": same_region,
+        "zone": same_region and one.zone == other.zone and one.instance_type == other.instance_type,
+        "instance_type": one.instance_type == other.instance_type and one.use_spot == other.use_spot,
+        "capacity_type": one.use_spot == other.use_spot and same_region,
+    }.get(scope, one == other)
+
+
+def _move(cluster: Cluster, phase: Phase, now: float, reason: str | None = None) -> Cluster:
+    return replace(cluster, phase=phase, status_at=now, reason=reason)
+
+
+def _gone(cluster: Cluster, now: float, reason: str | None) -> Cluster:
+    ended = _billing_ends(_move(cluster, P.TERMINATED, now, reason), now)
+    return replace(ended, ended_at=now, instances=())
+
+
+def _billing_ends(cluster: Cluster, now: float) -> Cluster:
+    return replace(cluster, intervals=_closed(cluster, now))
+
+
+def _closed(cluster: Cluster, now: float) -> tuple[tuple[float, float | None, float], ...]:
+    return tuple((begin, now if end is None else end, price) for begin, end, price in cluster.intervals)
+
+
+def _in_state(instances: Iterable[Instance], *states: InstanceState) -> list[Instance]:
+    return [instance for instance in instances if instance.state in states]
+
+
+def _why(cluster: Cluster) -> str:
+    reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
+    return "; ".join(reasons) or "the provider gives no reason"
+
+
+def _what(placement: Placement) -> str:
+    return f"{placement.num_nodes}x {placement.offer.instance_type} on {placement.offer.place}"
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node" + ("s" if count != 1 else "")

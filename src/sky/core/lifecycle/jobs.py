@@ -1,0 +1,173 @@
+"""The life of a job on a cluster, as the server sees it: until the node has it, then whatever the node reports."""
+
+from dataclasses import dataclass, replace
+
+from sky.core.lifecycle.machine import Step, Table
+from sky.core.model.jobs import Job, JobPhase, JobStatus
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSynced:
+    """The working directory and mounts are on every node."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The head has the job in its own record, under this number."""
+
+    job_id: int
+    log_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailed:
+    """Files or job could not be brought to the cluster."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What the node's record says."""
+
+    status: JobStatus
+    start_at: float | None = None
+    end_at: float | None = None
+    exit_codes: tuple[int, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody wants the job to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDelivered:
+    """The node was told to end the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLost:
+    """The cluster was stopped or is gone, and the job with it."""
+
+    reason: str
+
+
+# --- orders ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFiles:
+    """Bring the working directory and the mounts to every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Put the job into the head's queue, once, under the job's own id as key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell the head to end the job."""
+
+
+EVENTS: tuple[type, ...] = (
+    FilesSynced, Submitted, DeliveryFailed, Reported, CancelAsked, CancelDelivered, ClusterLost,
+)  # fmt: skip
+ORDERS: tuple[type, ...] = (SyncFiles, Submit, Cancel)
+
+TABLE: Table[Job] = Table("job", JobPhase, EVENTS, lambda job: job.phase)
+P = JobPhase
+
+
+def opening(job: Job) -> Step[Job]:
+    """The first step of a new record."""
+    return Step(replace(job, phase=P.SYNCING, status=JobStatus.INIT), (SyncFiles(),), "bringing files to the cluster")
+
+
+@TABLE.on(P.SYNCING, FilesSynced, to={P.SUBMITTING})
+def files_synced(job: Job, event: FilesSynced, now: float) -> Step[Job]:
+    """Everything the job reads is in place."""
+    return Step(replace(job, phase=P.SUBMITTING), (Submit(),), event.detail or "files are in place")
+
+
+@TABLE.on((P.SYNCING, P.SUBMITTING), DeliveryFailed, to={P.DONE})
+def not_delivered(job: Job, event: DeliveryFailed, now: float) -> Step[Job]:
+    """The node never had it, so nothing ran."""
+    return Step(_done(job, JobStatus.FAILED_DRIVER, now, event.reason), (), event.reason)
+
+
+@TABLE.on(P.SUBMITTING, Submitted, to={P.ON_CLUSTER, P.CANCELLING})
+def submitted(job: Job, event: Submitted, now: float) -> Step[Job]:
+    """From here on the node's record is the truth."""
+    there = replace(job, job_id=event.job_id, log_dir=event.log_dir, status=JobStatus.PENDING)
+    text = f"submitted as job {event.job_id}"
+    if job.cancel_asked:
+        return Step(replace(there, phase=P.CANCELLING), (Cancel(),), text)
+    return Step(replace(there, phase=P.ON_CLUSTER), (), text)
+
+
+@TABLE.on((P.ON_CLUSTER, P.CANCELLING), Reported, to={P.ON_CLUSTER, P.CANCELLING, P.DONE})
+def reported(job: Job, event: Reported, now: float) -> Step[Job]:
+    """Take over what the node says; its times, not ours. Repeats and old news change nothing."""
+    news = replace(
+        job,
+        status=event.status,
+        start_at=event.start_at if event.start_at is not None else job.start_at,
+        end_at=event.end_at,
+        exit_codes=event.exit_codes or job.exit_codes,
+        reason=event.reason or job.reason,
+    )
+    if news == job:
+        return Step(job)
+    text = f"{event.status.value}" + (f": {event.reason}" if event.reason else "")
+    if event.status.is_terminal():
+        return Step(replace(news, phase=P.DONE, end_at=event.end_at or now), (), text)
+    return Step(news, None, text)
+
+
+@TABLE.on(P.SYNCING, CancelAsked, to={P.DONE})
+def cancelled_before_it_left(job: Job, event: CancelAsked, now: float) -> Step[Job]:
+    """Nothing to tell the node."""
+    return Step(_done(job, JobStatus.CANCELLED, now, "cancelled before it was submitted"), (), "cancelled")
+
+
+@TABLE.on(P.SUBMITTING, CancelAsked, to={P.SUBMITTING})
+def cancel_on_arrival(job: Job, event: CancelAsked, now: float) -> Step[Job]:
+    """The node may have it already: let the submission end, then cancel there."""
+    return Step(replace(job, cancel_asked=True), None, "to be cancelled on arrival")
+
+
+@TABLE.on(P.ON_CLUSTER, CancelAsked, to={P.CANCELLING})
+def cancel(job: Job, event: CancelAsked, now: float) -> Step[Job]:
+    """The node ends the processes and reports."""
+    return Step(replace(job, phase=P.CANCELLING, cancel_asked=True), (Cancel(),), "cancelling")
+
+
+@TABLE.on((P.SYNCING, P.SUBMITTING, P.ON_CLUSTER, P.CANCELLING), ClusterLost, to={P.DONE})
+def cluster_lost(job: Job, event: ClusterLost, now: float) -> Step[Job]:
+    """It cannot run on."""
+    status = JobStatus.CANCELLED if job.cancel_asked else JobStatus.FAILED_DRIVER
+    return Step(_done(job, status, now, event.reason), (), event.reason)
+
+
+TABLE.ignore((P.SUBMITTING, P.ON_CLUSTER, P.CANCELLING, P.DONE), FilesSynced, "outcome of an order that was called off")
+TABLE.ignore((P.SYNCING, P.ON_CLUSTER, P.CANCELLING, P.DONE), Submitted, "already known")
+TABLE.ignore((P.ON_CLUSTER, P.CANCELLING, P.DONE), DeliveryFailed, "the node has it all the same")
+TABLE.ignore(
+    (P.SYNCING, P.SUBMITTING, P.DONE), Reported, "the submission's own outcome comes first, or nothing can follow"
+)
+TABLE.ignore((P.CANCELLING, P.DONE), CancelAsked, "under way or over")
+TABLE.ignore(
+    (P.SYNCING, P.SUBMITTING, P.ON_CLUSTER, P.CANCELLING, P.DONE), CancelDelivered, "the node's report decides"
+)
+TABLE.ignore(P.DONE, ClusterLost, "over already")
+
+
+def _done(job: Job, status: JobStatus, now: float, reason: str) -> Job:
+    return replace(job, phase=P.DONE, status=status, end_at=now, reason=reason)

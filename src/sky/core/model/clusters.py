@@ -1,0 +1,149 @@
+"""A cluster: nodes that were asked for together, and what is known of them. Driven by `core.lifecycle.clusters`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sky.core.model.offers import Placement
+
+
+class ClusterStatus(StrEnum):
+    """What the interface shows. PENDING is only ever displayed: asked for, not begun."""
+
+    INIT = "INIT"
+    UP = "UP"
+    STOPPED = "STOPPED"
+    AUTOSTOPPING = "AUTOSTOPPING"
+    PENDING = "PENDING"
+
+
+class Phase(StrEnum):
+    """What is really going on; finer than the status shown, and the key of the lifecycle table."""
+
+    PROVISIONING = "PROVISIONING"
+    BOOTSTRAPPING = "BOOTSTRAPPING"
+    UP = "UP"
+    DEGRADED = "DEGRADED"
+    AUTOSTOPPING = "AUTOSTOPPING"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    RESUMING = "RESUMING"
+    TERMINATING = "TERMINATING"
+    TERMINATED = "TERMINATED"
+
+
+SHOWN: Mapping[Phase, ClusterStatus] = {
+    Phase.PROVISIONING: ClusterStatus.INIT,
+    Phase.BOOTSTRAPPING: ClusterStatus.INIT,
+    Phase.UP: ClusterStatus.UP,
+    Phase.DEGRADED: ClusterStatus.INIT,
+    Phase.AUTOSTOPPING: ClusterStatus.AUTOSTOPPING,
+    Phase.STOPPING: ClusterStatus.INIT,
+    Phase.STOPPED: ClusterStatus.STOPPED,
+    Phase.RESUMING: ClusterStatus.INIT,
+    Phase.TERMINATING: ClusterStatus.INIT,
+    Phase.TERMINATED: ClusterStatus.STOPPED,
+}
+
+
+class InstanceState(StrEnum):
+    """A machine as its provider reports it."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    TERMINATED = "TERMINATED"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One machine of a provider.
+
+    `reach` says how to get a byte to it (`{"kind": "local", "home": …, "socket": …}`); only `remote` reads it.
+    """
+
+    id: str
+    cluster_id: str
+    rank: int
+    state: InstanceState
+    ip: str
+    reach: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Autostop:
+    """When an idle cluster stops or goes. `idle_minutes` below zero means never."""
+
+    idle_minutes: float = -1
+    down: bool = False
+    wait_for: str = "jobs_and_ssh"
+    hooks: tuple[Mapping[str, object], ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        return self.idle_minutes >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A placement that the provider would not give, kept for the user and for the next choice."""
+
+    place: str
+    instance_type: str
+    scope: str
+    reason: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster as recorded.
+
+    `version` grows by one with every committed step and keys the orders of that step. `candidates` are the placements
+    still to be tried, best first; the one in use is `placement`. Times are seconds since the epoch.
+    """
+
+    id: str
+    name: str
+    user: str
+    workspace: str
+    phase: Phase
+    version: int
+    created_at: float
+    status_at: float
+    num_nodes: int
+    resources: str = "-"
+    resources_config: Mapping[str, object] = field(default_factory=dict)
+    request_id: str | None = None
+    command: str = ""
+    task_config: Mapping[str, object] = field(default_factory=dict)
+    placement: Placement | None = None
+    candidates: tuple[Placement, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    autostop: Autostop = Autostop()
+    launched_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
+    ever_up: bool = False
+    purge: bool = False
+    strikes: int = 0
+    retry_until_up: bool = False
+    intervals: tuple[tuple[float, float | None, float], ...] = ()
+
+    @property
+    def status(self) -> ClusterStatus:
+        """The status shown to users."""
+        return SHOWN[self.phase]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the record still stands for something that exists or is wanted."""
+        return self.phase is not Phase.TERMINATED
+
+    @property
+    def head(self) -> Instance | None:
+        """The node of rank 0, where the job queue lives."""
+        return next((instance for instance in self.instances if instance.rank == 0), None)

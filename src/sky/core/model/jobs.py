@@ -1,0 +1,71 @@
+"""A job on a cluster, as the server knows it; the node's own record is the truth once it has the job."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """States of a job, as the interface names them."""
+
+    INIT = "INIT"
+    PENDING = "PENDING"
+    SETTING_UP = "SETTING_UP"
+    RUNNING = "RUNNING"
+    FAILED_DRIVER = "FAILED_DRIVER"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    FAILED_SETUP = "FAILED_SETUP"
+    CANCELLED = "CANCELLED"
+
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset(
+    {JobStatus.FAILED_DRIVER, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.FAILED_SETUP, JobStatus.CANCELLED}
+)
+
+
+class JobPhase(StrEnum):
+    """Where the server is with a job: before the node has it, then whatever the node last said."""
+
+    SYNCING = "SYNCING"
+    SUBMITTING = "SUBMITTING"
+    ON_CLUSTER = "ON_CLUSTER"
+    CANCELLING = "CANCELLING"
+    DONE = "DONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as recorded by the server.
+
+    `id` is ours from the first moment and the key under which the node takes the job once; `job_id` is the number
+    that the node gave it. `uploads` maps a source as written in the task to the manifest of its content.
+    """
+
+    id: str
+    cluster_id: str
+    cluster_name: str
+    request_id: str
+    user: str
+    phase: JobPhase
+    status: JobStatus
+    version: int
+    created_at: float
+    task_config: Mapping[str, object] = field(default_factory=dict)
+    uploads: Mapping[str, str] = field(default_factory=dict)
+    run_setup: bool = True
+    sync_mounts: bool = True
+    name: str | None = None
+    task_id: str = ""
+    resources: str = "-"
+    job_id: int | None = None
+    start_at: float | None = None
+    end_at: float | None = None
+    exit_codes: tuple[int, ...] = ()
+    reason: str | None = None
+    log_dir: str | None = None
+    cancel_asked: bool = False

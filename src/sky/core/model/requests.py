@@ -1,0 +1,41 @@
+"""A request: something a client asked for that changes the world. A row, so that it outlives client and server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class RequestStatus(StrEnum):
+    """States of a request, as the interface names them."""
+
+    PENDING = "PENDING"
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in (RequestStatus.SUCCEEDED, RequestStatus.FAILED, RequestStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as recorded; `body` is JSON, `result` is JSON, `error` is what `core.errors.to_wire` made."""
+
+    id: str
+    name: str
+    user: str
+    status: RequestStatus
+    version: int
+    created_at: float
+    body: Mapping[str, object] = field(default_factory=dict)
+    cluster_name: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    result: object = None
+    error: Mapping[str, object] | None = None
+    status_msg: str | None = None
+    attempts: int = 0
+    cancel_asked: bool = False

@@ -1,0 +1,328 @@
+"""The protocols through which the engine acts. Adapters live in `store`, `providers` and `server`; the sim has its own.
+
+Everything is asynchronous so that an adapter may wait; the SQLite store never does.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from sky.core.lifecycle.machine import Step
+from sky.core.model.clusters import Autostop, Cluster, Instance
+from sky.core.model.events import Entry
+from sky.core.model.jobs import Job
+from sky.core.model.offers import Offer, Placement
+from sky.core.model.requests import Request
+
+E = TypeVar("E")
+
+
+class LeaseLost(Exception):
+    """The row was committed by somebody else since it was claimed; whatever was decided on it is void."""
+
+
+# --- store -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event posted to an entity from outside its own loop, in order of arrival."""
+
+    id: int
+    event: object
+
+
+@dataclass(frozen=True, slots=True)
+class StandingOrder:
+    """An order on record whose outcome is not; `key` is the same at every repeat."""
+
+    key: str
+    order: object
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[E]):
+    """A row held under a lease: nobody else may commit it until `expires` (seconds since the epoch)."""
+
+    entity: E
+    token: str
+    expires: float
+    orders: tuple[StandingOrder, ...] = ()
+    letters: tuple[Letter, ...] = ()
+
+
+class Rows(Protocol[E]):
+    """Leased rows of one noun."""
+
+    async def get(self, id: str) -> E | None: ...
+
+    async def claim(self, now: float, lease_s: float, token: str, limit: int) -> list[Claim[E]]:
+        """Rows that are due, have letters or standing orders, and that nobody holds."""
+        ...
+
+    async def reload(self, claim: Claim[E]) -> Claim[E]:
+        """The same claim with what has arrived since. Raises LeaseLost."""
+        ...
+
+    async def renew(self, claim: Claim[E], expires: float) -> Claim[E]:
+        """Hold on for longer. Raises LeaseLost."""
+        ...
+
+    async def commit(
+        self,
+        claim: Claim[E],
+        step: Step[E],
+        event: object,
+        *,
+        now: float,
+        due_at: float | None,
+        letters: Iterable[int] = (),
+        done: str | None = None,
+    ) -> Claim[E]:
+        """Write entity, version + 1, the event and the orders in one transaction; consume letters and the done order.
+
+        Guarded by token and version: raises LeaseLost if the row has moved on.
+        """
+        ...
+
+    async def release(self, claim: Claim[E]) -> None:
+        """Let go of the row; harmless if it is lost already."""
+        ...
+
+    async def post(self, id: str, event: object, now: float) -> None:
+        """Leave a letter; the row becomes claimable at once."""
+        ...
+
+
+class ClusterRows(Rows[Cluster], Protocol):
+    """Clusters."""
+
+    async def open(self, step: Step[Cluster], now: float) -> tuple[Cluster, bool]:
+        """Record a new cluster with its first orders; if a living one has the name, that one and False."""
+        ...
+
+    async def by_name(self, name: str) -> Cluster | None:
+        """The living cluster of this name."""
+        ...
+
+    async def living(self) -> list[Cluster]: ...
+
+    async def since(self, ended_after: float) -> list[Cluster]:
+        """Living clusters, and those that ended after a time, newest first."""
+        ...
+
+    async def by_request(self, request_id: str) -> Cluster | None:
+        """The newest cluster that this request opened, living or not."""
+        ...
+
+
+class JobRows(Rows[Job], Protocol):
+    """Jobs on clusters."""
+
+    async def open(self, step: Step[Job], now: float) -> tuple[Job, bool]:
+        """Record a new job with its first orders; if its request has one on record, that one and False."""
+        ...
+
+    async def by_number(self, cluster_id: str, job_id: int) -> Job | None: ...
+
+    async def of_cluster(self, cluster_id: str) -> list[Job]:
+        """All jobs of a cluster, newest first."""
+        ...
+
+    async def by_request(self, request_id: str) -> Job | None: ...
+
+
+class RequestRows(Rows[Request], Protocol):
+    """Requests."""
+
+    async def open(self, request: Request, now: float) -> tuple[Request, bool]:
+        """Record a request; if its id is on record, that one and False."""
+        ...
+
+    async def find(self, prefix: str) -> list[Request]:
+        """Requests whose id begins so; at most ten."""
+        ...
+
+    async def recent(self, *, finished: bool, cluster_name: str | None, limit: int | None) -> list[Request]:
+        """Newest first."""
+        ...
+
+
+class Stories(Protocol):
+    """The event log."""
+
+    async def read(self, entity: str, id_or_name: str, *, after: int = 0, limit: int = 1000) -> list[Entry]: ...
+
+    async def last_of_each(self, entity: str, ids: Sequence[str]) -> Mapping[str, Entry]: ...
+
+
+class Store(Protocol):
+    """Everything that is remembered."""
+
+    @property
+    def clusters(self) -> ClusterRows: ...
+    @property
+    def jobs(self) -> JobRows: ...
+    @property
+    def requests(self) -> RequestRows: ...
+    @property
+    def stories(self) -> Stories: ...
+
+    async def get_value(self, key: str) -> str | None:
+        """A small named value (a watcher's position, a check's outcome)."""
+        ...
+
+    async def set_value(self, key: str, value: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+# --- providers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether a place can be used by this user, and if not, why and what to do."""
+
+    cloud: str
+    enabled: bool
+    reason: str = ""
+    hint: str = ""
+    account: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAsk:
+    """What to create. `key` is the same when the call is repeated, and must then give the same machines."""
+
+    key: str
+    cluster_id: str
+    cluster_name: str
+    placement: Placement
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Compute(Protocol):
+    """The required contract of a provider.
+
+    Promises: listing may lag behind creating; ids are never used twice; `create` is idempotent by key and leaves
+    nothing behind when it raises; `terminate` of what is gone succeeds. Failures are the `ProviderFailure`s of
+    `core.errors`, each with the scope that it condemns.
+    """
+
+    async def check(self) -> Access: ...
+
+    async def offers(self) -> Sequence[Offer]: ...
+
+    async def create(self, ask: CreateAsk) -> Sequence[Instance]: ...
+
+    async def list(self, cluster_id: str | None = None) -> Sequence[Instance]: ...
+
+    async def terminate(self, cluster_id: str) -> None: ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """Optional: machines can be stopped with their disks kept."""
+
+    async def stop(self, cluster_id: str) -> Sequence[Instance]: ...
+
+    async def start(self, cluster_id: str) -> Sequence[Instance]: ...
+
+
+class Providers(Protocol):
+    """The providers that this server may use."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def compute(self, cloud: str) -> Compute:
+        """Raises NotSupportedError for a cloud that is not here."""
+        ...
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Bytes of a log from `offset` on; `next` is where to go on; `ended` once nothing can follow."""
+
+    data: bytes
+    next: int
+    ended: bool
+
+
+class AgentClient(Protocol):
+    """The head's agent. Raises `AgentUnreachable` and `AgentRefused` of `core.errors`."""
+
+    async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
+        """Queue a job once; its number and its log directory."""
+        ...
+
+    async def jobs(self, job_ids: Sequence[int] | None = None) -> list[Mapping[str, object]]: ...
+
+    async def cancel(self, job_ids: Sequence[int]) -> None: ...
+
+    async def events(self, since: int, wait: float) -> tuple[list[Mapping[str, object]], int]:
+        """Events after `since` and the next position; waits up to `wait` seconds for the first."""
+        ...
+
+    async def read_log(
+        self, job_id: int, *, offset: int | None, tail: int | None, wait: float, which: str, rank: int | None
+    ) -> LogPiece: ...
+
+    async def set_autostop(self, autostop: Autostop) -> None: ...
+
+
+class Fleet(Protocol):
+    """The way to the nodes of clusters."""
+
+    async def bring_up(self, cluster: Cluster) -> None:
+        """The agent answers on every node when this returns. Raises AgentUnreachable with the node and the reason."""
+        ...
+
+    async def head(self, cluster: Cluster) -> AgentClient: ...
+
+    async def quiesce(self, cluster: Cluster) -> None:
+        """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
+        ...
+
+    async def sync(self, cluster: Cluster, manifest: str, destination: str, *, keep_extra: bool) -> str:
+        """Bring uploaded content to the same path on every node; words for the user about what travelled."""
+        ...
+
+    async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
+        """Check a git repository out as the working directory on every node."""
+        ...
+
+    async def forget(self, cluster_id: str) -> None:
+        """Close connections to a cluster's nodes."""
+        ...
+
+
+# --- wake-ups --------------------------------------------------------------------------------------------------------
+
+
+class Watch(Protocol):
+    """Notices changes of a topic since the last look; none is missed between two looks."""
+
+    async def changed(self, timeout: float) -> bool:
+        """True when notified since the last call, False after `timeout` seconds."""
+        ...
+
+
+class Wakeups(Protocol):
+    """Hints that something changed; polling is the truth behind them."""
+
+    def notify(self, topic: str) -> None: ...
+
+    def watch(self, topic: str) -> Watch: ...
+
+
+class Progress(Protocol):
+    """Where a request's talk for the user goes; kept with the request, read back by offset."""
+
+    def say(self, request_id: str, text: str) -> None: ...
+
+    def follow(self, request_id: str, offset: int) -> AsyncIterator[tuple[bytes, int]]: ...

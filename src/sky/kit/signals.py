@@ -1,0 +1,62 @@
+"""Wake-ups inside one process: topics with counters, so that a change between two looks is never missed."""
+
+import asyncio
+from collections import defaultdict
+
+
+class Signals:
+    """Notify and watch topics (strings). Loop-bound: use from one event loop only."""
+
+    def __init__(self) -> None:
+        self._watches: defaultdict[str, set[Signal]] = defaultdict(set)
+
+    def notify(self, topic: str) -> None:
+        """Wake every watch of the topic; remembered by those that are not waiting just now."""
+        for watch in self._watches.get(topic, ()):
+            watch.set()
+
+    def watch(self, topic: str) -> "Signal":
+        """A watch on the topic, from now on. Close it, or use it as a context manager."""
+        signal = Signal(self, topic)
+        self._watches[topic].add(signal)
+        return signal
+
+    def drop(self, signal: "Signal") -> None:
+        """Forget a watch."""
+        self._watches[signal.topic].discard(signal)
+        if not self._watches[signal.topic]:
+            del self._watches[signal.topic]
+
+
+class Signal:
+    """One watch; see `Signals.watch`."""
+
+    def __init__(self, owner: Signals, topic: str) -> None:
+        self.topic = topic
+        self._owner = owner
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Remember that the topic changed."""
+        self._event.set()
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait for a change; True if there was one since the last call, False after `timeout` seconds."""
+        if not self._event.is_set():
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._event.wait()
+            except TimeoutError:
+                return False
+        self._event.clear()
+        return True
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._owner.drop(self)
+
+    def __enter__(self) -> "Signal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
