@@ -50,7 +50,9 @@ def fill_in(
     merged = dict(config)
     for section, overrides in (("envs", env_overrides), ("secrets", secrets_overrides)):
         given = dict(overrides or {})
-        if given and isinstance(merged.get(section) or {}, Mapping):
+        if given and not isinstance(merged.get(section) or {}, Mapping):
+            problems.add((section,), f"found a list of references; '{next(iter(given))}' cannot be given beside them")
+        elif given:
             merged[section] = {**(merged.get(section) or {}), **given}
     return merged
 
