@@ -1,9 +1,10 @@
-"""Takes files in by content: only what the node does not have travels, and only what an earlier sync brought is removed.
+"""Takes files in by content: only what the node does not have travels, and only what an earlier sync brought is
+removed.
 
-A session lists the wanted tree (`sync_begin`, `sync_entries`), receives the missing contents (`sync_put`, `sync_part`) into a store
-by hash, and puts everything in place (`sync_commit`). Contents are checked against their hash before they are used. A
-manifest per destination remembers what was put there, with size and time, so that unchanged files need not be read again.
-The client's half is `sky.remote.sync`.
+A session lists the wanted tree (`sync_begin`, `sync_entries`), receives the missing contents (`sync_put`,
+`sync_part`) into a store by hash, and puts everything in place (`sync_commit`). Contents are checked against their
+hash before they are used. A manifest per destination remembers what was put there, with size and time, so that
+unchanged files need not be read again. The client's half is `sky.remote.sync`.
 """
 
 from __future__ import annotations
@@ -97,9 +98,8 @@ class Sync:
         del body
         self._session(fields)
         name = _check_hash(fields.text("hash"))
-        if os.path.exists(self._blob(name)):
-            return {"offset": os.stat(self._blob(name)).st_size, "done": True}, b""
-        return {"offset": _length(self._blob(name) + ".part"), "done": False}, b""
+        done = self._has(name)
+        return {"offset": _length(self._blob(name) + ("" if done else ".part")), "done": done}, b""
 
     async def part(self, fields: Fields, body: bytes) -> Reply:
         """The next bytes of a large file, at the offset that `sync_have` gave; `last` checks the hash."""
@@ -159,14 +159,17 @@ class Sync:
                 if same == entry.hash:
                     session.unchanged[entry.path] = [*here, entry.hash]
                     continue
-            if not os.path.exists(self._blob(entry.hash)):
+            if not self._has(entry.hash):
                 missing[entry.hash] = None
         return list(missing)
+
+    def _has(self, name: str) -> bool:
+        return os.path.exists(self._blob(name))
 
     def _store(self, hashes: List[str], sizes: List[int], body: bytes) -> None:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         at = 0
-        for name, size in zip(hashes, sizes):
+        for name, size in zip(hashes, sizes):  # noqa: B905 - Python 3.10
             data = body[at : at + size]
             at += size
             if _digest(data) != name:
@@ -213,7 +216,7 @@ class Sync:
         return written, removed
 
     def _ready(self, session: _Session, entry: Entry) -> bool:
-        return entry.path in session.unchanged or os.path.exists(self._blob(entry.hash))
+        return entry.path in session.unchanged or self._has(entry.hash)
 
     def _place(self, session: _Session, entry: Entry, last_use: bool, after: Dict[str, List[Any]]) -> int:
         path = _inside(session.dest, entry.path)
@@ -271,7 +274,7 @@ class Sync:
             with suppress(OSError):
                 if record[2] == "dir":
                     os.rmdir(full)  # only if it holds nothing of the user's own
-                elif record[2] == "link" and os.path.islink(full) or _fingerprint(full) == record[:2]:
+                elif (record[2] == "link" and os.path.islink(full)) or _fingerprint(full) == record[:2]:
                     os.unlink(full)
                     removed += 1
         return removed

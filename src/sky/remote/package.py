@@ -1,7 +1,8 @@
 """Builds the agent's zip: the modules of `sky.agent` and an entry point, the same bytes for the same sources.
 
-Called by `bootstrap.py`. The version is a hash of the sources, so that an agent is replaced exactly when it would differ. Compiled
-code for the interpreter that builds goes along, which halves the start on nodes of the same Python; others compile the sources.
+Called by `bootstrap.py`. The version is a hash of the sources, so that an agent is replaced exactly when it would
+differ. Compiled code for the interpreter that builds goes along, which halves the start on nodes of the same Python;
+others compile the sources.
 """
 
 from __future__ import annotations
