@@ -83,7 +83,9 @@ class Cluster:
             if job["status"] in terminal:
                 return job
             _, since = await self.head.events(since, wait=1.0)
-        raise AssertionError(f"job {job_id} is {job['status']}, wanted {terminal}; log: {await self.log(job_id, wait=0)}")
+        raise AssertionError(
+            f"job {job_id} is {job['status']}, wanted {terminal}; log: {await self.log(job_id, wait=0)}"
+        )
 
     async def log(self, job_id: int, wait: float = 30.0, **where: Any) -> bytes:
         """The whole log, to its end if `wait` is not 0."""

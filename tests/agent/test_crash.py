@@ -22,7 +22,9 @@ async def kill(cluster, node=0):
 async def test_a_running_job_outlives_the_agent_and_is_recorded_once(cluster):
     home = cluster.nodes[0].home
     os.mkfifo(home / "go")
-    job_id = await cluster.submit("echo start >> ~/runs; echo before; read x < ~/go; echo after; printf unfinished; exit 5")
+    job_id = await cluster.submit(
+        "echo start >> ~/runs; echo before; read x < ~/go; echo after; printf unfinished; exit 5"
+    )
     assert b"before" in (await cluster.head.read_log(job_id, wait=20))[0]
     await kill(cluster)
     assert (await cluster.head.job(job_id))["status"] == "RUNNING"
@@ -59,7 +61,9 @@ async def test_a_job_that_ends_while_no_agent_lives_keeps_its_exit_code(cluster)
 async def test_the_queue_keeps_its_order_and_every_job_runs_once_under_random_kills(start_cluster):
     cluster = await start_cluster(cpus=1)
     jobs = [
-        await cluster.submit(f"echo {number} >> ~/order; for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.01; done", cpus=1)
+        await cluster.submit(
+            f"echo {number} >> ~/order; for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.01; done", cpus=1
+        )
         for number in range(12)
     ]
     chance = random.Random(7)
@@ -92,7 +96,9 @@ async def test_a_gang_goes_on_when_the_head_and_then_a_worker_lose_their_agents(
     cluster = await start_cluster(2)
     for node in cluster.nodes:
         os.mkfifo(node.home / "go")
-    job_id = await cluster.submit("echo up $SKYPILOT_NODE_RANK; read x < ~/go; echo done $SKYPILOT_NODE_RANK", num_nodes=2)
+    job_id = await cluster.submit(
+        "echo up $SKYPILOT_NODE_RANK; read x < ~/go; echo done $SKYPILOT_NODE_RANK", num_nodes=2
+    )
     log, offset = b"", 0
     while log.count(b"up") < 2:
         data, offset, _, _ = await cluster.head.read_log(job_id, offset=offset, wait=10)

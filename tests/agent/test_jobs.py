@@ -64,7 +64,9 @@ async def test_the_last_command_decides_and_signals_count_above_128(cluster):
 
 async def test_environment_of_setup_and_run(cluster):
     script = "env | grep -E '^(SKYPILOT|MINE|TOKEN|HOME|SKY_NODE_ID|CUDA)' | sort"
-    job_id = await cluster.submit(script, setup=script, envs={"MINE": "a b"}, secrets={"TOKEN": "s3cret"}, task_id="sky-1_x_1")
+    job_id = await cluster.submit(
+        script, setup=script, envs={"MINE": "a b"}, secrets={"TOKEN": "s3cret"}, task_id="sky-1_x_1"
+    )
     _, log = await cluster.result(job_id)
     setup = dict(line.split(") ", 1)[1].split("=", 1) for line in log.splitlines() if line.startswith("(setup"))
     run = dict(line.split(") ", 1)[1].split("=", 1) for line in log.splitlines() if line.startswith("(task"))
@@ -216,7 +218,9 @@ async def test_the_first_failing_rank_ends_the_others(start_cluster):
 
 async def test_setup_failing_on_one_node_ends_it_on_all(start_cluster):
     cluster = await start_cluster(2)
-    job_id = await cluster.submit("echo never", num_nodes=2, setup="[ $SKYPILOT_SETUP_NODE_RANK = 1 ] && exit 3; sleep 600")
+    job_id = await cluster.submit(
+        "echo never", num_nodes=2, setup="[ $SKYPILOT_SETUP_NODE_RANK = 1 ] && exit 3; sleep 600"
+    )
     status, log = await cluster.result(job_id)
     assert status == "FAILED_SETUP" and "never" not in log
     assert (await cluster.head.job(job_id))["exit_codes"] == [137, 3]

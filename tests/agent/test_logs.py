@@ -53,7 +53,9 @@ async def test_tail_and_offsets(cluster):
     assert (await cluster.head.read_log(job_id, offset=10, limit=7))[0] == whole[10:17]
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"a", b"a\n", b"a\nb", b"a\nb\n", b"\n\n\n", b"x" * 70000 + b"\ny\n" * 40000])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"a", b"a\n", b"a\nb", b"a\nb\n", b"\n\n\n", b"x" * 70000 + b"\ny\n" * 40000]
+)
 def test_tail_counts_lines_as_a_reader_does(tmp_path, text):
     path = tmp_path / "log"
     path.write_bytes(text)
@@ -68,7 +70,12 @@ def source(data, step):
 
     async def fetch(offset, wait):
         piece = data[offset : offset + step]
-        return {"offset": offset + len(piece), "eof": offset + len(piece) >= len(data), "status": "exited", "rc": 0}, piece
+        return {
+            "offset": offset + len(piece),
+            "eof": offset + len(piece) >= len(data),
+            "status": "exited",
+            "rc": 0,
+        }, piece
 
     return fetch
 

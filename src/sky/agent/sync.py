@@ -16,7 +16,7 @@ import re
 import stat
 import time
 from contextlib import suppress
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .fields import Fields, Refused, bad, relative_path
 from .node import Node
@@ -25,6 +25,7 @@ Reply = Tuple[Dict[str, Any], bytes]
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _KEEP_BLOBS = 86400.0
+_OPEN_SESSIONS = 64
 _BLOCK = 1 << 20
 
 
@@ -45,6 +46,7 @@ class _Session:
         self.delete = delete
         self.entries: List[Entry] = []
         self.unchanged: Dict[str, List[Any]] = {}
+        self.claims: Set[str] = set()
 
 
 class Sync:
@@ -55,6 +57,8 @@ class Sync:
         self._blobs = os.path.join(node.root, "sync", "blobs")
         self._manifests = os.path.join(node.root, "sync", "manifests")
         self._sessions: Dict[int, _Session] = {}
+        self._claims: Dict[str, int] = {}
+        """How many open sessions count on a content, so that one's commit does not move it away from another."""
         self._last = 0
         # One disk, one thread: a second walk in parallel would only make both slower.
         self._gate = asyncio.Lock()
@@ -66,6 +70,9 @@ class Sync:
         session = _Session(dest, fields.flag("delete"))
         self._last += 1
         number = self._last
+        if len(self._sessions) >= _OPEN_SESSIONS:
+            # The oldest was left behind by a client that went away; what it had sent stays for its next try.
+            self._release(self._sessions.pop(min(self._sessions)))
         self._sessions[number] = session
         return await self._take(number, session, fields.flag("more"), body)
 
@@ -113,8 +120,17 @@ class Sync:
         del body
         number, session = self._session(fields)
         del self._sessions[number]
-        written, removed = await self._in_thread(self._commit, session)
+        try:
+            written, removed = await self._in_thread(self._commit, session)
+        finally:
+            self._release(session)
         return {"written": written, "removed": removed}, b""
+
+    def _release(self, session: _Session) -> None:
+        for name in session.claims:
+            self._claims[name] -= 1
+            if not self._claims[name]:
+                del self._claims[name]
 
     async def _in_thread(self, work: Any, *args: Any) -> Any:
         async with self._gate:
@@ -159,6 +175,9 @@ class Sync:
                 if same == entry.hash:
                     session.unchanged[entry.path] = [*here, entry.hash]
                     continue
+            if entry.hash not in session.claims:
+                session.claims.add(entry.hash)
+                self._claims[entry.hash] = self._claims.get(entry.hash, 0) + 1
             if not self._has(entry.hash):
                 missing[entry.hash] = None
         return list(missing)
@@ -208,7 +227,7 @@ class Sync:
             uses[entry.hash] = uses.get(entry.hash, 0) + 1
         for entry in session.entries:
             uses[entry.hash] -= 1
-            written += self._place(session, entry, uses[entry.hash] == 0, after)
+            written += self._place(session, entry, uses[entry.hash] == 0 and self._claims.get(entry.hash) == 1, after)
         removed = self._remove(session.dest, before, after) if session.delete else 0
         if not session.delete:
             after = {**before, **after}

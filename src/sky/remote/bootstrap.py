@@ -42,12 +42,13 @@ root="$HOME/.sky/agent"
 (
   umask 077
   mkdir -p "$root"
-  cat >"$root/agent-$1.pyz.new"
-  mv "$root/agent-$1.pyz.new" "$root/agent-$1.pyz"
-  printf '%s' "$2" >"$root/node.json.new"
-  mv "$root/node.json.new" "$root/node.json"
-  printf '%s' "$3" >"$root/respawn.sh.new"
-  mv "$root/respawn.sh.new" "$root/respawn.sh"
+  new="$root/new.$$"
+  cat >"$new"
+  mv "$new" "$root/agent-$1.pyz"
+  printf '%s' "$2" >"$new"
+  mv "$new" "$root/node.json"
+  printf '%s' "$3" >"$new"
+  mv "$new" "$root/respawn.sh"
   for old in "$root"/agent-*.pyz; do [ "$old" = "$root/agent-$1.pyz" ] || rm -f "$old"; done
   rm -f "$root/stopped.json"
 )
