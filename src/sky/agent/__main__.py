@@ -1,4 +1,5 @@
-"""Where an agent starts: `python agent.pyz --node .../node.json --version V`, under the respawn loop of `sky.remote.bootstrap`.
+"""Where an agent starts: `python agent.pyz --node .../node.json --version V`, under the respawn loop of
+`sky.remote.bootstrap`.
 
 Exit codes: 0 after a graceful shutdown, 2 when its configuration is
 wrong and 3 when another agent serves this home (the loop ends as well), else a failure.
@@ -23,7 +24,7 @@ ALREADY_SERVED = 3
 
 def main(arguments: List[str]) -> int:
     """Serve until asked to stop; returns the exit code."""
-    options = dict(zip(arguments[::2], arguments[1::2]))
+    options = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 - Python 3.10
     if set(options) - {"--node", "--version", "--patience"} or "--node" not in options:
         print("usage: agent --node NODE.JSON [--version V] [--patience SECONDS]", file=sys.stderr)
         return 2

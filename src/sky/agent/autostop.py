@@ -1,7 +1,7 @@
 """Stops or ends the cluster when it has been idle long enough, with nobody calling: a timer on the head.
 
-Idle means no job that has not ended and, if so configured, no SSH session. The setting and the time since when the cluster is idle
-are kept in the ledger, so a restarted agent goes on counting. Called by `head.py`.
+Idle means no job that has not ended and, if so configured, no SSH session. The setting and the time since when the
+cluster is idle are kept in the ledger, so a restarted agent goes on counting. Called by `head.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Reads values out of what strangers send: every field is checked for type, range and shape before it is used.
 
-Called by the verb handlers of the server and by `spec.py`; a bad value is `Refused` with the field's name and what was found.
+Called by the verb handlers of the server and by `spec.py`; a bad value is `Refused` with the field's name and what
+was found.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The wire between an agent and whoever talks to it: length-prefixed frames of a JSON header and a raw body.
 
-Used by the agent's server, by agents among themselves, and by `sky.remote.agent_client`. A frame is two big-endian 32-bit
-lengths (header, body), the header as a UTF-8 JSON object, then the body. Lengths are checked before a byte is read, so a
-hostile peer cannot make this side allocate.
+Used by the agent's server, by agents among themselves, and by `sky.remote.agent_client`. A frame is two big-endian
+32-bit lengths (header, body), the header as a UTF-8 JSON object, then the body. Lengths are checked before a byte is
+read, so a hostile peer cannot make this side allocate.
 """
 
 from __future__ import annotations

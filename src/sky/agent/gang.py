@@ -1,8 +1,8 @@
 """Drives one job over its nodes: setup on all of them, then run on all of them, then a verdict.
 
-Each step is asked of the nodes by verbs that may be repeated, and what must not be forgotten (the state, the first failure, a
-cancellation) is in the ledger before the next step. So after a crash the head simply drives the job again from the
-start: it finds the same processes, the same logs and the same verdict. Called by `head.py`.
+Each step is asked of the nodes by verbs that may be repeated, and what must not be forgotten (the state, the first
+failure, a cancellation) is in the ledger before the next step. So after a crash the head simply drives the job again
+from the start: it finds the same processes, the same logs and the same verdict. Called by `head.py`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ class Gang:
         return codes
 
     async def _fail(self, phase: str, rank: int, codes: List[Optional[int]], others: bool) -> List[Optional[int]]:
-        # On record before the others are killed: after a crash their exit codes must not pass for failures of their own.
+        # On record before the others are killed: after a crash their exit codes must not pass for failures of their
+        # own.
         first = {"phase": phase, "rank": rank, "code": codes[rank]}
         if others:
             codes = [_KILLED if code is None else code for code in codes]
@@ -233,7 +234,9 @@ class Gang:
         await asyncio.gather(*(self._try(peer, "task_kill", args, grace + 10) for peer in self._peers))
 
     async def _try(self, peer: Peer, verb: str, args: Dict[str, Any], timeout: float = 10.0) -> bool:
-        """Ask a few times; False when the node stays out of reach: it is being given up, or will hear it from its provider."""
+        """Ask a few times; False when the node stays out of reach: it is being given up, or will hear it from its
+        provider.
+        """
         for pause in (0.1, 0.5, 2.0, 0.0):
             try:
                 await peer.call(verb, args, b"", timeout)

@@ -72,8 +72,8 @@ class Head:
             devices = len(node.devices.indices) if node.devices else 0
             raise Refused(
                 "ResourcesUnavailable",
-                "the job asks for %s, which the cluster can never give: it has %d node(s) of %g CPU slots and %d accelerators;"
-                " ask for less or launch a larger cluster"
+                "the job asks for %s, which the cluster can never give: it has %d node(s) of %g CPU slots and %d"
+                " accelerators; ask for less or launch a larger cluster"
                 % (spec.resources_text(), node.num_nodes, node.cpus, devices),
             )
         return wanted
@@ -195,7 +195,9 @@ class Head:
         return shown
 
     async def cancel(self, fields: Fields, body: bytes) -> Reply:
-        """Cancel the named jobs, all of them, or the latest that runs; returns when they have ended, or after `wait` seconds."""
+        """Cancel the named jobs, all of them, or the latest that runs; returns when they have ended, or after `wait`
+        seconds.
+        """
         del body
         ids = fields.integers("job_ids")
         wait = fields.number("wait", 0, 3600, 20.0)

@@ -1,8 +1,8 @@
 """What the head remembers: its jobs, their events and a few settings, in one SQLite file.
 
-Every change of a job's state goes through `move`, which consults the table of `states.py` and writes the event in the same
-transaction: no state without its event, no event without its state. Secrets live in a file of their own per job, readable
-by the owner only, gone when the job ends. Statements take microseconds, so they run inline on the loop.
+Every change of a job's state goes through `move`, which consults the table of `states.py` and writes the event in the
+same transaction: no state without its event, no event without its state. Secrets live in a file of their own per job,
+readable by the owner only, gone when the job ends. Statements take microseconds, so they run inline on the loop.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Ledger:
         self._db = sqlite3.connect(path, isolation_level=None)
         os.chmod(path, 0o600)
         self._db.execute("PRAGMA journal_mode=WAL")
-        # A killed agent loses nothing in this mode; only a power cut could, and `add` guards what was promised against that.
+        # A killed agent loses nothing in this mode; only a power cut could, and `add` guards what was promised
+        # against that.
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-512")
         self._db.executescript(_SCHEMA)
@@ -124,7 +125,7 @@ class Ledger:
 
     def get(self, job_id: int) -> Optional[Job]:
         """One job, None when there is none of that id."""
-        row = self._db.execute("SELECT %s FROM jobs WHERE job_id = ?" % _COLUMNS, (job_id,)).fetchone()  # noqa: S608 - a constant
+        row = self._db.execute("SELECT %s FROM jobs WHERE job_id = ?" % _COLUMNS, (job_id,)).fetchone()  # noqa: S608
         return None if row is None else _job(row)
 
     def jobs(self, skip_finished: bool = False) -> List[Job]:
@@ -136,7 +137,9 @@ class Ledger:
         return [_job(row) for row in rows]
 
     def move(self, job_id: int, status: str, **facts: Any) -> Job:
-        """Take a job to `status` and note the facts (columns of the row) with it; ForbiddenStep when the table forbids it."""
+        """Take a job to `status` and note the facts (columns of the row) with it; ForbiddenStep when the table
+        forbids it.
+        """
         with self._transaction() as db:
             job = self.get(job_id)
             assert job is not None, "job %d is not in the ledger" % job_id

@@ -1,8 +1,9 @@
 """Logs: reading them by offset, and joining the logs of a gang's nodes into one.
 
-`Collector` copies what the nodes' logs hold into a job's `run.log`, line by line with the rank's prefix. It notes after each
-write how far it has come; readers see no further than that note. So a killed agent loses and doubles nothing: the next one
-cuts off what was written but not noted, and no reader has seen it. Called by `gang.py` and `head.py`.
+`Collector` copies what the nodes' logs hold into a job's `run.log`, line by line with the rank's prefix. It notes
+after each write how far it has come; readers see no further than that note. So a killed agent loses and doubles
+nothing: the next one cuts off what was written but not noted, and no reader has seen it. Called by `gang.py` and
+`head.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def read_chunk(path: str, offset: int, limit: int) -> bytes:
             return os.pread(file.fileno(), limit, offset)
     except FileNotFoundError:
         return b""
+
+
+def exists(path: str) -> bool:
+    """True once there is a log to watch."""
+    return os.path.exists(path)
 
 
 def size(path: str) -> int:

@@ -1,4 +1,6 @@
-"""What a node knows of itself: `node.json`, written by bootstrap before the agent starts, and the paths that follow from it."""
+"""What a node knows of itself: `node.json`, written by bootstrap before the agent starts, and the paths that follow
+from it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ class Devices(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One node of a cluster. `cpus` are schedulable slots, `memory_gb` is 0 when unknown; peers and ips are listed by rank."""
+    """One node of a cluster. `cpus` are schedulable slots, `memory_gb` is 0 when unknown; peers and ips are listed by
+    rank.
+    """
 
     cluster_name: str
     cluster_id: str

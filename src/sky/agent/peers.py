@@ -1,7 +1,7 @@
 """How the head reaches the agents of its cluster, itself included: one way of asking, whoever it is.
 
-Addresses are `unix:/path` on nodes that share a machine. Between machines it will be `tls://host:port`, which is refused
-with a clear message until it is built. Called by `gang.py` and `head.py`.
+Addresses are `unix:/path` on nodes that share a machine. Between machines it will be `tls://host:port`, which is
+refused with a clear message until it is built. Called by `gang.py` and `head.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds and ends the processes of a task, including those that left its session or its parent.
 
-Every task process carries a mark in its environment, which children inherit and which nobody clears by accident; `/proc`
-shows it. Used by `tasks.py`.
+Every task process carries a mark in its environment, which children inherit and which nobody clears by accident;
+`/proc` shows it. Used by `tasks.py`.
 """
 
 from __future__ import annotations

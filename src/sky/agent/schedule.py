@@ -1,8 +1,9 @@
 """Decides which waiting jobs start now, and on which nodes: a pure function, called by the head after every change.
 
 The rule: jobs start in the order of their submission. The first that does not fit is *the blocked job*. A later job may
-overtake it only if the blocked job would still fit an otherwise empty cluster beside all jobs that have overtaken it, this
-one included. So when the jobs that were running as it became blocked have ended, what is left cannot hold it up: it starts.
+overtake it only if the blocked job would still fit an otherwise empty cluster beside all jobs that have overtaken it,
+this one included. So when the jobs that were running as it became blocked have ended, what is left cannot hold it up:
+it starts.
 
 All amounts are whole numbers (thousandths of a CPU, ten-thousandths of a device, MiB), so shares add up exactly.
 """
@@ -82,8 +83,8 @@ def plan(
 ) -> List[Tuple[int, Tuple[Slot, ...]]]:
     """Which of the queue start now: pairs of order and slots, in queue order."""
     free = list(total)
-    for job in running:
-        _take(free, job.demand, job.slots)
+    for held in running:
+        _take(free, held.demand, held.slots)
     starts: List[Tuple[int, Tuple[Slot, ...]]] = []
     blocked: Optional[Waiting] = None
     beside: List[Room] = []

@@ -1,6 +1,7 @@
 """The agent as a server: the Unix socket, the table of verbs, and the handlers that are no part of the head's queue.
 
-Started by `__main__`. Requests of a connection run side by side, up to a limit; a frame that breaks the rules ends its connection.
+Started by `__main__`. Requests of a connection run side by side, up to a limit; a frame that breaks the rules ends
+its connection.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
 from . import PROTOCOL
@@ -117,7 +119,7 @@ class Agent:
                 if frame is None:
                     return
                 await room.acquire()
-                task = asyncio.ensure_future(self._answer(frame[0], frame[1], writer))
+                task: asyncio.Future[None] = asyncio.ensure_future(self._answer(frame[0], frame[1], writer))
                 mine.add(task)
                 self._requests.add(task)
                 task.add_done_callback(mine.discard)
@@ -149,10 +151,8 @@ class Agent:
             reply = encode({"id": number, "error": {"type": "InternalError", "message": message}})
         if not writer.is_closing():
             writer.write(reply)
-            try:
+            with suppress(OSError):  # whoever asked has gone
                 await writer.drain()
-            except OSError:
-                pass  # whoever asked has gone; the next request will tell
 
     async def handle(self, verb: str, args: Any, body: bytes) -> Reply:
         """Carry out one verb; Refused when it or its arguments are wrong."""
@@ -200,11 +200,7 @@ class Agent:
         await self._tasks.kill_all(_STOP_GRACE)
         argv = self._node.power_off[mode]
         if argv:
-            # The node's own processes are found by this variable and ended; what ends them must not be among them.
-            environ = {name: value for name, value in os.environ.items() if name != "SKY_NODE_ID"}
-            null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
-            actions = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-            os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+            _detach(argv)
         return {}, b""
 
     async def _shutdown(self, fields: Fields, body: bytes) -> Reply:
@@ -258,14 +254,20 @@ class Agent:
         return {}, b""
 
 
+def _detach(argv: List[str]) -> None:
+    # The node's own processes are found by this variable and ended; what ends them must not be among them.
+    environ = {name: value for name, value in os.environ.items() if name != "SKY_NODE_ID"}
+    null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
+    actions = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+    os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+
+
 def listen(path: str) -> socket.socket:
     """A listening Unix socket that only the owner can reach; replaces what a dead agent left at `path`."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:

@@ -1,6 +1,7 @@
 """A bell that many coroutines may wait for: how the agent waits without polling.
 
-Everything runs on one loop, so a caller that looks at the state and then waits, with no `await` between, misses nothing.
+Everything runs on one loop, so a caller that looks at the state and then waits, with no `await` between, misses
+nothing.
 """
 
 from __future__ import annotations

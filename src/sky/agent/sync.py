@@ -1,9 +1,10 @@
-"""Takes files in by content: only what the node does not have travels, and only what an earlier sync brought is removed.
+"""Takes files in by content: only what the node does not have travels, and only what an earlier sync brought is
+removed.
 
-A session lists the wanted tree (`sync_begin`, `sync_entries`), receives the missing contents (`sync_put`, `sync_part`) into a store
-by hash, and puts everything in place (`sync_commit`). Contents are checked against their hash before they are used. A
-manifest per destination remembers what was put there, with size and time, so that unchanged files need not be read again.
-The client's half is `sky.remote.sync`.
+A session lists the wanted tree (`sync_begin`, `sync_entries`), receives the missing contents (`sync_put`,
+`sync_part`) into a store by hash, and puts everything in place (`sync_commit`). Contents are checked against their
+hash before they are used. A manifest per destination remembers what was put there, with size and time, so that
+unchanged files need not be read again. The client's half is `sky.remote.sync`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import stat
 import time
 from contextlib import suppress
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .fields import Fields, Refused, bad, relative_path
 from .node import Node
@@ -24,6 +25,7 @@ Reply = Tuple[Dict[str, Any], bytes]
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _KEEP_BLOBS = 86400.0
+_OPEN_SESSIONS = 64
 _BLOCK = 1 << 20
 
 
@@ -44,6 +46,7 @@ class _Session:
         self.delete = delete
         self.entries: List[Entry] = []
         self.unchanged: Dict[str, List[Any]] = {}
+        self.claims: Set[str] = set()
 
 
 class Sync:
@@ -54,6 +57,8 @@ class Sync:
         self._blobs = os.path.join(node.root, "sync", "blobs")
         self._manifests = os.path.join(node.root, "sync", "manifests")
         self._sessions: Dict[int, _Session] = {}
+        self._claims: Dict[str, int] = {}
+        """How many open sessions count on a content, so that one's commit does not move it away from another."""
         self._last = 0
         # One disk, one thread: a second walk in parallel would only make both slower.
         self._gate = asyncio.Lock()
@@ -65,6 +70,9 @@ class Sync:
         session = _Session(dest, fields.flag("delete"))
         self._last += 1
         number = self._last
+        if len(self._sessions) >= _OPEN_SESSIONS:
+            # The oldest was left behind by a client that went away; what it had sent stays for its next try.
+            self._release(self._sessions.pop(min(self._sessions)))
         self._sessions[number] = session
         return await self._take(number, session, fields.flag("more"), body)
 
@@ -97,9 +105,8 @@ class Sync:
         del body
         self._session(fields)
         name = _check_hash(fields.text("hash"))
-        if os.path.exists(self._blob(name)):
-            return {"offset": os.stat(self._blob(name)).st_size, "done": True}, b""
-        return {"offset": _length(self._blob(name) + ".part"), "done": False}, b""
+        done = self._has(name)
+        return {"offset": _length(self._blob(name) + ("" if done else ".part")), "done": done}, b""
 
     async def part(self, fields: Fields, body: bytes) -> Reply:
         """The next bytes of a large file, at the offset that `sync_have` gave; `last` checks the hash."""
@@ -113,8 +120,17 @@ class Sync:
         del body
         number, session = self._session(fields)
         del self._sessions[number]
-        written, removed = await self._in_thread(self._commit, session)
+        try:
+            written, removed = await self._in_thread(self._commit, session)
+        finally:
+            self._release(session)
         return {"written": written, "removed": removed}, b""
+
+    def _release(self, session: _Session) -> None:
+        for name in session.claims:
+            self._claims[name] -= 1
+            if not self._claims[name]:
+                del self._claims[name]
 
     async def _in_thread(self, work: Any, *args: Any) -> Any:
         async with self._gate:
@@ -159,14 +175,20 @@ class Sync:
                 if same == entry.hash:
                     session.unchanged[entry.path] = [*here, entry.hash]
                     continue
-            if not os.path.exists(self._blob(entry.hash)):
+            if entry.hash not in session.claims:
+                session.claims.add(entry.hash)
+                self._claims[entry.hash] = self._claims.get(entry.hash, 0) + 1
+            if not self._has(entry.hash):
                 missing[entry.hash] = None
         return list(missing)
+
+    def _has(self, name: str) -> bool:
+        return os.path.exists(self._blob(name))
 
     def _store(self, hashes: List[str], sizes: List[int], body: bytes) -> None:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         at = 0
-        for name, size in zip(hashes, sizes):
+        for name, size in zip(hashes, sizes):  # noqa: B905 - Python 3.10
             data = body[at : at + size]
             at += size
             if _digest(data) != name:
@@ -205,7 +227,7 @@ class Sync:
             uses[entry.hash] = uses.get(entry.hash, 0) + 1
         for entry in session.entries:
             uses[entry.hash] -= 1
-            written += self._place(session, entry, uses[entry.hash] == 0, after)
+            written += self._place(session, entry, uses[entry.hash] == 0 and self._claims.get(entry.hash) == 1, after)
         removed = self._remove(session.dest, before, after) if session.delete else 0
         if not session.delete:
             after = {**before, **after}
@@ -213,7 +235,7 @@ class Sync:
         return written, removed
 
     def _ready(self, session: _Session, entry: Entry) -> bool:
-        return entry.path in session.unchanged or os.path.exists(self._blob(entry.hash))
+        return entry.path in session.unchanged or self._has(entry.hash)
 
     def _place(self, session: _Session, entry: Entry, last_use: bool, after: Dict[str, List[Any]]) -> int:
         path = _inside(session.dest, entry.path)
@@ -271,7 +293,7 @@ class Sync:
             with suppress(OSError):
                 if record[2] == "dir":
                     os.rmdir(full)  # only if it holds nothing of the user's own
-                elif record[2] == "link" and os.path.islink(full) or _fingerprint(full) == record[:2]:
+                elif (record[2] == "link" and os.path.islink(full)) or _fingerprint(full) == record[:2]:
                     os.unlink(full)
                     removed += 1
         return removed

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from . import processes
 from .fields import Refused, relative_path
-from .logs import read_chunk
+from .logs import exists, read_chunk
 from .node import Node
 from .signals import Signal, wait_any
 from .watch import FileWatch, watch_exit
@@ -24,8 +24,8 @@ from .watch import FileWatch, watch_exit
 PHASES = ("setup", "run")
 KILLED = 137
 
-# $1 pid file, $2 exit file, $3 shell, $4 script, $5 folder. The traps keep the wrapper alive through a SIGTERM meant for the
-# whole tree, so that it still writes the exit code; children get the default actions back.
+# $1 pid file, $2 exit file, $3 shell, $4 script, $5 folder. The traps keep the wrapper alive through a SIGTERM meant
+# for the whole tree, so that it still writes the exit code; children get the default actions back.
 _WRAPPER = (
     'trap : TERM INT HUP; set -C; { echo "$$" >"$1"; } 2>/dev/null || exit 125; set +C; '
     'if cd "$5"; then "$3" "$4"; else (exit 126); fi; echo "$?" >"$2"'
@@ -33,7 +33,9 @@ _WRAPPER = (
 
 
 class Task:
-    """One phase of a job on this node. `code` is its exit code once ended, None while it runs; `lost` if nobody knows it."""
+    """One phase of a job on this node. `code` is its exit code once ended, None while it runs; `lost` if nobody knows
+    it.
+    """
 
     def __init__(self, folder: str, phase: str, mark: str) -> None:
         self.stem = os.path.join(folder, phase)
@@ -78,7 +80,9 @@ class Tasks:
         log: str,
         devices: Optional[List[int]],
     ) -> int:
-        """Start a phase once: repeating the call finds the same process. Returns its pid, 0 if the job was killed before."""
+        """Start a phase once: repeating the call finds the same process. Returns its pid, 0 if the job was killed
+        before.
+        """
         task = self._find(key, phase)
         if task is not None:
             return task.pid
@@ -187,17 +191,18 @@ class Tasks:
 
     async def kill(self, key: str, grace: float) -> None:
         """End all processes of a job on this node, and let none of its phases start any more."""
+        self._bar(key)
+        await processes.end("%s/%s/" % (self._node.node_id, key), grace)
+
+    def _bar(self, key: str) -> None:
         place = os.path.join(self._root, key)
         os.makedirs(place, mode=0o700, exist_ok=True)
         _write(os.path.join(place, "killed"), "", 0o600)
-        await processes.end("%s/%s/" % (self._node.node_id, key), grace)
 
     async def kill_all(self, grace: float) -> None:
         """End all task processes of this node."""
         for key in sorted({key for (key, _), task in self._tasks.items() if not task.over}):
-            place = os.path.join(self._root, key)
-            if os.path.isdir(place):
-                _write(os.path.join(place, "killed"), "", 0o600)
+            self._bar(key)
         await processes.end("%s/" % self._node.node_id, grace)
 
     def forget(self, key: str) -> None:
@@ -213,7 +218,9 @@ class Tasks:
     async def log(
         self, key: str, phase: str, log: str, offset: int, wait: float, limit: int
     ) -> Tuple[Dict[str, Any], bytes]:
-        """Bytes of a phase's log from `offset`, waiting up to `wait` seconds for some: {offset, eof, status, rc} and the bytes."""
+        """Bytes of a phase's log from `offset`, waiting up to `wait` seconds for some: {offset, eof, status, rc} and
+        the bytes.
+        """
         path = self._log_path(log)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
@@ -228,7 +235,7 @@ class Tasks:
                 if data or over or left <= 0:
                     break
                 assert task is not None
-                if not watched and os.path.exists(path):
+                if not watched and exists(path):
                     # Look once more after the watch is set: a write in between rings no bell.
                     bell, watched = self._files.enter(path), path
                     continue
@@ -236,7 +243,7 @@ class Tasks:
         finally:
             if watched:
                 self._files.leave(watched)
-        facts = {"offset": offset + len(data), "eof": over and len(data) < limit}
+        facts: Dict[str, Any] = {"offset": offset + len(data), "eof": over and len(data) < limit}
         facts["status"], facts["rc"] = (task.status, task.code) if task is not None else ("lost", None)
         return facts, data
 

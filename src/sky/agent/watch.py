@@ -21,7 +21,7 @@ _EVENT = struct.Struct("iIII")
 
 
 def watch_exit(pid: int, ended: Callable[[], None]) -> None:
-    """Call `ended` once on the loop when the process is gone (a child: waits to be reaped), at the latest soon after."""
+    """Call `ended` once on the loop when the process is gone or, being a child, waits to be reaped."""
     loop = asyncio.get_running_loop()
     opener = getattr(os, "pidfd_open", None)
     if opener is not None:
@@ -106,7 +106,8 @@ class FileWatch:
     def _open(self) -> None:
         self._libc = False
         with suppress(ImportError, OSError, AttributeError):
-            import ctypes  # noqa: PLC0415 - a part that stripped-down Pythons lack, and 0.4 MB that an idle agent need not hold
+            # A part that stripped-down Pythons lack, and 0.4 MB that an agent without jobs need not hold.
+            import ctypes  # noqa: PLC0415
 
             self._libc = ctypes.CDLL(None, use_errno=True)
             self._handle = int(self._libc.inotify_init1(_IN_FLAGS))

@@ -1,6 +1,7 @@
 """The client of a node's agent: its verbs as methods, over one connection that is made again when it breaks.
 
-Used by the server's adapters (through `core.ports`), by `bootstrap.py` and by `sync.py`. Safe for many callers at once on one loop.
+Used by the server's adapters (through `core.ports`), by `bootstrap.py` and by `sync.py`. Safe for many callers at
+once on one loop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Json = dict[str, Any]
 
 
 class AgentClient:
-    """One agent. Every method raises AgentUnreachable or AgentError; verbs that may be repeated outlive a lost connection."""
+    """One agent. Every method raises AgentUnreachable or AgentError; verbs that may be repeated outlive a lost
+    connection.
+    """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], *, where: str, timeout: float = 30.0) -> None:
         self.where = where
@@ -123,7 +126,8 @@ class AgentClient:
     ) -> tuple[bytes, int, bool, str]:
         """A piece of a job's log: the bytes, the next offset, whether that is the end, and the job's status.
 
-        `which` is run (combined), setup or node (one rank's own). `tail` counts lines from the end and needs offset None.
+        `which` is run (combined), setup or node (one rank's own). `tail` counts lines from the end and needs offset
+        None.
         """
         args = {
             "job_id": job_id,

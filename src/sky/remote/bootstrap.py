@@ -1,8 +1,8 @@
 """Puts the agent onto a node and starts it, or finds the one that runs there already.
 
-Called when a cluster is launched or started, and whenever the server has lost track of a node's agent. One command does it
-all: it takes the zip on its input, writes the configuration, and leaves a small shell loop behind that starts the agent
-again should it ever die.
+Called when a cluster is launched or started, and whenever the server has lost track of a node's agent. One command
+does it all: it takes the zip on its input, writes the configuration, and leaves a small shell loop behind that starts
+the agent again should it ever die.
 """
 
 from __future__ import annotations
@@ -42,27 +42,29 @@ root="$HOME/.sky/agent"
 (
   umask 077
   mkdir -p "$root"
-  cat >"$root/agent-$1.pyz.new"
-  mv "$root/agent-$1.pyz.new" "$root/agent-$1.pyz"
-  printf '%s' "$2" >"$root/node.json.new"
-  mv "$root/node.json.new" "$root/node.json"
-  printf '%s' "$3" >"$root/respawn.sh.new"
-  mv "$root/respawn.sh.new" "$root/respawn.sh"
+  new="$root/new.$$"
+  cat >"$new"
+  mv "$new" "$root/agent-$1.pyz"
+  printf '%s' "$2" >"$new"
+  mv "$new" "$root/node.json"
+  printf '%s' "$3" >"$new"
+  mv "$new" "$root/respawn.sh"
   for old in "$root"/agent-*.pyz; do [ "$old" = "$root/agent-$1.pyz" ] || rm -f "$old"; done
   rm -f "$root/stopped.json"
 )
-if [ -f "$root/agent.log" ] && [ "$(wc -c <"$root/agent.log")" -gt 1000000 ]; then mv "$root/agent.log" "$root/agent.log.1"; fi
+log="$root/agent.log"
+if [ -f "$log" ] && [ "$(wc -c <"$log")" -gt 1000000 ]; then mv "$log" "$log.1"; fi
 set -- sh "$root/respawn.sh" "$4" "$root/agent-$1.pyz" "$root/node.json" "$1"
 if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
-"$@" </dev/null >>"$root/agent.log" 2>&1 &
+"$@" </dev/null >>"$log" 2>&1 &
 """
 
 
 async def ensure_agent(channel: Channel, node_config: dict[str, Any], *, timeout: float = 30.0) -> AgentClient:
     """A client of the node's agent, of this version and with this configuration's node and cluster.
 
-    An agent that fits is used as it is; another version is asked to leave first (tasks go on). AgentNotStarted when none
-    answers within `timeout` seconds.
+    An agent that fits is used as it is; another version is asked to leave first (tasks go on). AgentNotStarted when
+    none answers within `timeout` seconds.
     """
     package = build()
     client = AgentClient(channel.open_agent, where=channel.where)
@@ -89,8 +91,8 @@ async def _fits(channel: Channel, package: Package, config: dict[str, Any]) -> b
             return True
         if hello["node_id"] != config["node_id"]:
             raise AgentNotStarted(
-                f"{channel.where} is served by the agent of another node ({hello['node_id']}, wanted {config['node_id']});"
-                " end that one first"
+                f"{channel.where} is served by the agent of another node: {hello['node_id']},"
+                f" wanted {config['node_id']}; end that one first"
             )
         await connection.call("shutdown", {}, timeout=_ANSWERS_WITHIN)
     except ConnectionLost:

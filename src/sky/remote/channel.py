@@ -1,4 +1,6 @@
-"""What this room needs of a node: run a command there, and reach its agent. `local.py` is a channel; SSH will be another."""
+"""What this room needs of a node: run a command there, and reach its agent. `local.py` is a channel; SSH will be
+another.
+"""
 
 from __future__ import annotations
 

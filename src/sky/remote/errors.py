@@ -8,14 +8,16 @@ class RemoteError(Exception):
 
 
 class AgentUnreachable(RemoteError):
-    """No agent answered in time; whether the request was carried out is unknown, repeating it is safe where the verb says so."""
+    """No agent answered in time; whether the request was carried out is unknown, repeating it is safe where the verb
+    says so.
+    """
 
 
 class AgentError(RemoteError):
     """The agent refused: `type` names the reason for programs, `message` says it for people."""
 
     def __init__(self, type: str, message: str) -> None:
-        super().__init__("%s: %s" % (type, message))
+        super().__init__(f"{type}: {message}")
         self.type = type
         self.message = message
 

@@ -1,7 +1,8 @@
 """Builds the agent's zip: the modules of `sky.agent` and an entry point, the same bytes for the same sources.
 
-Called by `bootstrap.py`. The version is a hash of the sources, so that an agent is replaced exactly when it would differ. Compiled
-code for the interpreter that builds goes along, which halves the start on nodes of the same Python; others compile the sources.
+Called by `bootstrap.py`. The version is a hash of the sources, so that an agent is replaced exactly when it would
+differ. Compiled code for the interpreter that builds goes along, which halves the start on nodes of the same Python;
+others compile the sources.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ def build() -> Package:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def _compiled(name: str, source: bytes) -> bytes:
-    """Compiled code as a file that zipimport takes for current: flagged as checked by hash, never by time."""
-    code: CodeType = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    """Compiled code, without its docstrings, as a file that zipimport takes for current: flagged as checked by hash, never by time."""
+    code: CodeType = compile(source, name, "exec", dont_inherit=True, optimize=2)
     flags = (0b01).to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + marshal.dumps(code)

@@ -43,7 +43,9 @@ class SyncReport(NamedTuple):
 
 
 class HashCache:
-    """Hashes of files that have not changed since they were last read, by path, size, time and inode. Keep one per process."""
+    """Hashes of files that have not changed since they were last read, by path, size, time and inode. Keep one per
+    process.
+    """
 
     def __init__(self, limit: int = 200_000) -> None:
         self._known: dict[tuple[str, int, int, int], str] = {}
@@ -83,8 +85,8 @@ async def sync_tree(
 ) -> SyncReport:
     """Make `dest` on the node (~/…, absolute, or relative to its home) hold what `source` holds.
 
-    Files that an earlier sync put there and that `source` no longer has are removed if `delete`; the user's own files are not.
-    SyncFailed names what could not be read or written.
+    Files that an earlier sync put there and that `source` no longer has are removed if `delete`; the user's own files
+    are not. SyncFailed names what could not be read or written.
     """
     tree = await asyncio.to_thread(_walk, source, ignore, cache or HashCache())
     for attempt in range(_ATTEMPTS):
