@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from serving import served, state  # noqa: E402
+from serving import served, state
 
 __all__ = ["served", "state"]

@@ -70,9 +70,7 @@ def test_wait_outlives_a_killed_server(state: Path, monkeypatch: pytest.MonkeyPa
         f"starting.SERVER_ARGUMENTS[:] = {arguments!r}\n"
         f"print(requests.stream_and_get({str(id)!r})[0])\n"
     )
-    waiter = subprocess.Popen(
-        [sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
+    waiter = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert waiter.stdout is not None
     assert waiter.stdout.readline() == "launch begins\n"
     os.kill(pid, signal.SIGKILL)
