@@ -149,6 +149,8 @@ def test_other_reads(served: Served) -> None:
     plan = requests.get(clusters.optimize({"run": "x"}))[0]
     assert plan.placements[0].infra == "local"
     clusters.validate({"run": "x"})
+    with pytest.raises(errors.InvalidSkyPilotConfigError, match="num_nodes"):
+        clusters.validate({"run": "x", "num_nodes": 0})
 
 
 def test_api_status(served: Served) -> None:

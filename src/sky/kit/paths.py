@@ -3,7 +3,6 @@
 Called by the server (settings, lock, socket), by the client (which finds or starts that server), and by tests.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -33,6 +32,8 @@ def socket_path(state: Path) -> Path:
     path = state / "api.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
+    import hashlib  # noqa: PLC0415 - 4 ms of every command, for the few whose path is too long
+
     mark = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
     return Path(f"/tmp/sky-{os.getuid()}-{mark}") / "api.sock"  # noqa: S108 - `private_dir` refuses a foreign one
 

@@ -9,7 +9,7 @@ import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sky.kit.clock import SystemClock
@@ -18,7 +18,6 @@ from sky.server.lock import AlreadyRunning, InstanceLock
 from sky.server.plane import ControlPlane
 from sky.server.process import serve
 from sky.server.settings import Settings
-from sky.wire.config import load_config
 from sky.wire.protocol import DEFAULT_PORT
 
 #: Bytes of the log file before it is set aside, and how many are kept aside.
@@ -40,8 +39,17 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     state = given.state.expanduser().absolute() if given.state else state_dir()
-    config = load_config(env=os.environ, cwd=Path("/"), home=Path.home()).to_dict()
-    return Settings(state, given.host, given.port, given.token_file, config), given
+    return Settings(state, given.host, given.port, given.token_file, user_config()), given
+
+
+def user_config() -> Mapping[str, object]:
+    """The user's configuration; empty where there is no file. Raises InvalidSkyPilotConfigError."""
+    named = os.environ.get("SKYPILOT_GLOBAL_CONFIG") or os.environ.get("SKYPILOT_PROJECT_CONFIG")
+    if not named and not (Path.home() / ".sky" / "config.yaml").exists():
+        return {}
+    from sky.wire.config import load_config  # noqa: PLC0415 - 60 ms of YAML on the way to the first answer
+
+    return load_config(env=os.environ, cwd=Path("/"), home=Path.home()).to_dict()
 
 
 def set_up_logs(settings: Settings, *, foreground: bool) -> None:
