@@ -48,7 +48,8 @@ class AgentClient:
         pause = _FIRST_PAUSE
         while True:
             try:
-                connection = await asyncio.wait_for(self._connected(), max(0.01, deadline - loop.time()))
+                async with asyncio.timeout(max(0.01, deadline - loop.time())):
+                    connection = await self._connected()
             except (OSError, TimeoutError) as error:
                 problem, sent = str(error) or "no connection in time", False
             else:
