@@ -179,7 +179,7 @@ def autostop(
     return run_all(
         choice,
         lambda name: sdk.autostop(name, minutes, wait_for=wait_for, down=down and not off),
-        doing="Setting autostop of",
+        doing=doing,
         done="will not stop by itself any more" if off else f"{fate} after {minutes} idle {unit}",
         asynchronous=asynchronous,
         form=form,

@@ -17,9 +17,7 @@ _COLUMNS = ("NAME", "LAUNCHED", "DURATION", "RESOURCES", "STATUS", "COST/hr", "C
 
 @options.command("cost-report", help="Show what clusters cost, those that are gone included.")
 @click.option("-a", "--all", "everything", is_flag=True, help=f"All rows, not the newest {DEFAULT_ROWS}.")
-@click.option(
-    "--days", type=click.IntRange(min=0), default=DEFAULT_DAYS, help="Days to look back (30); 0 for all time."
-)
+@click.option("--days", type=click.IntRange(min=0), default=DEFAULT_DAYS, help="Days to look back (30); 0 for all.")
 @options.output
 def cost_report(*, everything: bool, days: int, form: str) -> int:
     """Show costs."""

@@ -1,4 +1,4 @@
-"""What `ENTRYPOINT...` of `launch` and `exec` is: a task in a YAML file, or the words of a command. Called by those two."""
+"""What `ENTRYPOINT...` of `launch` and `exec` is: a task in a YAML file, or the words of a command. Used by both."""
 
 import stat
 from pathlib import Path

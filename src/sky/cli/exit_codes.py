@@ -1,4 +1,4 @@
-"""What the number at the end of a `sky` command means; every command ends through one of these, and README lists them."""
+"""What the number at the end of a `sky` command means; every command ends through one of these, see README."""
 
 #: The command did what it was asked.
 OK = 0

@@ -16,14 +16,14 @@ _NEXT: tuple[tuple[type[BaseException], str], ...] = (
     (errors.ClusterDoesNotExist, "`sky status` lists the clusters that exist."),
     (
         errors.ClusterNotUpError,
-        "`sky start CLUSTER` brings a stopped cluster back; `sky status -v` tells why it is not UP.",
+        "`sky start CLUSTER` brings a stopped one back; `sky status -v` tells why it is not UP.",
     ),
     (errors.ResourcesUnavailableError, "`sky check` shows which infra is enabled; `--retry-until-up` keeps trying."),
     (errors.NoCloudAccessError, "`sky check` shows which infra is enabled and how to enable others."),
     (errors.ApiServerAuthenticationError, "Set SKYPILOT_SERVICE_ACCOUNT_TOKEN to a token of that server."),
     (
         errors.ApiServerConnectionError,
-        "`sky api info` shows which server is meant; `sky api start` starts the local one.",
+        "`sky api info` shows which server is meant; `sky api start` starts your own.",
     ),
     (errors.APIVersionMismatchError, "`sky api stop`, then any command, starts a server of this version."),
     (errors.RequestInterruptedError, "Run the command again."),

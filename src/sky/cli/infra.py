@@ -13,7 +13,8 @@ from sky.sdk import infra as sdk
 from sky.sdk import requests
 
 _COLUMNS = (
-    "GPU", "QTY", "CLOUD", "INSTANCE_TYPE", "DEVICE_MEM", "vCPUs", "HOST_MEM", "HOURLY_PRICE", "HOURLY_SPOT_PRICE", "REGION",
+    "GPU", "QTY", "CLOUD", "INSTANCE_TYPE", "DEVICE_MEM", "vCPUs", "HOST_MEM", "HOURLY_PRICE", "HOURLY_SPOT_PRICE",
+    "REGION",
 )  # fmt: skip
 _COMMON = ("H100", "H200", "B200", "A100", "A100-80GB", "L4", "L40S", "A10", "A10G", "T4", "V100")
 

@@ -114,9 +114,7 @@ def _print_queue(name: str, jobs: Sequence[Record]) -> None:
 @click.option("--autostop", "hook", flag_value="autostop", hidden=True)
 @click.option("-w", "--worker", type=click.IntRange(min=0), help="With --provision: the node whose log to show.")
 @click.option("-s", "--sync-down", is_flag=True, help="Download the logs of the jobs to ~/sky_logs.")
-@click.option(
-    "--status", "only_status", is_flag=True, help="Print the job's status; exit code 0 if it succeeded, else 1."
-)
+@click.option("--status", "only_status", is_flag=True, help="Print how the job stands; exit code 0 if it succeeded.")
 @click.option("--follow/--no-follow", default=True, help="Go on with new lines, or stop at what is there.")
 @click.option("--tail", type=click.IntRange(min=0), default=DEFAULT_TAIL, help="Last lines (1000); 0 for all.")
 @options.output

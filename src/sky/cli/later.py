@@ -27,15 +27,11 @@ def _later(name: str, feature: str, instead: str) -> click.Command:
 storage = _later("storage", "buckets", "local `file_mounts` and `workdir` work today.")
 volumes = _later("volumes", "volumes", "`sky stop` keeps the disks of a cluster.")
 jobs = _later("jobs", "managed jobs", "`sky launch` and `sky exec` queue jobs on a cluster.")
-serve = _later(
-    "serve", "services", "`sky launch` runs a server as a job; `sky status --endpoint PORT` tells its address."
-)
+serve = _later("serve", "services", "a job may listen on a port; `sky status --endpoint PORT` tells its address.")
 dashboard = _later("dashboard", "the web page of the server", "`sky status -v` and `sky events CLUSTER` tell the same.")
 workspace = _later("workspace", "workspaces", "everything is in the workspace `default`.")
 ssh = _later("ssh", "pools of machines reached by SSH", "`--infra local` uses this machine.")
-debug_dump = _later(
-    "debug-dump", "collected bug reports", "`sky api logs --server-logs` and `sky events` have the facts."
-)
+debug_dump = _later("debug-dump", "collected bug reports", "see `sky api logs --server-logs` and `sky events`.")
 status_kubernetes = _later("status-kubernetes", "Kubernetes", "`--infra local` uses this machine.")
 local = _later("local", "a Kubernetes cluster on this machine", "`--infra local` needs none.")
 login = _later(

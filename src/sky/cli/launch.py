@@ -79,9 +79,7 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
     return finish(request_id, name, "Launching", flags=flags, form=form)
 
 
-@options.command(
-    "exec", help="Run ENTRYPOINT (a task YAML or a command) on CLUSTER, which is UP: no setup, no waiting."
-)
+@options.command("exec", help="Run ENTRYPOINT (a task YAML or a command) on CLUSTER, which is UP; no setup.")
 @click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=options.complete_cluster)
 @click.option("-c", "--cluster", hidden=True)
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")

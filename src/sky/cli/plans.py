@@ -12,6 +12,17 @@ from sky.sdk.dags import Dag
 from sky.sdk.tasks import Task
 
 _COLUMNS = ("INFRA", "INSTANCE", "vCPUs", "Mem(GB)", "GPUS", "COST ($)", "CHOSEN")
+_KEYS = (
+    "infra",
+    "instance_type",
+    "num_nodes",
+    "cpus",
+    "memory_gb",
+    "accelerators",
+    "use_spot",
+    "price_hourly",
+    "chosen",
+)
 #: Rows shown of a plan; the rest are dearer.
 ROWS = 8
 
@@ -67,6 +78,6 @@ def shape(plan: Record) -> dict[str, object]:
         "chosen",
     )
     return {
-        "placements": [{key: placement.get(key) for key in keys} for placement in placements],
+        "placements": [{key: placement.get(key) for key in _KEYS} for placement in placements],
         "rejections": [{key: one.get(key) for key in ("infra", "instance_type", "reason")} for one in rejections],
     }

@@ -37,11 +37,7 @@ def confirm(question: str, *, assume_yes: bool) -> None:
         except KeyboardInterrupt:
             raise Withdrawn("\nAborted; nothing was done.") from None
         if not line:
-            reason = (
-                ""
-                if is_terminal(sys.stdin)
-                else " There was no terminal to ask on; pass -y to go ahead without asking."
-            )
+            reason = "" if is_terminal(sys.stdin) else " There was nobody to ask; pass -y to go ahead."
             raise Declined(f"\nAborted; nothing was done.{reason}")
         answer = line.strip().lower()
         if answer in ("", "y", "yes"):

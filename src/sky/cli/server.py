@@ -11,6 +11,8 @@ from sky.version import API_VERSION, __version__
 
 _HOSTS = click.Choice(["0.0.0.0", "localhost", "127.0.0.1", "::", "::1"])  # noqa: S104 - the user's choice, with a token
 
+_FACTS = (("status", "status"), ("commit", "commit"), ("version", "version"), ("API version", "api_version"))
+
 
 @options.command("start", help="Start the server of this machine; commands do that by themselves when they need it.")
 @click.option("--deploy", is_flag=True, help="Serve other machines: listen on all addresses (a token is required).")
@@ -42,7 +44,7 @@ def info(*, form: str) -> int:
     answer = sdk.api_info()
     user = answer.get("user")
     name = str(user.get("name") or "") if hasattr(user, "get") and user else str(user or "")
-    url = text(answer, "url") or _endpoint()
+    url = text(answer, "url")
     shape = {
         "client": {"version": __version__, "api_version": str(API_VERSION)},
         "server": {
@@ -59,7 +61,7 @@ def info(*, form: str) -> int:
         return exit_codes.OK
     say(f"Client version: {__version__} (API version {API_VERSION})")
     say(f"API server: {url}")
-    say(f"  status: {text(answer, 'status')}, commit: {text(answer, 'commit') or '-'}, version: {text(answer, 'version')}, "
-        f"API version: {text(answer, 'api_version')}")  # fmt: skip
+    facts = [f"{label}: {text(answer, key) or '-'}" for label, key in _FACTS]
+    say(f"  {', '.join(facts)}")
     say(f"User: {name or '-'}")
     return exit_codes.OK

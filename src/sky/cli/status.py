@@ -1,4 +1,4 @@
-"""`sky status` with options; what it shows lives in `status_view`, which also answers the plain command without click."""
+"""`sky status` with options; `status_view` says what it shows and answers the plain command without click."""
 
 import click
 

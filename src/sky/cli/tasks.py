@@ -110,9 +110,7 @@ def pairs(words: Iterable[str], option: str, environ: Mapping[str, str] = os.env
         key, equals, value = word.partition("=")
         if not _NAME.fullmatch(key):
             # The value is not repeated: for --secret it must not reach a terminal or a log.
-            raise click.UsageError(
-                f"{option} {key}: a name is letters, digits and underscores, and begins with no digit."
-            )
+            raise click.UsageError(f"{option} {key}: a name is letters, digits and underscores, no digit first.")
         if not equals:
             if key not in environ:
                 raise click.UsageError(f"{option} {key}: {key} is not set here; pass {option} {key}=VALUE.")
