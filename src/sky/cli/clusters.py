@@ -169,11 +169,8 @@ def autostop(
     minutes = -1 if cancel else DEFAULT_IDLE_MINUTES if idle_minutes is None else idle_minutes
     off = minutes < 0
     choice = choose(clusters, everything, all_users=all_users)
-    ask(
-        choice,
-        "Cancelling autostop of" if off else "Setting autodown of" if down else "Setting autostop of",
-        assume_yes=yes,
-    )
+    doing = "Cancelling autostop of" if off else "Setting autodown of" if down else "Setting autostop of"
+    ask(choice, doing, assume_yes=yes)
     unit = "minute" if minutes == 1 else "minutes"
     fate = "will be removed" if down else "will be stopped"
     return run_all(

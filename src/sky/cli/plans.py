@@ -66,17 +66,6 @@ def shape(plan: Record) -> dict[str, object]:
     """Return a plan as `-o json` promises it."""
     placements: Sequence[Record] = plan.get("placements") or ()
     rejections: Sequence[Record] = plan.get("rejections") or ()
-    keys = (
-        "infra",
-        "instance_type",
-        "num_nodes",
-        "cpus",
-        "memory_gb",
-        "accelerators",
-        "use_spot",
-        "price_hourly",
-        "chosen",
-    )
     return {
         "placements": [{key: placement.get(key) for key in _KEYS} for placement in placements],
         "rejections": [{key: one.get(key) for key in ("infra", "instance_type", "reason")} for one in rejections],
