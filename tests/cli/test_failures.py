@@ -53,4 +53,4 @@ def test_debugging_shows_where(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 def test_missing_files_are_named() -> None:
-    assert describe(FileNotFoundError(2, "No such file or directory", "a.yaml")) == ["No such file or directory: a.yaml"]
+    assert describe(FileNotFoundError(2, "No such file", "a.yaml")) == ["No such file: a.yaml"]

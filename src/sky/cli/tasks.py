@@ -13,6 +13,7 @@ import click
 
 from sky.cli.entrypoint import Entrypoint, classify
 from sky.core.errors import InvalidSkyPilotConfigError
+from sky.core.model.tasks import TaskSpec
 from sky.sdk.tasks import Task
 from sky.wire.dotenv import read_dotenv
 from sky.wire.task_yaml import load_config, load_dag, read_single
@@ -44,7 +45,7 @@ def make_task(words: tuple[str, ...], flags: Mapping[str, Any]) -> Task:
     """
     entry = classify(words)
     envs, secrets = variables(entry, flags)
-    task = Task.from_yaml_config(_config(entry, envs, secrets))
+    task = Task.from_spec(_spec(entry, envs, secrets))
     override = resources_override(flags)
     if override:
         task.set_resources_override(override)
@@ -56,17 +57,16 @@ def make_task(words: tuple[str, ...], flags: Mapping[str, Any]) -> Task:
     return task
 
 
-def _config(entry: Entrypoint, envs: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
+def _spec(entry: Entrypoint, envs: Mapping[str, str], secrets: Mapping[str, str]) -> TaskSpec:
     if entry.yaml is None:
-        config = {"run": entry.command} if entry.command else {}
-        return load_config(config, envs, secrets).to_config()
+        return load_config({"run": entry.command} if entry.command else {}, envs, secrets)
     dag = load_dag(text=entry.yaml, source=entry.source, env_overrides=envs, secrets_overrides=secrets)
     if len(dag.tasks) > 1:
         raise InvalidSkyPilotConfigError(
             f"{entry.source} holds {len(dag.tasks)} tasks. A cluster runs one; pipelines and job groups need managed "
             "jobs, which are not supported yet in this version. Split the file, one task each."
         )
-    return dag.tasks[0].to_config()
+    return dag.tasks[0]
 
 
 def variables(entry: Entrypoint, flags: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
