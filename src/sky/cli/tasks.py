@@ -6,7 +6,6 @@ Called by `launch` and `exec`. Options win over the file; `--env` wins over `--e
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from sky.cli.entrypoint import Entrypoint, classify
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.tasks import TaskSpec
 from sky.sdk.tasks import Task
-from sky.wire.dotenv import read_dotenv
+from sky.wire.dotenv import load_env_file
 from sky.wire.task_yaml import load_config, load_dag, read_single
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -98,9 +97,9 @@ def _from_file(path: str | None, option: str) -> dict[str, str]:
     if not path:
         return {}
     try:
-        return dict(read_dotenv(Path(path).expanduser()))
-    except OSError as exc:
-        raise click.UsageError(f"{option} {path}: {exc.strerror or exc}.") from exc
+        return load_env_file(path, os.environ)
+    except ValueError as exc:
+        raise click.UsageError(f"{option}: {exc}") from exc
 
 
 def pairs(words: Iterable[str], option: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
