@@ -11,6 +11,7 @@ from sky.cli.status_view import Record, number, text
 from sky.cli.terminal import Progress, paint, say, talk
 from sky.sdk import infra as sdk
 from sky.sdk import requests
+from sky.sdk.records import CloudAccess
 
 _COLUMNS = (
     "GPU", "QTY", "CLOUD", "INSTANCE_TYPE", "DEVICE_MEM", "vCPUs", "HOST_MEM", "HOURLY_PRICE", "HOURLY_SPOT_PRICE",
@@ -53,24 +54,14 @@ def check(infra: tuple[str, ...], *, verbose: bool, workspace: str | None, form:
     return exit_codes.OK
 
 
-def access_shape(access: object) -> dict[str, object]:
-    """Return access to a cloud as `-o json` promises it; a plain list of capabilities means that it is enabled."""
-    if not isinstance(access, Mapping) and not hasattr(access, "keys"):
-        capabilities = [str(getattr(word, "value", word)) for word in access] if isinstance(access, Iterable) else []
-        return {
-            "enabled": bool(capabilities),
-            "capabilities": capabilities,
-            "reason": None,
-            "hint": None,
-            "account": None,
-        }
-    fields = {key: access[key] for key in access.keys()}  # type: ignore[index] # noqa: SIM118 - a record has no iteration
+def access_shape(access: CloudAccess) -> dict[str, object]:
+    """Return access to a cloud as `-o json` promises it."""
     return {
-        "enabled": bool(fields.get("enabled")),
-        "capabilities": list(fields.get("capabilities") or ()),
-        "reason": fields.get("reason") or None,
-        "hint": fields.get("hint") or None,
-        "account": fields.get("account") or None,
+        "enabled": access.enabled,
+        "capabilities": list(access),
+        "reason": access.reason or None,
+        "hint": access.hint or None,
+        "account": access.account,
     }
 
 
