@@ -143,7 +143,8 @@ class _Reader:
         except yaml.MarkedYAMLError as exc:
             mark = exc.problem_mark or exc.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-            raise self._fail(_explain(exc), line, column) from None
+            written = text.split("\n")[line - 1] if 0 < line <= text.count("\n") + 1 else ""
+            raise self._fail(_explain(exc, written), line, column) from None
         except yaml.YAMLError as exc:
             raise self._fail(shorten(f"found something that is no YAML text: {str(exc).splitlines()[0]}")) from None
         finally:
@@ -303,10 +304,10 @@ def _number(text: str) -> int | float | str:
     return float(bare.replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _explain(exc: yaml.MarkedYAMLError) -> str:
-    """Return the scanner's complaint in words that say what to do."""
+def _explain(exc: yaml.MarkedYAMLError, written: str) -> str:
+    """Return the scanner's complaint in words that say what to do; ``written`` is the line it complains about."""
     problem = exc.problem or "no YAML"
-    if "'\\t'" in problem or "\t" in problem or "tab" in problem:
+    if "\t" in written[: len(written) - len(written.lstrip())]:
         return "found a tab where spaces are due; indent with spaces"
     if "mapping values are not allowed" in problem:
         return "found a ':' that makes no key here; check the indentation, or put the value in quotes"

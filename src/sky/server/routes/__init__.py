@@ -1,0 +1,1 @@
+"""Routes, one module per noun; `server.app` puts them together."""

@@ -1,0 +1,100 @@
+"""`python -m sky.server`: one server in its own process. Started by the client on first use, or by an administrator."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sky.kit.clock import SystemClock
+from sky.kit.paths import private_dir, state_dir
+from sky.server.lock import AlreadyRunning, InstanceLock
+from sky.server.plane import ControlPlane
+from sky.server.process import serve
+from sky.server.settings import Settings
+from sky.wire.protocol import DEFAULT_PORT
+
+#: Bytes of the log file before it is set aside, and how many are kept aside.
+LOG_BYTES = 4 * 1024 * 1024
+LOGS_ASIDE = 3
+
+Build = Callable[[Settings], ControlPlane]
+
+
+def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
+    """Settings from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m sky.server", description="The control plane as a process.")
+    parser.add_argument("--state", type=Path, help="directory of all state (default: SKY_STATE_DIR or XDG)")
+    parser.add_argument("--host", help="also listen on TCP, guarded by a bearer token")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--token-file", type=Path, help="file with the bearer token (default: <state>/token)")
+    parser.add_argument("--foreground", action="store_true", help="log to the terminal")
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    state = given.state.expanduser().absolute() if given.state else state_dir()
+    return Settings(state, given.host, given.port, given.token_file), given
+
+
+def set_up_logs(settings: Settings, *, foreground: bool) -> None:
+    """Log to the terminal, or to a file that is set aside when it has grown."""
+    handler: logging.Handler
+    if foreground:
+        handler = logging.StreamHandler()
+    else:
+        handler = logging.handlers.RotatingFileHandler(
+            settings.log_file, maxBytes=LOG_BYTES, backupCount=LOGS_ASIDE, encoding="utf-8"
+        )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # Every accepted and ended connection of uvicorn is no news.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def builder(where: str) -> Build:
+    """The function that builds the control plane, by `module:name`; late, so that tests can bring another."""
+    module, _, name = where.partition(":")
+    build: Build = getattr(importlib.import_module(module), name)
+    return build
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until stopped; 0 on an orderly end, 1 if it cannot start, 3 if another server is running."""
+    settings, given = parse(sys.argv[1:] if arguments is None else arguments)
+    os.umask(0o077)
+    private_dir(settings.state_dir)
+    started_at = SystemClock().now()
+    try:
+        with InstanceLock(settings.lock_file, started_at=started_at, socket=settings.socket):
+            set_up_logs(settings, foreground=given.foreground)
+            plane = builder(given.plane)(settings)
+            # What was imported stays for good; the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            asyncio.run(serve(plane, settings, on_ready=lambda: _tell_ready(given.ready_fd)))
+    except AlreadyRunning as running:
+        print(running, file=sys.stderr)
+        return 3
+    except (ValueError, OSError) as refused:
+        print(f"The API server cannot start: {refused}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tell_ready(handle: int | None) -> None:
+    if handle is None:
+        return
+    # The client that started us may be gone; that is no reason not to serve.
+    with contextlib.suppress(OSError):
+        os.write(handle, b"ready\n")
+        os.close(handle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""A thin ASGI layer of our own: routes by method and path, bounded bodies, JSON answers, streams.
+
+A framework is not used on purpose: the core install must stay small (uvicorn and msgspec are all that HTTP costs), and
+what is needed of one fits here. `server.app` builds an `App` from the routes; uvicorn calls it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from sky.server.failures import NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
+from sky.version import API_VERSION, __version__
+from sky.wire.codec import encode
+from sky.wire.openapi import Operation
+from sky.wire.protocol import HEADER_API_VERSION, HEADER_VERSION, MAX_BODY, MEDIA_FRAMES, MEDIA_JSON
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+#: Seconds that a client may pause while it sends a body.
+BODY_PAUSE_S = 20.0
+
+_OURS = [
+    (HEADER_API_VERSION.lower().encode(), str(API_VERSION).encode()),
+    (HEADER_VERSION.lower().encode(), __version__.encode()),
+]
+_JSON = [(b"content-type", MEDIA_JSON.encode()), *_OURS]
+_FRAMES = [(b"content-type", MEDIA_FRAMES.encode()), (b"cache-control", b"no-store"), *_OURS]
+
+
+@dataclass(slots=True)
+class Call:
+    """One HTTP request. `local` means that it came over the owner's Unix socket."""
+
+    method: str
+    path: str
+    raw_query: bytes
+    raw_headers: Iterable[tuple[bytes, bytes]]
+    receive: Receive
+    local: bool
+    params: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+
+    def header(self, name: str) -> str | None:
+        """A header's value by its name in any case; the last one if it was sent several times."""
+        wanted = name.lower().encode()
+        found = None
+        for key, value in self.raw_headers:
+            if key == wanted:
+                found = value
+        return None if found is None else found.decode("latin-1")
+
+    def query(self) -> dict[str, list[str]]:
+        """Query parameters, each with all its values."""
+        found: dict[str, list[str]] = {}
+        for key, value in parse_qsl(self.raw_query.decode("latin-1"), keep_blank_values=True):
+            found.setdefault(key, []).append(value)
+        return found
+
+    async def body(self, limit: int = MAX_BODY) -> bytes:
+        """The whole body. Raises TooLarge beyond `limit` bytes, SlowBody if it stops arriving."""
+        first, more = await self._piece()
+        if not more:
+            if len(first) > limit:
+                raise TooLarge(f"The request body has more than {limit} bytes.")
+            return first
+        parts, size = [first], len(first)
+        while more:
+            piece, more = await self._piece()
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(f"The request body has more than {limit} bytes.")
+            parts.append(piece)
+        return b"".join(parts)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives; the caller bounds it."""
+        more = True
+        while more:
+            piece, more = await self._piece()
+            if piece:
+                yield piece
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        try:
+            async with asyncio.timeout(BODY_PAUSE_S):
+                message = await self.receive()
+        except TimeoutError:
+            raise SlowBody(f"No byte of the request body arrived for {BODY_PAUSE_S:g} seconds.") from None
+        if message["type"] == "http.disconnect":
+            raise Gone
+        return message.get("body", b""), message.get("more_body", False)
+
+
+class Gone(Exception):
+    """The client hung up; there is nobody to answer."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that is ready. `body` is JSON unless `headers` say otherwise."""
+
+    body: bytes = b"{}"
+    status: int = 200
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer that goes on; each item is sent as it comes. Closed when the client hangs up."""
+
+    frames: AsyncIterator[bytes]
+
+
+Handler = Callable[[Call], Awaitable[Reply | Stream]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A call that the server answers. `owner_only` calls exist on the Unix socket only."""
+
+    operation: Operation
+    handler: Handler
+    owner_only: bool = False
+
+
+class App:
+    """The ASGI application. `gate` says who is calling, or raises."""
+
+    def __init__(self, routes: Iterable[Route], gate: Callable[[Call, Route], str]) -> None:
+        self._fixed: dict[str, dict[str, Route]] = {}
+        self._open: list[tuple[str, str, dict[str, Route]]] = []
+        self._gate = gate
+        for route in routes:
+            path = route.operation.path
+            head, brace, rest = path.partition("{")
+            if not brace:
+                self._fixed.setdefault(path, {})[route.operation.method] = route
+            else:
+                self._open.append((head, rest.rstrip("}"), {route.operation.method: route}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        server = scope.get("server")
+        call = Call(
+            method=scope["method"],
+            path=scope["path"],
+            raw_query=scope["query_string"],
+            raw_headers=scope["headers"],
+            receive=receive,
+            # uvicorn names a Unix socket by its path, without a port.
+            local=server is not None and server[1] is None,
+        )
+        try:
+            reply = await self._answer(call)
+        except Gone:
+            return
+        except Exception as failed:  # noqa: BLE001 - every failure has to become an answer
+            status, wire = told(failed)
+            reply = Reply(encode({"error": wire}), status)
+            if status in (401, 408, 413):
+                # What is left of the request is not read, so the connection is of no further use.
+                reply.headers.append((b"connection", b"close"))
+        if isinstance(reply, Stream):
+            await _stream(reply.frames, receive, send)
+        else:
+            await _send(reply, send)
+
+    async def _answer(self, call: Call) -> Reply | Stream:
+        route = self._find(call)
+        call.user = self._gate(call, route)
+        return await route.handler(call)
+
+    def _find(self, call: Call) -> Route:
+        methods = self._fixed.get(call.path)
+        if methods is None:
+            for head, name, choices in self._open:
+                tail = call.path[len(head) :]
+                if call.path.startswith(head) and tail and "/" not in tail:
+                    methods, call.params = choices, {name: tail}
+                    break
+            else:
+                raise NoSuchRoute(f"There is no call {call.path[:200]!r}; /openapi.json lists all.")
+        route = methods.get(call.method)
+        if route is None:
+            raise WrongMethod(f"{call.path[:200]} takes {' or '.join(sorted(methods))}, not {call.method[:20]}.")
+        return route
+
+
+async def _send(reply: Reply, send: Send) -> None:
+    length = (b"content-length", b"%d" % len(reply.body))
+    await send(
+        {"type": "http.response.start", "status": reply.status, "headers": [*_JSON, length, *reply.headers]},
+    )
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _stream(frames: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    async def pump() -> None:
+        async for piece in frames:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def hung_up() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    await send({"type": "http.response.start", "status": 200, "headers": _FRAMES})
+    work, end = asyncio.ensure_future(pump()), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        work.cancel()
+        end.cancel()
+        await asyncio.gather(work, end, return_exceptions=True)
+        close = getattr(frames, "aclose", None)
+        if close is not None:
+            await close()

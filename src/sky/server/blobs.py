@@ -1,0 +1,70 @@
+"""Uploaded content: files named by the SHA-256 of what is in them, under `<state>/blobs/ab/<hash>`.
+
+A blob is complete or absent: it is written aside, checked against its name and renamed. The upload routes put blobs
+here; whoever brings files to nodes reads them by path.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from sky.core.errors import ClientError
+from sky.kit.paths import private_dir
+from sky.server.failures import TooLarge
+from sky.wire.protocol import MAX_BLOB
+from sky.wire.uploads import ManifestEntry, read_manifest
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore:
+    """Content-addressed files below one directory."""
+
+    def __init__(self, root: Path, most: int = MAX_BLOB) -> None:
+        self.root = private_dir(root)
+        self._most = most
+        self._aside = private_dir(root / "incoming")
+        for left in self._aside.iterdir():
+            left.unlink(missing_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Where a blob is or would be. Raises ClientError for a name that is no hash."""
+        if not _NAME.fullmatch(name):
+            raise ClientError(f"{name[:80]!r} is not a SHA-256 hash in lower-case hexadecimal digits.")
+        return self.root / name[:2] / name
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those that are not here, each once, in order."""
+        return [name for name in dict.fromkeys(names) if not self.path(name).exists()]
+
+    def manifest(self, name: str) -> list[ManifestEntry]:
+        """The entries of a manifest that was uploaded. Raises FileNotFoundError, ClientError."""
+        return read_manifest(self.path(name).read_bytes())
+
+    async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+        """Store a blob and return its size; nothing is kept unless its content has the hash `name`.
+
+        Raises ClientError for other content, TooLarge beyond the bound.
+        """
+        target = self.path(name)
+        aside = self._aside / f"{name}.{secrets.token_hex(8)}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with aside.open("xb") as out:
+                async for piece in pieces:
+                    size += len(piece)
+                    if size > self._most:
+                        raise TooLarge(f"An uploaded file may have at most {self._most} bytes.")
+                    digest.update(piece)
+                    out.write(piece)
+                    await asyncio.sleep(0)
+            if digest.hexdigest() != name:
+                raise ClientError(f"The uploaded content does not have the hash {name}; it changed on the way.")
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+        return size

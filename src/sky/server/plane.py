@@ -1,0 +1,81 @@
+"""What the HTTP side asks of the control plane. `engine` has the real one; tests bring a small one."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from sky.core.model.clusters import Cluster
+from sky.core.model.events import Entry
+from sky.core.model.jobs import Job
+from sky.core.model.offers import Offer, Plan
+from sky.core.model.requests import Request
+from sky.core.ports import Access, LogPiece
+from sky.kit.clock import Clock
+from sky.kit.signals import Signals
+
+
+class ControlPlane(Protocol):
+    """The engine behind the routes. Signals topics used here: `clusters` and `request:<id>`."""
+
+    @property
+    def signals(self) -> Signals: ...
+    @property
+    def clock(self) -> Clock: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def submit(self, name: str, body: Mapping[str, object], *, user: str, request_id: str | None) -> Request:
+        """Record a request that changes the world; the same id again gives the same request."""
+        ...
+
+    async def wait(self, request_id: str, timeout: float) -> Request:
+        """The request once it is over, or as it is after `timeout` seconds. Raises ValueError for an unknown id."""
+        ...
+
+    async def find_request(self, prefix: str) -> Request:
+        """The request whose id begins so. Raises ValueError for none or several."""
+        ...
+
+    async def requests(self, *, finished: bool, cluster_name: str | None, limit: int | None) -> list[Request]: ...
+
+    async def cancel_requests(self, ids: Sequence[str] | None, *, user: str) -> list[str]: ...
+
+    def progress_file(self, request_id: str) -> Path:
+        """Where the request's talk for its user is appended; may not exist yet."""
+        ...
+
+    async def clusters(self, names: Sequence[str] | None, *, refresh: bool) -> list[Cluster]: ...
+
+    async def jobs(self, cluster_name: str, *, skip_finished: bool, job_ids: Sequence[int] | None) -> list[Job]: ...
+
+    def job_log(
+        self,
+        cluster_name: str,
+        job_id: int | None,
+        *,
+        follow: bool,
+        tail: int,
+        offset: int | None,
+        which: str,
+        rank: int | None,
+    ) -> AsyncIterator[LogPiece]:
+        """The log of a job (None: the newest) piece by piece; the last piece has `ended`."""
+        ...
+
+    async def job_outcome(self, cluster_name: str, job_id: int | None) -> Job | None: ...
+
+    async def stories(self, cluster_name: str) -> list[Entry]: ...
+
+    async def last_entries(self, cluster_ids: Sequence[str]) -> Mapping[str, Entry]: ...
+
+    async def check(self, clouds: Sequence[str] | None) -> list[Access]: ...
+
+    async def offers(self) -> list[Offer]: ...
+
+    async def cost_report(self, days: int | None) -> list[Cluster]: ...
+
+    async def endpoints(self, cluster_name: str, port: int | None) -> Mapping[int, str]: ...
+
+    async def plan(self, task_config: Mapping[str, object]) -> Plan: ...

@@ -1,0 +1,35 @@
+"""Calls about uploaded content: which is missing, and here it is."""
+
+from sky.server.api import Api
+from sky.server.asgi import Call, Reply, Route
+from sky.wire.codec import decode, encode
+from sky.wire.openapi import Operation
+from sky.wire.uploads import MissingAnswer, MissingBody
+
+
+def routes(api: Api) -> list[Route]:
+    """The routes of this noun."""
+
+    async def missing(call: Call) -> Reply:
+        body = decode(MissingBody, await call.body())
+        return Reply(encode(MissingAnswer(missing=api.blobs.missing(body.hashes))))
+
+    async def put(call: Call) -> Reply:
+        name = call.params["hash"]
+        # Refuse a bad name before the body is read.
+        api.blobs.path(name)
+        await api.blobs.put(name, call.pieces())
+        return Reply()
+
+    return [
+        api.plain(
+            Operation(
+                "POST", "/api/uploads/missing", "Which content is not here yet", body=MissingBody, answer=MissingAnswer
+            ),
+            missing,
+        ),
+        api.plain(
+            Operation("PUT", "/api/uploads/{hash}", "Upload content under the hash of what is in it", raw_body=True),
+            put,
+        ),
+    ]
