@@ -40,8 +40,10 @@ def _dispatch(arguments: list[str]) -> int:
             sys.stdout.write(root_help())
             return exit_codes.OK if arguments else exit_codes.USAGE
         if arguments[0] == "status" and _is_plain(arguments[1:]):
+            from sky.cli.settings import connect  # noqa: PLC0415 - as below
             from sky.cli.status_view import Wanted, show  # noqa: PLC0415 - saves loading click: half of a cold start
 
+            connect()
             names = tuple(word for word in arguments[1:] if word not in _VERBOSE)
             return show(Wanted(names=names, verbose=len(names) < len(arguments) - 1))
     from sky.cli.groups import run  # noqa: PLC0415 - click is loaded only when there is something to parse

@@ -20,10 +20,11 @@ _VARIABLE = "_SKY_COMPLETE"
 def complete_cluster(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return names of clusters; nothing when no server runs, for a key press must not start one."""
     from sky.cli.status_view import fetch, text  # noqa: PLC0415 - only when a key was pressed
-    from sky.sdk.server import find_server  # noqa: PLC0415
+    from sky.sdk import starting, transport  # noqa: PLC0415
 
     try:
-        if find_server() is None:
+        endpoint = transport.current_endpoint()
+        if endpoint.state is not None and not starting.answers(endpoint.state):
             return []
         names = [text(record, "name") for record in fetch([])]
     except Exception:  # noqa: BLE001 - whatever is wrong, a key press is no place to say so

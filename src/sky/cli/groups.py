@@ -109,7 +109,7 @@ gpus = LazyGroup("gpus", GPUS_ROWS, help="Accelerators and where they are sold."
 def run(arguments: list[str]) -> int:
     """Run a command line through click and return its exit code; usage errors are shown here, others are raised."""
     try:
-        result = root.main(args=arguments, prog_name="sky", standalone_mode=False)
+        result = root.main(args=arguments, prog_name="sky", standalone_mode=False, obj=tuple(arguments))
     except click.exceptions.Abort:
         # Raised by a prompt at end of input or Ctrl-C: nothing was submitted yet.
         click.echo("\nAborted; nothing was done.", err=True)

@@ -13,7 +13,7 @@ from sky.cli.prompts import confirm
 from sky.cli.status_view import Record, fetch, number, text, unmatched
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, paint, say, talk
-from sky.core.errors import ClusterDoesNotExist, SkyError
+from sky.core.errors import ClusterDoesNotExist, JobExitCode, SkyError
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
 
@@ -112,7 +112,7 @@ def _print_queue(name: str, jobs: Sequence[Record]) -> None:
 @click.option("--provision", is_flag=True, help="How the cluster was made, instead of a job.")
 @click.option("--hook", is_flag=False, flag_value="", metavar="[EVENT]", help="Log of lifecycle hooks.")
 @click.option("--autostop", "hook", flag_value="autostop", hidden=True)
-@click.option("-w", "--worker", type=click.IntRange(min=0), help="With --provision: the node whose log to show.")
+@click.option("-w", "--worker", type=click.IntRange(min=0), help="Only the log of the node of this rank.")
 @click.option("-s", "--sync-down", is_flag=True, help="Download the logs of the jobs to ~/sky_logs.")
 @click.option("--status", "only_status", is_flag=True, help="Print how the job stands; exit code 0 if it succeeded.")
 @click.option("--follow/--no-follow", default=True, help="Go on with new lines, or stop at what is there.")
@@ -136,8 +136,6 @@ def logs(
                                       ("--sync-down", sync_down), ("--status", only_status)) if given]  # fmt: skip
     if len(asked) > 1:
         raise click.UsageError(f"{' and '.join(asked)} cannot be combined.")
-    if worker is not None and not provision:
-        raise click.UsageError("--worker goes with --provision; a job's log has the lines of all its nodes.")
     if provision:
         return int(sdk.tail_provision_logs(cluster, worker=worker, follow=follow, tail=tail))
     if hook is not None:
@@ -148,20 +146,41 @@ def logs(
         return _print_status(cluster, job_ids, form)
     if len(job_ids) > 1:
         raise click.UsageError("Only one job can be followed; --sync-down and --status take several.")
-    return follow_job(cluster, job_ids[0] if job_ids else None, follow=follow, tail=tail)
+    return follow_job(cluster, job_ids[0] if job_ids else None, follow=follow, tail=tail, worker=worker)
 
 
 def follow_job(
-    cluster: str, job_id: int | None, *, follow: bool = True, tail: int = 0, stream: TextIO | None = None
+    cluster: str,
+    job_id: int | None,
+    *,
+    follow: bool = True,
+    tail: int = 0,
+    worker: int | None = None,
+    stream: TextIO | None = None,
 ) -> int:
     """Relay a job's log to stdout (or `stream`) and return the job's exit code; Ctrl-C stops the relay only."""
+    data = stream or sys.stdout
     try:
-        return int(sdk.tail_logs(cluster, job_id, follow, tail, output_stream=stream or sys.stdout))
+        code = sdk.tail_logs(cluster, job_id, follow, tail, data, _worker=worker)
     except KeyboardInterrupt:
         which = "" if job_id is None else f" {job_id}"
         talk(f"\nStopped following; the job runs on. Follow: sky logs {cluster}{which}   "
              f"Cancel: sky cancel {cluster}{which}")  # fmt: skip
         return exit_codes.INTERRUPTED
+    if code == JobExitCode.NOT_FOUND:
+        talk(f"Job {'' if job_id is None else f'{job_id} '}not found on cluster {cluster!r}.", "yellow")
+    elif code != JobExitCode.NOT_FINISHED:
+        data.write(f"Job finished (status: {_final_word(cluster, job_id, code)}).\n")
+        data.flush()
+    return code
+
+
+def _final_word(cluster: str, job_id: int | None, code: int) -> str:
+    """Return the status of a job that ended; the code alone tells all but how a job failed."""
+    if code != JobExitCode.FAILED:
+        return JobExitCode(code).name
+    found = requests.get(sdk.job_status(cluster, None if job_id is None else [job_id]))
+    return next((str(status) for status in found.values() if status), "FAILED")
 
 
 def _download(cluster: str, job_ids: Sequence[int], form: str) -> int:

@@ -6,12 +6,14 @@ else is talk and goes to stderr.
 
 import getpass
 import re
+import shlex
 import sys
 from typing import Any, TextIO
 
 import click
 
-from sky.cli import exit_codes, options, plans
+from sky.cli import exit_codes, options, plans, settings
+from sky.cli.completion import complete_cluster
 from sky.cli.jobs import follow_job
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
@@ -29,6 +31,8 @@ _QUESTIONS = {
     "INIT": "Launching on cluster {name!r}, which is in INIT.",
     "AUTOSTOPPING": "Launching on cluster {name!r}, which is about to stop.",
 }
+
+_KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 
 
 @options.command("launch", help="Run ENTRYPOINT (a task YAML or a command) on a cluster, made for it if need be.")
@@ -74,13 +78,15 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
             clone_disk_from=flags["clone_disk_from"],
             fast=flags["fast"],
             resize=flags["resize"],
+            _command=typed(),
+            _config_layers=settings.layers(),
         )
     )
     return finish(request_id, name, "Launching", flags=flags, form=form)
 
 
 @options.command("exec", help="Run ENTRYPOINT (a task YAML or a command) on CLUSTER, which is UP; no setup.")
-@click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=options.complete_cluster)
+@click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=complete_cluster)
 @click.option("-c", "--cluster", hidden=True)
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @options.task_options
@@ -94,7 +100,7 @@ def exec_(words: tuple[str, ...], *, cluster: str | None, form: str, **flags: An
     if not cluster or not words:
         raise click.UsageError("Pass the name of a cluster, then a task YAML or a command: sky exec CLUSTER 'echo hi'.")
     task = make_task(words, flags)
-    request_id = str(sdk.exec(task, cluster))
+    request_id = str(sdk.exec(task, cluster, _command=typed()))
     return finish(request_id, cluster, "Submitting", flags=flags, form=form)
 
 
@@ -154,6 +160,15 @@ def _talk_of_what_next(cluster: str, job_id: int | None, *, gone: bool) -> None:
         return
     lines = [] if job_id is None else [f"sky logs {cluster} {job_id}", f"sky exec {cluster} CMD"]
     talk(f"Cluster {cluster}:  " + "   ".join([*lines, f"sky stop {cluster}", f"sky down {cluster}"]), "dim")
+
+
+def typed() -> str:
+    """Return what was typed, for the record; secrets without their values."""
+    words: list[str] = []
+    for word in click.get_current_context().obj or ():
+        hidden = word.startswith("--secret=") or (words and words[-1] == "--secret")
+        words.append(_KEY_OF_SECRET.sub(r"\1", word) if hidden else word)
+    return shlex.join(["sky", *words])
 
 
 def new_name() -> str:

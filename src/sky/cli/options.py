@@ -3,11 +3,13 @@
 Values keep the interface's spelling; "none" as the value of a resource option takes away what the YAML says.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from sky.cli import settings
 from sky.cli.completion import complete_cluster
 from sky.cli.groups import CONTEXT
 from sky.cli.output import FORMATS
@@ -17,24 +19,27 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def _use_config(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> None:
     if value:
-        from sky.cli.settings import override  # noqa: PLC0415 - loads YAML, only where --config is given
-
-        override(value)
+        settings.override(value)
 
 
 def command(name: str, *, help: str, hidden: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a command with the options that every command has."""
 
     def declare(function: Callable[..., Any]) -> click.Command:
-        function = click.option(
+        @functools.wraps(function)
+        def connected(*args: Any, **options: Any) -> Any:
+            settings.connect()
+            return function(*args, **options)
+
+        with_config = click.option(
             "--config",
             multiple=True,
             expose_value=False,
             callback=_use_config,
             metavar="PATH|KEY=VALUE",
             help="Configuration for this call only: a YAML file or dotted key=value[,key=value]; repeatable.",
-        )(function)
-        return click.command(name, help=help, hidden=hidden, context_settings=CONTEXT)(function)
+        )(connected)
+        return click.command(name, help=help, hidden=hidden, context_settings=CONTEXT)(with_config)
 
     return declare
 

@@ -9,6 +9,7 @@ from sky.cli.terminal import paint, talk
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
 from sky.sdk.dags import Dag
+from sky.sdk.records import PlanRecord
 from sky.sdk.tasks import Task
 
 _COLUMNS = ("INFRA", "INSTANCE", "vCPUs", "Mem(GB)", "GPUS", "COST ($)", "CHOSEN")
@@ -27,16 +28,14 @@ _KEYS = (
 ROWS = 8
 
 
-def of(task: Task) -> list[Record]:
+def of(task: Task) -> list[PlanRecord]:
     """Ask the server where the task could run: one plan per task. Raises ResourcesUnavailableError when nowhere."""
     dag = Dag()
     dag.add(task)
-    found = requests.get(sdk.optimize(dag))
-    plans = found if isinstance(found, list | tuple) else getattr(found, "plans", None) or [found]
-    return list(plans)
+    return requests.get(sdk.optimize(dag))
 
 
-def show(plans: Sequence[Record]) -> None:
+def show(plans: Sequence[PlanRecord]) -> None:
     """Show plans on stderr, cheapest first."""
     for plan in plans:
         placements: Sequence[Record] = plan.get("placements") or ()
@@ -62,7 +61,7 @@ def _row(placement: Record) -> list[object]:
     ]
 
 
-def shape(plan: Record) -> dict[str, object]:
+def shape(plan: PlanRecord) -> dict[str, object]:
     """Return a plan as `-o json` promises it."""
     placements: Sequence[Record] = plan.get("placements") or ()
     rejections: Sequence[Record] = plan.get("rejections") or ()

@@ -33,7 +33,7 @@ def status(
     request_ids: tuple[str, ...], *, everything: bool, limit: int | None, cluster: str | None, verbose: bool, form: str
 ) -> int:
     """Show requests."""
-    found: list[Record] = sdk.api_status(list(request_ids) or None, everything, limit=limit, cluster_name=cluster)
+    found = sdk.api_status(list(request_ids) or None, everything, limit=limit, cluster_name=cluster)
     if form != "table":
         emit([shape(request) for request in found], form)
         return exit_codes.OK
@@ -116,9 +116,7 @@ def cancel(request_ids: tuple[str, ...], *, everything: bool, all_users: bool, y
         raise click.UsageError("Pass either request ids or --all.")
     if not request_ids:
         confirm(f"Cancelling all {'' if all_users else 'your '}requests. Proceed?", assume_yes=yes)
-    answer = sdk.api_cancel(list(request_ids) or None, all_users, silent=True)
-    # A request id where cancelling is itself a request, the cancelled ids where it is not.
-    cancelled = sdk.get(answer) if isinstance(answer, str) else answer
+    cancelled = sdk.get(sdk.api_cancel(list(request_ids) or None, all_users, silent=True))
     if form != "table":
         emit([str(request_id) for request_id in cancelled], form)
     elif not cancelled:

@@ -22,8 +22,7 @@ _FACTS = (("status", "status"), ("commit", "commit"), ("version", "version"), ("
 @click.option("--enable-basic-auth", is_flag=True, hidden=True)
 def start(*, deploy: bool, host: str | None, port: int | None, foreground: bool, enable_basic_auth: bool) -> int:
     """Start the server."""
-    given: dict[str, object] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    sdk.api_start(deploy=deploy, foreground=foreground, enable_basic_auth=enable_basic_auth, **given)  # type: ignore[arg-type]
+    sdk.api_start(deploy=deploy, host=host, port=port, foreground=foreground, enable_basic_auth=enable_basic_auth)
     if not foreground:
         talk("The API server is running.")
     return exit_codes.OK
@@ -44,7 +43,7 @@ def info(*, form: str) -> int:
     answer = sdk.api_info()
     user = answer.get("user")
     name = str(user.get("name") or "") if hasattr(user, "get") and user else str(user or "")
-    url = text(answer, "url")
+    url = text(answer, "endpoint")
     shape = {
         "client": {"version": __version__, "api_version": str(API_VERSION)},
         "server": {

@@ -66,7 +66,7 @@ def _print_endpoints(name: str, port: int | None, form: str) -> int:
     if form != "table":
         emit({str(key): value for key, value in found.items()}, form)
     elif port is not None:
-        say(str(found.get(port) or found.get(str(port)) or next(iter(found.values()))))
+        say(found.get(port) or next(iter(found.values())))
     else:
         for key, value in found.items():
             say(f"{key}: {value}")

@@ -5,7 +5,7 @@ Called by `sky.cli.main` directly and by the click command of `sky.cli.status`.
 
 import fnmatch
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from sky.cli import exit_codes, tables, times
@@ -137,7 +137,7 @@ def shape(record: Record) -> dict[str, object]:
 def _print_table(records: Sequence[Record], wanted: Wanted) -> None:
     at = times.now()
     workspaces = len({text(record, "workspace") for record in records}) > 1
-    columns = [("NAME", lambda r: text(r, "name"))]
+    columns: list[tuple[str, Callable[[Record], str]]] = [("NAME", lambda r: text(r, "name"))]
     if wanted.all_users:
         columns.append(("USER", lambda r: text(r, "user_name")))
     if wanted.all_users and wanted.verbose:
