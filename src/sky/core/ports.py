@@ -256,6 +256,8 @@ class LogPiece:
 class AgentClient(Protocol):
     """The head's agent. Raises `AgentUnreachable` and `AgentRefused` of `core.errors`."""
 
+    async def ping(self) -> None: ...
+
     async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
         """Queue a job once; its number and its log directory."""
         ...
@@ -288,7 +290,7 @@ class Fleet(Protocol):
         """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
         ...
 
-    async def sync(self, cluster: Cluster, manifest: str, destination: str, *, keep_extra: bool) -> str:
+    async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
         """Bring uploaded content to the same path on every node; words for the user about what travelled."""
         ...
 

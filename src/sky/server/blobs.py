@@ -32,9 +32,7 @@ class BlobStore:
 
     def path(self, name: str) -> Path:
         """Where a blob is or would be. Raises ClientError for a name that is no hash."""
-        if not _NAME.fullmatch(name):
-            raise ClientError(f"{name[:80]!r} is not a SHA-256 hash in lower-case hexadecimal digits.")
-        return self.root / name[:2] / name
+        return blob_path(self.root, name)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those that are not here, each once, in order."""
@@ -68,3 +66,10 @@ class BlobStore:
         finally:
             aside.unlink(missing_ok=True)
         return size
+
+
+def blob_path(root: Path, name: str) -> Path:
+    """Where a blob is or would be below `root`. Raises ClientError for a name that is no hash."""
+    if not _NAME.fullmatch(name):
+        raise ClientError(f"{name[:80]!r} is not a SHA-256 hash in lower-case hexadecimal digits.")
+    return root / name[:2] / name

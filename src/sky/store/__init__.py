@@ -1,0 +1,1 @@
+"""Remembers. The only room that speaks SQL; everything else sees the protocols of `core.ports`."""

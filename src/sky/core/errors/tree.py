@@ -31,8 +31,9 @@ Everybody raises these; users catch them as ``sky.exceptions.<Name>``. One tree,
     │               InvalidWorkspaceNameError, WorkspaceAmbiguousError
     ├─ other        GitError, InvalidRecipeNameError, RecipeAlreadyExistsError, SkyletInternalError,
     │               SkyletMethodNotImplementedError, SkyletUnavailableError
-    └─ providers    ProviderFailure ─ CapacityRefused, QuotaReached, CredentialsRejected, RequestInvalid, Throttled,
-                    ProviderDown, InstanceNotFound
+    ├─ providers    ProviderFailure ─ CapacityRefused, QuotaReached, CredentialsRejected, RequestInvalid, Throttled,
+    │               ProviderDown, InstanceNotFound
+    └─ agents       AgentUnreachable, AgentRefused
 
 The docstring of a class is its meaning and, where none was given, its message.
 """
@@ -567,6 +568,14 @@ class InstanceNotFound(ProviderFailure):
     """There is no such instance."""
 
     DEFAULT_SCOPE = "request"
+
+
+class AgentUnreachable(SkyError):
+    """The agent on a node does not answer; the node and its jobs may be well all the same."""
+
+
+class AgentRefused(SkyError):
+    """The agent on a node answered with an error; asking again gives the same answer."""
 
 
 def not_supported(feature: str, where: str = "", *, instead: str = "") -> NotSupportedError:

@@ -285,7 +285,7 @@ def down(cluster: Cluster, event: DownAsked, now: float) -> Step[Cluster]:
     return Step(going, (TerminateNodes(),), "terminating")
 
 
-@TABLE.on((P.STOPPED, P.DEGRADED, P.AUTOSTOPPING), StartAsked, to={P.RESUMING})
+@TABLE.on((P.STOPPED, P.DEGRADED), StartAsked, to={P.RESUMING})
 def start(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
     """Start what is stopped; for a degraded cluster that is the repair."""
     return Step(_move(cluster, P.RESUMING, now, "asked to start"), (Resume(),), "starting")

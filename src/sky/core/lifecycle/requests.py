@@ -7,7 +7,7 @@ from sky.core.lifecycle.machine import Step, Table
 from sky.core.model.requests import Request, RequestStatus
 
 #: A request that made its server die this often is ended instead of tried again.
-MOST_ATTEMPTS = 5
+MOST_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,12 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """The worker has let go of it after being asked to."""
+class Work:
+    """Order: carry the request out."""
 
 
-EVENTS: tuple[type, ...] = (Begun, Finished, Failed, CancelAsked, Stopped)
+EVENTS: tuple[type, ...] = (Begun, Finished, Failed, CancelAsked)
+ORDERS: tuple[type, ...] = (Work,)
 
 TABLE: Table[Request] = Table("request", RequestStatus, EVENTS, lambda request: request.status)
 S = RequestStatus
@@ -47,11 +48,14 @@ _ENDED = (S.SUCCEEDED, S.FAILED, S.CANCELLED)
 _OPEN = (S.PENDING, S.WAITING, S.RUNNING)
 
 
-@TABLE.on(_OPEN, Begun, to={S.RUNNING, S.FAILED, S.CANCELLED})
+def opening(request: Request) -> Step[Request]:
+    """The first step of a new record."""
+    return Step(replace(request, status=S.PENDING), (Work(),), "asked")
+
+
+@TABLE.on(_OPEN, Begun, to={S.RUNNING, S.FAILED})
 def begun(request: Request, event: Begun, now: float) -> Step[Request]:
     """Work starts, or starts over after a crash: every handler can be repeated."""
-    if request.cancel_asked:
-        return Step(replace(request, status=S.CANCELLED, finished_at=now), (), "cancelled")
     if request.attempts >= MOST_ATTEMPTS:
         error = {"type": "RequestInterruptedError", "message": f"its server died {request.attempts} times while on it"}
         return Step(replace(request, status=S.FAILED, error=error, finished_at=now), (), str(error["message"]))
@@ -72,26 +76,13 @@ def failed(request: Request, event: Failed, now: float) -> Step[Request]:
     return Step(replace(request, status=S.FAILED, error=event.error, finished_at=now), (), text)
 
 
-@TABLE.on((S.PENDING, S.WAITING), CancelAsked, to={S.CANCELLED})
-def never_begun(request: Request, event: CancelAsked, now: float) -> Step[Request]:
-    """Nobody works on it."""
-    return Step(replace(request, status=S.CANCELLED, cancel_asked=True, finished_at=now), (), "cancelled")
-
-
-@TABLE.on(S.RUNNING, CancelAsked, to={S.RUNNING})
+@TABLE.on(_OPEN, CancelAsked, to={S.CANCELLED})
 def call_off(request: Request, event: CancelAsked, now: float) -> Step[Request]:
-    """Its worker lets go at the next await and says so."""
-    return Step(replace(request, cancel_asked=True), None, "asked to cancel")
-
-
-@TABLE.on(S.RUNNING, Stopped, to={S.CANCELLED})
-def stopped(request: Request, event: Stopped, now: float) -> Step[Request]:
-    """What it had begun goes on or was taken back, as its own record says."""
-    return Step(replace(request, status=S.CANCELLED, finished_at=now), (), "cancelled")
+    """Its worker is interrupted; what it had begun goes on or is taken back, as that thing's own record says."""
+    return Step(replace(request, status=S.CANCELLED, cancel_asked=True, finished_at=now), (), "cancelled")
 
 
 TABLE.ignore((S.PENDING, S.WAITING), Finished, "nobody works on it")
 TABLE.ignore((S.PENDING, S.WAITING), Failed, "nobody works on it")
-TABLE.ignore((S.PENDING, S.WAITING), Stopped, "nobody works on it")
 for _event in EVENTS:
     TABLE.ignore(_ENDED, _event, "over already")

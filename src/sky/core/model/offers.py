@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 class Offer:
     """One instance type in one place at one price.
 
-    `memory_gb` in GiB, `price_hourly` in USD per node and hour, `accelerators` name to count per node.
+    `memory_gb` in GiB, `price_hourly` in USD per node and hour, `accelerators` name to count per node. `shared` is a
+    machine on which nodes of several clusters live side by side.
     """
 
     cloud: str
@@ -20,6 +21,7 @@ class Offer:
     price_hourly: float
     accelerators: Mapping[str, float] = field(default_factory=dict)
     use_spot: bool = False
+    shared: bool = False
 
     @property
     def place(self) -> str:

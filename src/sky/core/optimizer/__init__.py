@@ -1,0 +1,1 @@
+"""Requirements × offers → ranked placements, each rejection with its reason."""

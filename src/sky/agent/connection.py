@@ -1,0 +1,114 @@
+"""The asking end of the wire: one connection, many requests in flight.
+
+Used by the head's agent to reach its peers (`peers.py`) and by `sky.remote.agent_client` for everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any, Dict, Optional, Tuple
+
+from .frames import FrameError, Header, encode, read_frame
+
+Reply = Tuple[Dict[str, Any], bytes]
+
+
+class CallRefused(Exception):
+    """The agent answered with an error: `kind` is its type name, the text says what was wrong."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ConnectionLost(Exception):
+    """The connection ended, or the answer did not come in time; whether the request was carried out is unknown."""
+
+
+class Connection:
+    """A multiplexed client connection over a byte stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._waiting: Dict[int, asyncio.Future[Reply]] = {}
+        self._ids = itertools.count(1)
+        self._broken: Optional[str] = None
+        self._pump = asyncio.ensure_future(self._receive())
+
+    @property
+    def closed(self) -> bool:
+        """True once no further call can succeed."""
+        return self._broken is not None
+
+    async def call(self, verb: str, args: Dict[str, Any], body: bytes = b"", timeout: Optional[float] = None) -> Reply:
+        """Ask and wait for the answer: (ok object, body). Raises CallRefused or ConnectionLost."""
+        if self._broken is not None:
+            raise ConnectionLost(self._broken)
+        number = next(self._ids)
+        frame = encode({"id": number, "verb": verb, "args": args}, body)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            self._writer.write(frame)
+            await self._writer.drain()
+            return await asyncio.wait_for(answer, timeout)
+        except asyncio.TimeoutError:
+            raise ConnectionLost("no answer to %r within %s s" % (verb, timeout)) from None
+        except OSError as error:
+            self._fail("the connection broke: %s" % error)
+            raise ConnectionLost("the connection broke: %s" % error) from None
+        finally:
+            self._waiting.pop(number, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()
+
+    async def close(self) -> None:
+        """Close the stream; calls in flight end with ConnectionLost."""
+        self._fail("the connection was closed")
+        self._pump.cancel()
+        self._writer.close()
+        try:
+            await asyncio.gather(self._pump, self._writer.wait_closed(), return_exceptions=True)
+        except asyncio.CancelledError:
+            self._writer.transport.abort()
+            raise
+
+    async def _receive(self) -> None:
+        reason = "the agent closed the connection"
+        try:
+            while True:
+                frame = await read_frame(self._reader)
+                if frame is None:
+                    break
+                self._settle(*frame)
+        except (FrameError, OSError) as error:
+            reason = "the connection broke: %s" % error
+        finally:
+            self._fail(reason)
+            self._writer.close()
+
+    def _settle(self, header: Header, body: bytes) -> None:
+        answer = self._waiting.get(header.get("id", 0))
+        if answer is None or answer.done():
+            return
+        error = header.get("error")
+        if isinstance(error, dict):
+            answer.set_exception(CallRefused(str(error.get("type", "Error")), str(error.get("message", ""))))
+        else:
+            ok = header.get("ok")
+            answer.set_result((ok if isinstance(ok, dict) else {}, body))
+
+    def _fail(self, reason: str) -> None:
+        if self._broken is None:
+            self._broken = reason
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ConnectionLost(self._broken))
+
+
+async def connect_unix(path: str, limit: int = 1 << 20) -> Connection:
+    """Connect to the Unix socket at `path`; OSError when nobody listens there."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=limit)
+    return Connection(reader, writer)

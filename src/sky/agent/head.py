@@ -1,0 +1,289 @@
+"""The head's part of the agent: it keeps the queue, starts what fits, and answers for the cluster.
+
+One instance on the node of rank 0, built and dispatched to by `server.py`. It holds in memory only what the ledger can
+give back: on start it drives every job that was on its way again and queues the waiting ones in their old order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
+
+from . import schedule, states
+from .autostop import Autostop
+from .fields import Fields, Refused
+from .gang import Gang, Verdict, node_log
+from .ledger import Job, Ledger
+from .logs import CHUNK, Collector, read_chunk, size, tail_offset
+from .node import Node
+from .peers import Peer
+from .signals import wait_any
+from .spec import JobSpec, parse, parse_secrets
+
+Reply = Tuple[Dict[str, Any], bytes]
+_LOG_LIMIT = 1 << 20
+
+
+class Head:
+    """The queue of a cluster."""
+
+    def __init__(self, node: Node, ledger: Ledger, peers: List[Peer], clock: Callable[[], float]) -> None:
+        self._node = node
+        self._ledger = ledger
+        self._peers = peers
+        self._clock = clock
+        devices = len(node.devices.indices) if node.devices else 0
+        # The nodes of a cluster are alike: what this one has, each has.
+        self._total = [schedule.room(node.cpus, devices, node.memory_gb)] * node.num_nodes
+        self._queue: Dict[int, schedule.Waiting] = {}
+        self._running: Dict[int, schedule.Running] = {}
+        self._gangs: Dict[int, Gang] = {}
+        self._background: Set[asyncio.Future[Any]] = set()
+        self._stopping: Optional[str] = None
+        self._kicked = False
+        self.autostop = Autostop(node, ledger, clock, self._busy, self._power_off)
+
+    def begin(self) -> None:
+        """Pick up where the last agent stopped; called once, on the loop."""
+        for job in self._ledger.jobs(skip_finished=True):
+            if job.status in states.ACTIVE:
+                slots = tuple(schedule.Slot(int(slot["node"]), tuple(slot["devices"])) for slot in job.placement)
+                self._launch(job, slots)
+            else:
+                self._queue[job.job_id] = schedule.Waiting(job.job_id, self._demand(job.spec))
+        self._kick()
+        self.autostop.begin()
+
+    # The queue
+
+    def _demand(self, spec: JobSpec) -> schedule.Demand:
+        # A node that does not know its memory cannot refuse any.
+        memory = spec.memory_gb if self._node.memory_gb else 0.0
+        return schedule.demand(spec.num_nodes, spec.cpus, spec.accelerator_count, memory)
+
+    def _check_fits(self, spec: JobSpec) -> schedule.Demand:
+        node, wanted = self._node, self._demand(spec)
+        known = node.devices.name if node.devices else None
+        if spec.accelerator is not None and (known is None or known.lower() != spec.accelerator.lower()):
+            text = "the job asks for %s, the cluster's nodes have %s" % (spec.accelerator, known or "no accelerators")
+            raise Refused("ResourcesUnavailable", text + "; launch a cluster that has them")
+        if schedule.place(wanted, self._total) is None:
+            devices = len(node.devices.indices) if node.devices else 0
+            raise Refused(
+                "ResourcesUnavailable",
+                "the job asks for %s, which the cluster can never give: it has %d node(s) of %g CPU slots and %d"
+                " accelerators; ask for less or launch a larger cluster"
+                % (spec.resources_text(), node.num_nodes, node.cpus, devices),
+            )
+        return wanted
+
+    def _kick(self) -> None:
+        # Once per turn of the loop, however many jobs came or went in it.
+        if not self._kicked:
+            self._kicked = True
+            asyncio.get_running_loop().call_soon(self._plan)
+
+    def _plan(self) -> None:
+        self._kicked = False
+        if self._stopping is not None or not self._queue:
+            return
+        starts = schedule.plan(self._total, list(self._running.values()), list(self._queue.values()))
+        for job_id, slots in starts:
+            job = self._ledger.get(job_id)
+            assert job is not None
+            status = states.SETTING_UP if job.spec.setup else states.RUNNING
+            self._launch(self._ledger.move(job_id, status, placement=schedule.stored(slots)), slots)
+            del self._queue[job_id]
+
+    def _launch(self, job: Job, slots: Tuple[schedule.Slot, ...]) -> None:
+        self._running[job.job_id] = schedule.Running(job.job_id, self._demand(job.spec), slots)
+        log = Collector(self._log_path(job), os.path.join(self._node.root, "collect", str(job.job_id)))
+        gang = self._gangs[job.job_id] = Gang(self._node, self._ledger, self._peers, job, log)
+        self._spawn(self._drive(job, gang))
+
+    async def _drive(self, job: Job, gang: Gang) -> None:
+        try:
+            verdict = await gang.drive()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason and free its slots
+            verdict = Verdict(states.FAILED_DRIVER, None, "the agent failed: %s: %s" % (type(error).__name__, error))
+        self._ledger.move(job.job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason)
+        gang.log.close(done=True)
+        del self._gangs[job.job_id], self._running[job.job_id]
+        self._kick()
+        self.autostop.touch()
+        await gang.forget()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _busy(self) -> bool:
+        return bool(self._queue or self._running)
+
+    async def halt(self, reason: str) -> None:
+        """Start no more jobs and end those that run as FAILED_DRIVER; waiting ones stay for the next start."""
+        self._stopping = reason
+        for gang in list(self._gangs.values()):
+            gang.halt(reason)
+        while self._gangs:
+            await self._ledger.changed.wait(1.0)
+
+    async def _power_off(self, mode: str) -> None:
+        await self.halt("the cluster was stopped while the job ran")
+        await asyncio.gather(
+            *(peer.call("power_off", {"mode": mode}, timeout=30.0) for peer in self._peers[1:]), return_exceptions=True
+        )
+        await self._peers[0].call("power_off", {"mode": mode})
+
+    async def close(self) -> None:
+        """Stop driving; the tasks go on, and the next agent drives them again."""
+        self.autostop.close()
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # Verbs
+
+    async def submit(self, fields: Fields, body: bytes) -> Reply:
+        """Queue a job, once per key."""
+        del body
+        key = fields.name("key")
+        known = self._ledger.find(key)
+        if known is not None:
+            return {"job_id": known, "created": False}, b""
+        if self._stopping is not None or self.autostop.firing:
+            raise Refused(
+                "ClusterStopping", "the cluster is being stopped and takes no more jobs; start it again first"
+            )
+        spec = parse(fields.raw("spec"), self._clock())
+        wanted = self._check_fits(spec)
+        job_id = self._ledger.add(key, spec, parse_secrets(fields.raw("spec")))
+        self._queue[job_id] = schedule.Waiting(job_id, wanted)
+        self._kick()
+        self.autostop.touch()
+        return {"job_id": job_id, "created": True}, b""
+
+    async def job(self, fields: Fields, body: bytes) -> Reply:
+        """One job."""
+        del body
+        return {"jobs": [self._shown(self._job(fields.integer("job_id", 0, 1 << 53)))]}, b""
+
+    async def jobs(self, fields: Fields, body: bytes) -> Reply:
+        """The named jobs, or all of them, oldest first. Unknown ids are left out."""
+        del body
+        ids = fields.integers("ids")
+        if ids is not None:
+            found = [self._ledger.get(job_id) for job_id in sorted(set(ids))]
+            jobs = [job for job in found if job is not None]
+        else:
+            jobs = self._ledger.jobs(fields.flag("skip_finished"))
+        return {"jobs": [self._shown(job) for job in jobs]}, b""
+
+    def _job(self, job_id: int) -> Job:
+        job = self._ledger.get(job_id)
+        if job is None:
+            raise Refused("JobNotFound", "there is no job %d on cluster %s" % (job_id, self._node.cluster_name))
+        return job
+
+    def _shown(self, job: Job) -> Dict[str, Any]:
+        shown = {name: getattr(job, name) for name in ("job_id", "key", "status", "submitted_at", "start_at", "end_at")}
+        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid")})
+        shown.update({"name": job.spec.name, "user": job.spec.user, "num_nodes": job.spec.num_nodes})
+        shown.update({"resources": job.spec.resources_text(), "log_dir": os.path.join(self._node.logs, job.log_dir)})
+        return shown
+
+    async def cancel(self, fields: Fields, body: bytes) -> Reply:
+        """Cancel the named jobs, all of them, or the latest that runs; returns when they have ended, or after `wait`
+        seconds.
+        """
+        del body
+        ids = fields.integers("job_ids")
+        wait = fields.number("wait", 0, 3600, 20.0)
+        if fields.flag("all"):
+            ids = [*self._queue, *self._running]
+        elif not ids:
+            ids = [max(self._running)] if self._running else []
+        cancelled = [job_id for job_id in sorted(set(ids)) if self._cancel(job_id)]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while any(job_id in self._running for job_id in cancelled) and loop.time() < deadline:
+            await self._ledger.changed.wait(deadline - loop.time())
+        return {"cancelled": cancelled}, b""
+
+    def _cancel(self, job_id: int) -> bool:
+        if job_id in self._queue:
+            del self._queue[job_id]
+            self._ledger.move(job_id, states.CANCELLED)
+            self._kick()
+            self.autostop.touch()
+            return True
+        gang = self._gangs.get(job_id)
+        if gang is None:
+            return False
+        self._ledger.note(job_id, cancelled=1)
+        gang.cancel()
+        return True
+
+    async def events(self, fields: Fields, body: bytes) -> Reply:
+        """Events after `since`; waits up to `wait` seconds for the first."""
+        del body
+        since, wait = fields.integer("since", 0, 1 << 53, 0), fields.number("wait", 0, 60, 0.0)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            events = self._ledger.events(since)
+            left = deadline - loop.time()
+            if events or left <= 0:
+                return {"events": events, "next": events[-1]["seq"] if events else since}, b""
+            await self._ledger.changed.wait(left)
+
+    # Logs
+
+    def _log_path(self, job: Job) -> str:
+        return os.path.join(self._node.logs, job.log_dir, "run.log")
+
+    async def read_log(self, fields: Fields, body: bytes) -> Reply:
+        """Bytes of a job's log from an offset or from `tail` lines before its end, waiting for some if asked to."""
+        del body
+        job = self._job(fields.integer("job_id", 0, 1 << 53))
+        which = fields.choice("which", ("run", "setup", "node"), "run")
+        limit = fields.integer("limit", 1, _LOG_LIMIT, CHUNK)
+        wait, tail = fields.number("wait", 0, 60, 0.0), fields.integer("tail", 0, 1 << 31, None)
+        offset = fields.integer("offset", 0, 1 << 53, None)
+        if which != "run":
+            return await self._read_node_log(job, which, fields.integer("rank", 0, 100000, 0), offset or 0, wait, limit)
+        path = self._log_path(job)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            current = self._job(job.job_id)
+            gang = self._gangs.get(job.job_id)
+            length = gang.log.length if gang is not None else size(path)
+            if offset is None:
+                offset = tail_offset(path, tail, length) if tail is not None else 0
+            left = deadline - loop.time()
+            if offset < length or current.ended or left <= 0:
+                break
+            await wait_any(
+                (self._ledger.changed, gang.log.grown) if gang is not None else (self._ledger.changed,), left
+            )
+        data = read_chunk(path, offset, min(limit, length - offset)) if offset < length else b""
+        offset += len(data)
+        return {"offset": offset, "eof": current.ended and offset >= length, "status": current.status}, data
+
+    async def _read_node_log(self, job: Job, which: str, rank: int, offset: int, wait: float, limit: int) -> Reply:
+        if rank >= job.spec.num_nodes:
+            raise Refused(
+                "InvalidRequest", "job %d has %d node(s), there is no rank %d" % (job.job_id, job.spec.num_nodes, rank)
+            )
+        if not job.placement:
+            return {"offset": offset, "eof": job.ended, "status": job.status}, b""
+        node = int(job.placement[rank]["node"])
+        phase = "setup" if which == "setup" else "run"
+        args = {"key": job.key, "phase": phase, "offset": offset, "wait": wait, "limit": limit}
+        args["log"] = node_log(job.log_dir, phase, rank, node)
+        facts, data = await self._peers[node].call("task_log", args, b"", wait + 30)
+        current = self._job(job.job_id)
+        return {"offset": facts["offset"], "eof": bool(facts["eof"]) and current.ended, "status": current.status}, data

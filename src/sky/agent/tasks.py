@@ -1,0 +1,275 @@
+"""Runs the processes of tasks on this node, so that they outlive the agent and are found again by the next one.
+
+A task process is a small shell wrapper in a session of its own. It claims its pid file exclusively before it runs the
+script and writes the exit code when the script is done; both are plain files in the task's folder. So a start may be
+repeated after a crash: only the wrapper that wins the claim runs anything. Output goes straight into the node's log
+file: the agent is in the path of no byte. Called by the server's task verbs and, on the head, by `gang.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import processes
+from .fields import Refused, relative_path
+from .logs import exists, read_chunk
+from .node import Node
+from .signals import Signal, wait_any
+from .watch import FileWatch, watch_exit
+
+PHASES = ("setup", "run")
+KILLED = 137
+
+# $1 pid file, $2 exit file, $3 shell, $4 script, $5 folder. The traps keep the wrapper alive through a SIGTERM meant
+# for the whole tree, so that it still writes the exit code; children get the default actions back.
+_WRAPPER = (
+    'trap : TERM INT HUP; set -C; { echo "$$" >"$1"; } 2>/dev/null || exit 125; set +C; '
+    'if cd "$5"; then "$3" "$4"; else (exit 126); fi; echo "$?" >"$2"'
+)
+
+
+class Task:
+    """One phase of a job on this node. `code` is its exit code once ended, None while it runs; `lost` if nobody knows
+    it.
+    """
+
+    def __init__(self, folder: str, phase: str, mark: str) -> None:
+        self.stem = os.path.join(folder, phase)
+        self.mark = mark
+        self.pid = 0
+        self.code: Optional[int] = None
+        self.lost = False
+        self.child = False
+        self.ended = Signal()
+
+    @property
+    def over(self) -> bool:
+        """True when the process is gone."""
+        return self.code is not None or self.lost
+
+    @property
+    def status(self) -> str:
+        """As task_wait reports it."""
+        return "lost" if self.lost else "running" if self.code is None else "exited"
+
+
+class Tasks:
+    """All task processes of this node."""
+
+    def __init__(self, node: Node, environ: Dict[str, str]) -> None:
+        self._node = node
+        self._root = os.path.join(node.root, "tasks")
+        self._environ = environ
+        self._shell = _which("bash", environ) or "/bin/sh"
+        self._tasks: Dict[Tuple[str, str], Task] = {}
+        self._files = FileWatch()
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        os.makedirs(node.logs, exist_ok=True)
+
+    def start(
+        self,
+        key: str,
+        phase: str,
+        script: str,
+        env: Dict[str, str],
+        folder: str,
+        log: str,
+        devices: Optional[List[int]],
+    ) -> int:
+        """Start a phase once: repeating the call finds the same process. Returns its pid, 0 if the job was killed
+        before.
+        """
+        task = self._find(key, phase)
+        if task is not None:
+            return task.pid
+        place = os.path.join(self._root, key)
+        task = Task(place, phase, "%s/%s/%s" % (self._node.node_id, key, phase))
+        if os.path.exists(os.path.join(place, "killed")):
+            task.code = KILLED
+            self._tasks[key, phase] = task
+            return 0
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        _write(task.stem + ".sh", script, 0o700)
+        target = self._log_path(log)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with suppress(FileExistsError):
+            os.symlink(target, task.stem + ".log")
+        self._spawn(task, target, self._environment(task, env, devices), self._folder(folder))
+        self._tasks[key, phase] = task
+        return task.pid
+
+    def _environment(self, task: Task, env: Dict[str, str], devices: Optional[List[int]]) -> Dict[str, str]:
+        values = dict(self._environ, **env)
+        values.update({"HOME": self._node.home, "SKY_NODE_ID": self._node.node_id, processes.MARK: task.mark})
+        known = self._node.devices
+        if devices:
+            if known is None or max(devices) >= len(known.indices):
+                raise Refused("NoSuchDevice", "%s has no devices %s" % (self._node.label(), devices))
+            values["CUDA_VISIBLE_DEVICES"] = ",".join(str(known.indices[index]) for index in devices)
+        return values
+
+    def _folder(self, folder: str) -> str:
+        path = self._node.workdir if folder == "workdir" else self._node.home
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def _log_path(self, log: str) -> str:
+        return os.path.join(self._node.logs, *relative_path(log))
+
+    def _spawn(self, task: Task, log: str, env: Dict[str, str], folder: str) -> None:
+        stem = task.stem
+        argv = ["sh", "-c", _WRAPPER, "sky-task", stem + ".pid", stem + ".exit", self._shell, stem + ".sh", folder]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        # Python ignores the first two, a background shell the others; a task must not inherit that.
+        defaults = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP]
+        try:
+            task.pid = os.posix_spawn(
+                "/bin/sh", argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=defaults
+            )
+        except OSError as error:
+            raise Refused(
+                "StartFailed", "the task could not be started on %s: %s" % (self._node.label(), error)
+            ) from None
+        task.child = True
+        watch_exit(task.pid, lambda: self._over(task))
+
+    def _over(self, task: Task) -> None:
+        rc: Optional[int] = None
+        if task.child:
+            with suppress(ChildProcessError):
+                _, raw = os.waitpid(task.pid, 0)
+                rc = os.WEXITSTATUS(raw) if os.WIFEXITED(raw) else 128 + os.WTERMSIG(raw)
+        written = _number(task.stem + ".exit")
+        if written is None and task.child and rc == 125:
+            winner = _number(task.stem + ".pid")
+            if winner is not None and winner != task.pid:
+                task.pid, task.child = winner, False
+                self._adopt(task)
+                return
+        task.code = written if written is not None else rc
+        if os.path.exists(os.path.join(os.path.dirname(task.stem), "killed")):
+            task.code = KILLED if written is None else written
+        task.lost = task.code is None
+        task.ended.fire()
+
+    def _adopt(self, task: Task) -> None:
+        if _number(task.stem + ".exit") is None and processes.carries(task.pid, task.mark):
+            watch_exit(task.pid, lambda: self._over(task))
+        else:
+            self._over(task)
+
+    def _find(self, key: str, phase: str) -> Optional[Task]:
+        task = self._tasks.get((key, phase))
+        if task is not None:
+            return task
+        place = os.path.join(self._root, key)
+        pid = _number(os.path.join(place, phase + ".pid"))
+        if pid is None:
+            return None
+        task = self._tasks[key, phase] = Task(place, phase, "%s/%s/%s" % (self._node.node_id, key, phase))
+        task.pid = pid
+        self._adopt(task)
+        return task
+
+    async def wait(self, key: str, phase: str, seconds: float) -> Dict[str, Any]:
+        """Wait until the phase has ended, at most `seconds`: {status: running | exited | lost, rc}."""
+        task = self._find(key, phase)
+        if task is None:
+            return {"status": "lost", "rc": None}
+        if not task.over:
+            await task.ended.wait(seconds)
+        return {"status": task.status, "rc": task.code}
+
+    async def kill(self, key: str, grace: float) -> None:
+        """End all processes of a job on this node, and let none of its phases start any more."""
+        self._bar(key)
+        await processes.end("%s/%s/" % (self._node.node_id, key), grace)
+
+    def _bar(self, key: str) -> None:
+        place = os.path.join(self._root, key)
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        _write(os.path.join(place, "killed"), "", 0o600)
+
+    async def kill_all(self, grace: float) -> None:
+        """End all task processes of this node."""
+        for key in sorted({key for (key, _), task in self._tasks.items() if not task.over}):
+            self._bar(key)
+        await processes.end("%s/" % self._node.node_id, grace)
+
+    def forget(self, key: str) -> None:
+        """Drop the records of a job that has ended; its logs stay."""
+        for phase in PHASES:
+            self._tasks.pop((key, phase), None)
+        place = os.path.join(self._root, key)
+        with suppress(FileNotFoundError):
+            for name in os.listdir(place):
+                os.unlink(os.path.join(place, name))
+            os.rmdir(place)
+
+    async def log(
+        self, key: str, phase: str, log: str, offset: int, wait: float, limit: int
+    ) -> Tuple[Dict[str, Any], bytes]:
+        """Bytes of a phase's log from `offset`, waiting up to `wait` seconds for some: {offset, eof, status, rc} and
+        the bytes.
+        """
+        path = self._log_path(log)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        watched = ""
+        bell = Signal()
+        try:
+            while True:
+                task = self._find(key, phase)
+                over = task is None or task.over
+                data = read_chunk(path, offset, limit)
+                left = deadline - loop.time()
+                if data or over or left <= 0:
+                    break
+                assert task is not None
+                if not watched and exists(path):
+                    # Look once more after the watch is set: a write in between rings no bell.
+                    bell, watched = self._files.enter(path), path
+                    continue
+                await wait_any((task.ended, bell), left)
+        finally:
+            if watched:
+                self._files.leave(watched)
+        facts: Dict[str, Any] = {"offset": offset + len(data), "eof": over and len(data) < limit}
+        facts["status"], facts["rc"] = (task.status, task.code) if task is not None else ("lost", None)
+        return facts, data
+
+
+def _which(program: str, environ: Dict[str, str]) -> Optional[str]:
+    # shutil has this, at the price of a megabyte of compression libraries.
+    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, program)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _number(path: str) -> Optional[int]:
+    # A file without its newline is still being written.
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return None
+    return int(text) if text.endswith("\n") and text.strip().isdigit() else None
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    # By rename: a shell that runs the old file reads on in it.
+    handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    os.replace(path + ".new", path)

@@ -1,0 +1,91 @@
+"""What every request handler works with: the store, the post, the clock, the ways out, and the user's ear."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sky.core.errors import ClusterDoesNotExist
+from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.requests import Request
+from sky.core.ports import Fleet, Providers, Store
+from sky.engine.post import Post
+from sky.engine.waiting import until
+from sky.kit.clock import Clock
+from sky.kit.signals import Signals
+
+#: A handler carries a request out; its result is JSON. It may be called again after a crash and must find what it
+#: began by the request's id.
+Handler = Callable[["Desk", Request], Awaitable[object]]
+
+
+_LEAVING = (Phase.STOPPING, Phase.TERMINATING, Phase.AUTOSTOPPING)
+
+
+class Talk(Protocol):
+    """Where progress of a request goes."""
+
+    def say(self, request_id: str, text: str) -> None: ...
+
+    def path(self, request_id: str) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The handlers' tools."""
+
+    store: Store
+    post: Post
+    clock: Clock
+    signals: Signals
+    providers: Providers
+    fleet: Fleet
+    talk: Talk
+
+    async def cluster(self, name: str) -> Cluster:
+        """The living cluster of this name. Raises ClusterDoesNotExist."""
+        found = await self.store.clusters.by_name(name)
+        if found is None:
+            raise ClusterDoesNotExist(f"Cluster '{name}' not found. `sky status` lists those that exist.")
+        return found
+
+    async def tell(self, cluster: Cluster, event: object) -> None:
+        """Post an event to a cluster."""
+        await self.post.send("cluster", self.store.clusters, cluster.id, event)
+
+    async def settled(self, request: Request, cluster: Cluster, done: Callable[[Cluster], bool]) -> Cluster:
+        """Wait for a cluster, passing its story on to the user meanwhile."""
+        seq = await self._last_line(cluster)
+
+        async def load() -> Cluster:
+            nonlocal seq
+            now = await self.store.clusters.get(cluster.id)
+            for entry in await self.store.stories.read("cluster", cluster.id, after=seq):
+                seq = entry.seq
+                if entry.text:
+                    self.talk.say(request.id, f"{cluster.name}: {entry.text}")
+            if now is None:
+                raise ClusterDoesNotExist(f"Cluster '{cluster.name}' has no record any more.")
+            return now
+
+        return await until(self.signals, f"cluster:{cluster.id}", load, done)
+
+    async def at_rest(self, request: Request, cluster: Cluster) -> Cluster:
+        """The cluster once it is not on its way out any more: stopped, gone, or as it was."""
+        return await self.settled(request, cluster, lambda now: now.phase not in _LEAVING)
+
+    async def _last_line(self, cluster: Cluster) -> int:
+        last = await self.store.stories.last_of_each("cluster", [cluster.id])
+        # The newest line is told again: it is what the cluster is busy with while the user begins to wait.
+        return last[cluster.id].seq - 1 if cluster.id in last else 0
+
+
+def text(body: Mapping[str, object], key: str) -> str | None:
+    """A string argument, or None where it was not given."""
+    value = body.get(key)
+    return None if value is None else str(value)
+
+
+def flag(body: Mapping[str, object], key: str) -> bool:
+    """A yes-or-no argument; no where it was not given."""
+    return bool(body.get(key))

@@ -1,0 +1,132 @@
+"""Carries out a job's orders: brings its files to the nodes, puts it into the head's queue, cancels it there.
+
+Run by `work.Driver` under `plane`. From the submission on, `watch` brings what the node reports.
+"""
+
+from collections.abc import Mapping
+
+from sky.core.errors import AgentRefused, AgentUnreachable
+from sky.core.lifecycle import jobs as life
+from sky.core.lifecycle.machine import Table
+from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.jobs import Job
+from sky.core.model.tasks import GitSource, TaskSpec
+from sky.core.optimizer.choose import amount
+from sky.core.ports import ClusterRows, Fleet, JobRows
+from sky.kit.backoff import delays
+from sky.kit.clock import Clock
+from sky.kit.signals import Signals
+
+#: vCPUs that a job holds on each node unless it asks for some, so that many share a node.
+DEFAULT_CPU_DEMAND = 0.5
+#: Where the working directory lives on every node.
+WORKDIR = "~/sky_workdir"
+#: Seconds for which an agent that does not answer is tried before the job counts as undeliverable.
+_PATIENCE_S = 60.0
+
+
+class JobWork:
+    """The noun `job` for the engine's loop."""
+
+    name = "job"
+    table: Table[Job] = life.TABLE
+
+    def __init__(self, rows: JobRows, clusters: ClusterRows, fleet: Fleet, clock: Clock, signals: Signals) -> None:
+        self.rows = rows
+        self._clusters = clusters
+        self._fleet = fleet
+        self._clock = clock
+        self._signals = signals
+
+    def id_of(self, entity: Job) -> str:
+        return entity.id
+
+    def due_at(self, entity: Job, now: float) -> None:
+        return None
+
+    def due_event(self) -> None:
+        return None
+
+    def before_order(self, entity: Job, order: object) -> None:
+        return None
+
+    def committed(self, before: Job, after: Job) -> None:
+        """Wake who waits for this job or lists its cluster's."""
+        self._signals.notify(f"job:{after.id}")
+        self._signals.notify(f"jobs:{after.cluster_id}")
+
+    def crashed(self, order: object, error: Exception) -> object:
+        if isinstance(order, life.Cancel):
+            return life.CancelDelivered()
+        return life.DeliveryFailed(f"internal error: {type(error).__name__}: {error}")
+
+    async def act(self, entity: Job, key: str, order: object) -> object:
+        """Try for a while: an agent that is being restarted is back within a second."""
+        deadline = self._clock.now() + _PATIENCE_S
+        for delay in delays(0.1, ceiling=5.0):
+            cluster = await self._clusters.get(entity.cluster_id)
+            if cluster is None or not cluster.alive:
+                return life.ClusterLost("its cluster is gone")
+            if cluster.phase in (Phase.STOPPING, Phase.STOPPED):
+                return life.ClusterLost("its cluster was stopped")
+            try:
+                return await self._try(cluster, entity, order)
+            except AgentUnreachable as error:
+                if self._clock.now() > deadline:
+                    return life.DeliveryFailed(f"cluster {cluster.name} cannot be reached: {error}")
+            except AgentRefused as error:
+                return life.DeliveryFailed(str(error))
+            await self._clock.sleep(delay)
+        raise AssertionError("delays never end")
+
+    async def _try(self, cluster: Cluster, job: Job, order: object) -> object:
+        if isinstance(order, life.SyncFiles):
+            return life.FilesSynced(await self._sync(cluster, job))
+        head = await self._fleet.head(cluster)
+        if isinstance(order, life.Submit):
+            job_id, log_dir = await head.submit(job.id, specification(job, cluster))
+            # The watcher may have seen news of the job before its number was on record.
+            self._signals.notify(f"submitted:{cluster.id}")
+            return life.Submitted(job_id, log_dir)
+        if job.job_id is not None:
+            await head.cancel([job.job_id])
+        return life.CancelDelivered()
+
+    async def _sync(self, cluster: Cluster, job: Job) -> str:
+        task = TaskSpec.from_config(job.task_config)
+        said = []
+        if isinstance(task.workdir, GitSource):
+            said.append(await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs)))
+        elif task.workdir is not None and task.workdir in job.uploads:
+            said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))
+        if job.sync_mounts:
+            for destination, source in task.file_mounts.items():
+                if source in job.uploads:
+                    words = await self._fleet.sync(cluster, job.uploads[source], destination)
+                    said.append(f"{destination}: {words}")
+        return "; ".join(said)
+
+
+def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
+    """What the head is given: the scripts, the environment, and the slots that each node is to hold for the job."""
+    task = TaskSpec.from_config(job.task_config)
+    wanted = task.resources[0]
+    accelerators = wanted.accelerator_request
+    cpus = DEFAULT_CPU_DEMAND
+    if not job.run_setup and wanted.cpus is not None:
+        cpus = amount(wanted.cpus)
+    return {
+        "name": job.name,
+        "user": job.user,
+        "run": task.run,
+        "setup": task.setup if job.run_setup else None,
+        "num_nodes": task.num_nodes,
+        "envs": {key: str(value) for key, value in task.envs.items()},
+        "secrets": {key: str(value) for key, value in task.secrets.items()},
+        "cpus": cpus,
+        "accelerators": {accelerators.name: accelerators.count} if accelerators is not None else None,
+        "memory_gb": None,
+        "task_id": job.task_id,
+        "workdir": task.workdir is not None,
+        "submitted_at": job.created_at,
+    }

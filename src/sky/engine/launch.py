@@ -1,0 +1,268 @@
+"""Launch and exec: find or make the cluster, then put the job on it. Both can be repeated after a crash."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sky.core.errors import (
+    CapacityRefused,
+    ClusterNotUpError,
+    ClusterSetUpError,
+    NotSupportedError,
+    ResourcesMismatchError,
+    ResourcesUnavailableError,
+)
+from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import jobs as job_life
+from sky.core.model.autostop import AutostopConfig
+from sky.core.model.clusters import Autostop, Cluster, Phase
+from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.model.names import check_cluster_name
+from sky.core.model.offers import Placement
+from sky.core.model.requests import Request
+from sky.core.model.tasks import TaskSpec
+from sky.core.optimizer.choose import misfit
+from sky.engine import planning
+from sky.engine.desk import Desk, flag, text
+from sky.engine.waiting import until
+from sky.kit.ids import new_id
+
+_SETTLED = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
+
+
+async def launch(desk: Desk, request: Request) -> object:
+    """Result: `{"job_id": int | None, "cluster_name": str | None}`; no cluster for a dry run."""
+    body = request.body
+    task = TaskSpec.from_config(_mapping(body, "task"))
+    refuse_unsupported(task)
+    name = text(body, "cluster_name") or f"sky-{request.id[:4]}-{request.user}"
+    check_cluster_name(name)
+    existing = await _own_or_named(desk, request, name)
+    if existing is None:
+        made = await planning.place(desk.providers, task)
+        if flag(body, "dryrun"):
+            return {"job_id": None, "cluster_name": None}
+        existing = await _open(desk, request, task, name, made.placements)
+    else:
+        _check_fits(existing, task)
+        if flag(body, "dryrun"):
+            return {"job_id": None, "cluster_name": None}
+    cluster = await _bring_up(desk, request, existing)
+    job_id = None
+    if task.run or task.setup or task.workdir or task.file_mounts:
+        job_id = await _submit(
+            desk, request, cluster, task, setup=not flag(body, "no_setup") and not flag(body, "fast")
+        )
+    await _set_autostop(desk, cluster, wanted_autostop(task, body))
+    return {"job_id": job_id, "cluster_name": cluster.name}
+
+
+async def execute(desk: Desk, request: Request) -> object:
+    """Result as of `launch`. The cluster must be up; only the working directory travels, and setup is not run."""
+    task = TaskSpec.from_config(_mapping(request.body, "task"))
+    refuse_unsupported(task)
+    name = text(request.body, "cluster_name") or ""
+    cluster = await desk.cluster(name)
+    _check_fits(cluster, task)
+    if cluster.phase is not Phase.UP:
+        why = f" ({cluster.reason})" if cluster.reason else ""
+        raise ClusterNotUpError(
+            f"Cluster '{name}' is {cluster.status}{why}, not UP. Bring it up with: sky start {name}",
+            cluster_status=cluster.status.value,
+        )
+    if flag(request.body, "dryrun"):
+        return {"job_id": None, "cluster_name": name}
+    job_id = await _submit(desk, request, cluster, task, setup=False)
+    if flag(request.body, "down"):
+        await _set_autostop(desk, cluster, Autostop(0, down=True))
+    return {"job_id": job_id, "cluster_name": name}
+
+
+def refuse_unsupported(task: TaskSpec) -> None:
+    """Raise NotSupportedError for what parses but cannot be carried out yet, naming the field."""
+    clouds = {each.infra.cloud or "local" for each in task.resources}
+    where = "/".join(sorted(clouds))
+    absent = {
+        "volumes": task.volumes,
+        "file_mounts of object stores": task.storage_mounts,
+        "service (use `sky serve`)": task.service,
+        "pool": task.pool,
+        "resources.image_id": any(each.image_id for each in task.resources),
+        "resources.volumes": any(each.volumes for each in task.resources),
+        "resources.ports": any(each.ports for each in task.resources) and "local" not in clouds,
+    }
+    for feature, asked in absent.items():
+        if asked:
+            raise NotSupportedError(f"{feature}: not supported yet on {where}")
+    for destination, source in task.file_mounts.items():
+        if "://" in source:
+            raise NotSupportedError(f"file_mounts.{destination}: {source}: not supported yet on {where}")
+
+
+def wanted_autostop(task: TaskSpec, body: Mapping[str, object]) -> Autostop | None:
+    """What the command asks for wins over what the task asks for; `--down` alone means: when the last job has ended."""
+    idle, down = body.get("idle_minutes_to_autostop"), flag(body, "down")
+    wait_for = text(body, "wait_for")
+    config: AutostopConfig | None = task.resources[0].autostop_config
+    if idle is None and not down:
+        if config is None or not config.enabled:
+            return None
+        return Autostop(config.idle_minutes, config.down, str(wait_for or config.wait_for or "jobs_and_ssh"))
+    minutes = float(str(idle)) if idle is not None else 0.0
+    return Autostop(minutes, down, wait_for or "jobs_and_ssh")
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+async def _own_or_named(desk: Desk, request: Request, name: str) -> Cluster | None:
+    """The cluster to use: the one that an earlier attempt of this request opened, or one that has the name."""
+    own = await desk.store.clusters.by_request(request.id)
+    if own is not None and not own.alive:
+        raise _unavailable(own)
+    named = own or await desk.store.clusters.by_name(name)
+    if named is None:
+        return None
+    settled = await desk.at_rest(request, named)
+    return settled if settled.alive else None
+
+
+async def _open(desk: Desk, request: Request, task: TaskSpec, name: str, placements: tuple[Placement, ...]) -> Cluster:
+    now = desk.clock.now()
+    asked = task.resources[0]
+    drawn = Cluster(
+        id=new_id(now),
+        name=name,
+        user=request.user,
+        workspace="default",
+        phase=Phase.PROVISIONING,
+        version=0,
+        created_at=now,
+        status_at=now,
+        num_nodes=task.num_nodes,
+        resources=describe(placements[0]),
+        resources_config=asked.to_yaml_config(),
+        request_id=request.id,
+        command=text(request.body, "command") or "",
+        task_config=task.to_config(),
+        candidates=placements,
+        retry_until_up=flag(request.body, "retry_until_up"),
+    )
+    cluster, made = await desk.store.clusters.open(cluster_life.opening(drawn), now)
+    if not made:
+        _check_fits(cluster, task)
+    desk.signals.notify("work:cluster")
+    desk.signals.notify("clusters")
+    return cluster
+
+
+async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
+    """Wait until the cluster is up, starting it where it is stopped or broken. Raises what hinders it."""
+    if cluster.phase in (Phase.STOPPED, Phase.DEGRADED):
+        await desk.tell(cluster, cluster_life.StartAsked())
+        version = cluster.version
+        cluster = await desk.settled(request, cluster, lambda now: now.version > version and now.phase in _SETTLED)
+    else:
+        cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED)
+    if cluster.phase is Phase.TERMINATED or (cluster.phase is Phase.STOPPED and not cluster.ever_up):
+        raise _unavailable(cluster)
+    if cluster.phase is not Phase.UP:
+        raise ClusterSetUpError(
+            f"Cluster '{cluster.name}' did not come up: {cluster.reason}. See: sky events {cluster.name}"
+        )
+    return cluster
+
+
+async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool) -> int | None:
+    now = desk.clock.now()
+    id = new_id(now)
+    drawn = Job(
+        id=id,
+        cluster_id=cluster.id,
+        cluster_name=cluster.name,
+        request_id=request.id,
+        user=request.user,
+        phase=JobPhase.SYNCING,
+        status=JobStatus.INIT,
+        version=0,
+        created_at=now,
+        task_config=task.to_config(),
+        uploads={key: str(value) for key, value in _mapping(request.body, "uploads").items()},
+        run_setup=setup,
+        sync_mounts=request.name == "launch",
+        name=task.name,
+        task_id=f"sky-{_stamp(now)}-{id[-6:]}_{cluster.name}",
+        resources=_job_resources(task),
+    )
+    job, _ = await desk.store.jobs.open(job_life.opening(drawn), now)
+    desk.signals.notify("work:job")
+
+    async def load() -> Job:
+        found = await desk.store.jobs.get(job.id)
+        return found or job
+
+    arrived = await until(
+        desk.signals, f"job:{job.id}", load, lambda now: now.job_id is not None or now.phase is JobPhase.DONE
+    )
+    if arrived.job_id is None:
+        raise ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {arrived.reason}")
+    desk.talk.say(request.id, f"Job submitted, ID: {arrived.job_id}")
+    return arrived.job_id
+
+
+async def _set_autostop(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
+    """Set after the job is in the queue: a cluster that goes when idle must not go before it."""
+    if wanted is not None:
+        await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+
+
+def _check_fits(cluster: Cluster, task: TaskSpec) -> None:
+    """Raise ResourcesMismatchError if a task asks for more than an existing cluster has."""
+    if task.num_nodes > cluster.num_nodes:
+        raise ResourcesMismatchError(
+            f"The task asks for {task.num_nodes} nodes, cluster '{cluster.name}' has {cluster.num_nodes}. "
+            "Ask for fewer, or launch another cluster."
+        )
+    if cluster.placement is None:
+        return
+    lent = replace(
+        cluster.placement.offer, cpus=cluster.placement.cpus, accelerators=dict(cluster.placement.accelerators)
+    )
+    reasons = [misfit(each, lent) for each in task.resources]
+    if all(reasons):
+        why = "; ".join(dict.fromkeys(map(str, reasons)))
+        raise ResourcesMismatchError(
+            f"Cluster '{cluster.name}' ({cluster.resources}) does not fit the task: {why}. "
+            "Ask for less, or launch another cluster with -c NAME."
+        )
+
+
+def _unavailable(cluster: Cluster) -> ResourcesUnavailableError:
+    history = [CapacityRefused(f"{each.place} {each.instance_type}: {each.reason}") for each in cluster.refusals]
+    lines = "".join(f"\n  {each.place} {each.instance_type}: {each.reason}" for each in cluster.refusals)
+    return ResourcesUnavailableError(
+        f"Cluster '{cluster.name}' could not be launched: {cluster.reason}.{lines}", failover_history=history
+    )
+
+
+def describe(placement: Placement) -> str:
+    """Resources of a cluster in one line: `2x (cpus=8, mem=32, H100:8)`."""
+    parts = [f"cpus={placement.cpus:g}", f"mem={placement.memory_gb:g}"]
+    parts += [f"{name}:{count:g}" for name, count in placement.accelerators.items()]
+    return f"{placement.num_nodes}x ({', '.join(parts)})"
+
+
+def _job_resources(task: TaskSpec) -> str:
+    asked = task.resources[0].accelerator_request
+    return f"{task.num_nodes}x [{asked or 'CPU:0.5'}]"
+
+
+def _stamp(now: float) -> str:
+    """A time that sorts, for names of log folders: milliseconds since the epoch."""
+    return str(int(now * 1000))
+
+
+def _mapping(body: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = body.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key}: found {type(value).__name__}; allowed: a map")
+    return value

@@ -1,0 +1,152 @@
+"""Start, stop, down, autostop, cancel: post what is asked, wait until the cluster or the jobs show it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from sky.core.errors import ClusterNotUpError, ClusterSetUpError, CommandError, NotSupportedError
+from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import jobs as job_life
+from sky.core.model.clusters import Autostop, Cluster, Phase
+from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.requests import Request
+from sky.engine.desk import Desk, Handler, flag, text
+from sky.engine.launch import execute, launch
+from sky.engine.waiting import until
+
+#: A teardown that failed this often is reported to whoever waits; the engine keeps trying behind them.
+_TEARDOWN_STRIKES = 2
+
+
+async def start(desk: Desk, request: Request) -> object:
+    """Bring a stopped or broken cluster up again."""
+    cluster = await desk.at_rest(request, await desk.cluster(_name(request)))
+    await desk.tell(cluster, cluster_life.StartAsked(force=flag(request.body, "force")))
+    version = cluster.version
+    waits = cluster.phase is not Phase.UP
+    cluster = await desk.settled(
+        request, cluster, lambda now: (not waits or now.version > version) and now.phase in _AT_REST
+    )
+    if cluster.phase is not Phase.UP:
+        raise ClusterSetUpError(f"Cluster '{cluster.name}' did not start: {cluster.reason or cluster.phase}")
+    wanted = _autostop_of(request.body)
+    if wanted is not None:
+        await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+    return {"cluster_name": cluster.name}
+
+
+async def stop(desk: Desk, request: Request) -> object:
+    """Stop a cluster; its disks stay."""
+    return await _end(desk, request, cluster_life.StopAsked(), Phase.STOPPED)
+
+
+async def down(desk: Desk, request: Request) -> object:
+    """Remove a cluster and everything that it has at its provider."""
+    return await _end(desk, request, cluster_life.DownAsked(purge=flag(request.body, "purge")), Phase.TERMINATED)
+
+
+async def autostop(desk: Desk, request: Request) -> object:
+    """Set, change or call off when an idle cluster stops."""
+    cluster = await desk.cluster(_name(request))
+    if cluster.phase in (Phase.STOPPED, Phase.STOPPING, Phase.TERMINATING):
+        raise ClusterNotUpError(
+            f"Cluster '{cluster.name}' is {cluster.status}: autostop can only be set on a cluster that is up.",
+            cluster_status=cluster.status.value,
+        )
+    wanted = Autostop(
+        float(str(request.body.get("idle_minutes", -1))),
+        flag(request.body, "down"),
+        text(request.body, "wait_for") or "jobs_and_ssh",
+    )
+    await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+    version = cluster.version
+    await desk.settled(request, cluster, lambda now: now.version > version and now.autostop == wanted)
+    return {"cluster_name": cluster.name}
+
+
+async def cancel(desk: Desk, request: Request) -> object:
+    """Cancel jobs of a cluster and wait until they have ended. Result: `{"cancelled": [job ids]}`."""
+    cluster = await desk.cluster(_name(request))
+    jobs = [job for job in await desk.store.jobs.of_cluster(cluster.id) if job.phase is not JobPhase.DONE]
+    chosen = _chosen(request.body, jobs)
+    for job in chosen:
+        await desk.post.send("job", desk.store.jobs, job.id, job_life.CancelAsked())
+    await asyncio.gather(*(_ended(desk, job) for job in chosen))
+    return {"cancelled": sorted(job.job_id for job in chosen if job.job_id is not None)}
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "launch": launch,
+    "exec": execute,
+    "start": start,
+    "stop": stop,
+    "down": down,
+    "autostop": autostop,
+    "cancel": cancel,
+}
+
+_AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
+
+
+async def _end(desk: Desk, request: Request, event: object, goal: Phase) -> object:
+    own = await desk.store.get_value(f"request-cluster:{request.id}")
+    # After a crash the cluster may be gone by name already: it is the one this request first found that counts.
+    cluster = await desk.store.clusters.get(own) if own else await desk.cluster(_name(request))
+    if cluster is None:
+        return {"cluster_name": _name(request)}
+    if own is None:
+        await desk.store.set_value(f"request-cluster:{request.id}", cluster.id)
+        _refuse_stopping_twice(cluster, goal)
+        await desk.tell(cluster, event)
+    version = cluster.version
+    after = await desk.settled(request, cluster, _reached(goal, version))
+    if after.phase not in (goal, Phase.TERMINATED):
+        raise CommandError(
+            1, f"sky {request.name} {after.name}", f"{after.reason or 'interrupted by another request'}", None
+        )
+    return {"cluster_name": cluster.name}
+
+
+def _refuse_stopping_twice(cluster: Cluster, goal: Phase) -> None:
+    if goal is Phase.STOPPED and cluster.phase is Phase.TERMINATING:
+        raise NotSupportedError(f"Cluster '{cluster.name}' is going down and cannot be stopped.")
+
+
+def _reached(goal: Phase, version: int) -> Callable[[Cluster], bool]:
+    def done(now: Cluster) -> bool:
+        if now.phase in (goal, Phase.TERMINATED):
+            return True
+        if goal is Phase.TERMINATED:
+            return now.strikes >= _TEARDOWN_STRIKES
+        return now.version > version and now.phase in (Phase.DEGRADED, Phase.UP, Phase.TERMINATING)
+
+    return done
+
+
+def _chosen(body: Mapping[str, object], jobs: list[Job]) -> list[Job]:
+    """Jobs to cancel; without a word on which, the latest that runs."""
+    if flag(body, "all") or flag(body, "all_users"):
+        return jobs
+    asked = body.get("job_ids")
+    if isinstance(asked, list) and asked:
+        return [job for job in jobs if job.job_id in asked]
+    numbered = [job for job in jobs if job.job_id is not None]
+    return sorted(numbered, key=lambda job: job.job_id or 0)[-1:]
+
+
+async def _ended(desk: Desk, job: Job) -> None:
+    async def load() -> Job:
+        return await desk.store.jobs.get(job.id) or job
+
+    await until(desk.signals, f"job:{job.id}", load, lambda now: now.phase is JobPhase.DONE)
+
+
+def _autostop_of(body: Mapping[str, object]) -> Autostop | None:
+    idle, down_too = body.get("idle_minutes_to_autostop"), flag(body, "down")
+    if idle is None and not down_too:
+        return None
+    minutes = 0.0 if idle is None else float(str(idle))
+    return Autostop(minutes, down_too, text(body, "wait_for") or "jobs_and_ssh")
+
+
+def _name(request: Request) -> str:
+    return text(request.body, "cluster_name") or ""

@@ -1,0 +1,342 @@
+"""The control plane without its doors: the loops, and every question and command that a door passes in.
+
+`server.assembly` builds one; `server.routes` speak to it. Mutations become rows and are worked on by the loops;
+questions are answered from the store at once.
+"""
+
+import asyncio
+import fnmatch
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from pathlib import Path
+
+from sky.core.errors import ClusterNotUpError, NotSupportedError
+from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import requests as request_life
+from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.events import Entry
+from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.offers import Offer, Plan
+from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.tasks import TaskSpec
+from sky.core.ports import Access, Fleet, LogPiece, Providers, Store
+from sky.engine import planning
+from sky.engine.clusters import ClusterWork
+from sky.engine.desk import Desk, Talk
+from sky.engine.jobs import JobWork
+from sky.engine.launch import refuse_unsupported
+from sky.engine.operations import HANDLERS
+from sky.engine.post import Post
+from sky.engine.requests import RequestWork
+from sky.engine.sweep import Sweep
+from sky.engine.waiting import until
+from sky.engine.watch import Watchers
+from sky.engine.work import Driver
+from sky.kit.clock import Clock
+from sky.kit.ids import new_id
+from sky.kit.ids import request_id as fresh_request_id
+from sky.kit.signals import Signals
+
+log = logging.getLogger(__name__)
+
+#: Rows of each noun that are driven at the same time.
+_CONCURRENCY = {"request": 512, "cluster": 128, "job": 256}
+#: How long an agent holds a log that has nothing new, in seconds.
+_LOG_HOLD_S = 10.0
+
+
+class ControlPlane:
+    """See the module. `start` and `stop` bound the loops; everything else may be called in between."""
+
+    def __init__(
+        self, store: Store, providers: Providers, fleet: Fleet, clock: Clock, signals: Signals, talk: Talk
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.signals = signals
+        self._providers = providers
+        self._fleet = fleet
+        self._talk = talk
+        self._post = Post(clock, signals)
+        self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the loops; what an earlier process left unfinished goes on."""
+        holder = new_id(self.clock.now())
+        nouns = (
+            RequestWork(self._desk, HANDLERS),
+            ClusterWork(self.store.clusters, self._providers, self._fleet, self.clock, self.signals),
+            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
+        )
+        for noun in nouns:
+            driver: Driver[object] = Driver(
+                noun,  # type: ignore[arg-type]
+                self.clock,
+                self.signals,
+                holder=holder,
+                concurrency=_CONCURRENCY[noun.name],
+            )
+            self._spawn(driver.run(), f"driver of {noun.name}s")
+        self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
+        self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
+
+    async def stop(self) -> None:
+        """End the loops and let go of what they hold. Orders under way stay on record for the next process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        for cluster in await self.store.clusters.living():
+            await self._fleet.forget(cluster.id)
+        await self.store.close()
+
+    def _spawn(self, loop: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(loop, name=name)
+        task.add_done_callback(_report_death)
+        self._tasks.append(task)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, name: str, body: Mapping[str, object], *, user: str, request_id: str | None = None
+    ) -> Request:
+        """Record a mutation once per id, and wake the loop. Raises NotSupportedError for a name nobody handles."""
+        if name not in HANDLERS:
+            raise NotSupportedError(f"no such request: {name!r}")
+        now = self.clock.now()
+        drawn = Request(
+            id=request_id or fresh_request_id(),
+            name=name,
+            user=user,
+            status=RequestStatus.PENDING,
+            version=0,
+            created_at=now,
+            body=body,
+            cluster_name=str(body["cluster_name"]) if body.get("cluster_name") else None,
+        )
+        request, _ = await self.store.requests.open(drawn, now)
+        self.signals.notify("work:request")
+        return request
+
+    async def find_request(self, prefix: str) -> Request:
+        """The request whose id begins so. Raises ValueError if there is none, or several."""
+        found = await self.store.requests.find(prefix) if prefix else []
+        exact = [each for each in found if each.id == prefix]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
+        if not found:
+            raise ValueError(f"Request '{prefix}' not found. `sky api status -a` lists those on record.")
+        raise ValueError(f"'{prefix}' begins several request ids: {', '.join(each.id for each in found)}")
+
+    async def wait(self, request_id: str, timeout: float) -> Request:
+        """The request once it has ended, or as it is after `timeout` seconds."""
+        request = await self.find_request(request_id)
+
+        async def load() -> Request:
+            return await self.store.requests.get(request.id) or request
+
+        try:
+            async with asyncio.timeout(timeout):
+                return await until(
+                    self.signals, f"request:{request.id}", load, lambda now: now.status.is_terminal()
+                )  # fmt: skip
+        except TimeoutError:
+            return await load()
+
+    async def requests(self, *, finished: bool, cluster_name: str | None, limit: int | None) -> list[Request]:
+        """The newest requests; only open ones unless `finished`."""
+        return await self.store.requests.recent(finished=finished, cluster_name=cluster_name, limit=limit)
+
+    async def cancel_requests(self, ids: Sequence[str] | None, *, user: str) -> list[str]:
+        """Call off requests (None: all open ones of the user); ids of those that were open."""
+        if ids is None:
+            recent = await self.store.requests.recent(finished=False, cluster_name=None, limit=None)
+            chosen = [each for each in recent if each.user == user]
+        else:
+            chosen = [await self.find_request(prefix) for prefix in ids]
+        cancelled = []
+        for request in chosen:
+            if not request.status.is_terminal():
+                await self._call_off(request)
+                cancelled.append(request.id)
+        return cancelled
+
+    async def _call_off(self, request: Request) -> None:
+        await self._post.send("request", self.store.requests, request.id, request_life.CancelAsked())
+        cluster = await self.store.clusters.by_request(request.id)
+        if cluster is not None and cluster.alive and not cluster.ever_up:
+            # A launch that is called off before its cluster was ever up leaves no machine behind.
+            await self._post.send("cluster", self.store.clusters, cluster.id, cluster_life.DownAsked())
+
+    def progress_file(self, request_id: str) -> Path:
+        """Where a request's talk for the user is appended."""
+        return self._talk.path(request_id)
+
+    # --- clusters ------------------------------------------------------------------------------------------------
+
+    async def clusters(self, names: Sequence[str] | None = None, *, refresh: bool = False) -> list[Cluster]:
+        """Living clusters, newest first; `names` may hold shell globs. `refresh` asks the providers first."""
+        chosen = _named(await self.store.clusters.living(), names)
+        if not refresh:
+            return chosen
+        await asyncio.gather(*(self._refresh(each) for each in chosen if cluster_life.LOOK_AGAIN.get(each.phase)))
+        return _named(await self.store.clusters.living(), names)
+
+    async def _refresh(self, cluster: Cluster) -> None:
+        await self._post.send("cluster", self.store.clusters, cluster.id, cluster_life.Due())
+
+        async def load() -> Cluster:
+            return await self.store.clusters.get(cluster.id) or cluster
+
+        try:
+            async with asyncio.timeout(30):
+                # Two commits: the order to look, and what was seen.
+                await until(
+                    self.signals, f"cluster:{cluster.id}", load, lambda now: now.version >= cluster.version + 2
+                )  # fmt: skip
+        except TimeoutError:
+            log.warning("refresh of %s took too long; showing what is on record", cluster.name)
+
+    async def stories(self, cluster_name: str) -> list[Entry]:
+        """The story of a cluster, of its earlier namesakes and of their jobs, oldest first."""
+        own = await self.store.stories.read("cluster", cluster_name)
+        jobs = await self.store.stories.read("job", cluster_name)
+        if not own:
+            await self._desk.cluster(cluster_name)
+        return sorted((*own, *jobs), key=lambda entry: entry.seq)
+
+    async def last_entries(self, cluster_ids: Sequence[str]) -> Mapping[str, Entry]:
+        """The newest line of each cluster's story."""
+        return await self.store.stories.last_of_each("cluster", cluster_ids)
+
+    async def cost_report(self, days: int | None) -> list[Cluster]:
+        """Clusters that lived within the last `days` (None or 0: ever), newest first."""
+        return await self.store.clusters.since(self.clock.now() - days * 86400 if days else 0.0)
+
+    async def endpoints(self, cluster_name: str, port: int | None) -> Mapping[int, str]:
+        """Where ports of the head can be reached. A cluster opens the ports that its task asked for."""
+        cluster = await self._desk.cluster(cluster_name)
+        if cluster.phase is not Phase.UP or cluster.head is None:
+            raise ClusterNotUpError(
+                f"Cluster '{cluster_name}' is {cluster.status}, not UP: it has no endpoints.",
+                cluster_status=cluster.status.value,
+            )
+        asked = TaskSpec.from_config(cluster.task_config).resources[0].ports or []
+        ports = sorted({number for text in asked for number in _ports(text)})
+        if port is not None and port not in ports:
+            raise ValueError(f"Port {port} is not open on cluster '{cluster_name}'; open: {ports or 'none'}")
+        return {each: f"{cluster.head.ip}:{each}" for each in ports if port in (None, each)}
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    async def jobs(
+        self, cluster_name: str, *, skip_finished: bool = False, job_ids: Sequence[int] | None = None
+    ) -> list[Job]:
+        """Jobs that the cluster has taken, newest first."""
+        cluster = await self._desk.cluster(cluster_name)
+        jobs = [job for job in await self.store.jobs.of_cluster(cluster.id) if job.job_id is not None]
+        if skip_finished:
+            jobs = [job for job in jobs if not job.status.is_terminal()]
+        if job_ids is not None:
+            jobs = [job for job in jobs if job.job_id in job_ids]
+        return sorted(jobs, key=lambda job: job.job_id or 0, reverse=True)
+
+    async def job_outcome(self, cluster_name: str, job_id: int | None) -> Job | None:
+        """A job (None: the latest) as recorded; None if there is no such job."""
+        jobs = await self.jobs(cluster_name, job_ids=None if job_id is None else [job_id])
+        return jobs[0] if jobs else None
+
+    async def job_log(
+        self,
+        cluster_name: str,
+        job_id: int | None,
+        *,
+        follow: bool,
+        tail: int = 0,
+        offset: int | None = None,
+        which: str = "run",
+        rank: int | None = None,
+    ) -> AsyncIterator[LogPiece]:
+        """Pieces of a job's log. With `follow`, until the job has ended and that is on record; else what is there."""
+        job = await self.job_outcome(cluster_name, job_id)
+        if job is None or job.job_id is None:
+            yield LogPiece(b"", offset or 0, ended=True)
+            return
+        cluster = await self._desk.cluster(cluster_name)
+        if cluster.phase not in (Phase.UP, Phase.AUTOSTOPPING):
+            raise ClusterNotUpError(
+                f"Cluster '{cluster_name}' is {cluster.status}: its logs are on its nodes and cannot be read now.",
+                cluster_status=cluster.status.value,
+            )
+        head = await self._fleet.head(cluster)
+        start = offset if offset is not None else (None if tail else 0)
+        while True:
+            piece = await head.read_log(
+                job.job_id,
+                offset=start,
+                tail=tail or None if start is None else None,
+                wait=_LOG_HOLD_S if follow else 0.0,
+                which=which,
+                rank=rank,
+            )
+            if piece.ended and follow:
+                await self._recorded(job)
+            if piece.data or piece.ended:
+                yield piece
+            if piece.ended or (not follow and not piece.data):
+                return
+            start = piece.next
+
+    async def _recorded(self, job: Job) -> None:
+        """Wait until the end that the node knows of is on record here too, so that `queue` agrees with the log."""
+
+        async def load() -> Job:
+            return await self.store.jobs.get(job.id) or job
+
+        try:
+            async with asyncio.timeout(10):
+                await until(self.signals, f"job:{job.id}", load, lambda now: now.phase is JobPhase.DONE)
+        except TimeoutError:
+            log.warning("the end of job %s on %s was not reported in time", job.job_id, job.cluster_name)
+
+    # --- places --------------------------------------------------------------------------------------------------
+
+    async def check(self, clouds: Sequence[str] | None = None) -> list[Access]:
+        """Whether each place can be used."""
+        return list(await asyncio.gather(*(self._check(name) for name in clouds or self._providers.names())))
+
+    async def _check(self, cloud: str) -> Access:
+        try:
+            return await self._providers.compute(cloud).check()
+        except NotSupportedError as error:
+            return Access(cloud, False, str(error))
+
+    async def offers(self) -> list[Offer]:
+        """Everything on sale at places that can be asked."""
+        found, _ = await planning.offers(self._providers)
+        return found
+
+    async def plan(self, task_config: Mapping[str, object]) -> Plan:
+        """Where a task would be put. Raises ResourcesUnavailableError with every reason when there is no place."""
+        task = TaskSpec.from_config(task_config)
+        refuse_unsupported(task)
+        return await planning.place(self._providers, task)
+
+
+def _named(clusters: list[Cluster], names: Sequence[str] | None) -> list[Cluster]:
+    if names is None:
+        return clusters
+    return [each for each in clusters if any(fnmatch.fnmatchcase(each.name, name) for name in names)]
+
+
+def _ports(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s died", task.get_name(), exc_info=error)

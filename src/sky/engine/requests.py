@@ -1,0 +1,58 @@
+"""Works on requests: one coroutine each, found again after a crash, called off when asked.
+
+Run by `work.Driver` under `plane`; what a request does is its handler in `launch` or `operations`.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from sky.core.errors import NotSupportedError, SkyError, to_wire
+from sky.core.lifecycle import requests as life
+from sky.core.lifecycle.machine import Table
+from sky.core.model.requests import Request, RequestStatus
+from sky.engine.desk import Desk, Handler
+
+log = logging.getLogger(__name__)
+
+
+class RequestWork:
+    """The noun `request` for the engine's loop."""
+
+    name = "request"
+    table: Table[Request] = life.TABLE
+
+    def __init__(self, desk: Desk, handlers: Mapping[str, Handler]) -> None:
+        self.rows = desk.store.requests
+        self._desk = desk
+        self._handlers = handlers
+
+    def id_of(self, entity: Request) -> str:
+        return entity.id
+
+    def due_at(self, entity: Request, now: float) -> None:
+        return None
+
+    def due_event(self) -> None:
+        return None
+
+    def before_order(self, entity: Request, order: object) -> object:
+        return life.Begun()
+
+    def committed(self, before: Request, after: Request) -> None:
+        """Wake who waits for the request."""
+        self._desk.signals.notify(f"request:{after.id}")
+        if after.status is RequestStatus.FAILED and before.status is not RequestStatus.FAILED:
+            log.info("request %s (%s) failed: %s", after.id, after.name, (after.error or {}).get("message"))
+
+    def crashed(self, order: object, error: Exception) -> object:
+        return life.Failed(to_wire(SkyError(f"internal error, see the server's log: {type(error).__name__}: {error}")))
+
+    async def act(self, entity: Request, key: str, order: object) -> object:
+        """Carry the request out; an error that users can be told about is an outcome, not an accident."""
+        handler = self._handlers.get(entity.name)
+        try:
+            if handler is None:
+                raise NotSupportedError(f"this server does not know requests named {entity.name!r}")
+            return life.Finished(await handler(self._desk, entity))
+        except (SkyError, ValueError, PermissionError, FileNotFoundError) as error:
+            return life.Failed(to_wire(error))

@@ -1,0 +1,159 @@
+"""Listens to the head of every living cluster: what its agent reports becomes letters to jobs and clusters.
+
+One subscription per cluster, held open by the agent until there is news; after a gap everything unfinished is asked
+for again, so that a missed event delays news but never loses it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from sky.core.errors import AgentRefused, AgentUnreachable
+from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import jobs as job_life
+from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.ports import AgentClient, Fleet, Store
+from sky.engine.post import Post
+from sky.kit.backoff import delays
+from sky.kit.clock import Clock
+from sky.kit.signals import Signals
+
+log = logging.getLogger(__name__)
+
+_LISTENED_TO = (Phase.UP, Phase.AUTOSTOPPING)
+#: How long a subscription is held open by the agent, in seconds.
+_HOLD_S = 30.0
+#: How many failures in a row until the cluster is told that its agent is silent.
+_SILENT_AFTER = 3
+#: How often the list of clusters is looked through without a wake-up, in seconds.
+_LOOK_S = 5.0
+
+
+class Watchers:
+    """Keeps one listener per cluster that is up."""
+
+    def __init__(self, store: Store, fleet: Fleet, post: Post, clock: Clock, signals: Signals) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._post = post
+        self._clock = clock
+        self._signals = signals
+        self._listeners: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Start and stop listeners as clusters come and go, until cancelled."""
+        try:
+            with self._signals.watch("clusters") as change:
+                while True:
+                    await self._reconcile()
+                    await change.changed(_LOOK_S)
+        finally:
+            for task in self._listeners.values():
+                task.cancel()
+            await asyncio.gather(*self._listeners.values(), return_exceptions=True)
+
+    async def _reconcile(self) -> None:
+        wanted = {each.id: each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO}
+        for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
+            task = self._listeners.pop(id)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if id not in wanted:
+                await self._lose_jobs(id)
+        for id, cluster in wanted.items():
+            if id not in self._listeners:
+                self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
+
+    async def _lose_jobs(self, cluster_id: str) -> None:
+        """Jobs of a cluster that was stopped or is gone have ended with it."""
+        cluster = await self._store.clusters.get(cluster_id)
+        if cluster is None or cluster.phase not in (Phase.STOPPED, Phase.TERMINATED):
+            return
+        for job in await self._store.jobs.of_cluster(cluster_id):
+            if job.phase is not JobPhase.DONE:
+                event = job_life.ClusterLost(f"cluster {cluster.name} was {cluster.phase.value.lower()}")
+                await self._post.send("job", self._store.jobs, job.id, event)
+
+    async def _listen(self, cluster: Cluster) -> None:
+        failures = 0
+        pauses = delays(0.2, ceiling=10.0)
+        while True:
+            try:
+                head = await self._fleet.head(cluster)
+                await self._catch_up(head, cluster)
+                failures, pauses = 0, delays(0.2, ceiling=10.0)
+                await self._follow(head, cluster)
+            except (AgentUnreachable, AgentRefused) as error:
+                failures += 1
+                if failures == _SILENT_AFTER:
+                    event = cluster_life.AgentSilent(str(error))
+                    await self._post.send("cluster", self._store.clusters, cluster.id, event)
+                await self._clock.sleep(next(pauses))
+
+    async def _follow(self, head: AgentClient, cluster: Cluster) -> None:
+        """Hand on events as they come, until the agent cannot be reached."""
+        key = f"heard:{cluster.id}"
+        position = int(await self._store.get_value(key) or 0)
+        early: set[int] = set()
+        with self._signals.watch(f"submitted:{cluster.id}") as submitted:
+            while True:
+                events, after = await head.events(position, _HOLD_S if not early else 0.05)
+                touched = {int(str(each["job_id"])) for each in events if each.get("kind") == "job"} | early
+                for each in events:
+                    if each.get("kind") == "autostop" and each.get("status") == "AUTOSTOPPING":
+                        began = cluster_life.AutostopBegan(bool(each.get("down")))
+                        await self._post.send("cluster", self._store.clusters, cluster.id, began)
+                if touched:
+                    early = await self._hand_on(await head.jobs(sorted(touched)), cluster)
+                if early:
+                    # News of a job whose number is not on record yet: its submission is being committed just now.
+                    await submitted.changed(0.05)
+                if after != position:
+                    position = after
+                    await self._store.set_value(key, str(position))
+
+    async def _catch_up(self, head: AgentClient, cluster: Cluster) -> None:
+        open_jobs = [
+            job.job_id
+            for job in await self._store.jobs.of_cluster(cluster.id)
+            if job.phase is not JobPhase.DONE and job.job_id is not None
+        ]
+        if open_jobs:
+            await self._hand_on(await head.jobs(open_jobs), cluster)
+
+    async def _hand_on(self, records: Sequence[Mapping[str, object]], cluster: Cluster) -> set[int]:
+        """Post what is new; numbers of jobs that cannot take news yet."""
+        early = set()
+        for record in records:
+            job = await self._store.jobs.get(str(record.get("key")))
+            if job is None or job.cluster_id != cluster.id or job.phase is JobPhase.DONE:
+                continue
+            if job.phase not in (JobPhase.ON_CLUSTER, JobPhase.CANCELLING):
+                early.add(int(str(record["job_id"])))
+                continue
+            news = reported(record)
+            if differs(job, news):
+                await self._post.send("job", self._store.jobs, job.id, news)
+        return early
+
+
+def reported(record: Mapping[str, object]) -> job_life.Reported:
+    """The agent's record of a job as an event. Raises ValueError on a status that is not one."""
+    codes = record.get("exit_codes")
+    return job_life.Reported(
+        status=JobStatus(str(record.get("status"))),
+        start_at=_seconds(record.get("start_at")),
+        end_at=_seconds(record.get("end_at")),
+        exit_codes=tuple(int(code) for code in codes) if isinstance(codes, list) else (),
+        reason=str(record["reason"]) if record.get("reason") else None,
+    )
+
+
+def differs(job: Job, news: job_life.Reported) -> bool:
+    """Whether the news says anything that the record does not."""
+    return (job.status, job.start_at, job.end_at) != (news.status, news.start_at, news.end_at)
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,183 @@
+"""The one loop, the same for every noun: claim → load → step → commit → act, and the outcome is the next event.
+
+`plane` runs one `Driver` per noun. A driver never holds a store transaction while it acts; what it is about to do is
+on record before it does it, so that whoever claims the row after a crash goes on from there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from sky.core.lifecycle.machine import Table
+from sky.core.ports import Claim, LeaseLost, Rows
+from sky.kit.clock import Clock
+from sky.kit.signals import Signals
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E")
+
+#: A lease holds this long without being renewed, in seconds; it is renewed each third of that.
+LEASE_S = 15.0
+#: Without a wake-up, rows that became due are looked for this often, in seconds.
+POLL_S = 1.0
+
+
+class Noun(Protocol[E]):
+    """What a driver needs to know of its noun."""
+
+    name: str
+    rows: Rows[E]
+    table: Table[E]
+
+    def id_of(self, entity: E) -> str: ...
+
+    def due_at(self, entity: E, now: float) -> float | None:
+        """When to look again unasked."""
+        ...
+
+    def due_event(self) -> object | None:
+        """The event that says that it is time to look; None if this noun has none."""
+        ...
+
+    async def act(self, entity: E, key: str, order: object) -> object:
+        """Carry out an order; the outcome, good or bad, is an event. Repeating with the same key is harmless."""
+        ...
+
+    def crashed(self, order: object, error: Exception) -> object:
+        """The event for an order whose handling raised what nobody foresaw."""
+        ...
+
+    def before_order(self, entity: E, order: object) -> object | None:
+        """An event to record before an order is acted on for the first time under this claim; None for nothing."""
+        ...
+
+    def committed(self, before: E, after: E) -> None:
+        """Called after each commit; may notify, must not wait."""
+        ...
+
+
+class Driver(Generic[E]):
+    """Drives all rows of one noun, up to `concurrency` at a time."""
+
+    def __init__(self, noun: Noun[E], clock: Clock, signals: Signals, *, holder: str, concurrency: int) -> None:
+        self._noun = noun
+        self._clock = clock
+        self._signals = signals
+        self._holder = holder
+        self._concurrency = concurrency
+        self._running: set[asyncio.Task[None]] = set()
+        self._count = 0
+
+    async def run(self) -> None:
+        """Claim and drive until cancelled; then let go of what is held, unfinished orders stay on record."""
+        try:
+            with self._signals.watch(f"work:{self._noun.name}") as wake:
+                while True:
+                    taken = await self._take()
+                    # A full house waits for a place; `_ended` rings this same bell.
+                    await wake.changed(0 if taken and len(self._running) < self._concurrency else POLL_S)
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _take(self) -> int:
+        room = self._concurrency - len(self._running)
+        if room <= 0:
+            return 0
+        self._count += 1
+        token = f"{self._holder}-{self._count}"
+        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, 32))
+        for claim in claims:
+            task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {self._noun.id_of(claim.entity)}")
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        return len(claims)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: driving failed; its lease will pass on", task.get_name(), exc_info=error)
+        self._signals.notify(f"work:{self._noun.name}")
+
+    async def _drive(self, claim: Claim[E]) -> None:
+        noun = self._noun
+        try:
+            if not claim.letters and not claim.orders:
+                event = noun.due_event()
+                if event is not None:
+                    claim = await self._apply(claim, event)
+            while claim.letters or claim.orders:
+                if claim.letters:
+                    letter = claim.letters[0]
+                    claim = await self._apply(claim, letter.event, letters=(letter.id,))
+                else:
+                    claim = await self._carry_out(claim)
+            # Nothing to do: say when to look again, which a commit that left orders could not.
+            await noun.rows.release(claim)
+        except LeaseLost as lost:
+            log.info("lease lost: %s", lost)
+        except asyncio.CancelledError:
+            await noun.rows.release(claim)
+            raise
+
+    async def _apply(
+        self, claim: Claim[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
+    ) -> Claim[E]:
+        noun, now = self._noun, self._clock.now()
+        step = noun.table.step(claim.entity, event, now)
+        after = await noun.rows.commit(
+            claim, step, event, now=now, due_at=noun.due_at(step.entity, now), letters=letters, done=done
+        )
+        noun.committed(claim.entity, after.entity)
+        return after
+
+    async def _carry_out(self, claim: Claim[E]) -> Claim[E]:
+        """Act on the first standing order; letters that arrive meanwhile are heeded at once and may call it off."""
+        noun, order = self._noun, claim.orders[0]
+        opening = noun.before_order(claim.entity, order.order)
+        if opening is not None:
+            claim = await self._apply(claim, opening)
+            if order not in claim.orders:
+                return claim
+        with self._signals.watch(f"letter:{noun.name}:{noun.id_of(claim.entity)}") as mail:
+            act = asyncio.create_task(self._act(claim.entity, order.key, order.order))
+            try:
+                claim, standing = await self._attend(claim, order.key, act, mail.changed)
+                if not standing:
+                    return claim
+                return await self._apply(claim, act.result(), done=order.key)
+            finally:
+                if not act.done():
+                    act.cancel()
+                    await asyncio.gather(act, return_exceptions=True)
+
+    async def _attend(
+        self, claim: Claim[E], key: str, act: "asyncio.Task[object]", mail: Callable[[float], Awaitable[bool]]
+    ) -> tuple[Claim[E], bool]:
+        """Wait for the act while renewing the lease and reading letters; whether the order still stands."""
+        noun = self._noun
+        while True:
+            if not act.done():
+                bell = asyncio.ensure_future(mail(LEASE_S / 3))
+                await asyncio.wait((act, bell), return_when=asyncio.FIRST_COMPLETED)
+                bell.cancel()
+                await asyncio.gather(bell, return_exceptions=True)
+                claim = await noun.rows.renew(claim, self._clock.now() + LEASE_S)
+            claim = await noun.rows.reload(claim)
+            while claim.letters:
+                letter = claim.letters[0]
+                claim = await self._apply(claim, letter.event, letters=(letter.id,))
+                if all(standing.key != key for standing in claim.orders):
+                    return claim, False
+            if act.done():
+                return claim, True
+
+    async def _act(self, entity: E, key: str, order: object) -> object:
+        try:
+            return await self._noun.act(entity, key, order)
+        except Exception as error:
+            log.exception("%s: %s failed in an unforeseen way", self._noun.name, type(order).__name__)
+            return self._noun.crashed(order, error)

@@ -1,0 +1,185 @@
+"""The client of a node's agent: its verbs as methods, over one connection that is made again when it breaks.
+
+Used by the server's adapters (through `core.ports`), by `bootstrap.py` and by `sync.py`. Safe for many callers at
+once on one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from sky.agent.connection import CallRefused, Connection, ConnectionLost, Reply
+
+from .errors import AgentError, AgentUnreachable
+
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 1.0
+_MARGIN = 15.0
+
+Json = dict[str, Any]
+
+
+class AgentClient:
+    """One agent. Every method raises AgentUnreachable or AgentError; verbs that may be repeated outlive a lost
+    connection.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, where: str, timeout: float = 30.0) -> None:
+        self.where = where
+        self._connect = connect
+        self._timeout = timeout
+        self._connection: Connection | None = None
+        self._gate = asyncio.Lock()
+
+    async def call(
+        self,
+        verb: str,
+        args: Json | None = None,
+        body: bytes = b"",
+        *,
+        timeout: float | None = None,
+        repeat: bool = True,
+    ) -> Reply:
+        """Ask until answered, for at most `timeout` seconds; `repeat=False` for what must not be carried out twice."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout if timeout is None else timeout)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                connection = await asyncio.wait_for(self._connected(), max(0.01, deadline - loop.time()))
+            except (OSError, TimeoutError) as error:
+                problem, sent = str(error) or "no connection in time", False
+            else:
+                try:
+                    return await connection.call(verb, args or {}, body, max(0.01, deadline - loop.time()))
+                except CallRefused as error:
+                    raise AgentError(error.kind, str(error)) from None
+                except ConnectionLost as error:
+                    problem, sent = str(error), True
+            if (sent and not repeat) or loop.time() + pause >= deadline:
+                raise AgentUnreachable(f"the agent of {self.where} did not answer {verb!r}: {problem}")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _connected(self) -> Connection:
+        async with self._gate:
+            if self._connection is None or self._connection.closed:
+                if self._connection is not None:
+                    await self._connection.close()
+                self._connection = await self._connect()
+            return self._connection
+
+    async def close(self) -> None:
+        """Close the connection; the client may be used again afterwards."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def hello(self, *, timeout: float | None = None) -> Json:
+        """Who answers: protocol, version, node_id, cluster_id, rank, boot_id, pid, started_at, time."""
+        return (await self.call("hello", timeout=timeout))[0]
+
+    # The queue (head only)
+
+    async def submit(self, key: str, spec: Json) -> tuple[int, bool]:
+        """Queue a job; the id, and whether it is new. The same key always gives the same job."""
+        reply, _ = await self.call("submit", {"key": key, "spec": spec})
+        return int(reply["job_id"]), bool(reply["created"])
+
+    async def job(self, job_id: int) -> Json:
+        """One job's record; AgentError of type JobNotFound when there is none."""
+        reply, _ = await self.call("job", {"job_id": job_id})
+        record: Json = reply["jobs"][0]
+        return record
+
+    async def jobs(self, ids: Sequence[int] | None = None, *, skip_finished: bool = False) -> list[Json]:
+        """The named jobs, or all; oldest first."""
+        wanted = None if ids is None else list(ids)
+        reply, _ = await self.call("jobs", {"ids": wanted, "skip_finished": skip_finished})
+        records: list[Json] = reply["jobs"]
+        return records
+
+    async def cancel(self, job_ids: Sequence[int] | None = None, *, all: bool = False, wait: float = 20.0) -> list[int]:
+        """Cancel jobs (none named: the latest that runs); waits up to `wait` seconds for their processes to end."""
+        args = {"job_ids": None if job_ids is None else list(job_ids), "all": all, "wait": wait}
+        reply, _ = await self.call("cancel", args, timeout=wait + _MARGIN)
+        cancelled: list[int] = reply["cancelled"]
+        return cancelled
+
+    async def events(self, since: int = 0, *, wait: float = 0.0) -> tuple[list[Json], int]:
+        """Events after `since` and where to go on; waits up to `wait` (at most 60) seconds for the first."""
+        reply, _ = await self.call("events", {"since": since, "wait": wait}, timeout=wait + _MARGIN)
+        return reply["events"], int(reply["next"])
+
+    async def read_log(
+        self,
+        job_id: int,
+        *,
+        which: str = "run",
+        rank: int | None = None,
+        offset: int | None = None,
+        limit: int = 256 * 1024,
+        wait: float = 0.0,
+        tail: int | None = None,
+    ) -> tuple[bytes, int, bool, str]:
+        """A piece of a job's log: the bytes, the next offset, whether that is the end, and the job's status.
+
+        `which` is run (combined), setup or node (one rank's own). `tail` counts lines from the end and needs offset
+        None.
+        """
+        args = {
+            "job_id": job_id,
+            "which": which,
+            "rank": rank,
+            "offset": offset,
+            "limit": limit,
+            "wait": wait,
+            "tail": tail,
+        }
+        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN)
+        return data, int(reply["offset"]), bool(reply["eof"]), str(reply["status"])
+
+    async def autostop(
+        self,
+        idle_minutes: float,
+        *,
+        down: bool = False,
+        wait_for: str = "jobs_and_ssh",
+        hooks: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Stop (or end, with `down`) the cluster after so many idle minutes; negative switches off."""
+        args = {
+            "idle_minutes": idle_minutes,
+            "down": down,
+            "wait_for": wait_for,
+            "hooks": [dict(hook) for hook in hooks],
+        }
+        await self.call("autostop", args)
+
+    async def autostop_get(self) -> Json:
+        """The setting, with idle_since."""
+        return (await self.call("autostop_get"))[0]
+
+    # Every node
+
+    async def run(
+        self, script: str, *, timeout: float = 60.0, env: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Run a short script with sh in the node's home; exit code (124: took too long) and the first MiB of output."""
+        args = {"script": script, "timeout": timeout, "env": dict(env or {})}
+        reply, output = await self.call("run", args, timeout=timeout + _MARGIN, repeat=False)
+        return int(reply["rc"]), output
+
+    async def kill_all(self, *, grace: float = 5.0) -> None:
+        """End all task processes of the node. Ask the head first: it then counts running jobs as ended by the stop."""
+        await self.call("kill_all", {"grace": grace}, timeout=grace * 2 + _MARGIN)
+
+    async def power_off(self, mode: str) -> None:
+        """End all task processes and carry out the node's own `stop` or `down`."""
+        await self.call("power_off", {"mode": mode}, timeout=60.0)
+
+    async def shutdown(self) -> None:
+        """Let the agent leave; tasks go on."""
+        await self.call("shutdown", repeat=False)

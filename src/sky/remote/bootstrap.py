@@ -1,0 +1,151 @@
+"""Puts the agent onto a node and starts it, or finds the one that runs there already.
+
+Called when a cluster is launched or started, and whenever the server has lost track of a node's agent. One command
+does it all: it takes the zip on its input, writes the configuration, and leaves a small shell loop behind that starts
+the agent again should it ever die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from sky.agent.connection import ConnectionLost
+
+from .agent_client import AgentClient
+from .channel import Channel
+from .errors import AgentError, AgentNotStarted, AgentUnreachable
+from .package import Package, build
+
+_LOOK_EVERY = 0.01
+_SAID = 2000
+_ANSWERS_WITHIN = 5.0
+
+# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`); anything else is a death.
+_RESPAWN = r"""#!/bin/sh
+# Starts the agent again when it dies; ends when the agent leaves of its own accord.
+deaths=0
+while :; do
+  since=$(date +%s)
+  "$1" -I -S "$2" --node "$3" --version "$4" --patience 10
+  case $? in 0|2|3) exit 0;; esac
+  if [ $(( $(date +%s) - since )) -gt 10 ]; then deaths=0; else deaths=$((deaths + 1)); fi
+  if [ $deaths -gt 3 ]; then sleep 2; fi
+done
+"""
+
+# $1 version, $2 node.json, $3 respawn script, $4 python; the zip on stdin.
+_INSTALL = r"""
+set -eu
+root="$HOME/.sky/agent"
+(
+  umask 077
+  mkdir -p "$root"
+  new="$root/new.$$"
+  cat >"$new"
+  mv "$new" "$root/agent-$1.pyz"
+  printf '%s' "$2" >"$new"
+  mv "$new" "$root/node.json"
+  printf '%s' "$3" >"$new"
+  mv "$new" "$root/respawn.sh"
+  for old in "$root"/agent-*.pyz; do [ "$old" = "$root/agent-$1.pyz" ] || rm -f "$old"; done
+  rm -f "$root/stopped.json"
+)
+log="$root/agent.log"
+if [ -f "$log" ] && [ "$(wc -c <"$log")" -gt 1000000 ]; then mv "$log" "$log.1"; fi
+set -- sh "$root/respawn.sh" "$4" "$root/agent-$1.pyz" "$root/node.json" "$1"
+if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
+"$@" </dev/null >>"$log" 2>&1 &
+"""
+
+
+async def ensure_agent(channel: Channel, node_config: dict[str, Any], *, timeout: float = 30.0) -> AgentClient:
+    """A client of the node's agent, of this version and with this configuration's node and cluster.
+
+    An agent that fits is used as it is; another version is asked to leave first (tasks go on). AgentNotStarted when
+    none answers within `timeout` seconds.
+    """
+    package = build()
+    client = AgentClient(channel.open_agent, where=channel.where)
+    try:
+        if await _fits(channel, package, node_config):
+            return client
+        await _install(channel, package, node_config, timeout)
+        await _until_up(channel, client, package, node_config, timeout)
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+async def _fits(channel: Channel, package: Package, config: dict[str, Any]) -> bool:
+    """True if the right agent answers. One that has to be replaced is sent away here."""
+    try:
+        connection = await channel.open_agent()
+    except OSError:
+        return False
+    try:
+        hello, _ = await connection.call("hello", {}, timeout=_ANSWERS_WITHIN)
+        if _same(hello, package, config):
+            return True
+        if hello["node_id"] != config["node_id"]:
+            raise AgentNotStarted(
+                f"{channel.where} is served by the agent of another node: {hello['node_id']},"
+                f" wanted {config['node_id']}; end that one first"
+            )
+        await connection.call("shutdown", {}, timeout=_ANSWERS_WITHIN)
+    except ConnectionLost:
+        pass  # it is leaving, or dead without having closed: the new one waits for the lock it held
+    finally:
+        await connection.close()
+    return False
+
+
+def _same(hello: dict[str, Any], package: Package, config: dict[str, Any]) -> bool:
+    wanted = (package.version, config["node_id"], config["cluster_id"], config["rank"])
+    return (hello["version"], hello["node_id"], hello["cluster_id"], hello["rank"]) == wanted
+
+
+async def _install(channel: Channel, package: Package, config: dict[str, Any], timeout: float) -> None:
+    argv = ["/bin/sh", "-c", _INSTALL, "sky-install", package.version, json.dumps(config), _RESPAWN, channel.python]
+    # Whatever belongs to a node carries its id in the environment: so all of it can be found and ended.
+    env = {"SKY_NODE_ID": str(config["node_id"])}
+    try:
+        done = await channel.run(argv, env=env, input=package.data, timeout=timeout)
+    except (OSError, TimeoutError) as error:
+        raise AgentNotStarted(f"cannot install the agent on {channel.where}: {error or 'it took too long'}") from error
+    if done.rc != 0:
+        said = (done.stderr or done.stdout).decode("utf-8", "replace")[-_SAID:].strip()
+        raise AgentNotStarted(f"cannot install the agent on {channel.where}: exit code {done.rc}: {said}")
+
+
+async def _until_up(
+    channel: Channel, client: AgentClient, package: Package, config: dict[str, Any], timeout: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    problem = "no answer"
+    while loop.time() < deadline:
+        try:
+            # A short limit: right after an upgrade the old agent may still accept and then leave.
+            hello = await client.hello(timeout=0.5)
+            if _same(hello, package, config):
+                return
+            problem = f"an agent of version {hello['version']} still answers"
+            await client.close()
+        except (AgentUnreachable, AgentError) as error:
+            problem = str(error)
+        await asyncio.sleep(_LOOK_EVERY)
+    said = await _last_words(channel)
+    raise AgentNotStarted(
+        f"the agent of {channel.where} did not come up within {timeout:g} s ({problem}). It said: {said}"
+    )
+
+
+async def _last_words(channel: Channel) -> str:
+    try:
+        done = await channel.run(["/bin/sh", "-c", 'tail -n 20 "$HOME/.sky/agent/agent.log"'], timeout=10.0)
+    except (OSError, TimeoutError):
+        return "(its log could not be read)"
+    return done.stdout.decode("utf-8", "replace")[-_SAID:].strip() or "(nothing)"

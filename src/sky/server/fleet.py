@@ -1,0 +1,242 @@
+"""Joins the engine's `Fleet` port to `remote`: which agent serves which node, and how files get there.
+
+Made by `assembly`. Errors of `remote` become those of `core.errors` here, so that the engine knows only its own.
+"""
+
+import asyncio
+import os
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
+from sky.core.model.clusters import Autostop, Cluster, Instance
+from sky.core.ports import LogPiece
+from sky.remote import errors as remote_errors
+from sky.remote.agent_client import AgentClient
+from sky.remote.bootstrap import ensure_agent
+from sky.remote.channel import Channel
+from sky.remote.local import LocalChannel
+from sky.remote.sync import sync_content
+from sky.wire.uploads import ManifestEntry, read_manifest
+
+T = TypeVar("T")
+
+#: What a node on this machine inherits from the server's environment: enough to run programs, no credentials.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SHELL", "USER", "LOGNAME", "LD_LIBRARY_PATH")
+_PROTOCOL = 1
+#: Seconds for an agent to say that it lives, to come up, and to check out a repository.
+_PING_S = 3.0
+_BRING_UP_S = 30.0
+_CLONE_S = 600.0
+_QUIESCE_GRACE_S = 2.0
+
+
+class NodeFleet:
+    """See `core.ports.Fleet`. `blob` finds uploaded content by hash."""
+
+    def __init__(self, blob: Callable[[str], Path]) -> None:
+        self._blob = blob
+        self._clients: dict[str, AgentClient] = {}
+
+    async def bring_up(self, cluster: Cluster) -> None:
+        """Start (or find) the agent on every node, all at once."""
+        await asyncio.gather(*(self._bring_up(cluster, node) for node in cluster.instances))
+
+    async def _bring_up(self, cluster: Cluster, node: Instance) -> None:
+        await self._drop(node.id)
+        try:
+            client = await ensure_agent(channel(node), node_config(cluster, node), timeout=_BRING_UP_S)
+        except remote_errors.RemoteError as error:
+            raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
+        self._clients[node.id] = client
+
+    async def head(self, cluster: Cluster) -> "HeadAgent":
+        """The agent of rank 0."""
+        node = cluster.head
+        if node is None:
+            raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
+        return HeadAgent(self._client(node))
+
+    async def quiesce(self, cluster: Cluster) -> None:
+        """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
+        ordered = sorted(cluster.instances, key=lambda node: node.rank)
+        for group in (ordered[:1], ordered[1:]):
+            await asyncio.gather(*(self._quiesce(node) for node in group))
+
+    async def _quiesce(self, node: Instance) -> None:
+        client = self._client(node)
+        # A node that is gone or hangs is ended by its provider all the same.
+        with suppress(remote_errors.RemoteError):
+            await client.hello(timeout=_PING_S / 10)
+            await client.kill_all(grace=_QUIESCE_GRACE_S)
+            await client.shutdown()
+
+    async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
+        """Bring an uploaded tree to every node."""
+        listed = read_manifest(self._blob(manifest).read_bytes())
+        entries = [_entry(each) for each in listed]
+        nodes = cluster.instances
+        reports = await asyncio.gather(
+            *(_translated(sync_content(self._client(node), entries, self._blob, destination)) for node in nodes)
+        )
+        sent = sum(report.bytes_sent for report in reports)
+        return f"{reports[0].files} files, {_size(reports[0].bytes_total)}, {_size(sent)} sent"
+
+    async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
+        """Check a repository out on every node; an earlier checkout is brought up to date."""
+        script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
+        wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
+        answers = await asyncio.gather(
+            *(_translated(self._client(node).run(script, timeout=_CLONE_S, env=wanted)) for node in cluster.instances)
+        )
+        for node, (rc, output) in zip(cluster.instances, answers, strict=True):
+            if rc != 0:
+                said = output.decode(errors="replace").strip()[-1000:]
+                raise AgentRefused(f"git could not check out {url} on node {node.rank}: {said or f'exit code {rc}'}")
+        return f"workdir: {url} at {answers[0][1].decode(errors='replace').strip().splitlines()[-1]}"
+
+    async def forget(self, cluster_id: str) -> None:
+        """Close connections."""
+        for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
+            await self._drop(id)
+
+    def _client(self, node: Instance) -> AgentClient:
+        if node.id not in self._clients:
+            self._clients[node.id] = AgentClient(channel(node).open_agent, where=f"node {node.rank} ({node.ip})")
+        return self._clients[node.id]
+
+    async def _drop(self, id: str) -> None:
+        client = self._clients.pop(id, None)
+        if client is not None:
+            await client.close()
+
+
+class HeadAgent:
+    """See `core.ports.AgentClient`."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self._client = client
+
+    async def ping(self) -> None:
+        await _translated(self._client.hello(timeout=_PING_S))
+
+    async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
+        job_id, _ = await _translated(self._client.submit(key, dict(spec)))
+        return job_id, f"~/sky_logs/{spec['task_id']}"
+
+    async def jobs(self, job_ids: Sequence[int] | None = None) -> list[Mapping[str, object]]:
+        return list(await _translated(self._client.jobs(job_ids)))
+
+    async def cancel(self, job_ids: Sequence[int]) -> None:
+        await _translated(self._client.cancel(job_ids))
+
+    async def events(self, since: int, wait: float) -> tuple[list[Mapping[str, object]], int]:
+        events, after = await _translated(self._client.events(since, wait=wait))
+        return list(events), after
+
+    async def read_log(
+        self, job_id: int, *, offset: int | None, tail: int | None, wait: float, which: str, rank: int | None
+    ) -> LogPiece:
+        data, after, ended, _ = await _translated(
+            self._client.read_log(job_id, which=which, rank=rank, offset=offset, tail=tail, wait=wait)
+        )
+        return LogPiece(data, after, ended)
+
+    async def set_autostop(self, autostop: Autostop) -> None:
+        await _translated(
+            self._client.autostop(
+                autostop.idle_minutes, down=autostop.down, wait_for=autostop.wait_for, hooks=list(autostop.hooks)
+            )
+        )
+
+
+_CLONE = """set -e
+dir="$HOME/sky_workdir"
+if [ ! -d "$dir/.git" ]; then mkdir -p "$dir"; git -C "$dir" init -q; git -C "$dir" remote add origin {url}; fi
+git -C "$dir" remote set-url origin {url}
+git -C "$dir" fetch -q --depth 1 origin {ref} || git -C "$dir" fetch -q origin
+git -C "$dir" checkout -q -f FETCH_HEAD 2>/dev/null || git -C "$dir" checkout -q -f {ref}
+git -C "$dir" rev-parse HEAD
+"""
+
+
+async def _translated(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except remote_errors.AgentUnreachable as error:
+        raise AgentUnreachable(str(error)) from error
+    except remote_errors.RemoteError as error:
+        raise AgentRefused(str(error)) from error
+
+
+def channel(node: Instance) -> Channel:
+    """The way to a node, by what its provider said of it. Raises NotSupportedError for a way that is not built."""
+    if node.reach.get("kind") != "local":
+        raise NotSupportedError(f"reaching nodes by {node.reach.get('kind')!r} is not supported yet")
+    environ = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return LocalChannel(Path(node.reach["home"]), Path(node.reach["socket"]), environ)
+
+
+def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
+    """What the agent of a node is told about itself and its peers."""
+    ordered = sorted(cluster.instances, key=lambda each: each.rank)
+    placement = cluster.placement
+    offer = placement.offer if placement else None
+    devices = next(iter(placement.accelerators.items()), None) if placement else None
+    power_off = _power_off(node)
+    return {
+        "protocol": _PROTOCOL,
+        "cluster_name": cluster.name,
+        "cluster_id": cluster.id,
+        "node_id": node.id,
+        "rank": node.rank,
+        "num_nodes": cluster.num_nodes,
+        "ips": [each.ip for each in ordered],
+        "peers": [f"unix:{each.reach['socket']}" for each in ordered],
+        "socket": node.reach["socket"],
+        "home": node.reach["home"],
+        "cpus": placement.cpus if placement else 1.0,
+        "memory_gb": placement.memory_gb if placement else 1.0,
+        "accelerators": {"name": devices[0], "count": int(devices[1]), "indices": list(range(int(devices[1])))}
+        if devices
+        else None,
+        "infra": {
+            "cloud": offer.cloud if offer else "",
+            "region": offer.region if offer else "",
+            "zone": (offer.zone or "") if offer else "",
+        },
+        "user": cluster.user,
+        "power_off": {"stop": power_off, "down": power_off},
+    }
+
+
+def _power_off(node: Instance) -> list[str]:
+    """The command by which a node ends itself: here, by ending the process that stands for the machine."""
+    keeper, mark = node.reach["keeper"], shlex.quote(f"SKY_NODE_ID={node.id}")
+    ours = f"[ ! -d /proc/self ] || tr '\\0' '\\n' </proc/{keeper}/environ | grep -qx {mark}"
+    return ["/bin/sh", "-c", f"{{ {ours}; }} && kill -9 {keeper}"]
+
+
+def _entry(listed: ManifestEntry) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "path": "" if listed.path == "." else listed.path,
+        "type": listed.type,
+        "mode": listed.mode,
+    }
+    if listed.type == "file":
+        entry.update(size=listed.size, hash=listed.hash)
+    elif listed.type == "link":
+        entry["target"] = listed.target
+    return entry
+
+
+def _size(count: int) -> str:
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

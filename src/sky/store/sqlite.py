@@ -1,0 +1,41 @@
+"""The store on one SQLite file; made by `server.assembly` and, in memory, by tests."""
+
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select
+
+from sky.store.clusters import SqlClusters
+from sky.store.database import Database
+from sky.store.jobs import SqlJobs
+from sky.store.requests import SqlRequests
+from sky.store.schema import VALUES
+from sky.store.stories import SqlStories
+
+
+class SqliteStore:
+    """See `core.ports.Store`. One process owns the file, so leases that an earlier one left are broken at opening."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open (or make) the database at `path`; None keeps it in memory."""
+        self._db = Database(path)
+        self.clusters = SqlClusters(self._db)
+        self.jobs = SqlJobs(self._db)
+        self.requests = SqlRequests(self._db)
+        self.stories = SqlStories(self._db)
+        for rows in (self.clusters, self.jobs, self.requests):
+            rows.break_leases()
+
+    async def get_value(self, key: str) -> str | None:
+        """A small named value."""
+        with self._db.read() as connection:
+            return connection.execute(select(VALUES.c.value).where(VALUES.c.key == key)).scalar()
+
+    async def set_value(self, key: str, value: str) -> None:
+        """Replace a small named value."""
+        with self._db.write() as connection:
+            connection.execute(delete(VALUES).where(VALUES.c.key == key))
+            connection.execute(insert(VALUES).values(key=key, value=value))
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._db.close()

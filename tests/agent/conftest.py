@@ -1,0 +1,154 @@
+"""Clusters of real agents on this machine: each node a directory, each agent a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sky.remote.agent_client import AgentClient
+from sky.remote.bootstrap import ensure_agent
+from sky.remote.local import LocalChannel
+
+
+def processes_of(node_id: str) -> list[int]:
+    """Every process whose environment names the node."""
+    wanted = f"SKY_NODE_ID={node_id}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+class Node:
+    """One node of a test cluster."""
+
+    def __init__(self, root: Path, config: dict[str, Any]) -> None:
+        self.config = config
+        self.home = Path(config["home"])
+        self.channel = LocalChannel(self.home, Path(config["socket"]))
+        self.client: AgentClient = AgentClient(self.channel.open_agent, where=str(root))
+
+    async def start(self) -> AgentClient:
+        await self.client.close()
+        self.client = await ensure_agent(self.channel, self.config)
+        return self.client
+
+    async def pid(self) -> int:
+        return int((await self.client.hello())["pid"])
+
+    async def end(self) -> None:
+        await self.client.close()
+        while pids := processes_of(self.config["node_id"]):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.01)
+
+
+class Cluster:
+    """A started cluster; `head` is the client of its queue."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+
+    @property
+    def head(self) -> AgentClient:
+        return self.nodes[0].client
+
+    async def submit(self, run: str | None = "true", key: str | None = None, **spec: Any) -> int:
+        spec = {"run": run, "user": "tester", "task_id": f"sky-{uuid.uuid4().hex[:8]}", **spec}
+        job_id, _ = await self.head.submit(key or uuid.uuid4().hex, spec)
+        return job_id
+
+    async def until(self, job_id: int, *statuses: str, seconds: float = 40.0) -> dict[str, Any]:
+        """Wait for one of the statuses (none named: for the end)."""
+        terminal = statuses or ("SUCCEEDED", "FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED")
+        loop = asyncio.get_running_loop()
+        deadline, since = loop.time() + seconds, 0
+        while loop.time() < deadline:
+            job = await self.head.job(job_id)
+            if job["status"] in terminal:
+                return job
+            _, since = await self.head.events(since, wait=1.0)
+        raise AssertionError(
+            f"job {job_id} is {job['status']}, wanted {terminal}; log: {await self.log(job_id, wait=0)}"
+        )
+
+    async def log(self, job_id: int, wait: float = 30.0, **where: Any) -> bytes:
+        """The whole log, to its end if `wait` is not 0."""
+        data, offset, eof, _ = await self.head.read_log(job_id, wait=wait, **where)
+        out = data
+        while not eof and (data or wait):
+            where.pop("tail", None)
+            data, offset, eof, _ = await self.head.read_log(job_id, **{**where, "offset": offset}, wait=wait)
+            out += data
+        return out
+
+    async def result(self, job_id: int) -> tuple[str, str]:
+        """Status and log of a job that ends."""
+        log = await self.log(job_id)
+        return (await self.until(job_id))["status"], log.decode("utf-8", "replace")
+
+    def kill_agent(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start_cluster() -> AsyncIterator[Start]:
+    """Call it to start a cluster: number of nodes, and whatever of node.json shall differ."""
+    root = Path(tempfile.mkdtemp(prefix="sky"))
+    nodes: list[Node] = []
+
+    async def start(count: int = 1, **config: Any) -> Cluster:
+        sockets = [root / f"n{rank}" / "agent.sock" for rank in range(count)]
+        for rank in range(count):
+            values = {
+                "protocol": 1,
+                "cluster_name": "testing",
+                "cluster_id": root.name,
+                "node_id": f"{root.name}-{rank}",
+                "rank": rank,
+                "num_nodes": count,
+                "ips": [f"127.0.0.{index + 1}" for index in range(count)],
+                "peers": [f"unix:{path}" for path in sockets],
+                "socket": str(sockets[rank]),
+                "home": str(root / f"n{rank}" / "home"),
+                "cpus": 4,
+                "memory_gb": 8,
+                "accelerators": None,
+                "infra": {"cloud": "local", "region": "local", "zone": None},
+                "user": "tester",
+                "power_off": {"stop": [], "down": []},
+                **config,
+            }
+            nodes.append(Node(root, values))
+        await asyncio.gather(*(node.start() for node in nodes))
+        return Cluster(nodes)
+
+    yield start
+    for node in nodes:
+        await node.end()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+async def cluster(start_cluster: Start) -> Cluster:
+    """One node."""
+    result: Cluster = await start_cluster()
+    return result

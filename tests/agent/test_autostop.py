@@ -1,0 +1,93 @@
+"""Autostop on a real agent, with minutes short enough to wait for their event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from sky.remote.errors import AgentError
+
+BLINK = 0.2 / 60
+
+
+async def story(cluster, *statuses, seconds=20):
+    """Wait until the events of autostop have these statuses."""
+    deadline, since, seen = time.monotonic() + seconds, 0, []
+    while time.monotonic() < deadline:
+        events, since = await cluster.head.events(since, wait=1.0)
+        seen += [event["status"] for event in events if event["kind"] == "autostop"]
+        if seen == list(statuses):
+            return
+    raise AssertionError(f"events of autostop: {seen}")
+
+
+async def file_appears(path, lines=1):
+    for _ in range(1000):
+        if path.exists() and len(path.read_text().splitlines()) >= lines:
+            return path.read_text()
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{path} did not appear with {lines} line(s)")
+
+
+@pytest.fixture
+def mark(tmp_path):
+    return {mode: ["/bin/sh", "-c", f"echo ${{SKY_NODE_ID}}{mode} >> {tmp_path}/power"] for mode in ("stop", "down")}
+
+
+async def test_an_idle_cluster_stops_itself_all_nodes_of_it(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(2, power_off=mark)
+    hooks = [{"run": "echo $SKYPILOT_HOOK_EVENT", "events": ["stop"], "timeout": 5}]
+    await cluster.head.autostop(BLINK, hooks=hooks)
+    await story(cluster, "AUTOSTOPPING", "HOOK")
+    said = json.loads(await file_appears(cluster.nodes[0].home / ".sky/agent/stopped.json"))
+    assert said["down"] is False and "idle" in said["reason"]
+    assert (await file_appears(tmp_path / "power", 2)) == "stop\nstop\n"
+    assert (cluster.nodes[0].home / ".sky/hooks/stop.log").read_text() == "stop\n"
+    with pytest.raises(AgentError, match="being stopped"):
+        await cluster.submit("true")
+    assert (await cluster.head.autostop_get())["idle_minutes"] == -1
+
+
+async def test_a_job_keeps_the_cluster_up_and_its_end_starts_the_count(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(power_off=mark)
+    job_id = await cluster.submit("sleep 600", cancel_grace=0.1)
+    await cluster.until(job_id, "RUNNING")
+    await cluster.head.autostop(BLINK, down=True, wait_for="jobs")
+    assert (await cluster.head.autostop_get())["idle_since"] is None
+    events, _ = await cluster.head.events(0, wait=0)
+    assert not [event for event in events if event["kind"] == "autostop"]
+    await cluster.head.cancel([job_id])
+    assert (await file_appears(tmp_path / "power")) == "down\n"
+    (job,) = await cluster.head.jobs()
+    (event,) = [event for event in (await cluster.head.events(0))[0] if event["kind"] == "autostop"]
+    assert event["time"] - job["end_at"] >= BLINK * 60
+
+
+async def test_waiting_for_nothing_ends_running_jobs(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(power_off=mark)
+    job_id = await cluster.submit("sleep 600", cancel_grace=0.1)
+    await cluster.until(job_id, "RUNNING")
+    await cluster.head.autostop(BLINK, wait_for="none")
+    assert (await file_appears(tmp_path / "power")) == "stop\n"
+    assert (await cluster.head.job(job_id))["status"] == "FAILED_DRIVER"
+
+
+async def test_the_count_goes_on_after_a_kill_and_can_be_switched_off(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(power_off=mark)
+    await cluster.head.autostop(5)
+    before = await cluster.head.autostop_get()
+    cluster.kill_agent(await cluster.nodes[0].pid())
+    assert await cluster.head.autostop_get() == before and before["idle_since"] <= time.time()
+    await cluster.head.autostop(-1)
+    assert (await cluster.head.autostop_get())["idle_minutes"] == -1
+    assert not (tmp_path / "power").exists()
+
+
+async def test_wrong_settings_are_refused(cluster):
+    with pytest.raises(AgentError, match="wait_for"):
+        await cluster.head.autostop(1, wait_for="godot")
+    with pytest.raises(AgentError, match="lacks the field 'run'"):
+        await cluster.head.autostop(1, hooks=[{}])

@@ -1,0 +1,141 @@
+"""The agent is brought up once, replaced when it would differ, and brought back when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sky.remote import bootstrap
+from sky.remote.agent_client import AgentClient
+from sky.remote.bootstrap import ensure_agent
+from sky.remote.errors import AgentError, AgentNotStarted, AgentUnreachable
+from sky.remote.package import Package, build
+
+
+async def gone(pid):
+    for _ in range(1000):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"process {pid} is still there")
+
+
+async def test_the_agent_is_started_once_and_found_again(place):
+    first = await ensure_agent(place.channel, place.config)
+    hello = await first.hello()
+    second = await ensure_agent(place.channel, place.config)
+    assert (await second.hello())["pid"] == hello["pid"]
+    assert hello["version"] == build().version and hello["node_id"] == place.config["node_id"]
+    assert (place.home / ".sky/agent/node.json").stat().st_mode & 0o777 == 0o600
+    assert place.socket.parent.stat().st_mode & 0o777 == 0o700
+    assert len(place.processes()) == 2  # the loop and the agent
+    await first.close()
+    await second.close()
+
+
+async def test_starting_twice_at_the_same_time_gives_one_agent(place):
+    clients = await asyncio.gather(*(ensure_agent(place.channel, place.config) for _ in range(3)))
+    assert len({(await client.hello())["pid"] for client in clients}) == 1
+    for client in clients:
+        await client.close()
+
+
+async def test_a_dead_agent_comes_back_and_a_dismissed_one_stays_away(client, place):
+    pid = (await client.hello())["pid"]
+    os.kill(pid, 9)
+    later = (await client.hello())["pid"]
+    assert later != pid
+    await client.shutdown()
+    await gone(later)
+    with pytest.raises(AgentUnreachable, match="did not answer 'hello'"):
+        await client.hello(timeout=0.3)
+    assert place.processes() == []
+
+
+async def test_another_version_replaces_the_agent_and_tasks_go_on(client, place, monkeypatch):
+    job_id, _ = await client.submit("k", {"run": "mkfifo ~/go; echo up; read x < ~/go; echo done", "task_id": "t"})
+    assert b"up" in (await client.read_log(job_id, wait=20))[0]
+    package = build()
+    monkeypatch.setattr(bootstrap, "build", lambda: Package("another", package.data))
+    upgraded = await ensure_agent(place.channel, place.config)
+    assert (await upgraded.hello())["version"] == "another"
+    await asyncio.to_thread((place.home / "go").write_text, "x\n")
+    data, offset, eof = b"", 0, False
+    while not eof:
+        piece, offset, eof, status = await upgraded.read_log(job_id, offset=offset, wait=20)
+        data += piece
+    assert status == "SUCCEEDED" and data.count(b"up") == data.count(b"done") == 1
+    assert [path.name for path in (place.home / ".sky/agent").glob("agent-*.pyz")] == ["agent-another.pyz"]
+    await upgraded.close()
+
+
+async def test_a_second_agent_refuses_the_same_home(client, place):
+    archive = next((place.home / ".sky/agent").glob("agent-*.pyz"))
+    argv = [sys.executable, "-I", "-S", str(archive), "--node", str(place.home / ".sky/agent/node.json")]
+    done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True)
+    assert done.returncode == 3 and "another agent serves" in done.stderr
+
+
+async def test_what_keeps_the_agent_from_starting_is_told(place):
+    with pytest.raises(AgentNotStarted, match="cpus"):
+        await ensure_agent(place.channel, {**place.config, "cpus": "many"}, timeout=1.0)
+
+
+async def test_a_node_that_cannot_be_written_to_is_told(place):
+    place.home.mkdir(parents=True)
+    (place.home / ".sky").write_text("in the way")
+    with pytest.raises(AgentNotStarted, match="cannot install the agent"):
+        await ensure_agent(place.channel, place.config, timeout=5.0)
+
+
+async def test_the_agent_of_another_node_is_left_alone(client, place):
+    with pytest.raises(AgentNotStarted, match="another node"):
+        await ensure_agent(place.channel, {**place.config, "node_id": "someone-else"})
+    assert (await client.hello())["node_id"] == place.config["node_id"]
+
+
+async def test_short_scripts_run_in_the_home(client, place):
+    assert await client.run("pwd; echo $MINE; exit 3", env={"MINE": "x"}) == (3, f"{place.home}\nx\n".encode())
+    rc, output = await client.run("echo begun; sleep 600", timeout=0.3)
+    assert (rc, output) == (124, b"begun\n")
+    rc, output = await client.run("head -c 3000000 /dev/zero")
+    assert (rc, len(output)) == (0, 1 << 20)
+
+
+async def test_refusals_carry_their_type(client):
+    with pytest.raises(AgentError) as caught:
+        await client.job(12)
+    assert caught.value.type == "JobNotFound" and "no job 12" in caught.value.message
+
+
+async def test_nobody_there_is_told_in_time(place):
+    absent = AgentClient(place.channel.open_agent, where="nowhere", timeout=0.2)
+    with pytest.raises(AgentUnreachable, match="the agent of nowhere"):
+        await absent.jobs()
+
+
+def test_the_package_is_small_and_the_same_each_time():
+    package = build()
+    assert len(package.data) < 200_000  # a third of it sources, the rest compiled for this Python
+    assert build.__wrapped__() == package
+
+
+def test_the_agent_speaks_the_oldest_python_that_is_promised():
+    import ast
+
+    folder = Path(bootstrap.__file__).parents[1] / "agent"
+    for path in folder.glob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 8))
+
+
+async def test_a_local_command_sees_its_home_input_and_limits(place):
+    done = await place.channel.run(["sh", "-c", "cat; pwd; echo bad >&2; exit 4"], input=b"given\n")
+    assert done == (4, f"given\n{place.home}\n".encode(), b"bad\n")
+    with pytest.raises(TimeoutError):
+        await place.channel.run(["sleep", "600"], timeout=0.1)
+    assert (await place.channel.run(["sh", "-c", "kill -9 $$"])).rc == 137
