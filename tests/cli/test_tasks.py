@@ -6,6 +6,7 @@ from typing import Any
 import click
 import pytest
 
+from sky.cli.entrypoint import classify
 from sky.cli.tasks import make_task, pairs, resources_override
 from sky.core.errors import InvalidSkyPilotConfigError
 
@@ -31,11 +32,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config(words: tuple[str, ...] = ("task.yaml",), **flags: Any) -> dict[str, Any]:
-    return make_task(words, {"env": ("TOKEN=t",), **flags}).to_yaml_config(redact_secrets=False)
+    return make_task(classify(words), {"env": ("TOKEN=t",), **flags}).to_yaml_config(redact_secrets=False)
 
 
 def test_a_command_is_a_task() -> None:
-    made = make_task(("echo", "hi"), {"gpus": "H100:0.5", "infra": "local", "name": "n"})
+    made = make_task(classify(("echo", "hi")), {"gpus": "H100:0.5", "infra": "local", "name": "n"})
     assert (made.name, made.run, made.num_nodes) == ("n", "echo hi", 1)
     assert made.to_yaml_config()["resources"] == {"infra": "local", "accelerators": {"H100": 0.5}}
 
@@ -92,11 +93,11 @@ def test_options_beat_env_files(here: Path) -> None:
 def test_a_declared_secret_in_an_env_file_is_kept_secret(here: Path) -> None:
     (here / "s.yaml").write_text("secrets: {HF_TOKEN: null}\nrun: echo hi\n")
     (here / "vars.env").write_text("HF_TOKEN=hidden\nOPEN=1\n")
-    task = make_task(("s.yaml",), {"env_file": "vars.env"})
+    task = make_task(classify(("s.yaml",)), {"env_file": "vars.env"})
     assert task.envs == {"OPEN": "1"}
     assert task.secrets["HF_TOKEN"].get_secret_value() == "hidden"
     assert "hidden" not in str(task.to_yaml_config()) + repr(task)
-    again = make_task(("s.yaml",), {"env_file": "vars.env", "secret": ("HF_TOKEN=newer",)})
+    again = make_task(classify(("s.yaml",)), {"env_file": "vars.env", "secret": ("HF_TOKEN=newer",)})
     assert again.secrets["HF_TOKEN"].get_secret_value() == "newer"
 
 
@@ -107,19 +108,19 @@ def test_a_missing_env_file_is_a_usage_error() -> None:
 
 def test_a_variable_left_open_names_itself() -> None:
     with pytest.raises(InvalidSkyPilotConfigError, match="TOKEN"):
-        make_task(("task.yaml",), {})
+        make_task(classify(("task.yaml",)), {})
 
 
 def test_complaints_about_a_file_name_file_and_line(here: Path) -> None:
     (here / "bad.yaml").write_text("run: echo\nresources:\n  accelerator: H100\n")
     with pytest.raises(InvalidSkyPilotConfigError, match=r"bad.yaml:3:3"):
-        make_task(("bad.yaml",), {})
+        make_task(classify(("bad.yaml",)), {})
 
 
 def test_pipelines_are_for_managed_jobs(here: Path) -> None:
     (here / "p.yaml").write_text("name: p\n---\nrun: a\n---\nrun: b\n")
     with pytest.raises(InvalidSkyPilotConfigError, match="2 tasks"):
-        make_task(("p.yaml",), {})
+        make_task(classify(("p.yaml",)), {})
 
 
 def test_workdir_and_git_url_exclude_each_other() -> None:

@@ -5,7 +5,6 @@ No traceback reaches a user unless SKYPILOT_DEBUG=1 asks for it.
 
 import os
 import sys
-import traceback
 
 from sky.cli import exit_codes
 from sky.cli.terminal import paint
@@ -59,6 +58,8 @@ def describe(exc: BaseException) -> list[str]:
 def report(exc: BaseException) -> int:
     """Show the failure on stderr and return the exit code."""
     if debugging():
+        import traceback  # noqa: PLC0415 - 4 ms that only debugging needs
+
         traceback.print_exception(exc)
     lines = describe(exc)
     sys.stdout.flush()

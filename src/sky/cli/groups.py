@@ -3,7 +3,6 @@
 Called by `sky.cli.main` for everything that is not answered before click is loaded.
 """
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -40,6 +39,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self._targets and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - 5 ms that only a mistyped word needs
+
             near = difflib.get_close_matches(args[0], self._targets, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)

@@ -109,4 +109,10 @@ _task = _stack(
 )
 
 task_options = _stack(_task, _places, _machine, _environment)
+#: Parameters by which the options of a task reach a command; `launch` adds the last.
+TASK_FLAGS = (
+    "name", "workdir", "git_url", "git_ref", "num_nodes", "infra", "cloud", "region", "zone", "gpus", "instance_type",
+    "cpus", "memory", "disk_size", "disk_tier", "network_tier", "local_disk", "use_spot", "image_id", "ports",
+    "env_file", "env", "secret_file", "secret", "priority",
+)  # fmt: skip
 entrypoint = click.argument("entrypoint", nargs=-1, metavar="ENTRYPOINT...")

@@ -8,9 +8,7 @@ from sky.cli.status_view import Record, number, text
 from sky.cli.terminal import paint, talk
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
-from sky.sdk.dags import Dag
 from sky.sdk.records import PlanRecord
-from sky.sdk.tasks import Task
 
 _COLUMNS = ("INFRA", "INSTANCE", "vCPUs", "Mem(GB)", "GPUS", "COST ($)", "CHOSEN")
 _KEYS = (
@@ -28,11 +26,9 @@ _KEYS = (
 ROWS = 8
 
 
-def of(task: Task) -> list[PlanRecord]:
+def of(task: object) -> list[PlanRecord]:
     """Ask the server where the task could run: one plan per task. Raises ResourcesUnavailableError when nowhere."""
-    dag = Dag()
-    dag.add(task)
-    return requests.get(sdk.optimize(dag))
+    return requests.get(sdk.optimize([task]))
 
 
 def show(plans: Sequence[PlanRecord]) -> None:

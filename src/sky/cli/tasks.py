@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sky.cli.entrypoint import Entrypoint, classify
+from sky.cli.entrypoint import Entrypoint
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.tasks import TaskSpec
 from sky.sdk.tasks import Task
@@ -37,12 +37,11 @@ _FIELDS = {
 }
 
 
-def make_task(words: tuple[str, ...], flags: Mapping[str, Any]) -> Task:
-    """Return the task meant by an entrypoint and the options of `options.task_options`.
+def make_task(entry: Entrypoint, flags: Mapping[str, Any]) -> Task:
+    """Return the task meant by an entrypoint and the options of `options.TASK_FLAGS`.
 
     Raises click.UsageError for options that contradict each other, InvalidSkyPilotConfigError for a bad file.
     """
-    entry = classify(words)
     envs, secrets = variables(entry, flags)
     task = Task.from_spec(_spec(entry, envs, secrets))
     override = resources_override(flags)
