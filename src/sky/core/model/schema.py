@@ -24,6 +24,9 @@ Locator = Callable[[Path], str]
 #: Characters of a user's value that a message repeats.
 _SHOWN = 60
 
+#: Letters of a word's beginning that are enough to guess the rest.
+_LEAST_PREFIX = 3
+
 
 def nowhere(path: Path) -> str:
     """Locate nothing: the locator of mappings that come from Python."""
@@ -64,7 +67,10 @@ def describe(value: object) -> str:
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return the allowed word that was probably meant, or an empty text."""
     by_lower = {one.lower(): one for one in allowed}
-    close = difflib.get_close_matches(str(word).lower(), list(by_lower), n=1, cutoff=0.6)
+    word = str(word).lower()
+    close = difflib.get_close_matches(word, list(by_lower), n=1, cutoff=0.6)
+    # A word cut short is less like the whole by letters than it is by meaning.
+    close = close or [one for one in by_lower if len(word) >= _LEAST_PREFIX and one.startswith(word)]
     return by_lower[close[0]] if close else ""
 
 
