@@ -48,7 +48,7 @@ async def test_a_job_that_ends_while_no_agent_lives_keeps_its_exit_code(cluster)
     loop = int(Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(loop, 9)
     os.kill(agent, 9)
-    (task,) = [job["pid"] for job in [{"pid": int(next((home / ".sky/agent/tasks").rglob("run.pid")).read_text())}]]
+    (task,) = [job["pid"] for job in [{"pid": int(next((home / ".sky/agent/tasks").rglob("*.run.pid")).read_text())}]]
     await asyncio.to_thread((home / "go").write_text, "x\n")
     while started(task):
         await asyncio.sleep(0.01)
@@ -128,7 +128,7 @@ async def test_a_restarted_node_fails_what_ran_and_keeps_what_waited(start_clust
     running, waiting = await cluster.submit("sleep 600", cpus=1), await cluster.submit("echo my turn", cpus=1)
     await cluster.until(running, "RUNNING")
     assert await cluster.head.read_log(running) is not None
-    while not list((cluster.nodes[0].home / ".sky/agent/tasks").rglob("run.pid")):
+    while not list((cluster.nodes[0].home / ".sky/agent/tasks").rglob("*.run.pid")):
         await asyncio.sleep(0.01)
     await cluster.nodes[0].end()
     await cluster.nodes[0].start()

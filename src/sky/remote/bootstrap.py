@@ -23,8 +23,8 @@ _LOOK_EVERY = 0.005
 _SAID = 2000
 _ANSWERS_WITHIN = 5.0
 
-# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`), 126 and 127 mean that there is no
-# Python to start; anything else is a death.
+# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`), 126 and 127 mean that there is
+# no Python to start; anything else is a death.
 _RESPAWN = r"""#!/bin/sh
 # Starts the agent again when it dies; ends when the agent leaves of its own accord.
 deaths=0
