@@ -204,6 +204,13 @@ def test_every_problem_is_told_at_once() -> None:
         assert path in message
 
 
+def test_a_file_of_nothing_but_problems_makes_a_short_message() -> None:
+    message = refusal("".join(f"{'k' * 200}{i}: 1\n" for i in range(2000)))
+    assert message.startswith("Invalid task YAML: 20 problems:")
+    assert message.endswith("\n  - and more")
+    assert len(message) < 20_000
+
+
 def test_the_error_carries_what_programs_want() -> None:
     with pytest.raises(InvalidSkyPilotConfigError) as caught:
         load("resources:\n  disk_tier: hihg\n")
