@@ -99,3 +99,15 @@ def test_other_distributions_appear_by_entry_point(tmp_path, monkeypatch: pytest
     finally:
         vars(sky).pop("weather", None)
         sys.modules.pop("weather_sdk", None)
+
+
+def test_a_policy_can_be_written_and_tried() -> None:
+    class OnlySpot(sky.AdminPolicy):
+        @classmethod
+        def validate_and_mutate(cls, user_request: sky.UserRequest) -> sky.MutatedUserRequest:
+            task = user_request.task.set_resources_override({"use_spot": True})
+            return sky.MutatedUserRequest(task, user_request.skypilot_config.over({"aws": {"x": 1}}))
+
+    changed = OnlySpot.validate_and_mutate(sky.UserRequest(sky.Task(run="x"), sky.Config({"aws": {"y": 2}})))
+    assert changed.task.use_spot
+    assert changed.skypilot_config.get_nested(("aws", "x"), None) == 1
