@@ -28,7 +28,7 @@ Build = Callable[[Settings], ControlPlane]
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
-    """Settings from the command line."""
+    """Settings from the command line; `server.configuration` reads the user's file whenever it is needed."""
     parser = argparse.ArgumentParser(prog="python -m sky.server", description="The control plane as a process.")
     parser.add_argument("--state", type=Path, help="directory of all state (default: SKY_STATE_DIR or XDG)")
     parser.add_argument("--host", help="also listen on TCP, guarded by a bearer token")
@@ -66,11 +66,11 @@ def builder(where: str) -> Build:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until stopped; 0 on an orderly end, 1 if it cannot start, 3 if another server is running."""
-    settings, given = parse(sys.argv[1:] if arguments is None else arguments)
     os.umask(0o077)
-    private_dir(settings.state_dir)
     started_at = SystemClock().now()
     try:
+        settings, given = parse(sys.argv[1:] if arguments is None else arguments)
+        private_dir(settings.state_dir)
         with InstanceLock(settings.lock_file, started_at=started_at, socket=settings.socket):
             set_up_logs(settings, foreground=given.foreground)
             plane = builder(given.plane)(settings)

@@ -85,13 +85,15 @@ class ClusterJobRecord(Record):
 class Frame(Record, omit_defaults=True):
     """One line of a stream: text or bytes up to offset `o`, a sign of life, or the end.
 
-    `t` is text, `b` the same in base64 where it is not UTF-8. The last frame has `end` (a status) and, for jobs,
-    `code`; or `error`; or `again`, which asks the reader to come back with the last offset.
+    `t` is text, `b` the same in base64 where it is not UTF-8. `job`, sent first, says which job's log it is. The last
+    frame has `end` (a status) and, for jobs, `code`; or `error`; or `again`, which asks the reader to come back with
+    the last offset.
     """
 
     t: str | None = None
     b: str | None = None
     o: int | None = None
+    job: int | None = None
     h: int | None = None
     end: str | None = None
     code: int | None = None

@@ -42,6 +42,7 @@ class Outcome(Record):
     result: Any = None
     error: dict[str, Any] | None = None
     status_msg: str | None = None
+    cluster_name: str | None = None
 
 
 class RequestPayload(Record):
@@ -101,6 +102,7 @@ def outcome(request: Request) -> Outcome:
         result=request.result,
         error=plain(request.error) if request.error else None,
         status_msg=request.status_msg,
+        cluster_name=request.cluster_name,
     )
 
 

@@ -77,9 +77,14 @@ def routes(api: Api) -> list[Route]:
 
 
 async def _job_log(api: Api, body: LogsBody) -> AsyncIterator[bytes]:
+    job = await api.plane.job_outcome(body.cluster_name, body.job_id)
+    if job is None or job.job_id is None:
+        yield line(Frame(end="NOT_FOUND", code=int(JobExitCode.NOT_FOUND)))
+        return
+    yield line(Frame(job=job.job_id))
     pieces = api.plane.job_log(
         body.cluster_name,
-        body.job_id,
+        job.job_id,
         follow=body.follow,
         tail=body.tail,
         offset=body.offset,
@@ -93,6 +98,6 @@ async def _job_log(api: Api, body: LogsBody) -> AsyncIterator[bytes]:
             yield frame(part, start + at + len(part))
         if piece.ended:
             break
-    job = await api.plane.job_outcome(body.cluster_name, body.job_id)
+    job = await api.plane.job_outcome(body.cluster_name, job.job_id)
     status = job.status.value if job else None
     yield line(Frame(end=status or "NOT_FOUND", code=int(JobExitCode.from_job_status(status))))

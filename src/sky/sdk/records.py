@@ -1,0 +1,152 @@
+"""Records that the SDK hands out: mappings whose fields can also be read as attributes.
+
+Made from the server's JSON by `convert`, which `sdk.requests` calls with the name of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sky.core.model.clusters import ClusterStatus
+from sky.core.model.jobs import JobStatus
+from sky.core.model.requests import RequestStatus
+
+
+class Record(dict[str, Any]):
+    """`record["name"]` and `record.name` are the same; a dict otherwise, so `json.dumps` and `dict()` work."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has: {', '.join(self)}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *self]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
+
+
+class ClusterHandle(Record):
+    """Where a cluster is: `cluster_name`, `head_ip`, `launched_nodes`, `cloud`, `region`, `zone`, `instance_type` …"""
+
+    @property
+    def launched_resources(self) -> Record:
+        """What each node is."""
+        return Record({key: self.get(key) for key in ("cloud", "region", "zone", "instance_type", "price_hourly")})
+
+    def get_cluster_name(self) -> str:
+        """The cluster's name."""
+        return str(self["cluster_name"])
+
+
+class StatusResponse(Record):
+    """A cluster as `sky.status` tells it."""
+
+
+class ClusterJobRecord(Record):
+    """A job as `sky.queue` tells it."""
+
+
+class CostRecord(Record):
+    """A cluster as `sky.cost_report` tells it."""
+
+
+class EventRecord(Record):
+    """One line of a cluster's story."""
+
+
+class RequestPayload(Record):
+    """A request as `sky.api_status` tells it."""
+
+
+class APIHealthResponse(Record):
+    """What `sky.api_info` tells of the server."""
+
+
+class AcceleratorOffer(Record):
+    """An instance type with accelerators in one place."""
+
+
+class PlanRecord(Record):
+    """Where a task would run: `placements`, best first, and `rejections`, each with its reason."""
+
+
+class CloudAccess(list[str]):
+    """What a place can do for this user (nothing if it cannot be used); `reason` and `hint` say why and what to do."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        super().__init__(told["capabilities"] if told["enabled"] else ())
+        self.enabled: bool = told["enabled"]
+        self.reason: str = told["reason"]
+        self.hint: str = told["hint"]
+        self.account: str | None = told["account"]
+
+
+def _status(told: Mapping[str, Any]) -> StatusResponse:
+    record = StatusResponse(told)
+    record["status"] = ClusterStatus(record["status"])
+    record["handle"] = ClusterHandle(record["handle"])
+    return record
+
+
+def _job(told: Mapping[str, Any]) -> ClusterJobRecord:
+    record = ClusterJobRecord(told)
+    record["status"] = JobStatus(record["status"])
+    return record
+
+
+def _cost(told: Mapping[str, Any]) -> CostRecord:
+    record = CostRecord(told)
+    record["status"] = ClusterStatus(record["status"]) if record["status"] else None
+    return record
+
+
+def _plan(told: Mapping[str, Any]) -> PlanRecord:
+    record = PlanRecord(told)
+    record["placements"] = [Record(each) for each in record["placements"]]
+    record["rejections"] = [Record(each) for each in record["rejections"]]
+    return record
+
+
+def request_payload(told: Mapping[str, Any]) -> RequestPayload:
+    """A request on record."""
+    record = RequestPayload(told)
+    record["status"] = RequestStatus(record["status"])
+    return record
+
+
+def _job_statuses(told: Mapping[str, str | None]) -> dict[int, JobStatus | None]:
+    return {int(id): JobStatus(status) if status else None for id, status in told.items()}
+
+
+def _check(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, CloudAccess]]:
+    return {place: {cloud: CloudAccess(access) for cloud, access in found.items()} for place, found in told.items()}
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "status": lambda told: [_status(each) for each in told],
+    "queue": lambda told: [_job(each) for each in told],
+    "job_status": _job_statuses,
+    "cost_report": lambda told: [_cost(each) for each in told],
+    "cluster_events": lambda told: [EventRecord(each) for each in told],
+    "endpoints": lambda told: {int(port): url for port, url in told.items()},
+    "check": _check,
+    "list_accelerators": lambda told: {acc: [AcceleratorOffer(each) for each in rows] for acc, rows in told.items()},
+    "optimize": lambda told: [_plan(each) for each in told],
+    "stop": lambda told: None,
+    "down": lambda told: None,
+    "autostop": lambda told: None,
+    "cancel": lambda told: None,
+}
+
+
+def convert(name: str, result: Any) -> Any:
+    """What a caller of `name` expects, from the JSON that the server gave as its result."""
+    change = _CONVERSIONS.get(name)
+    return result if change is None else change(result)

@@ -1,0 +1,304 @@
+"""From a call to an answer: which server, over which connection, tried again when that is harmless.
+
+All functions of the SDK go through `call` and `stream`. Reads can be repeated; changes carry a request id made here, so
+that repeating one gives the same request. Safe to use from many threads: connections belong to one thread each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, from_wire
+from sky.kit.paths import socket_path, state_dir
+from sky.sdk import settings
+from sky.sdk.http1 import Address, CannotConnect, Connection, ConnectionLost, NotHttp, Response
+from sky.version import API_VERSION, __version__
+from sky.wire.protocol import (
+    DEFAULT_PORT,
+    ENV_ENDPOINT,
+    ENV_TOKEN,
+    HEADER_API_VERSION,
+    HEADER_VERSION,
+    HEARTBEAT_S,
+    LONGEST_WAIT_S,
+    MIN_API_VERSION,
+)
+
+#: Seconds to wait for a byte: of a plain call, of a stream (three signs of life).
+CALL_S = LONGEST_WAIT_S + 30.0
+STREAM_S = 3 * HEARTBEAT_S
+#: Pauses in seconds between tries of a call whose connection failed; a server that restarts is back by then.
+PAUSES = (0.0, 0.1, 0.3, 1.0, 2.0, 4.0)
+
+
+class Endpoint:
+    """A server to talk to. `state` is set for a local one, which is started when it is not there."""
+
+    __slots__ = ("address", "key", "state", "token")
+
+    def __init__(self, address: Address, token: str | None = None, state: Path | None = None) -> None:
+        self.address = address
+        self.token = token
+        self.state = state
+        self.key = (str(address), token)
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+def local_endpoint(state: Path | None = None) -> Endpoint:
+    """The server of a state directory (default: this user's) on this machine."""
+    state = state or state_dir()
+    return Endpoint(Address("unix", path=str(socket_path(state))), state=state)
+
+
+def parse_endpoint(url: str, token: str | None = None) -> Endpoint:
+    """An endpoint from `http://host:port`, `https://host` or `unix:///path/to/socket`. Raises ValueError."""
+    parts = urlsplit(url.strip())
+    if parts.scheme == "unix" and parts.path:
+        return Endpoint(Address("unix", path=parts.path), token)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"Not an API server endpoint: {url!r}. Write http://HOST:PORT, https://HOST or unix:///PATH.")
+    default = 443 if parts.scheme == "https" else DEFAULT_PORT
+    address = Address(parts.scheme, host=parts.hostname, port=parts.port or default, prefix=parts.path.rstrip("/"))
+    return Endpoint(address, token or parts.password)
+
+
+T = TypeVar("T")
+
+_chosen: ContextVar[Endpoint | None] = ContextVar("sky_endpoint", default=None)
+
+#: Readers of configuration that may name an endpoint; each gives (endpoint, token). The last one added is asked first.
+configured: list[Callable[[], tuple[str | None, str | None]]] = [settings.endpoint]
+
+
+@contextlib.contextmanager
+def using_endpoint(endpoint: str | Endpoint, token: str | None = None) -> Iterator[Endpoint]:
+    """Send the calls made inside this block (in this thread or task) to another server."""
+    chosen = parse_endpoint(endpoint, token) if isinstance(endpoint, str) else endpoint
+    mark = _chosen.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _chosen.reset(mark)
+
+
+def current_endpoint() -> Endpoint:
+    """Where a call made now would go: `using_endpoint`, the environment, configuration, else the local server."""
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
+    token = os.environ.get(ENV_TOKEN)
+    named = os.environ.get(ENV_ENDPOINT)
+    if not named:
+        for read in reversed(configured):
+            named, written = read()
+            token = token or written
+            if named:
+                break
+    return parse_endpoint(named, token) if named else local_endpoint()
+
+
+class Answer:
+    """A complete answer; `headers` have lower-case names."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def json(self) -> Any:
+        """The body as plain values."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise ApiServerConnectionError(f"The answer is not JSON: {self.body[:200]!r}") from None
+
+
+class _Idle(threading.local):
+    """This thread's open connections by endpoint; those of a parent process are not ours."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.by_key: dict[tuple[str, str | None], Connection] = {}
+
+    def take(self, key: tuple[str, str | None]) -> Connection | None:
+        """An open connection, or None; after a fork, the parent's are let go."""
+        if self.pid != os.getpid():
+            self.pid = os.getpid()
+            while self.by_key:
+                self.by_key.popitem()[1].close()
+        return self.by_key.pop(key, None)
+
+
+_idle = _Idle()
+
+
+def call(
+    method: str,
+    target: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    raw: bytes | Path | None = None,
+) -> Answer:
+    """Make a call that may be repeated, and return its answer.
+
+    `body` is sent as JSON, `raw` as it is. Raises the server's error as its own class, ApiServerConnectionError.
+    """
+    endpoint = current_endpoint()
+    data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
+    answer = _repeat(endpoint, lambda: _exchange(endpoint, method, target, headers_for(endpoint, headers), data))
+    if answer.status >= 400:
+        raise_error(answer)
+    return answer
+
+
+@contextlib.contextmanager
+def stream(method: str, target: str, body: object = None) -> Iterator[Response]:
+    """Open a stream on a connection of its own; the caller reads its lines. Raises as `call` does."""
+    endpoint = current_endpoint()
+    data = b"" if body is None else json.dumps(body).encode()
+
+    def begin() -> Response:
+        connection = Connection(endpoint.address, STREAM_S)
+        try:
+            return connection.exchange(method, target, headers_for(endpoint), data)
+        except OSError:
+            connection.close()
+            raise
+
+    response = _repeat(endpoint, begin)
+    try:
+        _check_peer(endpoint, response.headers)
+        if response.status >= 400:
+            raise_error(Answer(response.status, response.headers, response.read()))
+        yield response
+    finally:
+        response.close()
+
+
+def raise_error(answer: Answer) -> None:
+    """Raise what the server says went wrong; nothing if the failure belongs to a request that has an id."""
+    try:
+        told = json.loads(answer.body)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict) or "error" not in told:
+        text = answer.body[:200].decode(errors="replace")
+        raise ApiServerConnectionError(f"The API server answered with HTTP status {answer.status}: {text}")
+    if "request_id" not in told:
+        raise from_wire(told["error"])
+
+
+def headers_for(endpoint: Endpoint, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Headers of every call to an endpoint, and more."""
+    made = {HEADER_API_VERSION: str(API_VERSION), HEADER_VERSION: __version__, "Content-Type": "application/json"}
+    if endpoint.token:
+        made["Authorization"] = f"Bearer {endpoint.token}"
+    return {**made, **(more or {})}
+
+
+def _exchange(endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes | Path) -> Answer:
+    connection = _idle.take(endpoint.key)
+    if connection is not None:
+        try:
+            return _over(connection, endpoint, method, target, headers, body)
+        except ConnectionLost:
+            # It may have been closed while it was idle: no sign of trouble.
+            pass
+    return _over(Connection(endpoint.address, CALL_S), endpoint, method, target, headers, body)
+
+
+def _over(
+    connection: Connection,
+    endpoint: Endpoint,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes | Path,
+) -> Answer:
+    try:
+        response = connection.exchange(method, target, headers, body)
+        data = response.read()
+    except BaseException:
+        connection.close()
+        raise
+    if response.reusable:
+        _idle.by_key[endpoint.key] = connection
+    else:
+        connection.close()
+    if _check_peer(endpoint, response.headers):
+        connection.close()
+        _idle.by_key.pop(endpoint.key, None)
+        raise ConnectionLost("the old server was stopped")
+    return Answer(response.status, response.headers, data)
+
+
+def _repeat(endpoint: Endpoint, attempt: Callable[[], T]) -> T:
+    last: OSError | None = None
+    for pause in PAUSES:
+        time.sleep(pause)
+        try:
+            return attempt()
+        except CannotConnect as refused:
+            last = refused
+            if endpoint.state is not None:
+                from sky.sdk import starting  # noqa: PLC0415 - 15 ms for `subprocess`, needed only now
+
+                starting.ensure(endpoint.state)
+        except ConnectionLost as lost:
+            last = lost
+        except NotHttp as other:
+            raise ApiServerConnectionError(f"{other}. Is {endpoint} the address of an API server?") from other
+    raise ApiServerConnectionError(
+        f"The API server at {endpoint} does not answer: {last}. Check {ENV_ENDPOINT} and that the server runs."
+    ) from last
+
+
+#: Old servers that were asked to stop already, so that a busy one is asked once.
+_asked: set[tuple[str, str | None]] = set()
+
+
+def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
+    """Whether an idle local server of another version was stopped, so that the call is made again.
+
+    Raises APIVersionMismatchError if the two sides are too far apart.
+    """
+    theirs = headers.get(HEADER_API_VERSION.lower())
+    version = headers.get(HEADER_VERSION.lower())
+    if theirs is None or version is None:
+        raise ApiServerConnectionError(f"What answers at {endpoint} is not an API server of this product.")
+    if version != __version__ and endpoint.state is not None and endpoint.key not in _asked:
+        _asked.add(endpoint.key)
+        if _stop_idle(endpoint):
+            return True
+    if not theirs.isdecimal() or int(theirs) < MIN_API_VERSION:
+        raise APIVersionMismatchError(
+            f"The API server ({version[:40]}, interface {theirs[:10]}) is too old for this client ({__version__}, "
+            f"interface {API_VERSION}). Upgrade it; a local one restarts with `sky api stop` and the next command."
+        )
+    return False
+
+
+def _stop_idle(endpoint: Endpoint) -> bool:
+    headers = headers_for(endpoint)
+    del headers[HEADER_API_VERSION]
+    connection = Connection(endpoint.address, CALL_S)
+    try:
+        response = connection.exchange("POST", "/api/shutdown", headers, b'{"if_idle":true}')
+        response.read()
+        return response.status < 400
+    finally:
+        connection.close()
