@@ -68,6 +68,7 @@ def test_variables_are_the_text_that_was_written() -> None:
 def test_a_name_is_the_text_that_was_written() -> None:
     assert load("name: no").name == "no"
     assert load("name: 007").name == "007"
+    assert load("workdir: {url: https://h/r, ref: 1234567}").workdir == GitSource("https://h/r", "1234567")
 
 
 def test_variables_of_python_mappings_become_texts() -> None:
