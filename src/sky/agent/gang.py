@@ -102,7 +102,7 @@ class Gang:
         if self._stopped or not self._spec.run:
             return Verdict(states.SUCCEEDED, [0] * len(self._ranks), None)
         if self._job.status != states.RUNNING:
-            self._ledger.move(self._job.job_id, states.RUNNING)
+            self._ledger.move(self._job.job_id, states.RUNNING, pid=None)
         codes = await self._phase("run", self._spec.run)
         if any(codes):
             return Verdict(states.FAILED, codes, self._blame("run", codes))

@@ -124,6 +124,8 @@ class FileWatch:
             number, _, _, extra = _EVENT.unpack_from(data, at)
             numbers.add(number)
             at += _EVENT.size + extra
+        if -1 in numbers:  # the kernel's queue was full: what was dropped is unknown
+            numbers = set(self._paths)
         for number in numbers:
             watched = self._bells.get(self._paths.get(number, ""))
             if watched is not None:

@@ -245,10 +245,10 @@ def _unavailable(cluster: Cluster) -> ResourcesUnavailableError:
 
 
 def describe(placement: Placement) -> str:
-    """Resources of a cluster in one line: `2x (cpus=8, mem=32, H100:8)`."""
+    """What each node of a cluster has, in one line: `(cpus=8, mem=32, H100:8)`."""
     parts = [f"cpus={placement.cpus:g}", f"mem={placement.memory_gb:g}"]
     parts += [f"{name}:{count:g}" for name, count in placement.accelerators.items()]
-    return f"{placement.num_nodes}x ({', '.join(parts)})"
+    return f"({', '.join(parts)})"
 
 
 def _job_resources(task: TaskSpec) -> str:

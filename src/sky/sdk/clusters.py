@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, overload
 
 from sky.core.errors import JobExitCode, not_supported
 from sky.core.model.jobs import JobStatus
+from sky.sdk import settings
 from sky.sdk.http1 import Response
 from sky.sdk.ids import RequestId
 from sky.sdk.records import ClusterHandle, ClusterJobRecord, CostRecord, EventRecord, PlanRecord, StatusResponse
@@ -108,7 +109,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "fast": fast,
         "resize": resize,
         "uploads": _uploaded(config, dryrun, mounts=True),
-        "config": dict(_config_layers or {}),
+        "config": settings.layers() if _config_layers is None else dict(_config_layers),
         "command": _command or "sky.launch",
     }
     return submit("launch", body)
@@ -122,6 +123,7 @@ def exec(
     backend: Any = None,
     *,
     _command: str = "",
+    _config_layers: Mapping[str, Any] | None = None,
     **_internal: Any,
 ) -> RequestId[Launched]:
     """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced."""
@@ -134,6 +136,7 @@ def exec(
         "dryrun": dryrun,
         "down": down,
         "uploads": _uploaded(config, dryrun, mounts=False),
+        "config": settings.layers() if _config_layers is None else dict(_config_layers),
         "command": _command or "sky.exec",
     }
     return submit("exec", body)
@@ -261,8 +264,18 @@ def _ids(job_ids: Sequence[int | str] | None) -> list[int] | None:
     return None if job_ids is None else [int(id) for id in job_ids]
 
 
-def _follow_job(body: Mapping[str, Any]) -> Followed:
-    asked = dict(body)
+def job_stream(
+    cluster_name: str, job_id: int | None, follow: bool, tail: int = 0, worker: int | None = None
+) -> tuple[Followed, dict[str, Any]]:
+    """A job's log to be read, and the arguments of the call, which name the job once it is known."""
+    asked: dict[str, Any] = {
+        "cluster_name": cluster_name,
+        "job_id": job_id,
+        "follow": follow,
+        "tail": tail,
+        "which": "run" if worker is None else "node",
+        "rank": worker,
+    }
 
     def pin(frame: dict[str, Any]) -> None:
         # "The newest job" may be another one by the time an interrupted stream goes on.
@@ -272,7 +285,7 @@ def _follow_job(body: Mapping[str, Any]) -> Followed:
     def open_at(offset: int | None) -> AbstractContextManager[Response]:
         return stream("POST", "/logs", {**asked, "offset": offset})
 
-    return Followed(open_at, pin)
+    return Followed(open_at, pin), asked
 
 
 @overload
@@ -312,15 +325,7 @@ def tail_logs(
     tail: last lines only, 0 for all. Returns the exit code 0, 100 (failed), 101 (not finished), 102 (no such job) or
     103 (cancelled); with `preload_content=False`, an iterator over lines instead.
     """
-    body = {
-        "cluster_name": cluster_name,
-        "job_id": job_id,
-        "follow": follow,
-        "tail": tail,
-        "which": "run" if _worker is None else "node",
-        "rank": _worker,
-    }
-    followed = _follow_job(body)
+    followed, _ = job_stream(cluster_name, job_id, follow, tail, _worker)
     if not preload_content:
         return followed.lines()
     followed.copy_to(output_stream)
@@ -360,9 +365,8 @@ def download_logs(cluster_name: str, job_ids: Sequence[int | str] | None) -> dic
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", found[str(id)][0] or "job")
         folder = Path("~/sky_logs").expanduser() / f"{cluster_name}-{id}-{name}"
         folder.mkdir(parents=True, exist_ok=True)
-        body = {"cluster_name": cluster_name, "job_id": id, "follow": False}
         with (folder / "run.log").open("w", encoding="utf-8") as out:
-            _follow_job(body).copy_to(out)
+            job_stream(cluster_name, id, follow=False)[0].copy_to(out)
         kept[id] = str(folder)
     return kept
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: Seconds for which the server is asked to hold one wait; the loop goes on until the request is over.
 HOLD_S = 45.0
 
-_OVER = ("SUCCEEDED", "FAILED", "CANCELLED")
+OVER = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
 def read(name: str, body: object) -> RequestId[Any]:
@@ -52,7 +52,7 @@ def get(request_id: str) -> Any:
         return convert(request_id.name, answer.result)  # type: ignore[attr-defined]
     while True:
         told = call("GET", "/api/get" + query([("request_id", str(request_id)), ("timeout", HOLD_S)])).json()
-        if told["status"] in _OVER:
+        if told["status"] in OVER:
             return value_of(told)
 
 
@@ -129,7 +129,7 @@ def stream_and_get(
         request_id = newest[0].request_id
     assert request_id is not None
     followed = stream_response(request_id, output_stream, tail=tail, follow_on=follow)
-    return get(request_id) if follow or followed in _OVER else None
+    return get(request_id) if follow or followed in OVER else None
 
 
 def stream_response(

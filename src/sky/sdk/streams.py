@@ -58,7 +58,7 @@ class Followed:
                         frame = json.loads(line)
                         if frame.get("again"):
                             break
-                        yield from self._take(frame)
+                        yield from self.take(frame)
                         if self.status is not None:
                             return
             except ConnectionLost:
@@ -67,7 +67,8 @@ class Followed:
                 raise ApiServerConnectionError("The API server stopped answering in the middle of a log.")
             time.sleep(0.05)
 
-    def _take(self, frame: dict[str, Any]) -> Iterator[str]:
+    def take(self, frame: dict[str, Any]) -> Iterator[str]:
+        """The text of one frame; what it says besides is noted. Raises the error that it carries."""
         if self._on_frame is not None:
             self._on_frame(frame)
         if "error" in frame:
@@ -95,7 +96,12 @@ class Followed:
 
     def copy_to(self, output: Writer | None) -> None:
         """Write all of it to `output` (None: standard output), each piece at once."""
-        target = sys.stdout if output is None else output
         for text in self:
-            target.write(text)
-            target.flush()
+            self.write(text, output)
+
+    @staticmethod
+    def write(text: str, output: Writer | None) -> None:
+        """Write to `output` (None: standard output) at once."""
+        target = sys.stdout if output is None else output
+        target.write(text)
+        target.flush()

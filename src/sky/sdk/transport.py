@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, from_wire
 from sky.kit.paths import socket_path, state_dir
+from sky.sdk import settings
 from sky.sdk.http1 import Address, CannotConnect, Connection, ConnectionLost, NotHttp, Response
 from sky.version import API_VERSION, __version__
 from sky.wire.protocol import (
@@ -76,8 +77,8 @@ T = TypeVar("T")
 
 _chosen: ContextVar[Endpoint | None] = ContextVar("sky_endpoint", default=None)
 
-#: Where configuration files may name an endpoint; filled by whoever reads them. Gives (endpoint, token).
-configured: list[Callable[[], tuple[str | None, str | None]]] = []
+#: Readers of configuration that may name an endpoint; each gives (endpoint, token). The last one added is asked first.
+configured: list[Callable[[], tuple[str | None, str | None]]] = [settings.endpoint]
 
 
 @contextlib.contextmanager
@@ -99,7 +100,7 @@ def current_endpoint() -> Endpoint:
     token = os.environ.get(ENV_TOKEN)
     named = os.environ.get(ENV_ENDPOINT)
     if not named:
-        for read in configured:
+        for read in reversed(configured):
             named, written = read()
             token = token or written
             if named:
@@ -158,7 +159,7 @@ def call(
     """
     endpoint = current_endpoint()
     data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
-    answer = _repeat(endpoint, lambda: _exchange(endpoint, method, target, _headers(endpoint, headers), data))
+    answer = _repeat(endpoint, lambda: _exchange(endpoint, method, target, headers_for(endpoint, headers), data))
     if answer.status >= 400:
         raise_error(answer)
     return answer
@@ -173,7 +174,7 @@ def stream(method: str, target: str, body: object = None) -> Iterator[Response]:
     def begin() -> Response:
         connection = Connection(endpoint.address, STREAM_S)
         try:
-            return connection.exchange(method, target, _headers(endpoint, None), data)
+            return connection.exchange(method, target, headers_for(endpoint), data)
         except OSError:
             connection.close()
             raise
@@ -201,7 +202,8 @@ def raise_error(answer: Answer) -> None:
         raise from_wire(told["error"])
 
 
-def _headers(endpoint: Endpoint, more: Mapping[str, str] | None) -> dict[str, str]:
+def headers_for(endpoint: Endpoint, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Headers of every call to an endpoint, and more."""
     made = {HEADER_API_VERSION: str(API_VERSION), HEADER_VERSION: __version__, "Content-Type": "application/json"}
     if endpoint.token:
         made["Authorization"] = f"Bearer {endpoint.token}"
@@ -291,7 +293,7 @@ def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
 
 
 def _stop_idle(endpoint: Endpoint) -> bool:
-    headers = _headers(endpoint, None)
+    headers = headers_for(endpoint)
     del headers[HEADER_API_VERSION]
     connection = Connection(endpoint.address, CALL_S)
     try:

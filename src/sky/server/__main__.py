@@ -18,6 +18,7 @@ from sky.server.lock import AlreadyRunning, InstanceLock
 from sky.server.plane import ControlPlane
 from sky.server.process import serve
 from sky.server.settings import Settings
+from sky.wire.config import load_config
 from sky.wire.protocol import DEFAULT_PORT
 
 #: Bytes of the log file before it is set aside, and how many are kept aside.
@@ -28,7 +29,7 @@ Build = Callable[[Settings], ControlPlane]
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
-    """Settings from the command line."""
+    """Settings from the command line and the user's configuration file. Raises InvalidSkyPilotConfigError."""
     parser = argparse.ArgumentParser(prog="python -m sky.server", description="The control plane as a process.")
     parser.add_argument("--state", type=Path, help="directory of all state (default: SKY_STATE_DIR or XDG)")
     parser.add_argument("--host", help="also listen on TCP, guarded by a bearer token")
@@ -39,7 +40,8 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     state = given.state.expanduser().absolute() if given.state else state_dir()
-    return Settings(state, given.host, given.port, given.token_file), given
+    config = load_config(env=os.environ, cwd=Path("/"), home=Path.home()).to_dict()
+    return Settings(state, given.host, given.port, given.token_file, config), given
 
 
 def set_up_logs(settings: Settings, *, foreground: bool) -> None:
@@ -66,11 +68,11 @@ def builder(where: str) -> Build:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until stopped; 0 on an orderly end, 1 if it cannot start, 3 if another server is running."""
-    settings, given = parse(sys.argv[1:] if arguments is None else arguments)
     os.umask(0o077)
-    private_dir(settings.state_dir)
     started_at = SystemClock().now()
     try:
+        settings, given = parse(sys.argv[1:] if arguments is None else arguments)
+        private_dir(settings.state_dir)
         with InstanceLock(settings.lock_file, started_at=started_at, socket=settings.socket):
             set_up_logs(settings, foreground=given.foreground)
             plane = builder(given.plane)(settings)

@@ -107,8 +107,12 @@ class LocalCompute:
         return stopped
 
     async def start(self, cluster_id: str) -> Sequence[Instance]:
-        """Give every node that has none a new keeper."""
-        nodes = [node if _alive(node) else self._keep(node) for node in self._nodes(cluster_id)]
+        """Give every node that has none a new keeper; what outlived the old one is ended, as by a reboot."""
+        nodes = []
+        for node in self._nodes(cluster_id):
+            if not _alive(node):
+                await self._end(node)
+            nodes.append(node if _alive(node) else self._keep(node))
         if not nodes:
             raise CapacityRefused(f"the folders of the cluster's nodes are gone from {self._root}", scope="request")
         return [self._instance(node) for node in nodes]
