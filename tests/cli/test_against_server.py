@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,13 +48,14 @@ class Sky:
         return done
 
 
-@pytest.fixture(scope="module")
-def sky() -> Iterator[Sky]:
+@contextmanager
+def served(build: str) -> Iterator[Sky]:
+    """A server that holds a plane of the server's tests, and the command that talks to it."""
     root = Path(tempfile.mkdtemp(prefix="sky-cli-"))  # sockets need a short path
     command = Sky(root)
     reader, writer = os.pipe()
     server = subprocess.Popen(
-        [sys.executable, "-m", "sky.server", "--plane", "small_plane:build", "--ready-fd", str(writer)],
+        [sys.executable, "-m", "sky.server", "--plane", f"small_plane:{build}", "--ready-fd", str(writer)],
         env=command.env | {"PYTHONPATH": f"{PLANE}{os.pathsep}{SOURCE}"},
         pass_fds=(writer,),
         stdin=subprocess.DEVNULL,
@@ -66,6 +69,18 @@ def sky() -> Iterator[Sky]:
         server.terminate()
         server.wait(20)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def sky() -> Iterator[Sky]:
+    with served("build") as command:
+        yield command
+
+
+@pytest.fixture
+def slow_sky() -> Iterator[Sky]:
+    with served("build_slow") as command:
+        yield command
 
 
 def test_status(sky: Sky) -> None:
@@ -267,6 +282,12 @@ def test_no_is_no(sky: Sky) -> None:
         assert "nothing was done" in done.stderr
 
 
+def test_cancelling_what_is_not_there_says_so(sky: Sky) -> None:
+    done = sky("cancel", "-y", "one", "2", "77")
+    assert done.returncode == 1
+    assert "job 77 not found" in done.stderr and "nothing was cancelled" in done.stderr
+
+
 def test_a_failure_of_the_server_is_one_block(sky: Sky) -> None:
     done = sky("cancel", "-y", "gone", "1")
     assert done.returncode == 1
@@ -324,3 +345,89 @@ def test_a_reader_that_leaves_early_is_no_failure(sky: Sky) -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=sky.env, timeout=60)
     assert done.stdout.strip() in ("0", "141") and done.stderr == ""
     assert time.monotonic() - begun < 30
+
+
+def test_ctrl_c_leaves_a_launch_going_and_says_how_to_go_on(slow_sky: Sky) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sky.cli", "launch", "-y", "-c", "fresh", "echo hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=slow_sky.env,
+        cwd=slow_sky.root,
+    )
+    try:
+        assert process.stderr is not None
+        assert any("launch begins" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        out, talk = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    (row,) = json.loads(slow_sky.good("api", "status", "-o", "json").stdout)
+    assert f"the request goes on. Follow: sky api logs {row['request_id']}" in talk
+    assert f"Cancel: sky api cancel {row['request_id']}" in talk
+    assert "Traceback" not in talk
+    assert slow_sky.good("api", "cancel", row["request_id"]).stdout == f"Cancelled {row['request_id']}\n"
+
+
+#: Makes standard input the controlling terminal, so that its ^C is a signal, and becomes the command.
+OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def on_terminal(sky: Sky, *words: str, keys: bytes = b"", wait_for: bytes = b"", **env: str) -> tuple[int, str]:
+    """Run the command on a terminal of its own, type `keys` once `wait_for` is shown; its code and all it showed."""
+    terminal, line = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWN_TERMINAL, sys.executable, "-m", "sky.cli", *words],
+        stdin=line,
+        stdout=line,
+        stderr=line,
+        start_new_session=True,
+        env=sky.env | {"TERM": "xterm"} | env,
+        cwd=sky.root,
+    )
+    os.close(line)
+    shown, typed = b"", not keys
+    try:
+        while True:
+            if not typed and wait_for in shown:
+                os.write(terminal, keys)
+                typed = True
+            try:
+                piece = os.read(terminal, 4096)
+            except OSError:  # how Linux says that the other end is gone
+                break
+            if not piece:
+                break
+            shown += piece
+    finally:
+        os.close(terminal)
+        code = process.wait(20)
+    return code, shown.decode()
+
+
+def test_ctrl_c_at_a_question_does_nothing(sky: Sky) -> None:
+    before = sky.good("api", "status", "-a", "-o", "json").stdout
+    code, shown = on_terminal(sky, "down", "one", keys=b"\x03", wait_for=b"[Y/n]")
+    assert code == 130
+    assert "nothing was done" in shown and "Traceback" not in shown
+    assert sky.good("api", "status", "-a", "-o", "json").stdout == before
+
+
+def test_a_question_is_answered_on_a_terminal(sky: Sky) -> None:
+    code, shown = on_terminal(sky, "stop", "one", keys=b"y\n", wait_for=b"[Y/n]")
+    assert code == 0
+    assert "is stopped" in shown
+
+
+def test_a_terminal_gets_colour_and_lines_that_fit(sky: Sky) -> None:
+    _, shown = on_terminal(sky, "status", "-v", COLUMNS="60")
+    assert "\x1b[32mUP" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert all(len(line) <= 70 for line in plain.splitlines())  # nine columns do not go below six each
+    _, quiet = on_terminal(sky, "status", NO_COLOR="1")
+    assert "\x1b" not in quiet
