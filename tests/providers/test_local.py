@@ -23,7 +23,7 @@ def ask(cluster_id: str = "c1", nodes: int = 2, key: str = "k1") -> CreateAsk:
 
 @pytest.fixture
 async def compute(tmp_path):
-    made = LocalCompute(tmp_path / "local", {"cpus": 3, "memory": 5, "accelerators": {"H100": 8}})
+    made = LocalCompute(tmp_path / "local", lambda: {"cpus": 3, "memory": 5, "accelerators": {"H100": 8}})
     yield made
     for each in await made.list():
         await made.terminate(each.cluster_id)

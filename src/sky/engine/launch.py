@@ -205,7 +205,6 @@ async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec
     )
     if arrived.job_id is None:
         raise ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {arrived.reason}")
-    desk.talk.say(request.id, f"Job submitted, ID: {arrived.job_id}")
     return arrived.job_id
 
 

@@ -18,7 +18,6 @@ from sky.server.lock import AlreadyRunning, InstanceLock
 from sky.server.plane import ControlPlane
 from sky.server.process import serve
 from sky.server.settings import Settings
-from sky.wire.config import load_config
 from sky.wire.protocol import DEFAULT_PORT
 
 #: Bytes of the log file before it is set aside, and how many are kept aside.
@@ -29,7 +28,7 @@ Build = Callable[[Settings], ControlPlane]
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
-    """Settings from the command line and the user's configuration file. Raises InvalidSkyPilotConfigError."""
+    """Settings from the command line; `server.configuration` reads the user's file whenever it is needed."""
     parser = argparse.ArgumentParser(prog="python -m sky.server", description="The control plane as a process.")
     parser.add_argument("--state", type=Path, help="directory of all state (default: SKY_STATE_DIR or XDG)")
     parser.add_argument("--host", help="also listen on TCP, guarded by a bearer token")
@@ -40,8 +39,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     state = given.state.expanduser().absolute() if given.state else state_dir()
-    config = load_config(env=os.environ, cwd=Path("/"), home=Path.home()).to_dict()
-    return Settings(state, given.host, given.port, given.token_file, config), given
+    return Settings(state, given.host, given.port, given.token_file), given
 
 
 def set_up_logs(settings: Settings, *, foreground: bool) -> None:
