@@ -235,9 +235,7 @@ class Gang:
         await asyncio.gather(*(self._try(peer, "task_kill", args, grace + 10) for peer in self._peers))
 
     async def _try(self, peer: Peer, verb: str, args: Dict[str, Any], timeout: float = 10.0) -> bool:
-        """Ask a few times; False when the node stays out of reach: it is being given up, or will hear it from its
-        provider.
-        """
+        """Ask a few times; False when the node stays out of reach: it is being given up anyway."""
         for pause in (0.1, 0.5, 2.0, 0.0):
             try:
                 await peer.call(verb, args, b"", timeout)

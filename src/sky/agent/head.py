@@ -224,9 +224,7 @@ class Head:
         return shown
 
     async def cancel(self, fields: Fields, body: bytes) -> Reply:
-        """Cancel the named jobs, all of them, or the latest that runs; returns when they have ended, or after `wait`
-        seconds.
-        """
+        """Cancel the named jobs, all, or the latest running; returns when they ended or after `wait` seconds."""
         del body
         ids = fields.integers("job_ids")
         wait = fields.number("wait", 0, 3600, 20.0)

@@ -139,9 +139,7 @@ class Ledger:
         return [_job(row) for row in rows]
 
     def move(self, job_id: int, status: str, **facts: Any) -> Job:
-        """Take a job to `status` and note the facts (columns of the row) with it; ForbiddenStep when the table
-        forbids it.
-        """
+        """Take a job to `status` and note the facts (columns of the row); ForbiddenStep when the table forbids it."""
         with self._transaction() as db:
             job = self.get(job_id)
             assert job is not None, "job %d is not in the ledger" % job_id

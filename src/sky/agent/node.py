@@ -20,8 +20,10 @@ class Devices(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One node of a cluster. `cpus` are schedulable slots, `memory_gb` is 0 when unknown; peers and ips are listed by
-    rank.
+    """One node of a cluster.
+
+    `cpus` are schedulable slots, `memory_gb` is 0 when unknown, peers and ips are listed by rank, `lost_after` is how
+    many seconds a silent node of a gang is waited for.
     """
 
     cluster_name: str

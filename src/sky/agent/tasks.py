@@ -36,9 +36,7 @@ _WRAPPER = (
 
 
 class Task:
-    """One phase of a job on this node. `code` is its exit code once ended, None while it runs; `lost` if nobody knows
-    it.
-    """
+    """One phase of a job on this node. `code` is None while it runs, and for ever if it is `lost`: nobody knows it."""
 
     def __init__(self, stem: str, mark: str) -> None:
         self.stem = stem
@@ -84,9 +82,7 @@ class Tasks:
         log: str,
         devices: Optional[List[int]],
     ) -> int:
-        """Start a phase once: repeating the call finds the same process. Returns its pid, 0 if the job was killed
-        before.
-        """
+        """Start a phase once: repeating the call finds the same process. Its pid, or 0 if the job was killed before."""
         task = self._find(key, phase)
         if task is not None:
             return task.pid
@@ -223,9 +219,7 @@ class Tasks:
     async def log(
         self, key: str, phase: str, log: str, offset: int, wait: float, limit: int
     ) -> Tuple[Dict[str, Any], bytes]:
-        """Bytes of a phase's log from `offset`, waiting up to `wait` seconds for some: {offset, eof, status, rc} and
-        the bytes.
-        """
+        """{offset, eof, status, rc} and bytes of a phase's log from `offset`; waits up to `wait` seconds for some."""
         path = self._log_path(log)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait

@@ -23,9 +23,7 @@ Json = dict[str, Any]
 
 
 class AgentClient:
-    """One agent. Every method raises AgentUnreachable or AgentError; verbs that may be repeated outlive a lost
-    connection.
-    """
+    """One agent. Methods raise AgentUnreachable or AgentError; what may be repeated outlives a lost connection."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], *, where: str, timeout: float = 30.0) -> None:
         self.where = where

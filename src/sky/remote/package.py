@@ -62,9 +62,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 def _compiled(name: str, source: bytes) -> bytes:
-    """Compiled code, without its docstrings, as a file that zipimport takes for current: flagged as checked by hash,
-    never by time.
-    """
+    """Compiled code without docstrings, flagged so that zipimport takes it for current whatever the times say."""
     code: CodeType = compile(source, name, "exec", dont_inherit=True, optimize=2)
     flags = (0b01).to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + marshal.dumps(code)
