@@ -17,8 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from sky import cli
+
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("cli")]
 
+#: The code under test, wherever the command is run.
+SOURCE = str(Path(cli.__file__).parents[2])
 Run = subprocess.CompletedProcess[str]
 
 
@@ -28,7 +32,7 @@ class Sky:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SKY", "NO_COLOR"))}
-        self.env |= {"HOME": str(root), "SKY_STATE_DIR": str(root / "s")}
+        self.env |= {"HOME": str(root), "SKY_STATE_DIR": str(root / "s"), "PYTHONPATH": SOURCE}
 
     def __call__(self, *words: str, answers: str = "", timeout: float = 90) -> Run:
         return subprocess.run(

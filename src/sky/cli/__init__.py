@@ -39,23 +39,38 @@ def _dispatch(arguments: list[str]) -> int:
 
             sys.stdout.write(root_help())
             return exit_codes.OK if arguments else exit_codes.USAGE
-        if arguments[0] == "status" and _is_plain(arguments[1:]):
+        plain = _plain_status(arguments)
+        if plain is not None:
             from sky.cli.settings import connect  # noqa: PLC0415 - as below
             from sky.cli.status_view import Wanted, show  # noqa: PLC0415 - saves loading click: half of a cold start
 
+            names, verbose, form = plain
             connect()
-            names = tuple(word for word in arguments[1:] if word not in _VERBOSE)
-            return show(Wanted(names=names, verbose=len(names) < len(arguments) - 1))
+            return show(Wanted(names=names, verbose=verbose, form=form))
     from sky.cli.groups import run  # noqa: PLC0415 - click is loaded only when there is something to parse
 
     return run(arguments)
 
 
-_VERBOSE = ("-v", "--verbose")
-
-
-def _is_plain(words: list[str]) -> bool:
-    return all(word in _VERBOSE or (word and not word.startswith("-")) for word in words)
+def _plain_status(words: list[str]) -> tuple[tuple[str, ...], bool, str] | None:
+    """Return names, verbosity and form of a `status` that needs no parser; None for any other command line."""
+    if words[0] != "status":
+        return None
+    names: list[str] = []
+    verbose, form = False, "table"
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("-v", "--verbose"):
+            verbose = True
+        elif word in ("-o", "--output"):
+            form = next(rest, "")
+            if form not in ("table", "json", "jsonl", "yaml"):
+                return None
+        elif not word or word.startswith("-"):
+            return None
+        else:
+            names.append(word)
+    return tuple(names), verbose, form
 
 
 def script() -> None:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import click
 
 _YAML_SUFFIXES = (".yaml", ".yml")
+#: Name of a task that is a bare command, as the interface has it.
+COMMAND_NAME = "sky-cmd"
 _RECIPE = "recipes:"
 #: A task file is text that people write; more is a data file given by mistake (the reader has the same bound).
 _MAX_BYTES = 1 << 20

@@ -4,6 +4,7 @@ Called by `sky.cli.main` for everything that is not answered before click is loa
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from click.shell_completion import CompletionItem
 from sky.cli import exit_codes
 from sky.cli.table_of_commands import API_ROWS, GPUS_ROWS, HIDDEN_COMMANDS, SECTIONS, Row, root_help
 
+#: Set by the shell's completion script when it asks for words.
+COMPLETION = "_SKY_COMPLETE"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -109,12 +112,14 @@ gpus = LazyGroup("gpus", GPUS_ROWS, help="Accelerators and where they are sold."
 
 def run(arguments: list[str]) -> int:
     """Run a command line through click and return its exit code; usage errors are shown here, others are raised."""
+    if COMPLETION in os.environ:
+        root.main(args=arguments, prog_name="sky")
     try:
-        result = root.main(args=arguments, prog_name="sky", standalone_mode=False, obj=tuple(arguments))
-    except click.exceptions.Abort:
-        # Raised by a prompt at end of input or Ctrl-C: nothing was submitted yet.
-        click.echo("\nAborted; nothing was done.", err=True)
-        return exit_codes.INTERRUPTED
+        # Not through `root.main`, which takes a closed pipe for an error.
+        with root.make_context("sky", list(arguments), obj=tuple(arguments)) as ctx:
+            result = root.invoke(ctx)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
     except click.ClickException as exc:
         exc.show(sys.stderr)
         return exc.exit_code

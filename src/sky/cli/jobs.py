@@ -206,6 +206,20 @@ def _print_status(cluster: str, job_ids: Sequence[int], form: str) -> int:
     return exit_codes.OK if good else exit_codes.ERROR
 
 
+def _may_cancel(cluster: str, job_ids: Sequence[int]) -> bool:
+    """Whether there is something to cancel; says so if not."""
+    if job_ids:
+        found = requests.get(sdk.job_status(cluster, list(job_ids)))
+        unknown = [str(job_id) for job_id in job_ids if found.get(job_id) is None]
+        if unknown:
+            talk(f"Error: job {', '.join(unknown)} not found on cluster {cluster!r}; nothing was cancelled.", "red")
+        return not unknown
+    if requests.get(sdk.queue(cluster, skip_finished=True)):
+        return True
+    talk(f"No jobs to cancel on cluster {cluster!r}.")
+    return False
+
+
 @options.command("cancel", help="Cancel jobs of a cluster: those given, all, or without either the newest that runs.")
 @options.cluster_name
 @click.argument("job_ids", nargs=-1, type=int, metavar="[JOBS]...")
@@ -232,6 +246,8 @@ def cancel(
     what = "all jobs" if everything or all_users else "the newest running job"
     if job_ids:
         what = f"job{'s' if len(job_ids) > 1 else ''} {', '.join(map(str, job_ids))}"
+    if not _may_cancel(cluster, job_ids):
+        return exit_codes.ERROR if job_ids else exit_codes.OK
     confirm(f"Cancelling {what} on cluster {cluster!r}. Proceed?", assume_yes=yes)
     request_id = str(sdk.cancel(cluster, all=everything, all_users=all_users, job_ids=list(job_ids) or None))
     if asynchronous:

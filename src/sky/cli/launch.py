@@ -15,13 +15,14 @@ import click
 
 from sky.cli import exit_codes, options, plans, settings
 from sky.cli.completion import complete_cluster
-from sky.cli.entrypoint import classify
+from sky.cli.entrypoint import COMMAND_NAME, classify
 from sky.cli.jobs import follow_job
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
 from sky.cli.status_view import Record, fetch, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, talk
+from sky.core.model.names import check_cluster_name
 from sky.kit.ids import short_token
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
@@ -32,6 +33,8 @@ _QUESTIONS = {
     "AUTOSTOPPING": "Launching on cluster {name!r}, which is about to stop.",
 }
 
+#: Said on stdout, where scripts look for it; the server's own line in the talk is left out.
+_SUBMITTED = "Job submitted, ID:"
 _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 
 
@@ -63,7 +66,7 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
     if flags["asynchronous"] and flags["dryrun"]:
         raise click.UsageError("--dryrun changes nothing, so there is no request for --async to return.")
     task = task_of(entrypoint, flags)
-    name = cluster or new_name()
+    name = check_cluster_name(cluster) if cluster else new_name()
     if not prepare(task, name, existing=fetch([cluster]) if cluster else [], flags=flags, form=form):
         return exit_codes.OK
     request_id = str(
@@ -111,7 +114,7 @@ def task_of(words: tuple[str, ...], flags: Mapping[str, Any]) -> object:
     """
     entry = classify(words)
     if entry.command and not any(flags.get(name) not in (None, ()) for name in options.TASK_FLAGS):
-        return {"run": entry.command}
+        return {"name": COMMAND_NAME, "run": entry.command}
     from sky.cli.tasks import make_task  # noqa: PLC0415 - see above
 
     return make_task(entry, flags)
@@ -147,14 +150,14 @@ def finish(request_id: str, cluster: str, doing: str, *, flags: dict[str, Any], 
         print_request_id(request_id, form, cluster=cluster)
         return exit_codes.OK
     try:
-        with Progress(f"{doing} on {cluster}…") as progress:
+        with Progress(f"{doing} on {cluster}…", without=_SUBMITTED) as progress:
             job_id, _ = requests.stream_and_get(request_id, output_stream=progress)
     except KeyboardInterrupt:
         talk_of_going_on([request_id])
         return exit_codes.INTERRUPTED
     data: TextIO = sys.stdout if form == "table" else sys.stderr
     if job_id is not None:
-        data.write(f"Job submitted, ID: {job_id}\n")
+        data.write(f"{_SUBMITTED} {job_id}\n")
         data.flush()
     followed = job_id is not None and not flags["detach_run"]
     code = follow_job(cluster, job_id, stream=data) if followed else exit_codes.OK
@@ -164,7 +167,7 @@ def finish(request_id: str, cluster: str, doing: str, *, flags: dict[str, Any], 
             form,
         )
     elif code != exit_codes.INTERRUPTED:
-        _talk_of_what_next(cluster, job_id, gone=bool(flags.get("down")))
+        _talk_of_what_next(cluster, job_id, gone=bool(flags.get("down")) and flags["idle_minutes"] is None)
     return code
 
 

@@ -30,9 +30,9 @@ def confirm(question: str, *, assume_yes: bool) -> None:
     Raises Declined.
     """
     while not assume_yes:
-        sys.stderr.write(f"{question} [Y/n]: ")
-        sys.stderr.flush()
         try:
+            sys.stderr.write(f"{question} [Y/n]: ")
+            sys.stderr.flush()
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             raise Withdrawn("\nAborted; nothing was done.") from None

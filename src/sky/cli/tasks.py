@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sky.cli.entrypoint import Entrypoint
+from sky.cli.entrypoint import COMMAND_NAME, Entrypoint
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.tasks import TaskSpec
 from sky.sdk.tasks import Task
@@ -57,7 +57,7 @@ def make_task(entry: Entrypoint, flags: Mapping[str, Any]) -> Task:
 
 def _spec(entry: Entrypoint, envs: Mapping[str, str], secrets: Mapping[str, str]) -> TaskSpec:
     if entry.yaml is None:
-        return load_config({"run": entry.command} if entry.command else {}, envs, secrets)
+        return load_config({"name": COMMAND_NAME, "run": entry.command} if entry.command else {}, envs, secrets)
     dag = load_dag(text=entry.yaml, source=entry.source, env_overrides=envs, secrets_overrides=secrets)
     if len(dag.tasks) > 1:
         raise InvalidSkyPilotConfigError(

@@ -87,8 +87,11 @@ class Progress:
     FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
     INTERVAL = 0.1
 
-    def __init__(self, caption: str) -> None:
+    def __init__(self, caption: str, *, without: str | None = None) -> None:
+        """`without`: lines that begin so are left out, because the command itself says them where they belong."""
         self._caption = caption
+        self._without = without
+        self._rest = ""
         self._turns = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
 
     def __enter__(self) -> "Progress":
@@ -108,9 +111,13 @@ class Progress:
             self._done.set()
             self._thread.join()
             self._wipe()
+        sys.stderr.write(self._rest)
 
     def write(self, text: str) -> int:
         """Pass talk on, above the spinner."""
+        if self._without is not None:
+            *lines, self._rest = (self._rest + text).split("\n")
+            text = "".join(line + "\n" for line in lines if not line.startswith(self._without))
         if not self._turns:
             return sys.stderr.write(text)
         with self._lock:
