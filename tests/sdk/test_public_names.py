@@ -54,7 +54,7 @@ def test_importing_loads_no_foreign_library() -> None:
 def test_a_task_needs_no_network_and_no_server_library() -> None:
     program = (
         "import sys, sky; sky.Task(run='x', resources=sky.Resources(infra='local'));"
-        "print({'yaml', 'asyncio', 'ssl', 'http.client', 'click', 'msgspec', 'sqlalchemy', 'uvicorn'} & set(sys.modules))"
+        "print({'yaml', 'asyncio', 'ssl', 'http.client', 'click', 'sqlalchemy', 'uvicorn'} & set(sys.modules))"
     )
     assert child(program) == "set()"
 

@@ -261,7 +261,12 @@ def test_any_of_is_laid_over_the_base() -> None:
 
 @pytest.mark.parametrize(
     ("accelerators", "order"),
-    [("[A100, H100]", "ordered"), ("{A100: 1, H100: 1}", "any_of"), ("{A100, H100}", "any_of")],
+    [
+        ("[A100, H100]", "ordered"),
+        ("{A100: 1, H100: 1}", "any_of"),
+        ("{A100, H100}", "any_of"),
+        ("{A100:1, H100}", "any_of"),
+    ],
 )
 def test_several_accelerators_are_alternatives(accelerators: str, order: str) -> None:
     expected = (Resources(accelerators="A100"), Resources(accelerators="H100"))
