@@ -14,10 +14,12 @@ from sky.providers.local import processes
 from sky.providers.local.compute import LocalCompute
 from sky.providers.local.offers import machine, short_name
 
+#: Nodes are found by their id in the process table, which other test processes share.
+C1, C2 = f"c1-{os.getpid()}", f"c2-{os.getpid()}"
 OFFER = Offer("local", "local", None, "localhost", 2, 4, 0.0, shared=True)
 
 
-def ask(cluster_id: str = "c1", nodes: int = 2, key: str = "k1") -> CreateAsk:
+def ask(cluster_id: str = C1, nodes: int = 2, key: str = "k1") -> CreateAsk:
     return CreateAsk(key, cluster_id, "name", Placement(OFFER, nodes, 2, 4))
 
 
@@ -35,7 +37,7 @@ async def test_nodes_run_with_an_address_and_a_home_each(compute):
     assert len({node.ip for node in nodes}) == 3
     assert len({node.reach["home"] for node in nodes}) == 3
     assert all(node.state is InstanceState.RUNNING for node in nodes)
-    assert await compute.list("c1") == nodes
+    assert await compute.list(C1) == nodes
 
 
 async def test_creating_again_with_the_same_key_gives_the_same_machines(compute):
@@ -54,7 +56,7 @@ async def test_a_half_made_cluster_is_made_anew(compute):
 async def test_killing_a_nodes_processes_is_seen(compute):
     nodes = await compute.create(ask())
     processes.end_all(nodes[1].id, None)
-    states = [(node.state, node.reason) for node in await compute.list("c1")]
+    states = [(node.state, node.reason) for node in await compute.list(C1)]
     assert states[0] == (InstanceState.RUNNING, None)
     assert states[1][0] is InstanceState.STOPPED
     assert "killed" in states[1][1]
@@ -62,10 +64,10 @@ async def test_killing_a_nodes_processes_is_seen(compute):
 
 async def test_stop_keeps_the_disk_and_start_runs_it_again(compute, tmp_path):
     nodes = await compute.create(ask(nodes=1))
-    file = tmp_path / "local" / "c1" / "0" / "home" / "kept"
+    file = tmp_path / "local" / C1 / "0" / "home" / "kept"
     file.write_text("x")
-    assert [node.state for node in await compute.stop("c1")] == [InstanceState.STOPPED]
-    again = await compute.start("c1")
+    assert [node.state for node in await compute.stop(C1)] == [InstanceState.STOPPED]
+    again = await compute.start(C1)
     assert again[0].state is InstanceState.RUNNING
     assert (again[0].ip, file.read_text()) == (nodes[0].ip, "x")
 
@@ -75,7 +77,7 @@ async def test_terminate_ends_processes_that_hid_in_their_own_session(compute):
     hidden = await asyncio.create_subprocess_exec(
         "setsid", "sleep", "600", env={"PATH": os.environ["PATH"], "SKY_NODE_ID": nodes[0].id}
     )
-    await compute.terminate("c1")
+    await compute.terminate(C1)
     assert await asyncio.wait_for(hidden.wait(), 5) == -signal.SIGKILL
     assert await compute.list() == []
     assert not list((compute._root).glob("*/*"))
@@ -92,7 +94,7 @@ async def test_starting_what_is_gone_is_refused(compute):
 
 
 async def test_clusters_do_not_share_addresses(compute):
-    one, two = await compute.create(ask("c1")), await compute.create(ask("c2"))
+    one, two = await compute.create(ask(C1)), await compute.create(ask(C2))
     assert not {node.ip for node in one} & {node.ip for node in two}
 
 
