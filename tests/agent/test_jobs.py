@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -133,7 +134,7 @@ async def test_first_come_first_served_and_parallel_as_far_as_slots_go(start_clu
         assert (await cluster.until(job_id))["status"] == "SUCCEEDED"
     assert (cluster.nodes[0].home / "order").read_text().split() == list("01234")
     ended = [(job["start_at"], job["end_at"]) for job in await cluster.head.jobs(jobs)]
-    assert all(before[1] <= after[0] for before, after in zip(ended, ended[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ended))
 
 
 async def test_shares_of_accelerators_see_the_device_they_got(start_cluster):
@@ -157,7 +158,7 @@ async def test_shares_of_accelerators_see_the_device_they_got(start_cluster):
 
 async def test_cancel_reaches_a_grandchild_that_became_a_daemon(cluster):
     job_id = await cluster.submit(f"python3 - <<'END'\n{DAEMON}END\necho started; sleep 600", cancel_grace=0.3)
-    data, offset, *_ = await cluster.head.read_log(job_id, wait=20)
+    data, *_ = await cluster.head.read_log(job_id, wait=20)
     assert b"started" in data
     pid_file = cluster.nodes[0].home / "pid"
     for _ in range(500):
@@ -231,9 +232,8 @@ async def test_a_lost_node_fails_the_job_and_is_named(start_cluster):
     job_id = await cluster.submit("echo up; sleep 600", num_nodes=2, cancel_grace=0.2)
     await cluster.until(job_id, "RUNNING")
     await cluster.nodes[1].end()
-    status, log = await cluster.result(job_id)
-    job = await cluster.head.job(job_id)
-    assert status == "FAILED_DRIVER" and "worker1 (127.0.0.2) was lost" in job["reason"]
+    job = await cluster.until(job_id)
+    assert job["status"] == "FAILED_DRIVER" and "worker1 (127.0.0.2) was lost" in job["reason"]
 
 
 async def test_events_wait_for_the_first(cluster):

@@ -1,4 +1,4 @@
-"""The rule of the scheduler, as properties: nothing is given twice, nothing is idle without need, and the head is never starved."""
+"""The rule of the scheduler, as properties: nothing is given twice, and the first in the queue is never starved."""
 
 from __future__ import annotations
 

@@ -4,7 +4,17 @@ import pytest
 
 from sky.agent import states
 
-PUBLIC = "INIT PENDING SETTING_UP RUNNING SUCCEEDED FAILED FAILED_SETUP FAILED_DRIVER CANCELLED".split()
+PUBLIC = [
+    "INIT",
+    "PENDING",
+    "SETTING_UP",
+    "RUNNING",
+    "SUCCEEDED",
+    "FAILED",
+    "FAILED_SETUP",
+    "FAILED_DRIVER",
+    "CANCELLED",
+]
 
 
 def test_the_table_names_every_status():

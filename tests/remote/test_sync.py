@@ -216,7 +216,7 @@ async def test_contents_are_checked(client):
 
 
 async def test_a_source_that_is_not_there_is_told(client, tmp_path):
-    with pytest.raises(SyncFailed, match="cannot read .*nowhere"):
+    with pytest.raises(SyncFailed, match=r"cannot read .*nowhere"):
         await sync_tree(client, tmp_path / "nowhere", "~/sky_workdir")
 
 

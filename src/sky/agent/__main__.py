@@ -24,7 +24,7 @@ ALREADY_SERVED = 3
 
 def main(arguments: List[str]) -> int:
     """Serve until asked to stop; returns the exit code."""
-    options = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 - Python 3.10
+    options = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 - strict needs 3.10
     if set(options) - {"--node", "--version", "--patience"} or "--node" not in options:
         print("usage: agent --node NODE.JSON [--version V] [--patience SECONDS]", file=sys.stderr)
         return 2

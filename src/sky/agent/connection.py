@@ -53,7 +53,11 @@ class Connection:
         try:
             self._writer.write(frame)
             await self._writer.drain()
-            return await asyncio.wait_for(answer, timeout)
+            # Not wait_for: before Python 3.12 that one forgets a cancellation which arrives together with the answer.
+            await asyncio.wait((answer,), timeout=timeout)
+            if not answer.done():
+                raise asyncio.TimeoutError
+            return answer.result()
         except asyncio.TimeoutError:
             raise ConnectionLost("no answer to %r within %s s" % (verb, timeout)) from None
         except OSError as error:

@@ -66,6 +66,7 @@ class Gang:
             verdict = await self._phases()
         except NodeLost as error:
             verdict = Verdict(states.FAILED_DRIVER, None, str(error))
+            self._ledger.event("node", status="LOST", job_id=self._job.job_id, reason=str(error))
             self._kill()
         except (Refused, CallRefused) as error:
             verdict = Verdict(states.FAILED_DRIVER, None, "%s: %s" % (error.kind, error))
@@ -102,7 +103,7 @@ class Gang:
         if self._stopped or not self._spec.run:
             return Verdict(states.SUCCEEDED, [0] * len(self._ranks), None)
         if self._job.status != states.RUNNING:
-            self._ledger.move(self._job.job_id, states.RUNNING)
+            self._ledger.move(self._job.job_id, states.RUNNING, pid=None)
         codes = await self._phase("run", self._spec.run)
         if any(codes):
             return Verdict(states.FAILED, codes, self._blame("run", codes))
@@ -234,9 +235,7 @@ class Gang:
         await asyncio.gather(*(self._try(peer, "task_kill", args, grace + 10) for peer in self._peers))
 
     async def _try(self, peer: Peer, verb: str, args: Dict[str, Any], timeout: float = 10.0) -> bool:
-        """Ask a few times; False when the node stays out of reach: it is being given up, or will hear it from its
-        provider.
-        """
+        """Ask a few times; False when the node stays out of reach: it is being given up anyway."""
         for pause in (0.1, 0.5, 2.0, 0.0):
             try:
                 await peer.call(verb, args, b"", timeout)

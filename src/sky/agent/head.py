@@ -7,7 +7,10 @@ give back: on start it drives every job that was on its way again and queues the
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sqlite3
+import sys
 from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 
 from . import schedule, states
@@ -22,7 +25,10 @@ from .signals import wait_any
 from .spec import JobSpec, parse, parse_secrets
 
 Reply = Tuple[Dict[str, Any], bytes]
+STOPPED = "the cluster was stopped while the job ran"
 _LOG_LIMIT = 1 << 20
+_RECORD_AGAIN = 5.0
+_PAGE = 2000
 
 
 class Head:
@@ -97,8 +103,12 @@ class Head:
             del self._queue[job_id]
 
     def _launch(self, job: Job, slots: Tuple[schedule.Slot, ...]) -> None:
+        try:
+            log = Collector(self._log_path(job), os.path.join(self._node.root, "collect", str(job.job_id)))
+        except OSError as error:
+            self._ledger.move(job.job_id, states.FAILED_DRIVER, reason="the job's log cannot be written: %s" % error)
+            return
         self._running[job.job_id] = schedule.Running(job.job_id, self._demand(job.spec), slots)
-        log = Collector(self._log_path(job), os.path.join(self._node.root, "collect", str(job.job_id)))
         gang = self._gangs[job.job_id] = Gang(self._node, self._ledger, self._peers, job, log)
         self._spawn(self._drive(job, gang))
 
@@ -107,12 +117,23 @@ class Head:
             verdict = await gang.drive()
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason and free its slots
             verdict = Verdict(states.FAILED_DRIVER, None, "the agent failed: %s: %s" % (type(error).__name__, error))
-        self._ledger.move(job.job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason)
+            gang.halt(str(verdict.reason))
+        await self._record(job.job_id, verdict)
         gang.log.close(done=True)
         del self._gangs[job.job_id], self._running[job.job_id]
         self._kick()
         self.autostop.touch()
         await gang.forget()
+
+    async def _record(self, job_id: int, verdict: Verdict) -> None:
+        # A full disk must not leave a job that never ends: it is tried until there is room again.
+        while True:
+            try:
+                self._ledger.move(job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason)
+                return
+            except sqlite3.OperationalError as error:
+                print("agent: job %d cannot be recorded yet: %s" % (job_id, error), file=sys.stderr, flush=True)
+                await asyncio.sleep(_RECORD_AGAIN)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -131,7 +152,7 @@ class Head:
             await self._ledger.changed.wait(1.0)
 
     async def _power_off(self, mode: str) -> None:
-        await self.halt("the cluster was stopped while the job ran")
+        await self.halt(STOPPED)
         await asyncio.gather(
             *(peer.call("power_off", {"mode": mode}, timeout=30.0) for peer in self._peers[1:]), return_exceptions=True
         )
@@ -166,20 +187,28 @@ class Head:
         return {"job_id": job_id, "created": True}, b""
 
     async def job(self, fields: Fields, body: bytes) -> Reply:
-        """One job."""
+        """One job, as `jobs` gives it."""
         del body
-        return {"jobs": [self._shown(self._job(fields.integer("job_id", 0, 1 << 53)))]}, b""
+        return self._page([self._job(fields.integer("job_id", 0, 1 << 53))], False)
 
     async def jobs(self, fields: Fields, body: bytes) -> Reply:
-        """The named jobs, or all of them, oldest first. Unknown ids are left out."""
+        """The named jobs, or all of them, oldest first, in the body as JSON. Unknown ids are left out.
+
+        At most 2,000 at once: `more` says that there are further ones, to be asked for with `after`, the last id
+        received.
+        """
         del body
+        after = fields.integer("after", 0, 1 << 53, 0)
         ids = fields.integers("ids")
         if ids is not None:
             found = [self._ledger.get(job_id) for job_id in sorted(set(ids))]
-            jobs = [job for job in found if job is not None]
+            jobs = [job for job in found if job is not None and job.job_id > after]
         else:
-            jobs = self._ledger.jobs(fields.flag("skip_finished"))
-        return {"jobs": [self._shown(job) for job in jobs]}, b""
+            jobs = self._ledger.jobs(fields.flag("skip_finished"), after, _PAGE + 1)
+        return self._page(jobs[:_PAGE], len(jobs) > _PAGE)
+
+    def _page(self, jobs: List[Job], more: bool) -> Reply:
+        return {"more": more}, json.dumps([self._shown(job) for job in jobs]).encode()
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.get(job_id)
@@ -195,9 +224,7 @@ class Head:
         return shown
 
     async def cancel(self, fields: Fields, body: bytes) -> Reply:
-        """Cancel the named jobs, all of them, or the latest that runs; returns when they have ended, or after `wait`
-        seconds.
-        """
+        """Cancel the named jobs, all, or the latest running; returns when they ended or after `wait` seconds."""
         del body
         ids = fields.integers("job_ids")
         wait = fields.number("wait", 0, 3600, 20.0)

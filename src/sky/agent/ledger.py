@@ -80,6 +80,8 @@ class Ledger:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-512")
         self._db.executescript(_SCHEMA)
+        # For the agent that will have to change the tables: what it finds.
+        self._db.execute("PRAGMA user_version=1")
 
     def close(self) -> None:
         """Close the file; the ledger is not used afterwards."""
@@ -128,18 +130,16 @@ class Ledger:
         row = self._db.execute("SELECT %s FROM jobs WHERE job_id = ?" % _COLUMNS, (job_id,)).fetchone()  # noqa: S608
         return None if row is None else _job(row)
 
-    def jobs(self, skip_finished: bool = False) -> List[Job]:
-        """All jobs in order of submission."""
-        where = ""
+    def jobs(self, skip_finished: bool = False, after: int = 0, limit: int = -1) -> List[Job]:
+        """Jobs with an id above `after` in order of submission, at most `limit` if it is not negative."""
+        where = "WHERE job_id > ?"
         if skip_finished:
-            where = "WHERE status NOT IN (%s)" % ", ".join("'%s'" % status for status in sorted(states.TERMINAL))
-        rows = self._db.execute("SELECT %s FROM jobs %s ORDER BY job_id" % (_COLUMNS, where))  # noqa: S608 - constants
+            where += " AND status NOT IN (%s)" % ", ".join("'%s'" % status for status in sorted(states.TERMINAL))
+        rows = self._db.execute("SELECT %s FROM jobs %s ORDER BY job_id LIMIT ?" % (_COLUMNS, where), (after, limit))  # noqa: S608
         return [_job(row) for row in rows]
 
     def move(self, job_id: int, status: str, **facts: Any) -> Job:
-        """Take a job to `status` and note the facts (columns of the row) with it; ForbiddenStep when the table
-        forbids it.
-        """
+        """Take a job to `status` and note the facts (columns of the row); ForbiddenStep when the table forbids it."""
         with self._transaction() as db:
             job = self.get(job_id)
             assert job is not None, "job %d is not in the ledger" % job_id
@@ -167,7 +167,7 @@ class Ledger:
     def _set(self, db: sqlite3.Connection, job_id: int, facts: Dict[str, Any]) -> None:
         values = [json.dumps(item) if isinstance(item, (list, dict)) else item for item in facts.values()]
         columns = ", ".join("%s = ?" % name for name in facts)
-        db.execute("UPDATE jobs SET %s WHERE job_id = ?" % columns, (*values, job_id))  # noqa: S608 - names are ours
+        db.execute("UPDATE jobs SET %s WHERE job_id = ?" % columns, (*values, job_id))  # noqa: S608
 
     def secrets(self, key: str) -> Dict[str, str]:
         """The secrets of a job that has not ended; empty when it has none."""
@@ -199,7 +199,7 @@ class Ledger:
         if seq % _PRUNE_EVERY == 0:
             db.execute("DELETE FROM events WHERE seq <= ?", (seq - KEPT_EVENTS,))
 
-    def events(self, since: int, limit: int = 1000) -> List[Dict[str, Any]]:
+    def events(self, since: int, limit: int = 500) -> List[Dict[str, Any]]:
         """Events with a sequence number above `since`, oldest first, at most `limit`."""
         rows = self._db.execute("SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (since, limit))
         return [dict(json.loads(text), seq=seq) for seq, text in rows]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 from .fields import Fields, bad
@@ -19,8 +20,10 @@ class Devices(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One node of a cluster. `cpus` are schedulable slots, `memory_gb` is 0 when unknown; peers and ips are listed by
-    rank.
+    """One node of a cluster.
+
+    `cpus` are schedulable slots, `memory_gb` is 0 when unknown, peers and ips are listed by rank, `lost_after` is how
+    many seconds a silent node of a gang is waited for.
     """
 
     cluster_name: str
@@ -39,6 +42,7 @@ class Node(NamedTuple):
     user: str
     power_off: Dict[str, List[str]]
     lost_after: float
+    checksum: int
 
     @property
     def root(self) -> str:
@@ -101,7 +105,13 @@ def parse(values: Any) -> Node:
         user=fields.text("user", ""),
         power_off={"stop": power.texts("stop"), "down": power.texts("down")},
         lost_after=fields.number("lost_after", 0, 1e6, 60.0),
+        checksum=checksum(values),
     )
+
+
+def checksum(values: Any) -> int:
+    """Tells two configurations apart: an agent that runs with another one is replaced."""
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode("utf-8", "surrogatepass"))
 
 
 def _devices(value: Any) -> Optional[Devices]:

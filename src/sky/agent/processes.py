@@ -17,6 +17,8 @@ MARK = "SKYPILOT_INTERNAL_TASK_KEY"
 Process = Tuple[int, bytes]
 """A process id with its start time: together they name one process even when ids are used again."""
 
+_HOPELESS = 10.0
+
 
 def started(pid: int) -> bytes:
     """The start time of a process in the kernel's ticks since boot, b"" when it is gone or a zombie."""
@@ -55,14 +57,17 @@ def _has(pid: int, wanted: bytes) -> bool:
 
 
 async def end(mark: str, grace: float) -> None:
-    """SIGTERM every process with the mark, SIGKILL what is left after `grace` seconds; returns when none is left."""
+    """SIGTERM every process with the mark, SIGKILL what is left after `grace` seconds.
+
+    Returns when none is left, or 10 s after the last resort: the kernel then holds what neither signal reached.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace
     told: Dict[Process, int] = {}
     pause = 0.01
     while True:
         processes = marked(mark)
-        if not processes:
+        if not processes or loop.time() >= deadline + _HOPELESS:
             return
         late = loop.time() >= deadline
         number = signal.SIGKILL if late else signal.SIGTERM

@@ -18,7 +18,7 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 from . import PROTOCOL
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
-from .head import Head
+from .head import STOPPED, Head
 from .ledger import Ledger
 from .logs import CHUNK
 from .node import Node
@@ -172,6 +172,7 @@ class Agent:
             "version": self._version,
             "node_id": node.node_id,
             "cluster_id": node.cluster_id,
+            "config": node.checksum,
             "rank": node.rank,
             "boot_id": self._boot_id,
             "pid": os.getpid(),
@@ -190,13 +191,15 @@ class Agent:
         del body
         grace = fields.number("grace", 0, 3600, _STOP_GRACE)
         if self._head is not None:
-            await self._head.halt("the cluster was stopped while the job ran")
+            await self._head.halt(STOPPED)
         await self._tasks.kill_all(grace)
         return {}, b""
 
     async def _power_off(self, fields: Fields, body: bytes) -> Reply:
         del body
         mode = fields.choice("mode", ("stop", "down"))
+        if self._head is not None:
+            await self._head.halt(STOPPED)
         await self._tasks.kill_all(_STOP_GRACE)
         argv = self._node.power_off[mode]
         if argv:

@@ -188,7 +188,7 @@ class Sync:
     def _store(self, hashes: List[str], sizes: List[int], body: bytes) -> None:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         at = 0
-        for name, size in zip(hashes, sizes):  # noqa: B905 - Python 3.10
+        for name, size in zip(hashes, sizes):  # noqa: B905 - strict needs 3.10
             data = body[at : at + size]
             at += size
             if _digest(data) != name:
@@ -427,7 +427,8 @@ def _length(path: str) -> int:
 
 
 def _digest(data: bytes) -> str:
-    import hashlib  # noqa: PLC0415 - brings libcrypto, 3 MB that an agent without files to take in need not hold
+    # Brings libcrypto, 3 MB that an agent without files to take in need not hold.
+    import hashlib  # noqa: PLC0415
 
     return hashlib.sha256(data).hexdigest()
 

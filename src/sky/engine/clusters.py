@@ -85,6 +85,9 @@ class ClusterWork:
         assert isinstance(order, life.Provision)
         await self._clock.sleep(order.delay)
         try:
+            if order.instead_of is not None:
+                left = self._providers.compute(order.instead_of)
+                await self._patiently(lambda: left.terminate(cluster.id))
             compute = self._providers.compute(order.placement.offer.cloud)
             labels = {"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user}
             ask = CreateAsk(key, cluster.id, cluster.name, order.placement, labels)

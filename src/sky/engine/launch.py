@@ -79,8 +79,7 @@ async def execute(desk: Desk, request: Request) -> object:
 
 def refuse_unsupported(task: TaskSpec) -> None:
     """Raise NotSupportedError for what parses but cannot be carried out yet, naming the field."""
-    clouds = {each.infra.cloud or "local" for each in task.resources}
-    where = "/".join(sorted(clouds))
+    where = "/".join(sorted({each.infra.cloud or "any infra" for each in task.resources}))
     absent = {
         "volumes": task.volumes,
         "file_mounts of object stores": task.storage_mounts,
@@ -88,7 +87,6 @@ def refuse_unsupported(task: TaskSpec) -> None:
         "pool": task.pool,
         "resources.image_id": any(each.image_id for each in task.resources),
         "resources.volumes": any(each.volumes for each in task.resources),
-        "resources.ports": any(each.ports for each in task.resources) and "local" not in clouds,
     }
     for feature, asked in absent.items():
         if asked:
@@ -205,7 +203,6 @@ async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec
     )
     if arrived.job_id is None:
         raise ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {arrived.reason}")
-    desk.talk.say(request.id, f"Job submitted, ID: {arrived.job_id}")
     return arrived.job_id
 
 
@@ -245,10 +242,10 @@ def _unavailable(cluster: Cluster) -> ResourcesUnavailableError:
 
 
 def describe(placement: Placement) -> str:
-    """Resources of a cluster in one line: `2x (cpus=8, mem=32, H100:8)`."""
+    """What each node of a cluster has, in one line: `(cpus=8, mem=32, H100:8)`."""
     parts = [f"cpus={placement.cpus:g}", f"mem={placement.memory_gb:g}"]
     parts += [f"{name}:{count:g}" for name, count in placement.accelerators.items()]
-    return f"{placement.num_nodes}x ({', '.join(parts)})"
+    return f"({', '.join(parts)})"
 
 
 def _job_resources(task: TaskSpec) -> str:

@@ -15,10 +15,10 @@ from sky.core.ports import Access, Compute
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a provider is opened with: its own folder for state, and its section of the configuration."""
+    """What a provider is opened with: its own folder for state, and its section of the configuration as it is now."""
 
     state_dir: Path
-    config: Mapping[str, object]
+    config: Callable[[], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Registry:
             raise NotSupportedError(f"not supported yet on {cloud}: this installation has providers for {known} only")
         try:
             manifest: Manifest = self._entries[cloud].load()
-            opened = manifest.open(Settings(self._state_dir / cloud, self._config(cloud)))
+            opened = manifest.open(Settings(self._state_dir / cloud, lambda: self._config(cloud)))
         except ImportError as error:
             raise NotSupportedError(
                 f"the provider for {cloud} cannot be loaded: {error}; "

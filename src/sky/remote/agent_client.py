@@ -7,6 +7,7 @@ once on one loop.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,9 +23,7 @@ Json = dict[str, Any]
 
 
 class AgentClient:
-    """One agent. Every method raises AgentUnreachable or AgentError; verbs that may be repeated outlive a lost
-    connection.
-    """
+    """One agent. Methods raise AgentUnreachable or AgentError; what may be repeated outlives a lost connection."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], *, where: str, timeout: float = 30.0) -> None:
         self.where = where
@@ -48,7 +47,8 @@ class AgentClient:
         pause = _FIRST_PAUSE
         while True:
             try:
-                connection = await asyncio.wait_for(self._connected(), max(0.01, deadline - loop.time()))
+                async with asyncio.timeout(max(0.01, deadline - loop.time())):
+                    connection = await self._connected()
             except (OSError, TimeoutError) as error:
                 problem, sent = str(error) or "no connection in time", False
             else:
@@ -90,16 +90,21 @@ class AgentClient:
 
     async def job(self, job_id: int) -> Json:
         """One job's record; AgentError of type JobNotFound when there is none."""
-        reply, _ = await self.call("job", {"job_id": job_id})
-        record: Json = reply["jobs"][0]
-        return record
+        _, body = await self.call("job", {"job_id": job_id})
+        (record,) = json.loads(body)
+        found: Json = record
+        return found
 
     async def jobs(self, ids: Sequence[int] | None = None, *, skip_finished: bool = False) -> list[Json]:
         """The named jobs, or all; oldest first."""
         wanted = None if ids is None else list(ids)
-        reply, _ = await self.call("jobs", {"ids": wanted, "skip_finished": skip_finished})
-        records: list[Json] = reply["jobs"]
-        return records
+        records: list[Json] = []
+        while True:
+            after = records[-1]["job_id"] if records else 0
+            reply, body = await self.call("jobs", {"ids": wanted, "skip_finished": skip_finished, "after": after})
+            records += json.loads(body)
+            if not reply["more"]:
+                return records
 
     async def cancel(self, job_ids: Sequence[int] | None = None, *, all: bool = False, wait: float = 20.0) -> list[int]:
         """Cancel jobs (none named: the latest that runs); waits up to `wait` seconds for their processes to end."""

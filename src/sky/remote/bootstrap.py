@@ -11,25 +11,27 @@ import asyncio
 import json
 from typing import Any
 
-from sky.agent.connection import ConnectionLost
+from sky.agent.connection import CallRefused, ConnectionLost
+from sky.agent.node import checksum
 
 from .agent_client import AgentClient
 from .channel import Channel
-from .errors import AgentError, AgentNotStarted, AgentUnreachable
+from .errors import AgentNotStarted
 from .package import Package, build
 
-_LOOK_EVERY = 0.01
+_LOOK_EVERY = 0.005
 _SAID = 2000
 _ANSWERS_WITHIN = 5.0
 
-# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`); anything else is a death.
+# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`), 126 and 127 mean that there is
+# no Python to start; anything else is a death.
 _RESPAWN = r"""#!/bin/sh
 # Starts the agent again when it dies; ends when the agent leaves of its own accord.
 deaths=0
 while :; do
   since=$(date +%s)
   "$1" -I -S "$2" --node "$3" --version "$4" --patience 10
-  case $? in 0|2|3) exit 0;; esac
+  case $? in 0|2|3|126|127) exit 0;; esac
   if [ $(( $(date +%s) - since )) -gt 10 ]; then deaths=0; else deaths=$((deaths + 1)); fi
   if [ $deaths -gt 3 ]; then sleep 2; fi
 done
@@ -39,6 +41,7 @@ done
 _INSTALL = r"""
 set -eu
 root="$HOME/.sky/agent"
+command -v "$4" >/dev/null || { echo "there is no Python at $4" >&2; exit 1; }
 (
   umask 077
   mkdir -p "$root"
@@ -67,16 +70,10 @@ async def ensure_agent(channel: Channel, node_config: dict[str, Any], *, timeout
     none answers within `timeout` seconds.
     """
     package = build()
-    client = AgentClient(channel.open_agent, where=channel.where)
-    try:
-        if await _fits(channel, package, node_config):
-            return client
+    if not await _fits(channel, package, node_config):
         await _install(channel, package, node_config, timeout)
-        await _until_up(channel, client, package, node_config, timeout)
-    except BaseException:
-        await client.close()
-        raise
-    return client
+        await _until_up(channel, package, node_config, timeout)
+    return AgentClient(channel.open_agent, where=channel.where)
 
 
 async def _fits(channel: Channel, package: Package, config: dict[str, Any]) -> bool:
@@ -103,8 +100,8 @@ async def _fits(channel: Channel, package: Package, config: dict[str, Any]) -> b
 
 
 def _same(hello: dict[str, Any], package: Package, config: dict[str, Any]) -> bool:
-    wanted = (package.version, config["node_id"], config["cluster_id"], config["rank"])
-    return (hello["version"], hello["node_id"], hello["cluster_id"], hello["rank"]) == wanted
+    wanted = (package.version, config["node_id"], checksum(config))
+    return (hello["version"], hello["node_id"], hello.get("config")) == wanted
 
 
 async def _install(channel: Channel, package: Package, config: dict[str, Any], timeout: float) -> None:
@@ -120,22 +117,26 @@ async def _install(channel: Channel, package: Package, config: dict[str, Any], t
         raise AgentNotStarted(f"cannot install the agent on {channel.where}: exit code {done.rc}: {said}")
 
 
-async def _until_up(
-    channel: Channel, client: AgentClient, package: Package, config: dict[str, Any], timeout: float
-) -> None:
+async def _until_up(channel: Channel, package: Package, config: dict[str, Any], timeout: float) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     problem = "no answer"
     while loop.time() < deadline:
         try:
-            # A short limit: right after an upgrade the old agent may still accept and then leave.
-            hello = await client.hello(timeout=0.5)
-            if _same(hello, package, config):
-                return
-            problem = f"an agent of version {hello['version']} still answers"
-            await client.close()
-        except (AgentUnreachable, AgentError) as error:
+            connection = await channel.open_agent()
+        except OSError as error:
             problem = str(error)
+        else:
+            try:
+                # A short limit: right after an upgrade the old agent may still accept and then leave.
+                hello, _ = await connection.call("hello", {}, timeout=0.5)
+                if _same(hello, package, config):
+                    return
+                problem = f"an agent of version {hello['version']} still answers"
+            except (ConnectionLost, CallRefused) as error:
+                problem = str(error)
+            finally:
+                await connection.close()
         await asyncio.sleep(_LOOK_EVERY)
     said = await _last_words(channel)
     raise AgentNotStarted(

@@ -8,9 +8,7 @@ class RemoteError(Exception):
 
 
 class AgentUnreachable(RemoteError):
-    """No agent answered in time; whether the request was carried out is unknown, repeating it is safe where the verb
-    says so.
-    """
+    """No agent answered in time; whether the request was carried out is unknown."""
 
 
 class AgentError(RemoteError):

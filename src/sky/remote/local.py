@@ -40,7 +40,8 @@ class LocalChannel:
             start_new_session=True,
         )
         try:
-            stdout, stderr = await asyncio.wait_for(process.communicate(input), timeout)
+            async with asyncio.timeout(timeout):
+                stdout, stderr = await process.communicate(input)
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):

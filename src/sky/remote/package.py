@@ -20,6 +20,10 @@ from typing import NamedTuple
 _ENTRY = """\
 import sys
 
+if sys.version_info < (3, 8):
+    sys.stderr.write("agent: needs Python 3.8 or newer, this is " + sys.version.split()[0] + chr(10))
+    sys.exit(2)
+
 # asyncio imports ssl when it can: three megabytes and twenty milliseconds that the agent never uses.
 sys.modules["ssl"] = None
 
@@ -58,7 +62,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 def _compiled(name: str, source: bytes) -> bytes:
-    """Compiled code, without its docstrings, as a file that zipimport takes for current: flagged as checked by hash, never by time."""
+    """Compiled code without docstrings, flagged so that zipimport takes it for current whatever the times say."""
     code: CodeType = compile(source, name, "exec", dont_inherit=True, optimize=2)
     flags = (0b01).to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + marshal.dumps(code)

@@ -43,9 +43,7 @@ class SyncReport(NamedTuple):
 
 
 class HashCache:
-    """Hashes of files that have not changed since they were last read, by path, size, time and inode. Keep one per
-    process.
-    """
+    """Hashes of files that have not changed since they were read, by path, size, time and inode. One per process."""
 
     def __init__(self, limit: int = 200_000) -> None:
         self._known: dict[tuple[str, int, int, int], str] = {}

@@ -28,7 +28,7 @@ Build = Callable[[Settings], ControlPlane]
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
-    """Settings from the command line and the user's configuration file. Raises InvalidSkyPilotConfigError."""
+    """Settings from the command line; `server.configuration` reads the user's file whenever it is needed."""
     parser = argparse.ArgumentParser(prog="python -m sky.server", description="The control plane as a process.")
     parser.add_argument("--state", type=Path, help="directory of all state (default: SKY_STATE_DIR or XDG)")
     parser.add_argument("--host", help="also listen on TCP, guarded by a bearer token")

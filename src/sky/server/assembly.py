@@ -1,6 +1,5 @@
 """The only place where adapters meet the engine: `build` makes a control plane from settings."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from sky.engine.plane import ControlPlane
@@ -9,6 +8,7 @@ from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
 from sky.server.blobs import blob_path
+from sky.server.configuration import ConfigFile
 from sky.server.fleet import NodeFleet
 from sky.server.settings import Settings
 from sky.store.sqlite import SqliteStore
@@ -22,13 +22,9 @@ def build(settings: Settings) -> ControlPlane:
     def blob(name: str) -> Path:
         return blob_path(root / "blobs", name)
 
-    def section(cloud: str) -> Mapping[str, object]:
-        found = settings.config.get(cloud)
-        return found if isinstance(found, Mapping) else {}
-
     return ControlPlane(
         store=SqliteStore(root / "state.db"),
-        providers=Registry(root, section),
+        providers=Registry(root, ConfigFile(settings.config).section),
         fleet=NodeFleet(blob),
         clock=SystemClock(),
         signals=signals,

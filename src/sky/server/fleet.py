@@ -71,6 +71,9 @@ class NodeFleet:
         # A node that is gone or hangs is ended by its provider all the same.
         with suppress(remote_errors.RemoteError):
             await client.hello(timeout=_PING_S / 10)
+            if node.rank == 0:
+                # Kept on the node's disk: it must not fire as soon as the node is started again.
+                await client.autostop(-1)
             await client.kill_all(grace=_QUIESCE_GRACE_S)
             await client.shutdown()
 

@@ -235,8 +235,8 @@ def _checked(document: Document) -> dict[str, Any]:
         for index, name in enumerate(data.get("allowed_clouds") or []):
             with problems.catch("allowed_clouds", index):
                 cloud_named(name)
-        local = Config(data)
+        # Read once now, so that a bad amount is told with its file and not when a server first asks.
         with problems.catch("local"):
-            assert local.local is not None
+            _ = Config(data).local
     problems.raise_if_any()
     return data

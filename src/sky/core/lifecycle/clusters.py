@@ -137,10 +137,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """Create the nodes of this placement, after `delay` seconds."""
+    """Create the nodes of this placement after `delay` seconds, ending first what the cluster has at `instead_of`."""
 
     placement: Placement
     delay: float = 0.0
+    instead_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,11 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
     if cluster.ever_up or cluster.placement is None:
         return Step(_move(cluster, P.DEGRADED, now, event.reason), (), event.reason)
     refused = ProvisionRefused("zone", event.reason)
-    return try_next_placement(_billing_ends(cluster, now), refused, now)
+    given_up = replace(_move(_billing_ends(cluster, now), P.PROVISIONING, now), instances=())
+    step = try_next_placement(given_up, refused, now)
+    here = cluster.placement.offer.cloud
+    orders = [replace(each, instead_of=here) if isinstance(each, Provision) else each for each in step.orders or ()]
+    return Step(step.entity, tuple(orders), step.text)
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -321,8 +326,8 @@ def autostop_not_set(cluster: Cluster, event: AutostopFailed, now: float) -> Ste
 
 @TABLE.on(P.STOPPING, NodesStopped, to={P.STOPPED, P.TERMINATED})
 def stopped(cluster: Cluster, event: NodesStopped, now: float) -> Step[Cluster]:
-    """A cluster that was stopped before it had a machine leaves nothing to start again."""
-    settled = replace(_billing_ends(cluster, now), instances=event.instances)
+    """A cluster that was stopped before it had a machine leaves nothing to start again. Autostop is off afterwards."""
+    settled = replace(_billing_ends(cluster, now), instances=event.instances, autostop=Autostop())
     if not event.instances:
         return Step(_gone(settled, now, "stopped before any machine existed"), (), "nothing to keep; removed")
     return Step(_move(settled, P.STOPPED, now), (), "stopped")
@@ -399,7 +404,7 @@ def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
     if by_itself and cluster.autostop.down:
         return Step(_move(idle, P.TERMINATING, now, "autodown"), (TerminateNodes(),), "stopped itself; removing it")
     reason = "autostopped" if by_itself else "its machines were stopped or died: " + _why(cluster)
-    return Step(_move(idle, P.STOPPED, now, reason), (), reason)
+    return Step(replace(_move(idle, P.STOPPED, now, reason), autostop=Autostop()), (), reason)
 
 
 def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:

@@ -75,7 +75,7 @@ _BY_LOWER = {name.lower(): name for name in _KNOWN}
 _VENDORS = ("nvidia", "amd", "intel", "google", "aws")
 
 _MEMORY_FILTER = re.compile(r"(?:(?P<vendor>[A-Za-z]+):)?(?P<size>\d+)(?:GB?|GiB)(?P<more>\+?)", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9])?")
 
 _WANTED = "a name with an optional count like H100:8, or a memory filter like 80GB+ or nvidia:24GB+:2"
 
@@ -157,8 +157,8 @@ def parse_accelerators(value: object) -> tuple[AcceleratorRequest, ...]:
     if isinstance(value, Mapping):
         if not value:
             raise ValueError(f"found an empty mapping; allowed: {_WANTED}")
-        # A count that is missing is one: the form of a set in YAML is a mapping without values.
-        return tuple(parse_accelerator(name, 1 if count is None else count) for name, count in value.items())
+        # Without a value the key says all: YAML reads {A100:8, L4} as the keys "A100:8" and "L4" with nothing behind.
+        return tuple(parse_accelerator(name, count) for name, count in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         if not value:
             raise ValueError(f"found an empty list; allowed: {_WANTED}")

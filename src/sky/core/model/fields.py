@@ -87,7 +87,7 @@ _RESOURCES: dict[str, Field] = {
         section=Section(
             "resources.accelerator_args",
             {
-                "runtime_version": _TEXT,
+                "runtime_version": Field(("text", "number"), "version of the TPU's software"),
                 "tpu_name": _TEXT,
                 "tpu_vm": _BOOL,
                 "gcp_queued_resource": _BOOL,

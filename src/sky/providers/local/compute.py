@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -49,23 +49,24 @@ class _Node:
 class LocalCompute:
     """See `core.ports.Compute` and `Stoppable`. `root` holds `<cluster id>/<rank>/{node.json,home/}`."""
 
-    def __init__(self, root: Path, config: Mapping[str, object]) -> None:
+    def __init__(self, root: Path, config: Callable[[], Mapping[str, object]]) -> None:
         self._root = root
         self._config = config
-        self._offer: Offer | None = None
+        self._offered: tuple[Mapping[str, object], Offer] | None = None
 
     async def check(self) -> Access:
         """Always there; the configuration may be wrong."""
-        offer = machine(self._config)
+        (offer,) = await self.offers()
         devices = ", ".join(f"{name}:{count:g}" for name, count in offer.accelerators.items())
         account = f"{offer.cpus:g} CPUs, {offer.memory_gb:g} GB" + (f", {devices}" if devices else "")
         return Access("local", True, account=account, capabilities=("compute",))
 
     async def offers(self) -> Sequence[Offer]:
-        """The machine itself; asked once, since looking for devices starts a program."""
-        if self._offer is None:
-            self._offer = await asyncio.to_thread(machine, self._config)
-        return (self._offer,)
+        """The machine itself; asked once per configuration, since looking for devices starts a program."""
+        config = self._config()
+        if self._offered is None or self._offered[0] != config:
+            self._offered = (config, await asyncio.to_thread(machine, config))
+        return (self._offered[1],)
 
     async def create(self, ask: CreateAsk) -> Sequence[Instance]:
         """Make the nodes, or find those that this key made before. Nothing is left of an attempt that fails."""
@@ -107,8 +108,12 @@ class LocalCompute:
         return stopped
 
     async def start(self, cluster_id: str) -> Sequence[Instance]:
-        """Give every node that has none a new keeper."""
-        nodes = [node if _alive(node) else self._keep(node) for node in self._nodes(cluster_id)]
+        """Give every node that has none a new keeper; what outlived the old one is ended, as by a reboot."""
+        nodes = []
+        for node in self._nodes(cluster_id):
+            if not _alive(node):
+                await self._end(node)
+            nodes.append(node if _alive(node) else self._keep(node))
         if not nodes:
             raise CapacityRefused(f"the folders of the cluster's nodes are gone from {self._root}", scope="request")
         return [self._instance(node) for node in nodes]

@@ -1,0 +1,94 @@
+"""Names, homes and one-line helps of all commands, so that help and completion load none of them.
+
+Read by `sky.cli` (help before click is loaded) and by the lazy groups. Order is the order of help.
+A row is `(name, "module:attribute", one-line help)`.
+"""
+
+Row = tuple[str, str, str]
+
+CLUSTER_COMMANDS: tuple[Row, ...] = (
+    ("launch", "sky.cli.launch:launch", "Run a task on a cluster, made for it if need be."),
+    ("exec", "sky.cli.launch:exec_", "Run a task or a command on a cluster that is up."),
+    ("status", "sky.cli.status:status", "Show the clusters."),
+    ("cost-report", "sky.cli.costs:cost_report", "Show what clusters cost, those that are gone included."),
+    ("queue", "sky.cli.jobs:queue", "Show the jobs of clusters."),
+    ("logs", "sky.cli.jobs:logs", "Follow or fetch the log of a job."),
+    ("cancel", "sky.cli.jobs:cancel", "Cancel jobs of a cluster."),
+    ("stop", "sky.cli.clusters:stop", "Stop clusters; their disks are kept."),
+    ("autostop", "sky.cli.clusters:autostop", "Stop or remove clusters once they are idle."),
+    ("start", "sky.cli.clusters:start", "Start stopped clusters again."),
+    ("down", "sky.cli.clusters:down", "Remove clusters and all that is on them."),
+    ("events", "sky.cli.events:events", "Tell the story of a cluster in plain words."),
+)
+
+INFRA_COMMANDS: tuple[Row, ...] = (
+    ("check", "sky.cli.infra:check", "Show which infra can be used, and why others cannot."),
+    ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
+)
+
+SERVER_COMMANDS: tuple[Row, ...] = (("api", "sky.cli.groups:api", "The API server and the requests made to it."),)
+
+LATER_COMMANDS: tuple[Row, ...] = (
+    ("storage", "sky.cli.later:storage", "Buckets."),
+    ("volumes", "sky.cli.later:volumes", "Volumes that outlive a cluster."),
+    ("jobs", "sky.cli.later:jobs", "Managed jobs that recover by themselves."),
+    ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
+    ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
+    ("workspace", "sky.cli.later:workspace", "Workspaces."),
+    ("ssh", "sky.cli.later:ssh", "Pools of machines reached by SSH."),
+    ("debug-dump", "sky.cli.later:debug_dump", "Collect logs and state for a bug report."),
+)
+
+#: Found when typed, shown nowhere.
+HIDDEN_COMMANDS: tuple[Row, ...] = (
+    ("show-gpus", "sky.cli.infra:gpus_list", "Old name of `gpus list`."),
+    ("volume", "sky.cli.later:volumes", "Same as volumes."),
+    ("ui", "sky.cli.later:dashboard", "Same as dashboard."),
+    ("status-kubernetes", "sky.cli.later:status_kubernetes", "Resources of all users in a Kubernetes context."),
+    ("local", "sky.cli.later:local", "A Kubernetes cluster on this machine."),
+)
+
+SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
+    ("Clusters and their jobs", CLUSTER_COMMANDS),
+    ("Infra", INFRA_COMMANDS),
+    ("Server", SERVER_COMMANDS),
+    ("Not supported yet in this version", LATER_COMMANDS),
+)
+
+API_ROWS: tuple[Row, ...] = (
+    ("start", "sky.cli.server:start", "Start the API server of this machine."),
+    ("stop", "sky.cli.server:stop", "Stop the API server of this machine."),
+    ("info", "sky.cli.server:info", "Show the server that commands talk to."),
+    ("status", "sky.cli.requests:status", "Show requests made to the server."),
+    ("logs", "sky.cli.requests:logs", "Follow a request, or the log of the server itself."),
+    ("cancel", "sky.cli.requests:cancel", "Cancel requests."),
+    ("login", "sky.cli.later:login", "Use a shared server (not supported yet)."),
+    ("logout", "sky.cli.later:logout", "Stop using a shared server (not supported yet)."),
+)
+
+GPUS_ROWS: tuple[Row, ...] = (
+    ("list", "sky.cli.infra:gpus_list", "Show accelerators, where they are sold and at what price."),
+    ("label", "sky.cli.later:gpus_label", "Label the GPU nodes of Kubernetes (not supported yet)."),
+)
+
+ROOT_OPTIONS: tuple[tuple[str, str], ...] = (
+    ("--install-shell-completion SHELL", "bash, zsh, fish or auto: completion for your shell."),
+    ("--uninstall-shell-completion SHELL", "Take it away again."),
+    ("-v, --version", "Show the version."),
+    ("-c, --commit", "Show the commit this was built from."),
+    ("-h, --help", "Show this text."),
+)
+
+
+def _block(rows: tuple[tuple[str, str], ...], width: int) -> list[str]:
+    return [f"  {left:<{width}}  {right}" for left, right in rows]
+
+
+def root_help() -> str:
+    """Return the text of `sky --help`."""
+    lines = ["Usage: sky [OPTIONS] COMMAND [ARGS]...", "", "  Run workloads where they are cheapest and available.", ""]
+    lines += ["Options:", *_block(ROOT_OPTIONS, 34)]
+    for title, rows in SECTIONS:
+        lines += ["", f"{title}:", *_block(tuple((name, text) for name, _, text in rows), 12)]
+    lines += ["", "`sky COMMAND --help` explains a command. `sky launch 'echo hi'` is a first try."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,32 @@
+"""The server's own configuration file, read again when it changes; `assembly` hands sections of it to providers."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from sky.wire.config import load_config
+
+_NOWHERE = Path(os.devnull)
+
+
+class ConfigFile:
+    """`~/.sky/config.yaml`, or the file that `SKYPILOT_GLOBAL_CONFIG` names; `over` is laid over it."""
+
+    def __init__(self, over: Mapping[str, object]) -> None:
+        self._over = over
+        self._seen: tuple[str, int] | None = None
+        self._values: Mapping[str, object] = {}
+
+    def section(self, name: str) -> Mapping[str, object]:
+        """One section as it is now; empty if absent. Raises InvalidSkyPilotConfigError with file, line and column."""
+        named = os.environ.get("SKYPILOT_GLOBAL_CONFIG")
+        path = Path(named or "~/.sky/config.yaml").expanduser()
+        seen = (str(path), path.stat().st_mtime_ns if path.exists() else 0)
+        if seen != self._seen:
+            env = {"SKYPILOT_GLOBAL_CONFIG": named} if named else {}
+            # The project's own layer belongs to whoever stands in its directory: the client sends it along. Hence a
+            # working directory in which there is none.
+            self._values = load_config(env=env, cwd=_NOWHERE, home=Path.home()).to_dict()
+            self._seen = seen
+        found = self._over.get(name, self._values.get(name))
+        return found if isinstance(found, Mapping) else {}

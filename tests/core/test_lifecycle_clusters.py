@@ -1,0 +1,257 @@
+"""The life of a cluster: state in, event, state out; then any sequence of events."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sky.core.lifecycle import clusters as life
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase
+from sky.core.model.offers import Offer, Placement
+
+R, S = InstanceState.RUNNING, InstanceState.STOPPED
+
+
+def placement(region: str = "r1", type_: str = "t1", *, spot: bool = False, cloud: str = "cloud") -> Placement:
+    return Placement(Offer(cloud, region, None, type_, 4, 16, 1.5, use_spot=spot), 2, 4, 16)
+
+
+def cluster(phase: Phase = Phase.UP, **changes: object) -> Cluster:
+    base = Cluster(
+        id="c",
+        name="c",
+        user="u",
+        workspace="default",
+        phase=phase,
+        version=3,
+        created_at=0.0,
+        status_at=0.0,
+        num_nodes=2,
+        placement=placement(),
+        instances=nodes(R, R),
+        ever_up=True,
+        intervals=((10.0, None, 3.0),),
+    )
+    return replace(base, **changes)
+
+
+def nodes(*states: InstanceState) -> tuple[Instance, ...]:
+    return tuple(Instance(f"c-{rank}", "c", rank, state, f"10.0.0.{rank}") for rank, state in enumerate(states))
+
+
+def step(before: Cluster, event: object, now: float = 100.0):
+    return life.TABLE.step(before, event, now)
+
+
+def test_opening_asks_for_the_best_candidate_and_keeps_the_rest():
+    first, second = placement("r1"), placement("r2")
+    opened = life.opening(cluster(Phase.PROVISIONING, candidates=(first, second), placement=None))
+    assert opened.orders == (life.Provision(first),)
+    assert opened.entity.candidates == (second,)
+
+
+def test_refusal_moves_to_the_next_candidate_and_is_remembered():
+    start = cluster(Phase.PROVISIONING, candidates=(placement("r2"),), ever_up=False)
+    after = step(start, life.ProvisionRefused("zone", "none left"))
+    assert after.orders == (life.Provision(placement("r2")),)
+    assert [each.reason for each in after.entity.refusals] == ["none left"]
+
+
+def test_refusal_of_a_region_strikes_all_candidates_there():
+    start = cluster(Phase.PROVISIONING, candidates=(placement("r1", "t2"), placement("r2")), ever_up=False)
+    after = step(start, life.ProvisionRefused("region", "quota"))
+    assert after.entity.placement == placement("r2")
+    assert after.entity.candidates == ()
+
+
+def test_last_refusal_ends_the_cluster_with_its_reason():
+    after = step(cluster(Phase.PROVISIONING, ever_up=False), life.ProvisionRefused("zone", "none left"))
+    assert after.entity.phase is Phase.TERMINATING
+    assert "none left" in after.entity.reason
+    assert after.orders == (life.TerminateNodes(),)
+
+
+def test_retry_until_up_waits_and_tries_again():
+    start = cluster(Phase.PROVISIONING, retry_until_up=True, ever_up=False)
+    after = step(start, life.ProvisionRefused("zone", "none left"))
+    assert after.entity.phase is Phase.PROVISIONING
+    assert after.orders == (life.Provision(placement(), life.RETRY_UNTIL_UP_GAP),)
+
+
+def test_a_stopped_cluster_that_cannot_resume_keeps_its_disk():
+    after = step(cluster(Phase.RESUMING), life.ProvisionRefused("zone", "no room"))
+    assert after.entity.phase is Phase.STOPPED
+    assert after.orders == ()
+
+
+def test_a_cluster_that_was_up_is_not_thrown_away_when_its_agent_fails():
+    after = step(cluster(Phase.BOOTSTRAPPING), life.BootstrapFailed("no python"))
+    assert after.entity.phase is Phase.DEGRADED
+    assert after.orders == ()
+
+
+def test_machines_whose_agent_fails_are_ended_before_the_next_are_made():
+    start = cluster(Phase.BOOTSTRAPPING, ever_up=False, candidates=(placement("r2"),))
+    after = step(start, life.BootstrapFailed("no python"))
+    assert after.orders == (life.Provision(placement("r2"), instead_of="cloud"),)
+    assert (after.entity.phase, after.entity.instances) == (Phase.PROVISIONING, ())
+
+
+def test_autostop_is_told_to_the_node_when_it_comes_up():
+    waiting = cluster(Phase.BOOTSTRAPPING, autostop=Autostop(5))
+    assert step(waiting, life.AgentsReady()).orders == (life.ConfigureAutostop(Autostop(5)),)
+
+
+@pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.TERMINATED])
+def test_down_always_terminates(phase):
+    after = step(cluster(phase), life.DownAsked())
+    assert after.entity.phase is Phase.TERMINATING
+    assert after.orders == (life.TerminateNodes(),)
+
+
+def test_stopping_before_any_machine_leaves_nothing():
+    after = step(cluster(Phase.STOPPING, instances=()), life.NodesStopped(()))
+    assert after.entity.phase is Phase.TERMINATED
+
+
+def test_billing_ends_when_the_machines_stop():
+    after = step(cluster(Phase.STOPPING), life.NodesStopped(nodes(S, S)), now=70.0)
+    assert after.entity.intervals == ((10.0, 70.0, 3.0),)
+
+
+@pytest.mark.parametrize(
+    ("phase", "event"),
+    [(Phase.STOPPING, life.NodesStopped(nodes(S, S))), (Phase.AUTOSTOPPING, life.NodesObserved(nodes(S, S)))],
+)
+def test_autostop_is_off_once_stopped(phase, event):
+    """Else a started cluster would stop again before anybody used it."""
+    after = step(cluster(phase, autostop=Autostop(0)), event).entity
+    assert (after.phase, after.autostop.enabled) == (Phase.STOPPED, False)
+
+
+def test_terminate_is_tried_again_ever_slower():
+    once = step(cluster(Phase.TERMINATING), life.TeardownFailed("busy"))
+    twice = step(once.entity, life.TeardownFailed("busy"))
+    assert [once.orders, twice.orders] == [(life.TerminateNodes(2.0),), (life.TerminateNodes(4.0),)]
+
+
+def test_purge_gives_up_and_says_what_may_be_left():
+    after = step(cluster(Phase.TERMINATING, purge=True), life.TeardownFailed("busy"))
+    assert after.entity.phase is Phase.TERMINATED
+    assert "purged" in after.entity.reason
+
+
+@pytest.mark.parametrize(
+    ("states", "autostop", "phase"),
+    [
+        ((R, R), Autostop(), Phase.UP),
+        ((R, S), Autostop(), Phase.DEGRADED),
+        ((S, S), Autostop(), Phase.STOPPED),
+        ((S, S), Autostop(5), Phase.STOPPED),
+        ((S, S), Autostop(5, down=True), Phase.TERMINATING),
+        ((), Autostop(), Phase.TERMINATED),
+    ],
+)
+def test_what_is_seen_decides(states, autostop, phase):
+    after = step(cluster(autostop=autostop), life.NodesObserved(nodes(*states), agent_answers=True))
+    assert after.entity.phase is phase
+
+
+def test_silent_agent_on_running_machines_is_started_again():
+    after = step(cluster(), life.NodesObserved(nodes(R, R), agent_answers=False, detail="timeout"))
+    assert after.entity.phase is Phase.BOOTSTRAPPING
+    assert after.orders == (life.Bootstrap(),)
+
+
+def test_degraded_heals_when_everything_answers():
+    after = step(cluster(Phase.DEGRADED), life.NodesObserved(nodes(R, R), agent_answers=True))
+    assert after.entity.phase is Phase.UP
+
+
+def test_every_state_but_up_carries_a_reason_after_an_observation():
+    for states in ((R, S), (S, S), ()):
+        after = step(cluster(), life.NodesObserved(nodes(*states)))
+        assert after.entity.reason
+
+
+EVENTS = st.one_of(
+    st.builds(life.NodesCreated, st.just(nodes(R, R))),
+    st.builds(life.ProvisionRefused, st.sampled_from(["zone", "region", "account", "odd"]), st.just("why")),
+    st.builds(life.AgentsReady),
+    st.builds(life.BootstrapFailed, st.just("why")),
+    st.builds(life.StartAsked, st.booleans()),
+    st.builds(life.StopAsked),
+    st.builds(life.DownAsked, st.booleans()),
+    st.builds(life.AutostopAsked, st.builds(Autostop, st.sampled_from([-1.0, 0.0, 5.0]), st.booleans())),
+    st.builds(life.AutostopConfigured),
+    st.builds(life.AutostopFailed, st.just("why")),
+    st.builds(life.AutostopBegan, st.booleans()),
+    st.builds(life.NodesStopped, st.sampled_from([nodes(S, S), ()])),
+    st.builds(life.NodesTerminated),
+    st.builds(life.TeardownFailed, st.just("why")),
+    st.builds(
+        life.NodesObserved,
+        st.sampled_from([nodes(R, R), nodes(R, S), nodes(S, S), ()]),
+        st.sampled_from([True, False, None]),
+    ),
+    st.builds(life.AgentSilent, st.just("why")),
+    st.builds(life.Due),
+)
+
+
+@given(st.lists(EVENTS, max_size=30), st.booleans())
+def test_any_sequence_keeps_the_promises(events, retry):
+    """Whatever arrives in whatever order: no rule breaks, ends stay ends, and machines are never silently forgotten."""
+    now = 0.0
+    opened = life.opening(
+        cluster(
+            Phase.PROVISIONING,
+            candidates=(placement("r1"), placement("r2"), placement("r3", spot=True)),
+            placement=None,
+            ever_up=False,
+            instances=(),
+            intervals=(),
+            retry_until_up=retry,
+        )
+    )
+    current, orders = opened.entity, opened.orders or ()
+    for event in events:
+        now += 1.0
+        after = step(current, event, now)
+        if current.phase is Phase.TERMINATED:
+            assert after.entity == current
+        orders = orders if after.orders is None else after.orders
+        current = after.entity
+        open_intervals = [each for each in current.intervals if each[1] is None]
+        assert len(open_intervals) <= 1
+        if current.phase in (Phase.STOPPED, Phase.TERMINATED):
+            assert not open_intervals, "billing goes on for what does not run"
+        if current.phase in (Phase.PROVISIONING, Phase.RESUMING, Phase.BOOTSTRAPPING, Phase.STOPPING):
+            assert orders, f"{current.phase} waits for orders and has none"
+        if current.phase is Phase.TERMINATING:
+            assert any(isinstance(order, life.TerminateNodes) for order in orders)
+        if current.phase in (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING, Phase.STOPPED):
+            assert life.due_at(current, now) is not None, "nobody would look again"
+
+
+@pytest.mark.parametrize(
+    ("scope", "struck"),
+    [
+        ("account", ["same", "other_type", "other_region", "spot"]),
+        ("region", ["same", "other_type", "spot"]),
+        ("zone", ["same", "spot"]),
+        ("instance_type", ["same", "other_region"]),
+        ("capacity_type", ["same", "other_type"]),
+        ("request", ["same"]),
+    ],
+)
+def test_scope_of_a_refusal(scope, struck):
+    others = {
+        "same": placement(),
+        "other_type": placement(type_="t2"),
+        "other_region": placement("r2"),
+        "spot": placement(spot=True),
+        "other_cloud": placement(cloud="else"),
+    }
+    assert [name for name, each in others.items() if life.condemned(each, placement(), scope)] == struck

@@ -1,0 +1,85 @@
+"""The life of a job as the server sees it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sky.core.lifecycle import jobs as life
+from sky.core.model.jobs import Job, JobPhase, JobStatus
+
+
+def job(phase: JobPhase = JobPhase.ON_CLUSTER, **changes: object) -> Job:
+    number = 7 if phase in (JobPhase.ON_CLUSTER, JobPhase.CANCELLING, JobPhase.DONE) else None
+    base = Job("j", "c", "c", "r", "u", phase, JobStatus.PENDING, 1, 0.0, job_id=number)
+    return replace(base, **changes)
+
+
+def step(before: Job, event: object):
+    return life.TABLE.step(before, event, 50.0)
+
+
+def test_files_first_then_the_queue():
+    opened = life.opening(job(JobPhase.SYNCING))
+    synced = step(opened.entity, life.FilesSynced())
+    assert (opened.orders, synced.orders) == ((life.SyncFiles(),), (life.Submit(),))
+
+
+def test_what_could_not_be_delivered_never_ran():
+    after = step(job(JobPhase.SUBMITTING), life.DeliveryFailed("disk full"))
+    assert (after.entity.status, after.entity.reason) == (JobStatus.FAILED_DRIVER, "disk full")
+
+
+def test_the_nodes_report_is_taken_over():
+    report = life.Reported(JobStatus.FAILED, start_at=1.0, end_at=2.0, exit_codes=(0, 3))
+    after = step(job(), report).entity
+    assert (after.phase, after.status, after.end_at, after.exit_codes) == (
+        JobPhase.DONE,
+        JobStatus.FAILED,
+        2.0,
+        (0, 3),
+    )
+
+
+def test_a_repeated_report_says_nothing_new():
+    once = step(job(), life.Reported(JobStatus.RUNNING, start_at=1.0))
+    assert step(once.entity, life.Reported(JobStatus.RUNNING, start_at=1.0)).text == ""
+
+
+def test_cancel_before_submission_needs_no_node():
+    after = step(job(JobPhase.SYNCING), life.CancelAsked())
+    assert (after.entity.status, after.orders) == (JobStatus.CANCELLED, ())
+
+
+def test_cancel_while_submitting_happens_on_arrival():
+    asked = step(job(JobPhase.SUBMITTING), life.CancelAsked()).entity
+    after = step(asked, life.Submitted(7))
+    assert (after.entity.phase, after.orders) == (JobPhase.CANCELLING, (life.Cancel(),))
+
+
+@pytest.mark.parametrize(("asked", "status"), [(False, JobStatus.FAILED_DRIVER), (True, JobStatus.CANCELLED)])
+def test_a_lost_cluster_ends_its_jobs(asked, status):
+    assert step(job(cancel_asked=asked), life.ClusterLost("gone")).entity.status is status
+
+
+EVENTS = st.one_of(
+    st.builds(life.FilesSynced),
+    st.builds(life.Submitted, st.just(7)),
+    st.builds(life.DeliveryFailed, st.just("why")),
+    st.builds(life.Reported, st.sampled_from(JobStatus)),
+    st.builds(life.CancelAsked),
+    st.builds(life.CancelDelivered),
+    st.builds(life.ClusterLost, st.just("why")),
+)
+
+
+@given(st.lists(EVENTS, max_size=20))
+def test_any_sequence_ends_once(events):
+    current = life.opening(job(JobPhase.SYNCING)).entity
+    for event in events:
+        after = step(current, event).entity
+        if current.phase is JobPhase.DONE:
+            assert after == current
+        assert (after.phase is JobPhase.DONE) == after.status.is_terminal()
+        current = after

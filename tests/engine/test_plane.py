@@ -1,0 +1,253 @@
+"""Launch, exec, stop, start, down, autostop and cancel through the loops, on real nodes."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
+from sky.core.model.clusters import Phase
+from sky.core.model.jobs import JobStatus
+from sky.core.model.requests import RequestStatus
+from sky.engine.waiting import until
+from sky.providers.local import processes
+
+
+async def launched(ask, cluster="c", **task):
+    request = await ask("launch", {"task": {"run": "true", **task}, "cluster_name": cluster})
+    assert request.status is RequestStatus.SUCCEEDED, request.error
+    return request.result["job_id"]
+
+
+async def reaches(plane, cluster, *phases, timeout=20):
+    record = (await plane.clusters([cluster]))[0]
+
+    async def load():
+        return await plane.store.clusters.get(record.id)
+
+    async with asyncio.timeout(timeout):
+        return await until(plane.signals, f"cluster:{record.id}", load, lambda now: now.phase in phases)
+
+
+async def test_a_launch_runs_setup_and_run_on_every_node(plane, ask, log_of):
+    job_id = await launched(
+        ask, num_nodes=2, setup="echo set-$SKYPILOT_SETUP_NODE_RANK", run="echo ran-$SKYPILOT_NODE_RANK"
+    )
+    text = await log_of("c", job_id)
+    assert [word in text for word in ("set-0", "set-1", "ran-0", "ran-1")] == [True] * 4
+    (job,) = await plane.jobs("c")
+    assert (job.status, job.exit_codes) == (JobStatus.SUCCEEDED, (0, 0))
+
+
+async def test_the_end_in_the_log_is_the_end_on_record(plane, ask, log_of):
+    await launched(ask)
+    for _ in range(5):
+        request = await ask("exec", {"task": {"run": "exit 3"}, "cluster_name": "c"})
+        await log_of("c", request.result["job_id"])
+        assert (await plane.job_outcome("c", request.result["job_id"])).status is JobStatus.FAILED
+
+
+async def test_exec_does_not_run_setup(plane, ask, log_of):
+    await launched(ask)
+    request = await ask("exec", {"task": {"setup": "echo SETUP", "run": "echo RUN"}, "cluster_name": "c"})
+    text = await log_of("c", request.result["job_id"])
+    assert "RUN" in text
+    assert "SETUP" not in text
+
+
+async def test_exec_needs_a_cluster_that_is_up(ask):
+    missing = await ask("exec", {"task": {"run": "true"}, "cluster_name": "none"})
+    assert missing.error["type"] == "ClusterDoesNotExist"
+    await launched(ask)
+    await ask("stop", {"cluster_name": "c"})
+    stopped = await ask("exec", {"task": {"run": "true"}, "cluster_name": "c"})
+    assert stopped.error["type"] == "ClusterNotUpError"
+    assert "sky start c" in stopped.error["message"]
+
+
+async def test_stop_keeps_files_and_start_brings_them_back(plane, ask, log_of):
+    job_id = await launched(ask, run="echo kept > ~/file")
+    await log_of("c", job_id)
+    assert (await ask("stop", {"cluster_name": "c"})).status is RequestStatus.SUCCEEDED
+    assert (await ask("start", {"cluster_name": "c"})).status is RequestStatus.SUCCEEDED
+    again = await ask("exec", {"task": {"run": "cat ~/file"}, "cluster_name": "c"})
+    assert "kept" in await log_of("c", again.result["job_id"])
+
+
+async def test_down_leaves_nothing(plane, ask, state):
+    await launched(ask, run="sleep 600", num_nodes=2)
+    cluster = (await plane.clusters(["c"]))[0]
+    assert (await ask("down", {"cluster_name": "c"})).status is RequestStatus.SUCCEEDED
+    assert await plane.clusters() == []
+    assert [processes.of_node(node.id) for node in cluster.instances] == [[], []]
+    assert list((state / "local").glob("*")) == []
+    with pytest.raises(ClusterDoesNotExist):
+        await plane.jobs("c")
+
+
+async def test_launch_is_done_once_by_request_id(plane):
+    body = {"task": {"run": "true"}, "cluster_name": "c"}
+    first = await plane.submit("launch", body, user="u", request_id="same-id")
+    second = await plane.submit("launch", body, user="u", request_id="same-id")
+    await plane.wait("same-id", 20)
+    assert first.id == second.id
+    assert len(await plane.jobs("c")) == 1
+
+
+async def test_launching_on_what_is_up_reuses_it(plane, ask):
+    assert [await launched(ask), await launched(ask)] == [1, 2]
+    assert len(await plane.clusters()) == 1
+
+
+async def test_launching_on_what_is_stopped_starts_it(plane, ask):
+    await launched(ask)
+    await ask("stop", {"cluster_name": "c"})
+    assert await launched(ask) == 2
+    assert (await plane.clusters(["c"]))[0].phase is Phase.UP
+
+
+async def test_a_task_too_big_for_the_cluster_is_refused(ask):
+    await launched(ask)
+    request = await ask("launch", {"task": {"run": "true", "num_nodes": 2}, "cluster_name": "c"})
+    assert request.error["type"] == "ResourcesMismatchError"
+
+
+async def test_no_place_says_why(ask):
+    request = await ask(
+        "launch", {"task": {"run": "true", "resources": {"accelerators": "A100:8"}}, "cluster_name": "c"}
+    )
+    assert request.error["type"] == "ResourcesUnavailableError"
+    assert "asked for A100:8, it has H100:2" in request.error["message"]
+
+
+async def test_other_clouds_are_not_here_yet(ask):
+    request = await ask("launch", {"task": {"run": "true", "resources": {"infra": "aws"}}, "cluster_name": "c"})
+    assert "not supported yet on aws" in request.error["message"]
+
+
+async def test_a_job_that_asks_for_more_than_there_is_is_refused(ask):
+    await launched(ask, resources={"accelerators": "H100:1"})
+    request = await ask("exec", {"task": {"run": "true", "resources": {"accelerators": "H100:2"}}, "cluster_name": "c"})
+    assert request.error["type"] == "ResourcesMismatchError"
+
+
+async def test_devices_are_shared_in_fractions(plane, ask, log_of):
+    await launched(ask, resources={"accelerators": "H100:1"})
+    task = {"run": "echo dev=$CUDA_VISIBLE_DEVICES; sleep 0.3", "resources": {"accelerators": "H100:0.5"}}
+    ids = [(await ask("exec", {"task": task, "cluster_name": "c"})).result["job_id"] for _ in range(2)]
+    texts = await asyncio.gather(*(log_of("c", number) for number in ids))
+    assert all("dev=0" in text for text in texts)
+    one, two = [await plane.job_outcome("c", number) for number in ids]
+    assert one.start_at < two.end_at and two.start_at < one.end_at, "both halves ran at the same time"
+
+
+async def test_cancel_ends_the_processes(plane, ask):
+    job_id = await launched(ask, run="sleep 600 & sleep 600")
+    cluster = (await plane.clusters(["c"]))[0]
+    request = await ask("cancel", {"cluster_name": "c", "job_ids": [job_id]})
+    assert request.result == {"cancelled": [job_id]}
+    assert (await plane.job_outcome("c", job_id)).status is JobStatus.CANCELLED
+    names = {_name(pid) for pid in processes.of_node(cluster.instances[0].id)}
+    assert "bash" not in names
+
+
+async def test_autodown_removes_an_idle_cluster(plane, ask):
+    request = await ask("launch", {"task": {"run": "true"}, "cluster_name": "c", "down": True})
+    record = await plane.store.clusters.by_request(request.id)
+
+    async def load():
+        return await plane.store.clusters.get(record.id)
+
+    async with asyncio.timeout(30):
+        gone = await until(plane.signals, f"cluster:{record.id}", load, lambda now: not now.alive)
+    assert gone.reason == "autodown"
+
+
+async def test_autostop_stops_and_keeps_the_files(plane, ask):
+    await launched(ask, run="echo kept > ~/file")
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 0})
+    stopped = await reaches(plane, "c", Phase.STOPPED)
+    assert stopped.reason == "autostopped"
+    await ask("start", {"cluster_name": "c"})
+    request = await ask("exec", {"task": {"run": "cat ~/file"}, "cluster_name": "c"})
+    assert request.result == {"job_id": 2, "cluster_name": "c"}, request.error
+
+
+async def test_a_killed_node_degrades_the_cluster_with_a_reason_and_start_mends_it(plane, ask):
+    await launched(ask, num_nodes=2)
+    cluster = (await plane.clusters(["c"]))[0]
+    processes.end_all(cluster.instances[1].id, None)
+    (seen,) = await plane.clusters(["c"], refresh=True)
+    assert seen.phase is Phase.DEGRADED
+    assert "1 of 2 nodes run" in seen.reason
+    assert (await ask("start", {"cluster_name": "c"})).status is RequestStatus.SUCCEEDED
+    assert (await plane.clusters(["c"]))[0].phase is Phase.UP
+
+
+async def test_a_killed_agent_comes_back_and_the_job_goes_on(plane, ask, log_of):
+    job_id = await launched(ask, run="echo begun; sleep 1; echo done")
+    cluster = (await plane.clusters(["c"]))[0]
+    for pid in processes.of_node(cluster.instances[0].id):
+        if "agent-" in _command(pid) and "respawn" not in _command(pid):
+            os.kill(pid, signal.SIGKILL)
+    text = await log_of("c", job_id)
+    assert text.count("begun") == 1
+    assert text.count("done") == 1
+    assert (await plane.job_outcome("c", job_id)).status is JobStatus.SUCCEEDED
+
+
+async def test_cancelling_a_launch_leaves_no_machine(plane, state):
+    request = await plane.submit("launch", {"task": {"run": "true", "num_nodes": 4}, "cluster_name": "c"}, user="u")
+    while await plane.store.clusters.by_request(request.id) is None:
+        await asyncio.sleep(0)
+    await plane.cancel_requests([request.id], user="u")
+    assert (await plane.wait(request.id, 10)).status is RequestStatus.CANCELLED
+    record = await plane.store.clusters.by_request(request.id)
+
+    async def load():
+        return await plane.store.clusters.get(record.id)
+
+    async with asyncio.timeout(20):
+        await until(plane.signals, f"cluster:{record.id}", load, lambda now: not now.alive)
+    assert list((state / "local").glob("*")) == []
+
+
+async def test_logs_of_a_stopped_cluster_say_why_not(plane, ask, log_of):
+    job_id = await launched(ask)
+    await ask("stop", {"cluster_name": "c"})
+    with pytest.raises(ClusterNotUpError):
+        await log_of("c", job_id)
+
+
+async def test_the_story_is_told(plane, ask):
+    await launched(ask)
+    texts = [entry.text for entry in await plane.stories("c")]
+    assert texts[:3] == ["asked for 1x localhost on local", "1 node running; starting the agent", "up"]
+
+
+async def test_git_workdir(plane, ask, log_of, tmp_path):
+    repo = tmp_path / "repo"
+    for command in (
+        f"git init -q -b main {repo}",
+        f"git -C {repo} -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
+        f"sh -c 'echo hello > {repo}/f'",
+        f"git -C {repo} add f",
+        f"git -C {repo} -c user.name=a -c user.email=a@b commit -q -m y",
+    ):
+        process = await asyncio.create_subprocess_shell(command)
+        assert await process.wait() == 0
+    job_id = await launched(ask, workdir={"url": f"file://{repo}", "ref": "main"}, run="cat f")
+    assert "hello" in await log_of("c", job_id)
+
+
+def _command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def _name(pid):
+    return _command(pid).split(" ")[0].rpartition("/")[2]

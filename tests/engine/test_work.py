@@ -1,0 +1,177 @@
+"""The loop: orders are carried out once each, letters are heeded at once, a dead holder's work is taken over."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from sky.core.lifecycle import clusters as life
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.model.offers import Offer, Placement
+from sky.engine import work
+from sky.engine.post import Post
+from sky.engine.waiting import until
+from sky.kit.clock import SystemClock
+from sky.kit.signals import Signals
+from sky.store.sqlite import SqliteStore
+
+PLACE = Placement(Offer("a", "r", None, "t", 1, 1, 0.5), 1, 1, 1)
+NODE = Instance("c1-0", "c1", 0, InstanceState.RUNNING, "127.0.0.1")
+
+
+@dataclass
+class Bench:
+    """A driver of clusters whose acts are what the test says: a result, an exception, or something to wait for."""
+
+    store: SqliteStore = field(default_factory=SqliteStore)
+    signals: Signals = field(default_factory=Signals)
+    clock: SystemClock = field(default_factory=SystemClock)
+    answers: dict[type, object] = field(default_factory=dict)
+    acted: list[tuple[str, object]] = field(default_factory=list)
+    cancelled: list[object] = field(default_factory=list)
+    name: str = "cluster"
+    table = life.TABLE
+
+    @property
+    def rows(self):
+        return self.store.clusters
+
+    def id_of(self, entity):
+        return entity.id
+
+    def due_at(self, entity, now):
+        return life.due_at(entity, now)
+
+    def due_event(self):
+        return life.Due()
+
+    def before_order(self, entity, order):
+        return None
+
+    def committed(self, before, after):
+        self.signals.notify(f"cluster:{after.id}")
+
+    def crashed(self, order, error):
+        return life.ProvisionRefused("request", f"crashed: {error}")
+
+    async def act(self, entity, key, order):
+        self.acted.append((key, order))
+        answer = self.answers[type(order)]
+        try:
+            if isinstance(answer, asyncio.Event):
+                await answer.wait()
+                return life.AgentsReady()
+        except asyncio.CancelledError:
+            self.cancelled.append(order)
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def driver(self, holder="h"):
+        return work.Driver(self, self.clock, self.signals, holder=holder, concurrency=4)
+
+    async def opened(self):
+        drawn = Cluster("c1", "one", "u", "default", Phase.PROVISIONING, 0, 1.0, 1.0, 1, candidates=(PLACE,))
+        await self.rows.open(life.opening(drawn), self.clock.now())
+
+    async def reaches(self, *phases):
+        async def load():
+            return await self.rows.get("c1")
+
+        async with asyncio.timeout(10):
+            return await until(self.signals, "cluster:c1", load, lambda now: now.phase in phases)
+
+
+@pytest.fixture
+async def bench():
+    made = Bench()
+    made.answers = {
+        life.Provision: life.NodesCreated((NODE,)),
+        life.Bootstrap: life.AgentsReady(),
+        life.TerminateNodes: life.NodesTerminated(),
+        life.StopNodes: life.NodesStopped((replace(NODE, state=InstanceState.STOPPED),)),
+        life.Observe: life.NodesObserved((NODE,), agent_answers=True),
+    }
+    await made.opened()
+    yield made
+    await made.store.close()
+
+
+@pytest.fixture
+async def running(bench):
+    task = asyncio.create_task(bench.driver().run())
+    yield bench
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_orders_follow_each_other_to_rest(running):
+    await running.reaches(Phase.UP)
+    assert [type(order) for _, order in running.acted] == [life.Provision, life.Bootstrap]
+    assert len({key for key, _ in running.acted}) == 2
+
+
+async def test_a_letter_calls_off_what_is_under_way(running):
+    running.answers[life.Bootstrap] = asyncio.Event()
+    await running.reaches(Phase.BOOTSTRAPPING)
+    while not any(isinstance(order, life.Bootstrap) for _, order in running.acted):
+        await asyncio.sleep(0)
+    await Post(running.clock, running.signals).send("cluster", running.rows, "c1", life.DownAsked())
+    await running.reaches(Phase.TERMINATED)
+    assert running.cancelled == [life.Bootstrap()]
+
+
+async def test_a_letter_that_changes_no_order_lets_it_go_on(running):
+    gate = running.answers[life.Bootstrap] = asyncio.Event()
+    await running.reaches(Phase.BOOTSTRAPPING)
+    await Post(running.clock, running.signals).send("cluster", running.rows, "c1", life.StartAsked())
+    while (await running.rows.get("c1")).version < 2:
+        await asyncio.sleep(0)
+    gate.set()
+    await running.reaches(Phase.UP)
+    assert running.cancelled == []
+    assert [type(order) for _, order in running.acted].count(life.Bootstrap) == 1
+
+
+async def test_what_nobody_foresaw_becomes_an_event(bench, caplog):
+    bench.answers[life.Provision] = RuntimeError("odd")
+    task = asyncio.create_task(bench.driver().run())
+    gone = await bench.reaches(Phase.TERMINATED)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert "crashed: odd" in gone.reason
+
+
+async def test_a_stopped_driver_leaves_its_orders_for_the_next(bench):
+    bench.answers[life.Bootstrap] = asyncio.Event()
+    first = asyncio.create_task(bench.driver("first").run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    bench.answers[life.Bootstrap] = life.AgentsReady()
+    second = asyncio.create_task(bench.driver("second").run())
+    await bench.reaches(Phase.UP)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    keys = [key for key, order in bench.acted if isinstance(order, life.Bootstrap)]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1, "a repeated order carries the same key"
+
+
+async def test_a_holder_that_lost_its_lease_writes_nothing(bench):
+    gate = bench.answers[life.Bootstrap] = asyncio.Event()
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    thief = (await bench.rows.claim(bench.clock.now() + 2 * work.LEASE_S, 100, "thief", 1))[0]
+    gate.set()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert (await bench.rows.get("c1")).phase is Phase.BOOTSTRAPPING
+    assert (await bench.rows.reload(thief)).token == "thief"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
