@@ -9,7 +9,7 @@ import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sky.kit.clock import SystemClock
@@ -39,17 +39,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     state = given.state.expanduser().absolute() if given.state else state_dir()
-    return Settings(state, given.host, given.port, given.token_file, user_config()), given
-
-
-def user_config() -> Mapping[str, object]:
-    """The user's configuration; empty where there is no file. Raises InvalidSkyPilotConfigError."""
-    named = os.environ.get("SKYPILOT_GLOBAL_CONFIG") or os.environ.get("SKYPILOT_PROJECT_CONFIG")
-    if not named and not (Path.home() / ".sky" / "config.yaml").exists():
-        return {}
-    from sky.wire.config import load_config  # noqa: PLC0415 - 60 ms of YAML on the way to the first answer
-
-    return load_config(env=os.environ, cwd=Path("/"), home=Path.home()).to_dict()
+    return Settings(state, given.host, given.port, given.token_file), given
 
 
 def set_up_logs(settings: Settings, *, foreground: bool) -> None:
