@@ -7,6 +7,11 @@ nothing and touches no file. A name that is not in the table is looked for among
 
 import importlib
 
+# A type checker takes what the table holds for Any; the import of typing is not paid for that.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _CLOUDS = (
     "AWS Azure Cudo DO Fluidstack GCP Hyperbolic IBM K8s Kubernetes Lambda Local Mithril Nebius OCI Paperspace "
     "PrimeIntellect RunPod SCP SSH Seeweb Shadeform Slurm Vast Verda Vsphere Yotta CLOUD_REGISTRY"
@@ -28,6 +33,8 @@ _HOMES = {
     "sky.sdk.tasks": "Task",
     "sky.sdk.dags": "Dag",
     "sky.sdk.storage": "Storage",
+    "sky.sdk.policies": "AdminPolicy UserRequest MutatedUserRequest",
+    "sky.wire.config": "Config",
     "sky.sdk.clusters": (
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "
         "endpoints optimize validate"
@@ -52,10 +59,10 @@ _CLIENT_GROUP = "sky.client_sdks"
 __all__ = [*_HOME_OF, *_SUBMODULES]  # noqa: PLE0604 - the table is the list
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> "Any":
     home = _HOME_OF.get(name)
     if home is not None:
-        value: object = getattr(importlib.import_module(home), name)
+        value: Any = getattr(importlib.import_module(home), name)
     elif name in _SUBMODULES:
         return importlib.import_module(f"sky.{name}")
     elif name.startswith("_"):
@@ -72,7 +79,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _from_elsewhere(name: str) -> object:
+def _from_elsewhere(name: str) -> "Any":
     """Return what another distribution offers as ``sky.<name>``, or raise with the nearest name of ours."""
     from importlib.metadata import entry_points  # noqa: PLC0415 - 10 ms that `import sky` need not pay
 

@@ -48,7 +48,7 @@ async def test_a_job_that_ends_while_no_agent_lives_keeps_its_exit_code(cluster)
     loop = int(Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(loop, 9)
     os.kill(agent, 9)
-    (task,) = [job["pid"] for job in [{"pid": int(next((home / ".sky/agent/tasks").rglob("run.pid")).read_text())}]]
+    (task,) = [job["pid"] for job in [{"pid": int(next((home / ".sky/agent/tasks").rglob("*.run.pid")).read_text())}]]
     await asyncio.to_thread((home / "go").write_text, "x\n")
     while started(task):
         await asyncio.sleep(0.01)
@@ -128,7 +128,7 @@ async def test_a_restarted_node_fails_what_ran_and_keeps_what_waited(start_clust
     running, waiting = await cluster.submit("sleep 600", cpus=1), await cluster.submit("echo my turn", cpus=1)
     await cluster.until(running, "RUNNING")
     assert await cluster.head.read_log(running) is not None
-    while not list((cluster.nodes[0].home / ".sky/agent/tasks").rglob("run.pid")):
+    while not list((cluster.nodes[0].home / ".sky/agent/tasks").rglob("*.run.pid")):
         await asyncio.sleep(0.01)
     await cluster.nodes[0].end()
     await cluster.nodes[0].start()
@@ -149,3 +149,32 @@ async def test_stopping_the_cluster_fails_what_runs_and_keeps_what_waits(start_c
     await cluster.nodes[0].end()
     await cluster.nodes[0].start()
     assert (await cluster.result(waiting))[0] == "SUCCEEDED"
+
+
+async def test_gangs_with_setup_end_as_they_should_whatever_is_killed_when(start_cluster):
+    cluster = await start_cluster(2, cpus=1)
+    setup = "echo setup $SKYPILOT_SETUP_NODE_RANK; echo s >> ~/ran"
+    good = "for i in 1 2 3; do echo r$SKYPILOT_NODE_RANK line $i; sleep 0.02; done; echo r >> ~/ran"
+    bad = "[ $SKYPILOT_NODE_RANK = 1 ] && exit 6; sleep 600"
+    jobs = [
+        await cluster.submit(bad if number % 3 == 2 else good, setup=setup, num_nodes=2, cpus=1) for number in range(6)
+    ]
+    chance = random.Random(11)
+    for _ in range(8):
+        await asyncio.sleep(chance.uniform(0.0, 0.15))  # a random moment is what this test is about
+        node = chance.randrange(2)
+        cluster.kill_agent(await cluster.nodes[node].pid())
+    for number, job_id in enumerate(jobs):
+        status, log = await cluster.result(job_id)
+        lines = [line.split(") ", 1)[1] for line in log.splitlines() if line.startswith("(")]
+        assert lines[:2] in (["setup 0", "setup 1"], ["setup 1", "setup 0"])
+        job = await cluster.head.job(job_id)
+        if number % 3 == 2:
+            assert (status, job["exit_codes"]) == ("FAILED", [137, 6])
+            assert log.count("run failed") == 1
+        else:
+            assert (status, job["exit_codes"]) == ("SUCCEEDED", [0, 0])
+            assert [line for line in lines if line.startswith("r0")] == [f"r0 line {i}" for i in (1, 2, 3)]
+            assert [line for line in lines if line.startswith("r1")] == [f"r1 line {i}" for i in (1, 2, 3)]
+    for node in cluster.nodes:
+        assert sorted((node.home / "ran").read_text().split()) == ["r"] * 4 + ["s"] * 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import struct
 
 import pytest
@@ -98,6 +99,65 @@ async def test_wrong_requests_are_refused_by_name(cluster, verb, args):
     with pytest.raises(AgentError) as caught:
         await cluster.head.call(verb, args)
     assert caught.value.type in ("UnknownVerb", "InvalidRequest", "JobNotFound")
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**70,
+    1.5,
+    float("1e400"),
+    "",
+    "x",
+    "../x",
+    "\0",
+    "run",
+    "workdir",
+    [],
+    [1],
+    ["x"],
+    [None],
+    {},
+]
+FIELDS = {
+    "submit": ["key", "spec"],
+    "job": ["job_id"],
+    "jobs": ["ids", "skip_finished", "after"],
+    "cancel": ["job_ids", "all", "wait"],
+    "events": ["since"],
+    "read_log": ["job_id", "which", "rank", "offset", "limit", "tail"],
+    "autostop_get": [],
+    "task_start": ["key", "phase", "log", "cwd", "devices"],
+    "task_wait": ["key", "phase"],
+    "task_kill": ["key", "grace"],
+    "task_log": ["key", "phase", "log", "offset", "limit"],
+    "task_forget": ["key"],
+    "sync_begin": ["root", "dest", "delete", "more"],
+    "sync_entries": ["session", "more"],
+    "sync_put": ["session", "hashes", "sizes"],
+    "sync_have": ["session", "hash"],
+    "sync_part": ["session", "hash", "offset", "last"],
+    "sync_commit": ["session"],
+}
+SPEC = ["name", "user", "run", "setup", "num_nodes", "envs", "secrets", "cpus", "accelerators", "memory_gb", "task_id"]
+
+
+async def test_no_nonsense_makes_the_agent_stumble(cluster):
+    chance = random.Random(3)
+    bodies = [b"", b"{}", b"[]", b"[1]", b"\xff", b'[{"path":"a","type":"dir"}]', b'{"script":"true","envs":{}}']
+    for _ in range(1500):
+        verb, fields = chance.choice(list(FIELDS.items()))
+        args = {name: chance.choice(ODD) for name in fields if chance.random() < 0.8}
+        if verb == "submit":
+            args = {"key": chance.choice(["k", 5]), "spec": {name: chance.choice(ODD) for name in SPEC}}
+        try:
+            await cluster.head.call(verb, args, chance.choice(bodies))
+        except AgentError as error:
+            assert error.type != "InternalError", f"{verb} {args}: {error}"
+    assert (await cluster.head.hello())["rank"] == 0
 
 
 async def test_arguments_that_are_no_object_are_refused(cluster):

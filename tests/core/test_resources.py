@@ -1,6 +1,7 @@
 """``Resources``: every keyword, its canonical form, and what a value owes: equality, copies, round trips."""
 
 import copy
+import pickle
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,7 @@ def test_the_canonical_form_is_read_back_unchanged(config: dict[str, object]) ->
     assert Resources(**canonical) == made
     assert made.copy() == made
     assert copy.deepcopy(made) is made
+    assert pickle.loads(pickle.dumps(made)) == made
     assert hash(made) == hash(Resources(**canonical))
     assert repr(made)
     assert made.less_demanding_than(made)

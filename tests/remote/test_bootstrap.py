@@ -86,6 +86,22 @@ async def test_what_keeps_the_agent_from_starting_is_told(place):
         await ensure_agent(place.channel, {**place.config, "cpus": "many"}, timeout=1.0)
 
 
+async def test_a_missing_python_is_told(place):
+    place.channel.python = "/no/such/python"
+    with pytest.raises(AgentNotStarted, match="there is no Python at /no/such/python"):
+        await ensure_agent(place.channel, place.config)
+
+
+TOO_OLD = sorted(Path.home().glob(".pyenv/versions/3.[67].*/bin/python"))
+
+
+@pytest.mark.skipif(not TOO_OLD, reason="no Python older than 3.8 on this machine")
+async def test_a_python_that_is_too_old_is_told(place):
+    place.channel.python = str(TOO_OLD[0])
+    with pytest.raises(AgentNotStarted, match=r"needs Python 3\.8 or newer, this is 3\."):
+        await ensure_agent(place.channel, place.config, timeout=2.0)
+
+
 async def test_a_node_that_cannot_be_written_to_is_told(place):
     place.home.mkdir(parents=True)
     (place.home / ".sky").write_text("in the way")

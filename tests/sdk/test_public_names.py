@@ -54,7 +54,7 @@ def test_importing_loads_no_foreign_library() -> None:
 def test_a_task_needs_no_network_and_no_server_library() -> None:
     program = (
         "import sys, sky; sky.Task(run='x', resources=sky.Resources(infra='local'));"
-        "print({'asyncio', 'ssl', 'http.client', 'click', 'msgspec', 'sqlalchemy', 'uvicorn'} & set(sys.modules))"
+        "print({'yaml', 'asyncio', 'ssl', 'http.client', 'click', 'msgspec', 'sqlalchemy', 'uvicorn'} & set(sys.modules))"
     )
     assert child(program) == "set()"
 
@@ -99,3 +99,15 @@ def test_other_distributions_appear_by_entry_point(tmp_path, monkeypatch: pytest
     finally:
         vars(sky).pop("weather", None)
         sys.modules.pop("weather_sdk", None)
+
+
+def test_a_policy_can_be_written_and_tried() -> None:
+    class OnlySpot(sky.AdminPolicy):
+        @classmethod
+        def validate_and_mutate(cls, user_request: sky.UserRequest) -> sky.MutatedUserRequest:
+            task = user_request.task.set_resources_override({"use_spot": True})
+            return sky.MutatedUserRequest(task, user_request.skypilot_config.over({"aws": {"x": 1}}))
+
+    changed = OnlySpot.validate_and_mutate(sky.UserRequest(sky.Task(run="x"), sky.Config({"aws": {"y": 2}})))
+    assert changed.task.use_spot
+    assert changed.skypilot_config.get_nested(("aws", "x"), None) == 1

@@ -134,6 +134,14 @@ def test_secrets_are_hidden() -> None:
     assert task.envs_and_secrets == {"T": "hunter2"}
 
 
+def test_a_registry_login_may_be_given_piece_by_piece() -> None:
+    task = Task().update_secrets({"SKYPILOT_DOCKER_USERNAME": "u"})
+    with pytest.raises(InvalidSkyPilotConfigError, match="without SKYPILOT_DOCKER_PASSWORD, SKYPILOT_DOCKER_SERVER"):
+        task.to_spec()
+    task.update_secrets({"SKYPILOT_DOCKER_PASSWORD": "p"}).update_secrets({"SKYPILOT_DOCKER_SERVER": "s"})
+    assert len(task.to_spec().secrets) == 3
+
+
 def test_files_are_read_by_path_or_text(tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
     file.write_text("name: t\nrun: x\nenvs: {A: yes}\nresources: {accelerators: [H100, A100]}\n", encoding="utf-8")

@@ -66,6 +66,10 @@ def job(number: int, status: JobStatus = JobStatus.SUCCEEDED) -> Job:
     )
 
 
+def _named(body: Mapping[str, object]) -> str | None:
+    return str(body["cluster_name"]) if body.get("cluster_name") else None
+
+
 class SmallPlane:
     """Requests end at once unless they are named in `hold`; logs are bytes that tests append to."""
 
@@ -97,7 +101,7 @@ class SmallPlane:
         if id in self.rows:
             return self.rows[id]
         self.submissions += 1
-        self.rows[id] = Request(id, name, user, RequestStatus.PENDING, 1, self.clock.now(), dict(body))
+        self.rows[id] = Request(id, name, user, RequestStatus.PENDING, 1, self.clock.now(), dict(body), _named(body))
         self.say(id, f"{name} begins\n")
         if name not in self.hold:
             self.end(id)
@@ -254,6 +258,3 @@ def build_slow(settings: Settings) -> SlowPlane:
 def build_broken(settings: Settings) -> SmallPlane:
     """A plane that cannot be built."""
     raise ValueError("the store is from a newer version")
-
-
-

@@ -68,6 +68,7 @@ def test_variables_are_the_text_that_was_written() -> None:
 def test_a_name_is_the_text_that_was_written() -> None:
     assert load("name: no").name == "no"
     assert load("name: 007").name == "007"
+    assert load("workdir: {url: https://h/r, ref: 1234567}").workdir == GitSource("https://h/r", "1234567")
 
 
 def test_variables_of_python_mappings_become_texts() -> None:
@@ -202,6 +203,13 @@ def test_every_problem_is_told_at_once() -> None:
     assert message.startswith("Invalid task YAML: 5 problems:")
     for path in ("(nmae)", "(num_nodes)", "(envs.A)", "(resources.cpus)", "(resources.disk_tier)"):
         assert path in message
+
+
+def test_a_file_of_nothing_but_problems_makes_a_short_message() -> None:
+    message = refusal("".join(f"{'k' * 200}{i}: 1\n" for i in range(2000)))
+    assert message.startswith("Invalid task YAML: 20 problems:")
+    assert message.endswith("\n  - and more")
+    assert len(message) < 20_000
 
 
 def test_the_error_carries_what_programs_want() -> None:

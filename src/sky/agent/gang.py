@@ -66,6 +66,7 @@ class Gang:
             verdict = await self._phases()
         except NodeLost as error:
             verdict = Verdict(states.FAILED_DRIVER, None, str(error))
+            self._ledger.event("node", status="LOST", job_id=self._job.job_id, reason=str(error))
             self._kill()
         except (Refused, CallRefused) as error:
             verdict = Verdict(states.FAILED_DRIVER, None, "%s: %s" % (error.kind, error))

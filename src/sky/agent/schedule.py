@@ -10,7 +10,7 @@ All amounts are whole numbers (thousandths of a CPU, ten-thousandths of a device
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 CPU_UNIT = 1000
 DEVICE_UNIT = 10000
@@ -88,17 +88,23 @@ def plan(
     starts: List[Tuple[int, Tuple[Slot, ...]]] = []
     blocked: Optional[Waiting] = None
     beside: List[Room] = []
+    # What did not fit does not fit later in the same plan, where room only shrinks: long queues are mostly alike.
+    hopeless: Set[Demand] = set()
     for job in sorted(queue):
+        if job.demand in hopeless:
+            continue
         slots = place(job.demand, free)
         if blocked is None:
             if slots is None:
                 blocked = job
+                hopeless.add(job.demand)
                 beside = list(total)
                 for other in running:
                     if other.order > job.order:
                         _take(beside, other.demand, other.slots)
                 continue
         elif slots is None or not _harmless(blocked, beside, job, slots):
+            hopeless.add(job.demand)
             continue
         else:
             _take(beside, job.demand, slots)

@@ -1,9 +1,10 @@
 """Runs the processes of tasks on this node, so that they outlive the agent and are found again by the next one.
 
 A task process is a small shell wrapper in a session of its own. It claims its pid file exclusively before it runs the
-script and writes the exit code when the script is done; both are plain files in the task's folder. So a start may be
-repeated after a crash: only the wrapper that wins the claim runs anything. Output goes straight into the node's log
-file: the agent is in the path of no byte. Called by the server's task verbs and, on the head, by `gang.py`.
+script and writes the exit code when the script is done; both are plain files named for the job and the phase. So a
+start may be repeated after a crash: only the wrapper that wins the claim runs anything. Output goes straight into the
+node's log file: the agent is in the path of no byte. Called by the server's task verbs and, on the head, by
+`gang.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .watch import FileWatch, watch_exit
 
 PHASES = ("setup", "run")
 KILLED = 137
+_KILLED = ".killed"
+_ENDINGS = (".sh", ".pid", ".exit")
 
 # $1 pid file, $2 exit file, $3 shell, $4 script, $5 folder. The traps keep the wrapper alive through a SIGTERM meant
 # for the whole tree, so that it still writes the exit code; children get the default actions back.
@@ -37,8 +40,9 @@ class Task:
     it.
     """
 
-    def __init__(self, folder: str, phase: str, mark: str) -> None:
-        self.stem = os.path.join(folder, phase)
+    def __init__(self, stem: str, mark: str) -> None:
+        self.stem = stem
+        """Where its files lie, but for their endings."""
         self.mark = mark
         self.pid = 0
         self.code: Optional[int] = None
@@ -86,21 +90,25 @@ class Tasks:
         task = self._find(key, phase)
         if task is not None:
             return task.pid
-        place = os.path.join(self._root, key)
-        task = Task(place, phase, "%s/%s/%s" % (self._node.node_id, key, phase))
-        if os.path.exists(os.path.join(place, "killed")):
+        task = self._new(key, phase)
+        if os.path.exists(self._barrier(key)):
             task.code = KILLED
             self._tasks[key, phase] = task
             return 0
-        os.makedirs(place, mode=0o700, exist_ok=True)
         _write(task.stem + ".sh", script, 0o700)
         target = self._log_path(log)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        with suppress(FileExistsError):
-            os.symlink(target, task.stem + ".log")
         self._spawn(task, target, self._environment(task, env, devices), self._folder(folder))
         self._tasks[key, phase] = task
         return task.pid
+
+    def _new(self, key: str, phase: str) -> Task:
+        # One folder for all: making and removing a folder per job costs more than the rest of its files together.
+        stem = os.path.join(self._root, "%s.%s" % (key, phase))
+        return Task(stem, "%s/%s/%s" % (self._node.node_id, key, phase))
+
+    def _barrier(self, key: str) -> str:
+        return os.path.join(self._root, key + _KILLED)
 
     def _environment(self, task: Task, env: Dict[str, str], devices: Optional[List[int]]) -> Dict[str, str]:
         values = dict(self._environ, **env)
@@ -156,8 +164,8 @@ class Tasks:
                 self._adopt(task)
                 return
         task.code = written if written is not None else rc
-        if os.path.exists(os.path.join(os.path.dirname(task.stem), "killed")):
-            task.code = KILLED if written is None else written
+        if written is None and os.path.exists(task.stem.rpartition(".")[0] + _KILLED):
+            task.code = KILLED
         task.lost = task.code is None
         task.ended.fire()
 
@@ -171,11 +179,11 @@ class Tasks:
         task = self._tasks.get((key, phase))
         if task is not None:
             return task
-        place = os.path.join(self._root, key)
-        pid = _number(os.path.join(place, phase + ".pid"))
+        task = self._new(key, phase)
+        pid = _number(task.stem + ".pid")
         if pid is None:
             return None
-        task = self._tasks[key, phase] = Task(place, phase, "%s/%s/%s" % (self._node.node_id, key, phase))
+        self._tasks[key, phase] = task
         task.pid = pid
         self._adopt(task)
         return task
@@ -195,9 +203,7 @@ class Tasks:
         await processes.end("%s/%s/" % (self._node.node_id, key), grace)
 
     def _bar(self, key: str) -> None:
-        place = os.path.join(self._root, key)
-        os.makedirs(place, mode=0o700, exist_ok=True)
-        _write(os.path.join(place, "killed"), "", 0o600)
+        _write(self._barrier(key), "", 0o600)
 
     async def kill_all(self, grace: float) -> None:
         """End all task processes of this node."""
@@ -209,11 +215,10 @@ class Tasks:
         """Drop the records of a job that has ended; its logs stay."""
         for phase in PHASES:
             self._tasks.pop((key, phase), None)
-        place = os.path.join(self._root, key)
-        with suppress(FileNotFoundError):
-            for name in os.listdir(place):
-                os.unlink(os.path.join(place, name))
-            os.rmdir(place)
+        stems = [os.path.join(self._root, "%s.%s" % (key, phase)) for phase in PHASES]
+        for path in (*(stem + ending for stem in stems for ending in _ENDINGS), self._barrier(key)):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     async def log(
         self, key: str, phase: str, log: str, offset: int, wait: float, limit: int

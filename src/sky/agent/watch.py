@@ -93,6 +93,15 @@ class FileWatch:
             self._paths.pop(number, None)
             self._libc.inotify_rm_watch(self._handle, number)
 
+    def close(self) -> None:
+        """Stop watching anything; the loop goes on without us."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._handle >= 0:
+            asyncio.get_running_loop().remove_reader(self._handle)
+            os.close(self._handle)
+            self._handle = -1
+
     def _add(self, path: str) -> int:
         if self._libc is None:
             self._open()

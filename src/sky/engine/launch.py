@@ -79,8 +79,7 @@ async def execute(desk: Desk, request: Request) -> object:
 
 def refuse_unsupported(task: TaskSpec) -> None:
     """Raise NotSupportedError for what parses but cannot be carried out yet, naming the field."""
-    clouds = {each.infra.cloud or "local" for each in task.resources}
-    where = "/".join(sorted(clouds))
+    where = "/".join(sorted({each.infra.cloud or "any infra" for each in task.resources}))
     absent = {
         "volumes": task.volumes,
         "file_mounts of object stores": task.storage_mounts,
@@ -88,7 +87,6 @@ def refuse_unsupported(task: TaskSpec) -> None:
         "pool": task.pool,
         "resources.image_id": any(each.image_id for each in task.resources),
         "resources.volumes": any(each.volumes for each in task.resources),
-        "resources.ports": any(each.ports for each in task.resources) and "local" not in clouds,
     }
     for feature, asked in absent.items():
         if asked:

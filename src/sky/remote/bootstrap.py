@@ -23,14 +23,15 @@ _LOOK_EVERY = 0.005
 _SAID = 2000
 _ANSWERS_WITHIN = 5.0
 
-# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`); anything else is a death.
+# Exit codes 0, 2 and 3 are the agent's own decision to end (see `sky.agent.__main__`), 126 and 127 mean that there is
+# no Python to start; anything else is a death.
 _RESPAWN = r"""#!/bin/sh
 # Starts the agent again when it dies; ends when the agent leaves of its own accord.
 deaths=0
 while :; do
   since=$(date +%s)
   "$1" -I -S "$2" --node "$3" --version "$4" --patience 10
-  case $? in 0|2|3) exit 0;; esac
+  case $? in 0|2|3|126|127) exit 0;; esac
   if [ $(( $(date +%s) - since )) -gt 10 ]; then deaths=0; else deaths=$((deaths + 1)); fi
   if [ $deaths -gt 3 ]; then sleep 2; fi
 done
@@ -40,6 +41,7 @@ done
 _INSTALL = r"""
 set -eu
 root="$HOME/.sky/agent"
+command -v "$4" >/dev/null || { echo "there is no Python at $4" >&2; exit 1; }
 (
   umask 077
   mkdir -p "$root"

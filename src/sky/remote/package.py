@@ -20,6 +20,10 @@ from typing import NamedTuple
 _ENTRY = """\
 import sys
 
+if sys.version_info < (3, 8):
+    sys.stderr.write("agent: needs Python 3.8 or newer, this is " + sys.version.split()[0] + chr(10))
+    sys.exit(2)
+
 # asyncio imports ssl when it can: three megabytes and twenty milliseconds that the agent never uses.
 sys.modules["ssl"] = None
 

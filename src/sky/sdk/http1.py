@@ -102,6 +102,11 @@ class Connection:
         self._file.close()
         self._sock.close()
 
+    def __del__(self) -> None:
+        # A thread that ends lets go of its idle connections without a word.
+        if hasattr(self, "_file"):
+            self.close()
+
     def _head(self) -> Response:
         status_line = self._line()
         parts = status_line.split(None, 2)

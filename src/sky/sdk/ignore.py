@@ -140,15 +140,34 @@ def _read(path: Path, base: str) -> list[Rule]:
 
 
 def _outer_rules(top: Path) -> list[tuple[str, list[Rule]]]:
-    """Rules from above a tree that lies inside a repository, nearest first, each with the tree's path from there."""
-    found: list[tuple[str, list[Rule]]] = []
+    """Rules from above a tree that lies inside a repository, nearest first, each with the tree's path from there.
+
+    None count for a tree that the repository leaves out as a whole: who names it wants it.
+    """
+    found: list[tuple[Path, list[Rule]]] = []
     top = Path(os.path.abspath(top))  # noqa: PTH100 - links in the path are kept as the user wrote them
     for folder in (top, *top.parents):
-        prefix = "" if folder == top else top.relative_to(folder).as_posix() + "/"
         if folder != top:
-            found.append((prefix, _read(folder / GITIGNORE, "")))
+            found.append((folder, _read(folder / GITIGNORE, "")))
         if (folder / ".git").exists():
-            found.append((prefix, _read(folder / ".git" / "info" / "exclude", "")))
-            return found
+            found.append((folder, _read(folder / ".git" / "info" / "exclude", "")))
+            between = [top, *top.parents][: len(top.relative_to(folder).parts)]
+            if any(_left_out(each, found) for each in between):
+                return []
+            return [(_prefix(top, each), rules) for each, rules in found]
     # Not in a repository: what lies above the tree has no say.
     return []
+
+
+def _prefix(top: Path, folder: Path) -> str:
+    return "" if folder == top else top.relative_to(folder).as_posix() + "/"
+
+
+def _left_out(path: Path, found: list[tuple[Path, list[Rule]]]) -> bool:
+    for folder, rules in found:
+        if folder in path.parents:
+            inside = path.relative_to(folder).as_posix()
+            for rule in reversed(rules):
+                if rule.matches(inside, True):
+                    return not rule.negated
+    return False

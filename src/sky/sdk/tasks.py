@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from sky.core.errors import InvalidSkyPilotConfigError, not_supported
-from sky.core.model.names import check_docker_login
 from sky.core.model.requirements import ANY_OF, ORDERED
 from sky.core.model.resources import Resources
 from sky.core.model.schema import Problems
@@ -284,7 +283,6 @@ class Task:
     def update_secrets(self, secrets: EnvPairs) -> Self:
         """Add or replace secret variables, given as mapping or pairs."""
         self._secrets.update(_read_pairs(secrets, "secrets"))
-        check_docker_login((), self._secrets)
         return self
 
     @property

@@ -282,7 +282,7 @@ def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
         raise ApiServerConnectionError(f"What answers at {endpoint} is not an API server of this product.")
     if version != __version__ and endpoint.state is not None and endpoint.key not in _asked:
         _asked.add(endpoint.key)
-        if _stop_idle(endpoint):
+        if _stop_idle(endpoint, endpoint.state):
             return True
     if not theirs.isdecimal() or int(theirs) < MIN_API_VERSION:
         raise APIVersionMismatchError(
@@ -292,13 +292,15 @@ def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
     return False
 
 
-def _stop_idle(endpoint: Endpoint) -> bool:
+def _stop_idle(endpoint: Endpoint, state: Path) -> bool:
+    from sky.sdk import starting  # noqa: PLC0415 - 15 ms for `subprocess`, needed only now
+
     headers = headers_for(endpoint)
     del headers[HEADER_API_VERSION]
     connection = Connection(endpoint.address, CALL_S)
     try:
         response = connection.exchange("POST", "/api/shutdown", headers, b'{"if_idle":true}')
         response.read()
-        return response.status < 400
+        return response.status < 400 and starting.wait_until_gone(state, starting.LET_GO_S)
     finally:
         connection.close()

@@ -91,6 +91,9 @@ async def serve(
         for sock in sockets:
             sock.close()
         settings.socket.unlink(missing_ok=True)
+        if settings.socket.parent != settings.state_dir:
+            with contextlib.suppress(OSError):
+                settings.socket.parent.rmdir()
         await _stop_plane(plane)
 
 

@@ -120,7 +120,7 @@ class StatusResponse(Record):
     launched_at: int
     handle: HandleRecord
     last_use: str
-    autostop: float
+    autostop: int | float
     to_down: bool
     owner: str
     metadata: dict[str, Any]
@@ -196,6 +196,11 @@ def _amount(value: float) -> str:
     return f"{value:g}"
 
 
+def _whole(minutes: float) -> int | float:
+    """Minutes as people wrote them: 5, not 5.0."""
+    return int(minutes) if minutes == int(minutes) else minutes
+
+
 def accelerators_text(accelerators: Mapping[str, float]) -> str | None:
     """`{"H100": 8}` as `H100:8`; None for none."""
     return ", ".join(f"{name}:{_amount(count)}" for name, count in accelerators.items()) or None
@@ -250,7 +255,7 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
         launched_at=int(cluster.launched_at or cluster.created_at),
         handle=handle_record(cluster),
         last_use=cluster.command,
-        autostop=cluster.autostop.idle_minutes,
+        autostop=_whole(cluster.autostop.idle_minutes),
         to_down=cluster.autostop.down,
         owner=cluster.user,
         metadata={"phase": cluster.phase.value, "request_id": cluster.request_id},
@@ -265,8 +270,8 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
         last_event=last.text if last else None,
         init_kind=kind,
         init_status_reason=cluster.reason,
-        resources_str=f"{cluster.num_nodes}x {cluster.resources}",
-        resources_str_full=f"{cluster.num_nodes}x {cluster.resources}",
+        resources_str=cluster.resources,
+        resources_str_full=cluster.resources,
         nodes=cluster.num_nodes,
         cloud=offer.cloud if offer else None,
         region=offer.region if offer else None,
@@ -288,7 +293,7 @@ def cost_record(cluster: Cluster, now: float) -> CostRecord:
         launched_at=int(cluster.launched_at) if cluster.launched_at else None,
         duration=int(sum(seconds for _, seconds, _ in spans)),
         num_nodes=cluster.num_nodes,
-        resources_str=f"{cluster.num_nodes}x {cluster.resources}",
+        resources_str=cluster.resources,
         status=cluster.status.value if cluster.alive else None,
         cost_hourly=hourly,
         total_cost=sum(seconds / 3600 * price for _, seconds, price in spans),

@@ -26,7 +26,7 @@ _TEXT_SECTIONS = ("envs", "secrets", "labels", "headers")
 
 def wants_text(path: Path) -> bool:
     """Say whether a value of a task file is a text however it looks."""
-    return path == ("name",) or (len(path) >= 2 and path[-2] in _TEXT_SECTIONS)
+    return path in (("name",), ("workdir", "ref")) or (len(path) >= 2 and path[-2] in _TEXT_SECTIONS)
 
 
 def read_file(path: str | FilePath, kind: str = "task") -> tuple[bytes, str]:

@@ -10,19 +10,14 @@ texts, keys are the text that was written (``NO`` is no boolean), and a caller m
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-from yaml.resolver import Resolver
-
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.schema import Path, describe, shorten
-
-#: The C parser is some ten times faster; where it was not compiled, the pure one gives the same events.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
@@ -97,7 +92,9 @@ class _Reader:
         self._source = source
         self._kind = kind
         self._wants_text = wants_text
-        self._resolver = Resolver()
+        # Loaded here, not above: 30 ms that programs which build tasks without files need not pay.
+        self._yaml: Any = importlib.import_module("yaml")
+        self._resolver = importlib.import_module("yaml.resolver").Resolver()
 
     def _fail(self, reason: str, line: int = 0, column: int = 0) -> InvalidSkyPilotConfigError:
         return fail(self._source, self._kind, line, column, reason)
@@ -137,15 +134,16 @@ class _Reader:
     # --- events to nodes ---------------------------------------------------------------------------------------------
 
     def _compose(self, text: str) -> list[_Node]:
-        loader = _LOADER(text)
+        # The C parser is some ten times faster; where it was not compiled, the pure one gives the same events.
+        loader = getattr(self._yaml, "CSafeLoader", self._yaml.SafeLoader)(text)
         try:
             return self._compose_events(loader)
-        except yaml.MarkedYAMLError as exc:
+        except self._yaml.MarkedYAMLError as exc:
             mark = exc.problem_mark or exc.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             written = text.split("\n")[line - 1] if 0 < line <= text.count("\n") + 1 else ""
             raise self._fail(_explain(exc, written), line, column) from None
-        except yaml.YAMLError as exc:
+        except self._yaml.YAMLError as exc:
             raise self._fail(shorten(f"found something that is no YAML text: {str(exc).splitlines()[0]}")) from None
         finally:
             loader.dispose()
@@ -156,13 +154,13 @@ class _Reader:
         anchors: dict[str, _Node] = {}
         while loader.check_event():
             event = loader.get_event()
-            if isinstance(event, yaml.DocumentStartEvent):
+            if isinstance(event, self._yaml.DocumentStartEvent):
                 anchors.clear()
-            elif isinstance(event, yaml.CollectionEndEvent):
+            elif isinstance(event, self._yaml.CollectionEndEvent):
                 node = stack.pop()
                 node.open = False
                 self._attach(node, stack, roots)
-            elif isinstance(event, yaml.NodeEvent):
+            elif isinstance(event, self._yaml.NodeEvent):
                 node = self._node(event, anchors)
                 if node.open:
                     stack.append(node)
@@ -174,13 +172,13 @@ class _Reader:
 
     def _node(self, event: Any, anchors: dict[str, _Node]) -> _Node:
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
-        if isinstance(event, yaml.AliasEvent):
+        if isinstance(event, self._yaml.AliasEvent):
             return self._alias(event.anchor, anchors, line, column)
-        if isinstance(event, yaml.ScalarEvent):
-            tag = event.tag or self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
+        if isinstance(event, self._yaml.ScalarEvent):
+            tag = event.tag or self._resolver.resolve(self._yaml.ScalarNode, event.value, event.implicit)
             node = _Node("scalar", line, column, tag, event.value)
         else:
-            kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "sequence"
+            kind = "mapping" if isinstance(event, self._yaml.MappingStartEvent) else "sequence"
             node = _Node(kind, line, column, event.tag or "", open=True)
             if node.tag not in (
                 "",
@@ -304,7 +302,7 @@ def _number(text: str) -> int | float | str:
     return float(bare.replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _explain(exc: yaml.MarkedYAMLError, written: str) -> str:
+def _explain(exc: Any, written: str) -> str:
     """Return the scanner's complaint in words that say what to do; ``written`` is the line it complains about."""
     problem = exc.problem or "no YAML"
     if "\t" in written[: len(written) - len(written.lstrip())]:

@@ -137,7 +137,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """Create the nodes of this placement, after `delay` seconds and after ending all that the cluster has at `instead_of`."""
+    """Create the nodes of this placement after `delay` seconds, ending first what the cluster has at `instead_of`."""
 
     placement: Placement
     delay: float = 0.0

@@ -179,7 +179,6 @@ def canonical_config(
     config: Mapping[str, Any], problems: Problems, where: Callable[[str], Path] = lambda key: (key,)
 ) -> dict[str, Any]:
     """Return the canonical form of one candidate; what is wrong goes to ``problems`` at the path ``where(key)``."""
-    before = len(problems.found)
     local = Problems()
     check_section(config, CANDIDATE, (), local)
     given = {key: value for key, value in config.items() if value is not None}
@@ -205,7 +204,7 @@ def canonical_config(
             allowed=problem.allowed,
             hint=problem.hint,
         )
-    return {} if len(problems.found) > before else canonical
+    return {} if local.found else canonical
 
 
 def _rename_aliases(given: dict[str, Any], problems: Problems) -> None:

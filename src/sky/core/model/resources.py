@@ -335,6 +335,9 @@ class Resources:
     def __copy__(self) -> Resources:
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).of_canonical, (self.to_yaml_config(),)
+
     def _key(self) -> str:
         return json.dumps(self._config, sort_keys=True)
 

@@ -24,6 +24,9 @@ Locator = Callable[[Path], str]
 #: Characters of a user's value that a message repeats.
 _SHOWN = 60
 
+#: Problems of one document that are told; a file with more is of another kind altogether.
+_MOST_TOLD = 20
+
 #: Letters of a word's beginning that are enough to guess the rest.
 _LEAST_PREFIX = 3
 
@@ -37,7 +40,7 @@ def dotted(path: Path) -> str:
     """Return a path as people write it: ``resources.any_of[0].cpus``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{shorten(str(part))}"
     return text
 
 
@@ -95,10 +98,22 @@ class Problems:
     kind: str = "task"
     locate: Locator = nowhere
     found: list[Problem] = field(default_factory=list)
+    _untold: int = 0
+    _spoiled: set[Path] = field(default_factory=set)
 
     def add(self, path: Path, reason: str, **more: object) -> None:
         """Record a problem; ``more`` are the further fields of ``Problem``."""
-        self.found.append(Problem(path, reason, **more))  # type: ignore[arg-type]
+        problem = Problem(path, reason, **more)  # type: ignore[arg-type]
+        self._spoiled.update(path[:end] for end in range(len(path) + 1))
+        if self.full:
+            self._untold += 1
+        elif problem not in self.found:
+            self.found.append(problem)
+
+    @property
+    def full(self) -> bool:
+        """Whether further problems are only counted, so that words for them are not worth finding."""
+        return len(self.found) >= _MOST_TOLD
 
     @contextmanager
     def catch(self, *path: str | int) -> Iterator[None]:
@@ -112,14 +127,17 @@ class Problems:
 
     def spoils(self, *path: str | int) -> bool:
         """Say whether something at or below ``path`` is already known to be wrong."""
-        return any(problem.path[: len(path)] == path for problem in self.found)
+        return path in self._spoiled
 
     def raise_if_any(self) -> None:
         """Raise ``InvalidSkyPilotConfigError`` with every problem found, if there is one."""
         if not self.found:
             return
-        lines = [self._line(problem) for problem in dict.fromkeys(self.found)]
-        body = lines[0] if len(lines) == 1 else f"{len(lines)} problems:" + "".join(f"\n  - {line}" for line in lines)
+        lines = [self._line(problem) for problem in self.found]
+        more = ["and more"] if self._untold else []
+        body = lines[0]
+        if len(lines) > 1:
+            body = f"{len(lines)} problems:" + "".join(f"\n  - {line}" for line in [*lines, *more])
         first = self.found[0]
         raise InvalidSkyPilotConfigError(
             f"Invalid {self._kind()} YAML: {body}",
@@ -237,7 +255,7 @@ def check(value: object, spec: Field, path: Path, problems: Problems) -> None:
 
 def _check_choice(value: str, spec: Field, path: Path, problems: Problems) -> None:
     if spec.choices and value.lower() not in [choice.lower() for choice in spec.choices]:
-        hint = nearest(value, spec.choices)
+        hint = "" if problems.full else nearest(value, spec.choices)
         ask = f"; did you mean '{hint}'?" if hint else ""
         reason = f"found {describe(value)}; allowed: {', '.join(spec.choices)}{ask}"
         problems.add(path, reason, found=value, allowed=spec.choices, hint=hint)
@@ -278,7 +296,7 @@ def check_section(value: Mapping[Any, Any], section: Section, path: Path, proble
 
 def _add_unknown(key: str, section: Section, path: Path, problems: Problems) -> None:
     allowed = tuple(name for name in section.fields if not name.startswith("_"))
-    hint = nearest(key, allowed)
+    hint = "" if problems.full else nearest(key, allowed)
     if key in section.elsewhere:
         tail = section.elsewhere[key]
     elif hint:

@@ -204,10 +204,8 @@ def read_file_mounts(
         with problems.catch(*here):
             check_destination(destination)
         if isinstance(source, Mapping):
-            local = Problems()
-            check_section(source, STORAGE, here, local)
-            problems.found += local.found
-            if not local.found:
+            check_section(source, STORAGE, here, problems)
+            if not problems.spoils(*here):
                 with problems.catch(*here):
                     storage[destination] = StorageSpec.from_config(source)
         elif isinstance(source, str):

@@ -1,0 +1,109 @@
+"""The product as a user has it: the installed command, a home and a state directory of its own, real processes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = subprocess.CompletedProcess[str]
+
+
+class Sky:
+    """The command, in a home and a state directory of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "s"
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SKY", "NO_COLOR", "XDG"))}
+        self.env |= {"HOME": str(root), "SKY_STATE_DIR": str(self.state)}
+        self.program = [str(Path(sys.executable).with_name("sky"))]
+
+    def __call__(self, *words: str, answers: str = "", timeout: float = 90, cwd: Path | None = None) -> Run:
+        return subprocess.run(
+            [*self.program, *words],
+            input=answers,
+            capture_output=True,
+            text=True,
+            env=self.env,
+            cwd=cwd or self.root,
+            timeout=timeout,
+        )
+
+    def good(self, *words: str, answers: str = "", cwd: Path | None = None) -> Run:
+        done = self(*words, answers=answers, cwd=cwd)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def json(self, *words: str) -> object:
+        return json.loads(self.good(*words, "-o", "json").stdout)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.program, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.env,
+            cwd=self.root,
+        )
+
+    def server_pid(self) -> int | None:
+        """The server of this state directory, from its lock file."""
+        try:
+            return int(json.loads((self.state / "server.lock").read_text())["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def node_homes(self) -> list[Path]:
+        return sorted((self.state / "local").glob("*/*/home"))
+
+    def node_processes(self) -> dict[int, str]:
+        """Pid to command line of every process that belongs to a node of this state directory."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                environ = (entry / "environ").read_bytes().split(b"\0")
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                here = str((entry / "cwd").readlink())
+            except OSError:
+                continue
+            marked = any(each.startswith(b"SKY_NODE_ID=") for each in environ)
+            if marked and (here.startswith(str(self.state)) or str(self.state) in command):
+                found[int(entry.name)] = command
+        return found
+
+
+def poll(what: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something holds, looking often."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    return poll
+
+
+@pytest.fixture
+def sky() -> Iterator[Sky]:
+    # Not tmp_path: sockets below it need a short path.
+    root = Path(tempfile.mkdtemp(prefix="sky-e2e-"))
+    command = Sky(root)
+    try:
+        yield command
+    finally:
+        command("down", "-a", "-y")
+        command("api", "stop")
+        shutil.rmtree(root, ignore_errors=True)

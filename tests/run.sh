@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Sets everything up on a fresh machine and runs all tests. Arguments go to pytest.
+#   PYTHON   the interpreter to build the environment with (default: python3; 3.11 or newer)
+#   TEST_ENV where that environment is kept between runs (default: .venv-test in this checkout)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+env="${TEST_ENV:-$PWD/.venv-test}"
+python="${PYTHON:-python3}"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "Python 3.11 or newer is needed; found $("$python" --version). Set PYTHON to one." >&2
+  exit 2
+}
+[ -x "$env/bin/python" ] || "$python" -m venv "$env"
+"$env/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+command -v git >/dev/null || echo "git is not installed: the tests of git working directories are skipped" >&2
+exec "$env/bin/python" -m pytest -n "${JOBS:-auto}" --dist loadgroup "$@"

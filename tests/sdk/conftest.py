@@ -1,0 +1,10 @@
+"""Makes the small plane and its fixtures known to the tests of this room."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
+
+from serving import served, state
+
+__all__ = ["served", "state"]
