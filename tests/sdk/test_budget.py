@@ -10,7 +10,7 @@ from serving import Served
 #: Each costs milliseconds that a short command has no use for.
 HEAVY = {
     *("asyncio", "ssl", "subprocess", "email", "http.client", "yaml", "msgspec", "httpx", "uvicorn", "sqlalchemy"),
-    *("click", "hashlib", "secrets", "urllib.parse", "logging", "tempfile", "concurrent.futures"),
+    *("click", "hashlib", "secrets", "logging", "tempfile", "concurrent.futures"),
 }
 
 
