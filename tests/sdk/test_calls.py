@@ -13,8 +13,7 @@ import pytest
 from serving import Served, eventually
 
 from sky.core import errors
-from sky.core.model.clusters import ClusterStatus
-from sky.core.model.jobs import JobStatus
+from sky.core.model.statuses import ClusterStatus, JobStatus
 from sky.sdk import clusters, infra, requests, server, transport
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.ids import RequestId
