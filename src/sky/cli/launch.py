@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import click
 
-from sky.cli import exit_codes, options, plans, settings
+from sky.cli import exit_codes, options, plans
 from sky.cli.completion import complete_cluster
 from sky.cli.entrypoint import COMMAND_NAME, classify
 from sky.cli.jobs import follow_job
@@ -82,7 +82,6 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
             fast=flags["fast"],
             resize=flags["resize"],
             _command=typed(),
-            _config_layers=settings.layers(),
         )
     )
     return finish(request_id, name, "Launching", flags=flags, form=form)

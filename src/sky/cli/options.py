@@ -3,16 +3,15 @@
 Values keep the interface's spelling; "none" as the value of a resource option takes away what the YAML says.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from sky.cli import settings
 from sky.cli.completion import complete_cluster
 from sky.cli.groups import CONTEXT
 from sky.cli.output import FORMATS
+from sky.sdk import settings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -26,11 +25,6 @@ def command(name: str, *, help: str, hidden: bool = False) -> Callable[[Callable
     """Declare a command with the options that every command has."""
 
     def declare(function: Callable[..., Any]) -> click.Command:
-        @functools.wraps(function)
-        def connected(*args: Any, **options: Any) -> Any:
-            settings.connect()
-            return function(*args, **options)
-
         with_config = click.option(
             "--config",
             multiple=True,
@@ -38,7 +32,7 @@ def command(name: str, *, help: str, hidden: bool = False) -> Callable[[Callable
             callback=_use_config,
             metavar="PATH|KEY=VALUE",
             help="Configuration for this call only: a YAML file or dotted key=value[,key=value]; repeatable.",
-        )(connected)
+        )(function)
         return click.command(name, help=help, hidden=hidden, context_settings=CONTEXT)(with_config)
 
     return declare

@@ -87,7 +87,6 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
     _need_confirmation: bool = False,
     *,
     _command: str = "",
-    _config_layers: Mapping[str, Any] | None = None,
     **_internal: Any,
 ) -> RequestId[Launched]:
     """Run a task on a cluster, which is brought up if need be. Value: `(job id or None, handle or None)`.
@@ -109,7 +108,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "fast": fast,
         "resize": resize,
         "uploads": _uploaded(config, dryrun, mounts=True),
-        "config": settings.layers() if _config_layers is None else dict(_config_layers),
+        "config": settings.layers(),
         "command": _command or "sky.launch",
     }
     return submit("launch", body)
@@ -123,7 +122,6 @@ def exec(
     backend: Any = None,
     *,
     _command: str = "",
-    _config_layers: Mapping[str, Any] | None = None,
     **_internal: Any,
 ) -> RequestId[Launched]:
     """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced."""
@@ -136,7 +134,7 @@ def exec(
         "dryrun": dryrun,
         "down": down,
         "uploads": _uploaded(config, dryrun, mounts=False),
-        "config": settings.layers() if _config_layers is None else dict(_config_layers),
+        "config": settings.layers(),
         "command": _command or "sky.exec",
     }
     return submit("exec", body)
