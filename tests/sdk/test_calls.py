@@ -79,6 +79,39 @@ def test_exec_wants_a_cluster_and_one_task(served: Served) -> None:
     assert requests.get(clusters.exec({"run": "x"}, "one"))[0] == 7
 
 
+def test_keywords_that_nobody_reads_are_refused(served: Served) -> None:
+    with pytest.raises(TypeError, match="'cluster_name'"):
+        clusters.launch({"run": "true"}, cluster_nam="one")
+    with pytest.raises(TypeError, match="stream_and_get"):
+        clusters.launch({"run": "true"}, stream_logs=True)
+    with pytest.raises(TypeError, match="tail_logs"):
+        clusters.exec({"run": "true"}, "one", detach_run=True)
+    with pytest.raises(errors.NotSupportedError, match="purge"):
+        clusters.stop("one", purge=True)
+    assert served.plane.rows == {}
+    clusters.launch({"run": "true"}, "one", _disable_controller_check=True)
+
+
+def test_a_bad_task_leaves_no_request_behind(served: Served) -> None:
+    with pytest.raises(errors.InvalidSkyPilotConfigError, match="did you mean 'run'"):
+        clusters.launch({"rum": "true"}, "one")
+    assert served.plane.rows == {}
+
+
+@pytest.mark.parametrize(("asked", "word"), [(True, "FORCE"), (False, "NONE"), (None, "NONE"), ("auto", "AUTO")])
+def test_refresh_is_a_boolean_or_a_word(served: Served, asked: object, word: str) -> None:
+    told: list[bool] = []
+    seen = served.plane.clusters
+
+    async def clusters_of(names: Any, *, refresh: bool) -> Any:
+        told.append(refresh)
+        return await seen(names, refresh=refresh)
+
+    served.plane.clusters = clusters_of  # type: ignore[method-assign]
+    requests.get(clusters.status(refresh=asked))
+    assert told == [word != "NONE"]
+
+
 def test_mutations_and_their_values(served: Served) -> None:
     assert requests.get(clusters.stop("one")) is None
     assert requests.get(clusters.down("one", purge=True)) is None

@@ -22,6 +22,7 @@ from sky.cli.prompts import confirm
 from sky.cli.status_view import Record, fetch, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, talk
+from sky.core.errors import not_supported
 from sky.core.model.names import check_cluster_name
 from sky.kit.ids import short_token
 from sky.sdk import clusters as sdk
@@ -61,8 +62,7 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 @options.output
 def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **flags: Any) -> int:
     """Run a task on a cluster, made for it if need be."""
-    if flags["resize"] and not cluster:
-        raise click.UsageError("--resize needs -c: the cluster whose number of nodes changes.")
+    _refuse(flags, cluster)
     if flags["asynchronous"] and flags["dryrun"]:
         raise click.UsageError("--dryrun changes nothing, so there is no request for --async to return.")
     task = task_of(entrypoint, flags)
@@ -78,9 +78,7 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
             wait_for=flags["wait_for"],
             down=flags["down"],
             no_setup=flags["no_setup"],
-            clone_disk_from=flags["clone_disk_from"],
             fast=flags["fast"],
-            resize=flags["resize"],
             _command=typed(),
         )
     )
@@ -104,6 +102,19 @@ def exec_(words: tuple[str, ...], *, cluster: str | None, form: str, **flags: An
     task = task_of(words, flags)
     request_id = str(sdk.exec(task, cluster, _command=typed()))
     return finish(request_id, cluster, "Submitting", flags=flags, form=form)
+
+
+def _refuse(flags: Mapping[str, Any], cluster: str | None) -> None:
+    """Before anything is shown or asked: what contradicts itself, and what cannot be done yet."""
+    if flags["resize"] and not cluster:
+        raise click.UsageError("--resize needs -c: the cluster whose number of nodes changes.")
+    for given, feature in (
+        (flags["docker"], "Running in a local Docker container (--docker)"),
+        (flags["resize"], "Changing the number of nodes of a cluster (--resize)"),
+        (flags["clone_disk_from"], "Starting from the disk of another cluster (--clone-disk-from)"),
+    ):
+        if given:
+            raise not_supported(feature)
 
 
 def task_of(words: tuple[str, ...], flags: Mapping[str, Any]) -> object:

@@ -6,7 +6,7 @@ Every function that needs the server returns a request id, whose value `sky.get`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
@@ -62,6 +62,29 @@ def _word(value: Any) -> str:
     return str(getattr(value, "value", value)).upper()
 
 
+#: Keywords of older interfaces, and what took their place.
+_FORMER = {
+    "stream_logs": "the call returns at once; sky.stream_and_get(request_id) relays what it says",
+    "detach_setup": "the call returns at once; sky.tail_logs(cluster_name, job_id) follows setup and run",
+    "detach_run": "the call returns at once; sky.tail_logs(cluster_name, job_id) follows the job",
+}
+
+
+def _refuse_unknown(call: str, known: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse keywords that nobody reads, as a plain signature would. Names with `_` are internals of other versions."""
+    for name in given:
+        if name.startswith("_"):
+            continue
+        if name in _FORMER:
+            raise TypeError(f"sky.{call}() has no {name!r} any more: {_FORMER[name]}.")
+        from difflib import get_close_matches  # noqa: PLC0415 - only for those who misspell
+        from inspect import signature  # noqa: PLC0415
+
+        close = get_close_matches(name, [word for word in signature(known).parameters if word[0] != "_"], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"sky.{call}() has no parameter {name!r}{hint}")
+
+
 def _uploaded(config: Mapping[str, Any], dryrun: bool, *, mounts: bool) -> dict[str, str]:
     if dryrun or not ("workdir" in config or (mounts and "file_mounts" in config)):
         return {}
@@ -91,8 +114,10 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
 ) -> RequestId[Launched]:
     """Run a task on a cluster, which is brought up if need be. Value: `(job id or None, handle or None)`.
 
-    Uploads the task's local files first, only what the server does not have yet.
+    Uploads the task's local files first, only what the server does not have yet. `backend` is accepted and makes no
+    difference: there is one way to run a task. Raises NotSupportedError for arguments that cannot be obeyed yet.
     """
+    _refuse_unknown("launch", launch, _internal)
     config = _only(task, "launch")
     body = {
         "task": config,
@@ -124,7 +149,8 @@ def exec(
     _command: str = "",
     **_internal: Any,
 ) -> RequestId[Launched]:
-    """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced."""
+    """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced. `backend` as in `launch`."""
+    _refuse_unknown("exec", exec, _internal)
     if cluster_name is None:
         raise ValueError("sky.exec needs a cluster_name; sky.launch brings a new cluster up.")
     config = _only(task, "exec")
@@ -152,11 +178,14 @@ def status(
     _include_credentials: bool = False,
     _summary_response: bool = False,
 ) -> RequestId[list[StatusResponse]]:
-    """Clusters of these names or globs (None: all). `refresh` of AUTO or FORCE asks the clouds first."""
+    """Clusters of these names or globs (None: all). `refresh` of AUTO or FORCE (or True) asks the clouds first.
+
+    A server has one user so far, so that `all_users` shows no more, here and in other calls.
+    """
     names = [cluster_names] if isinstance(cluster_names, str) else cluster_names
     body = {
         "cluster_names": None if names is None else list(names),
-        "refresh": _word(refresh),
+        "refresh": ("FORCE" if refresh else "NONE") if isinstance(refresh, bool | None) else _word(refresh),
         "all_users": all_users,
         "include_credentials": _include_credentials,
         "summary": _summary_response,
@@ -188,26 +217,27 @@ def stop(
     cluster_name: str, purge: bool = False, graceful: bool = False, graceful_timeout: float | None = None
 ) -> RequestId[None]:
     """Stop a cluster; its disks are kept."""
-    body = {
-        "cluster_name": cluster_name,
-        "purge": purge,
-        "graceful": graceful,
-        "graceful_timeout": graceful_timeout,
-    }
-    return submit("stop", body)
+    if purge:
+        raise not_supported(
+            "Calling a cluster stopped that its cloud fails to stop (purge)", instead="sky.down purges."
+        )
+    return submit("stop", _ending(cluster_name, purge, graceful, graceful_timeout))
 
 
 def down(
     cluster_name: str, purge: bool = False, graceful: bool = False, graceful_timeout: float | None = None
 ) -> RequestId[None]:
     """End a cluster with all that is on it; with `purge`, drop its record even if the cloud refuses."""
-    body = {
+    return submit("down", _ending(cluster_name, purge, graceful, graceful_timeout))
+
+
+def _ending(cluster_name: str, purge: bool, graceful: bool, graceful_timeout: float | None) -> dict[str, Any]:
+    return {
         "cluster_name": cluster_name,
         "purge": purge,
         "graceful": graceful,
         "graceful_timeout": graceful_timeout,
     }
-    return submit("down", body)
 
 
 def autostop(
@@ -385,12 +415,13 @@ def optimize(dag: Any, minimize: Any = "COST", admin_policy_request_options: Any
 
 
 def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options: Any = None) -> None:
-    """Check a task or DAG here and on the server. Raises what is wrong with it."""
+    """Check a task or DAG here and (unless `workdir_only`) on the server. Raises what is wrong with it."""
     for task in _tasks(dag):
         check = getattr(task, "validate", None)
         if check is not None:
             check()
-    get(read("validate", {"tasks": [_config(task) for task in _tasks(dag)], "workdir_only": workdir_only}))
+    if not workdir_only:
+        get(read("validate", {"tasks": [_config(task) for task in _tasks(dag)]}))
 
 
 def cluster_events(cluster_name: str) -> RequestId[list[EventRecord]]:
