@@ -9,6 +9,8 @@ from sky.cli.terminal import STATUS_COLOURS, paint, width
 
 GAP = "  "
 _NARROWEST = 6
+#: Columns whose words have a colour. Cells themselves hold none: `clean` would take the control characters away.
+_COLOURED = ("STATUS", "Status", "CHOSEN")
 
 
 def clean(value: object) -> str:
@@ -64,7 +66,7 @@ def render(
         for header, text, room in zip(headers, line, widths, strict=True):
             shown = _cut(text, room)
             pad = " " * (room - columns_of(shown))
-            colour = "bold" if number == 0 else STATUS_COLOURS.get(text) if header == "STATUS" else None
+            colour = "bold" if number == 0 else STATUS_COLOURS.get(text) if header in _COLOURED else None
             shown = paint(shown, colour, out)
             parts.append(pad + shown if header in right else shown + pad)
         lines.append(GAP.join(parts).rstrip())

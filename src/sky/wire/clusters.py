@@ -16,7 +16,6 @@ from sky.core.model.offers import Placement
 from sky.core.model.tasks import TaskSpec
 from sky.wire.codec import Body, Record, encode, field
 
-
 _REFRESH = ("NONE", "AUTO", "FORCE")
 _WAIT_FOR = tuple(each.value for each in AutostopWaitFor)
 

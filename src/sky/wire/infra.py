@@ -10,7 +10,6 @@ from sky.core.ports import Access
 from sky.wire.clusters import accelerators_text, check_target
 from sky.wire.codec import Body, Record
 
-
 #: The only workspace there is yet.
 DEFAULT_WORKSPACE = "default"
 
