@@ -277,7 +277,10 @@ def test_logs_can_be_fetched(sky: Sky, cluster: str) -> None:
 
 
 def test_events_tell_a_story(sky: Sky, cluster: str) -> None:
-    assert "UP" in sky.good("events", cluster).stdout
+    story = sky.good("events", cluster).stdout
+    assert "[PROVISIONING]" in story.splitlines()[0]
+    assert "[BOOTSTRAPPING → UP]" in story
+    assert "job 1: SUCCEEDED" in story
     assert all(event["text"] for event in sky.json("events", cluster))  # type: ignore[union-attr]
 
 
