@@ -246,7 +246,22 @@ def test_provision_logs(served: Served) -> None:
 def test_download_logs(served: Served) -> None:
     kept = clusters.download_logs("one", [1])
     assert (Path(kept[1]) / "run.log").read_text() == "hello\nworld\n"
+    assert (Path(kept["1"]) / "tasks" / "0-head.log").read_text() == "hello\nworld\n"
+    assert [each.name for each in Path(kept[1], "tasks").iterdir()] == ["0-head.log"]
+    served.plane.jobs_known[1] = replace(served.plane.jobs_known[1], task_config={"num_nodes": 2})
+    both = clusters.download_logs("one", ["2", 1])
+    assert list(both) == [1, 2]
+    assert sorted(each.name for each in Path(both[2], "tasks").iterdir()) == ["0-head.log", "1-worker1.log"]
     assert list(clusters.download_logs("one", None)) == [3]
+
+
+def test_numbers_are_read_as_numbers_and_as_text(served: Served) -> None:
+    ports = requests.get(clusters.endpoints("one"))
+    assert ports[8080] == ports["8080"] == ports.get("8080") == "http://127.0.0.2:8080"
+    assert ("8080" in ports, "80" in ports, ports.get(80), ports.get("x", 1)) == (True, False, None, 1)
+    with pytest.raises(KeyError):
+        _ = ports["80"]
+    assert json.loads(json.dumps(ports)) == {"8080": "http://127.0.0.2:8080"}
 
 
 @pytest.mark.parametrize(

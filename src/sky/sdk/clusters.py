@@ -16,7 +16,15 @@ from sky.core.model.statuses import JobStatus
 from sky.sdk import settings
 from sky.sdk.http1 import Response
 from sky.sdk.ids import RequestId
-from sky.sdk.records import ClusterHandle, ClusterJobRecord, CostRecord, EventRecord, PlanRecord, StatusResponse
+from sky.sdk.records import (
+    ByNumber,
+    ClusterHandle,
+    ClusterJobRecord,
+    CostRecord,
+    EventRecord,
+    PlanRecord,
+    StatusResponse,
+)
 from sky.sdk.requests import get, read, submit
 from sky.sdk.streams import Followed, Writer
 from sky.sdk.transport import stream
@@ -386,17 +394,27 @@ def tail_hook_logs(cluster_name: str, event: str | None = None, follow: bool = T
 
 
 def download_logs(cluster_name: str, job_ids: Sequence[int | str] | None) -> dict[int, str]:
-    """Fetch logs of jobs (None: the newest) below `~/sky_logs`. Returns `{job id: local directory}`."""
-    found = get(read("download_logs", {"cluster_name": cluster_name, "job_ids": _ids(job_ids)}))
-    kept: dict[int, str] = {}
-    for id in sorted(int(id) for id in found):
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", found[str(id)][0] or "job")
+    """Fetch logs of jobs (None: the newest) below `~/sky_logs`. Returns `{job id: local directory}`.
+
+    The directory holds `run.log`, the log of all nodes, and below `tasks` that of each node.
+    """
+    jobs = {job.job_id: job for job in get(queue(cluster_name))}
+    wanted = _ids(job_ids)
+    kept = ByNumber()
+    for id in sorted(jobs.keys() & set(wanted)) if wanted else sorted(jobs)[-1:]:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", jobs[id].job_name or "job")
         folder = Path("~/sky_logs").expanduser() / f"{cluster_name}-{id}-{name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "run.log").open("w", encoding="utf-8") as out:
-            job_stream(cluster_name, id, follow=False)[0].copy_to(out)
+        (folder / "tasks").mkdir(parents=True, exist_ok=True)
+        _fetch(folder / "run.log", cluster_name, id)
+        for rank in range(jobs[id].metadata["num_nodes"]):
+            _fetch(folder / "tasks" / f"{rank}-{f'worker{rank}' if rank else 'head'}.log", cluster_name, id, rank)
         kept[id] = str(folder)
     return kept
+
+
+def _fetch(path: Path, cluster_name: str, job_id: int, rank: int | None = None) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        job_stream(cluster_name, job_id, follow=False, worker=rank)[0].copy_to(out)
 
 
 def cost_report(days: int | None = None) -> RequestId[list[CostRecord]]:
