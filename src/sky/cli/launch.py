@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import click
 
 from sky.cli import exit_codes, options, plans
-from sky.cli.completion import complete_cluster
+from sky.cli.completion import complete_cluster, complete_exec
 from sky.cli.entrypoint import COMMAND_NAME, classify
 from sky.cli.jobs import follow_job
 from sky.cli.output import emit
@@ -41,7 +41,12 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 
 @options.command("launch", help="Run ENTRYPOINT (a task YAML or a command) on a cluster, made for it if need be.")
 @options.entrypoint
-@click.option("-c", "--cluster", help="Cluster to use, or to make under this name (a new name otherwise).")
+@click.option(
+    "-c",
+    "--cluster",
+    shell_complete=complete_cluster,
+    help="Cluster to use, or to make under this name (a new name otherwise).",
+)
 @click.option("--dryrun", is_flag=True, help="Show where it would run; change nothing.")
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @options.task_options
@@ -53,7 +58,13 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 @click.option("--down", is_flag=True, help="Remove the cluster after its last job (with -i: once it is idle).")
 @click.option("-r", "--retry-until-up", is_flag=True, help="Keep trying all places until one has room.")
 @click.option("--no-setup", is_flag=True, help="Leave out the setup of the task.")
-@click.option("--clone-disk-from", "--clone", metavar="CLUSTER", help="Start from the disk of a stopped cluster.")
+@click.option(
+    "--clone-disk-from",
+    "--clone",
+    metavar="CLUSTER",
+    shell_complete=complete_cluster,
+    help="Start from the disk of a stopped cluster.",
+)
 @click.option("--fast", is_flag=True, help="On a cluster that is UP: leave out making it ready, and setup.")
 @click.option("--resize", is_flag=True, help="Change the number of nodes of the cluster (with -c).")
 @click.option("--docker", is_flag=True, hidden=True)
@@ -86,8 +97,8 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
 
 
 @options.command("exec", help="Run ENTRYPOINT (a task YAML or a command) on CLUSTER, which is UP; no setup.")
-@click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=complete_cluster)
-@click.option("-c", "--cluster", hidden=True)
+@click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=complete_exec)
+@click.option("-c", "--cluster", hidden=True, shell_complete=complete_cluster)
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @options.task_options
 @options.asynchronous

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sky.cli.completion import complete_cluster
+from sky.cli.completion import complete_cluster, complete_directory, complete_file
 from sky.cli.groups import CONTEXT
 from sky.cli.output import FORMATS
 from sky.sdk import settings
@@ -96,7 +96,7 @@ _machine = _stack(
 
 _task = _stack(
     click.option("-n", "--name", help="Name of the task."),
-    click.option("--workdir", help="Directory to sync to ~/sky_workdir."),
+    click.option("--workdir", shell_complete=complete_directory, help="Directory to sync to ~/sky_workdir."),
     click.option("--git-url", help="Take the workdir from this git repository."),
     click.option("--git-ref", help="Branch, tag or commit of --git-url."),
     click.option("--num-nodes", type=click.IntRange(min=1), help="Number of nodes."),
@@ -109,4 +109,4 @@ TASK_FLAGS = (
     "cpus", "memory", "disk_size", "disk_tier", "network_tier", "local_disk", "use_spot", "image_id", "ports",
     "env_file", "env", "secret_file", "secret", "priority",
 )  # fmt: skip
-entrypoint = click.argument("entrypoint", nargs=-1, metavar="ENTRYPOINT...")
+entrypoint = click.argument("entrypoint", nargs=-1, metavar="ENTRYPOINT...", shell_complete=complete_file)

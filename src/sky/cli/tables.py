@@ -39,11 +39,15 @@ def _cut(text: str, room: int) -> str:
     return kept + "…"
 
 
-def _fit(widths: list[int], limit: int) -> list[int]:
-    """Take columns off the widest until all fit; the first column (the name one acts on) gives way last."""
+def _fit(headers: Sequence[str], widths: list[int], limit: int) -> list[int]:
+    """Take columns off the widest until all fit; what one acts on (the first column, a status) stays whole."""
     widths = list(widths)
     while sum(widths) + len(GAP) * (len(widths) - 1) > limit:
-        candidates = [index for index in range(1, len(widths)) if widths[index] > _NARROWEST]
+        candidates = [
+            index
+            for index, header in enumerate(headers)
+            if index > 0 and header not in _COLOURED and widths[index] > _NARROWEST
+        ]
         if not candidates:
             break
         widths[max(candidates, key=lambda index: widths[index])] -= 1
@@ -59,7 +63,7 @@ def render(
     widths = [max(columns_of(text) for text in column) for column in zip(headers, *cells, strict=True)]
     limit = width(out)
     if limit is not None:
-        widths = _fit(widths, limit)
+        widths = _fit(headers, widths, limit)
     lines = []
     for number, line in enumerate([list(headers), *cells]):
         parts = []
