@@ -444,3 +444,7 @@ def test_what_cannot_be_done_yet_is_said_before_anything_else(sky: Sky, flag: li
     done = sky("launch", "-y", "-c", "one", *flag, "true")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ") and flag[0] in done.stderr and "not supported yet" in done.stderr
+
+
+def test_the_end_of_a_job_stands_on_a_line_of_its_own(sky: Sky) -> None:
+    assert sky.good("logs", "one", "1").stdout == "hello\nworld\nJob finished (status: SUCCEEDED).\n"
