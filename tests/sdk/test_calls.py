@@ -243,6 +243,13 @@ def test_provision_logs(served: Served) -> None:
     assert out.getvalue() == "bringing it up\n"
 
 
+def test_the_server_says_how_it_is(served: Served) -> None:
+    info = server.api_info()
+    assert info.status == info["status"] == "healthy"
+    assert info.status.value == "healthy"
+    assert json.loads(json.dumps(info))["status"] == "healthy"
+
+
 def test_download_logs(served: Served) -> None:
     kept = clusters.download_logs("one", [1])
     assert (Path(kept[1]) / "run.log").read_text() == "hello\nworld\n"
