@@ -50,6 +50,7 @@ async def test_tail_and_offsets(cluster):
     assert await cluster.log(job_id, tail=3) == b"".join(whole.splitlines(keepends=True)[-3:])
     assert await cluster.log(job_id, tail=1000) == whole
     assert await cluster.log(job_id, tail=0) == b""
+    assert await cluster.log(job_id, which="node", rank=0, tail=2) == b"49\n50\n"
     assert (await cluster.head.read_log(job_id, offset=10, limit=7))[0] == whole[10:17]
 
 

@@ -280,7 +280,10 @@ class Head:
         wait, tail = fields.number("wait", 0, 60, 0.0), fields.integer("tail", 0, 1 << 31, None)
         offset = fields.integer("offset", 0, 1 << 53, None)
         if which != "run":
-            return await self._read_node_log(job, which, fields.integer("rank", 0, 100000, 0), offset or 0, wait, limit)
+            wanted = {"offset": offset or 0, "wait": wait, "limit": limit}
+            if offset is None and tail is not None:
+                wanted["tail"] = tail
+            return await self._read_node_log(job, which, fields.integer("rank", 0, 100000, 0), wanted)
         path = self._log_path(job)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
@@ -300,17 +303,16 @@ class Head:
         offset += len(data)
         return {"offset": offset, "eof": current.ended and offset >= length, "status": current.status}, data
 
-    async def _read_node_log(self, job: Job, which: str, rank: int, offset: int, wait: float, limit: int) -> Reply:
+    async def _read_node_log(self, job: Job, which: str, rank: int, wanted: Dict[str, Any]) -> Reply:
         if rank >= job.spec.num_nodes:
             raise Refused(
                 "InvalidRequest", "job %d has %d node(s), there is no rank %d" % (job.job_id, job.spec.num_nodes, rank)
             )
         if not job.placement:
-            return {"offset": offset, "eof": job.ended, "status": job.status}, b""
+            return {"offset": wanted["offset"], "eof": job.ended, "status": job.status}, b""
         node = int(job.placement[rank]["node"])
         phase = "setup" if which == "setup" else "run"
-        args = {"key": job.key, "phase": phase, "offset": offset, "wait": wait, "limit": limit}
-        args["log"] = node_log(job.log_dir, phase, rank, node)
-        facts, data = await self._peers[node].call("task_log", args, b"", wait + 30)
+        args = {**wanted, "key": job.key, "phase": phase, "log": node_log(job.log_dir, phase, rank, node)}
+        facts, data = await self._peers[node].call("task_log", args, b"", wanted["wait"] + 30)
         current = self._job(job.job_id)
         return {"offset": facts["offset"], "eof": bool(facts["eof"]) and current.ended, "status": current.status}, data

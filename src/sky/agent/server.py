@@ -249,6 +249,7 @@ class Agent:
             fields.integer("offset", 0, 1 << 53, 0),
             fields.number("wait", 0, 60, 0.0),
             fields.integer("limit", 1, 1 << 20, CHUNK),
+            fields.integer("tail", 0, 1 << 31, None),
         )
 
     async def _task_forget(self, fields: Fields, body: bytes) -> Reply:

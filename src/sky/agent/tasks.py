@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from . import processes
 from .fields import Refused, relative_path
-from .logs import exists, read_chunk
+from .logs import exists, read_chunk, size, tail_offset
 from .node import Node
 from .signals import Signal, wait_any
 from .watch import FileWatch, watch_exit
@@ -217,10 +217,15 @@ class Tasks:
                 os.unlink(path)
 
     async def log(
-        self, key: str, phase: str, log: str, offset: int, wait: float, limit: int
+        self, key: str, phase: str, log: str, offset: int, wait: float, limit: int, tail: Optional[int]
     ) -> Tuple[Dict[str, Any], bytes]:
-        """{offset, eof, status, rc} and bytes of a phase's log from `offset`; waits up to `wait` seconds for some."""
+        """{offset, eof, status, rc} and bytes of a phase's log; waits up to `wait` seconds for some.
+
+        Read from `offset`, or from `tail` lines before the end of what is there.
+        """
         path = self._log_path(log)
+        if tail is not None:
+            offset = tail_offset(path, tail, size(path))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         watched = ""
