@@ -305,6 +305,8 @@ def test_events_tell_a_story(sky: Sky, cluster: str) -> None:
     assert "[PROVISIONING]" in story.splitlines()[0]
     assert "[BOOTSTRAPPING → UP]" in story
     assert "job 1: SUCCEEDED" in story
+    ports = sky.good("status", "--endpoints", cluster)
+    assert (ports.stdout, "no open ports" in ports.stderr) == ("", True)
     assert all(event["text"] for event in sky.json("events", cluster))  # type: ignore[union-attr]
 
 

@@ -95,6 +95,7 @@ def test_records_by_attribute_and_by_key(launched: str) -> None:
     (cluster,) = sky.get(sky.status(cluster_names=["sd*"], refresh=sky.StatusRefreshMode.AUTO))
     assert cluster.status == cluster["status"] == sky.ClusterStatus.UP
     assert (cluster.name, cluster["autostop"], cluster.to_down) == (NAME, 30, True)
+    assert cluster.resources_str.startswith("1x(cpus=")
     newest = sky.get(sky.queue(NAME))[-1]
     assert (newest.job_id, newest["job_name"], newest.status) == (1, "hello", sky.JobStatus.SUCCEEDED)
 

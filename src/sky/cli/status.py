@@ -5,7 +5,7 @@ import click
 from sky.cli import exit_codes, options
 from sky.cli.output import emit
 from sky.cli.status_view import Wanted, fetch, head_ip, show, text
-from sky.cli.terminal import say
+from sky.cli.terminal import say, talk
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
@@ -70,4 +70,6 @@ def _print_endpoints(name: str, port: int | None, form: str) -> int:
     else:
         for key, value in found.items():
             say(f"{key}: {value}")
+        if not found:
+            talk(f"Cluster {name!r} has no open ports; `resources.ports` of a task opens them.")
     return exit_codes.OK
