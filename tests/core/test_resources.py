@@ -121,6 +121,7 @@ def test_everything_is_open_by_default() -> None:
     assert empty.use_spot is False
     assert not empty.use_spot_specified
     assert repr(empty) == "any()"
+    assert repr(Resources(infra="aws/us-east-1")) == "aws/us-east-1"
     assert Resources.from_yaml_config(None) == {empty}
 
 

@@ -7,7 +7,7 @@ import pytest
 from serving import Served
 
 from sky import cli
-from sky.core.errors import InvalidSkyPilotConfigError
+from sky.core.errors import InvalidSkyPilotConfigError, NotSupportedError
 from sky.sdk import clusters, settings, transport
 
 
@@ -19,22 +19,22 @@ def alone(function, *arguments):
 @pytest.fixture
 def project(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".sky.yaml").write_text("local: {cpus: 3}\napi_server: {endpoint: 'http://10.0.0.1:1'}\n")
+    (tmp_path / ".sky.yaml").write_text("aws: {vpc_name: three}\napi_server: {endpoint: 'http://10.0.0.1:1'}\n")
     return tmp_path
 
 
 def test_a_launch_carries_the_layers_but_not_what_is_for_the_client(served: Served, project: Path) -> None:
     id = clusters.launch({"run": "true"}, "one")
-    assert served.plane.rows[str(id)].body["config"] == {"local": {"cpus": 3}}
+    assert served.plane.rows[str(id)].body["config"] == {"aws": {"vpc_name": "three"}}
 
 
 def test_an_override_wins_and_also_names_the_endpoint(project: Path) -> None:
     def look() -> tuple[object, object]:
-        settings.override(["local.cpus=5,api_server.endpoint=http://10.0.0.2:2"])
+        settings.override(["aws.vpc_name=five,api_server.endpoint=http://10.0.0.2:2"])
         return settings.layers(), settings.endpoint()[0]
 
-    assert alone(look) == ({"local": {"cpus": 5}}, "http://10.0.0.2:2")
-    assert settings.layers() == {"local": {"cpus": 3}}
+    assert alone(look) == ({"aws": {"vpc_name": "five"}}, "http://10.0.0.2:2")
+    assert settings.layers() == {"aws": {"vpc_name": "three"}}
 
 
 def test_the_environment_wins_over_configuration(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,11 @@ def test_the_environment_wins_over_configuration(project: Path, monkeypatch: pyt
     assert configured() == "http://10.0.0.3:3"
 
 
+def test_what_no_call_can_change_is_refused(project: Path) -> None:
+    with pytest.raises(NotSupportedError, match=r"~/\.sky/config\.yaml"):
+        alone(settings.override, ["local.cpus=5"])
+
+
 def test_a_bad_override_is_refused_at_once(project: Path) -> None:
     with pytest.raises(InvalidSkyPilotConfigError):
         alone(settings.override, ["no_such_key=1"])
@@ -56,7 +61,7 @@ def test_a_bad_override_is_refused_at_once(project: Path) -> None:
 
 @pytest.mark.parametrize("command", [["launch", "-y", "-c", "one"], ["exec", "one"]])
 def test_config_of_the_command_reaches_launch_and_exec(served: Served, project: Path, command: list[str]) -> None:
-    words = [*command, "-d", "--config", "local.cpus=7", "true"]
+    words = [*command, "-d", "--config", "aws.vpc_name=seven", "true"]
     assert alone(cli.main, words) == 0
     bodies = [row.body for row in served.plane.rows.values() if row.name in ("launch", "exec")]
-    assert [body["config"] for body in bodies] == [{"local": {"cpus": 7}}]
+    assert [body["config"] for body in bodies] == [{"aws": {"vpc_name": "seven"}}]

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sky.core.errors import not_supported
+
 if TYPE_CHECKING:
     from sky.wire.config import Config
 
@@ -26,14 +28,20 @@ _NEXT_PAIR = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 def override(values: Sequence[str]) -> None:
     """Lay YAML files and dotted `key=value[,key=value]` over the files, for this context.
 
-    Raises InvalidSkyPilotConfigError at once for what cannot be read.
+    Raises at once InvalidSkyPilotConfigError for what cannot be read, NotSupportedError for what no call can change.
     """
+    before = _load()
     pairs: list[str] = []
     for value in values:
         # `a=1,b.c=2` is two pairs; a comma inside a value (a list, say) is followed by no `key=`.
         pairs += [value] if Path(value).expanduser().is_file() else _NEXT_PAIR.split(value)
     _overrides.set(tuple(pairs))
-    _load()
+    after = _load()
+    if after is not None and after.get(("local",)) != (before.get(("local",)) if before is not None else None):
+        raise not_supported(
+            "Describing the local machine for one call (`local`)",
+            instead="The server reads that from its configuration file, ~/.sky/config.yaml.",
+        )
 
 
 def layers() -> dict[str, Any]:

@@ -354,7 +354,9 @@ class Resources:
         for key in ("disk_size", "disk_tier", "network_tier", "local_disk", "image_id"):
             parts += [f"{key}={self._config[key]}"] if key in self._config else []
         parts += [f"ports={','.join(self.ports)}"] if self.ports else []
-        return f"{self.infra if self.infra.cloud or self.infra.region else 'any'}({', '.join(filter(None, parts))})"
+        place = str(self.infra) if self.infra.cloud or self.infra.region else ""
+        details = ", ".join(filter(None, parts))
+        return f"{place or 'any'}({details})" if details or not place else place
 
 
 def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:
