@@ -446,5 +446,11 @@ def test_what_cannot_be_done_yet_is_said_before_anything_else(sky: Sky, flag: li
     assert done.stderr.startswith("Error: ") and flag[0] in done.stderr and "not supported yet" in done.stderr
 
 
+def test_a_log_has_no_other_form(sky: Sky) -> None:
+    done = sky("logs", "one", "1", "-o", "json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--status" in done.stderr
+
+
 def test_the_end_of_a_job_stands_on_a_line_of_its_own(sky: Sky) -> None:
     assert sky.good("logs", "one", "1").stdout == "hello\nworld\nJob finished (status: SUCCEEDED).\n"

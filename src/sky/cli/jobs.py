@@ -136,6 +136,8 @@ def logs(
                                       ("--sync-down", sync_down), ("--status", only_status)) if given]  # fmt: skip
     if len(asked) > 1:
         raise click.UsageError(f"{' and '.join(asked)} cannot be combined.")
+    if form != "table" and not (sync_down or only_status):
+        raise click.UsageError(f"A log is shown as it is; -o {form} goes with --status and --sync-down.")
     if provision:
         return int(sdk.tail_provision_logs(cluster, worker=worker, follow=follow, tail=tail))
     if hook is not None:
