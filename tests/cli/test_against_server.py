@@ -295,6 +295,12 @@ def test_a_failure_of_the_server_is_one_block(sky: Sky) -> None:
     assert "Next: `sky status`" in done.stderr
 
 
+def test_a_terminal_without_unicode_is_no_failure(sky: Sky) -> None:
+    done = sky("events", "one", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[INIT ? UP]" in done.stdout
+
+
 def test_check_and_gpus(sky: Sky) -> None:
     shown = sky.good("check").stdout
     assert "local: enabled [compute]" in shown and "reason: no credentials" in shown and "Enabled infra: local" in shown

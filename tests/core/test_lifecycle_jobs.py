@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sky.core.lifecycle import jobs as life
-from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.statuses import JobStatus
 
 
 def job(phase: JobPhase = JobPhase.ON_CLUSTER, **changes: object) -> Job:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sky.core.lifecycle import requests as life
-from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.requests import Request
+from sky.core.model.statuses import RequestStatus
 
 S = RequestStatus
 

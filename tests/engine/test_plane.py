@@ -9,8 +9,7 @@ import pytest
 
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
 from sky.core.model.clusters import Phase
-from sky.core.model.jobs import JobStatus
-from sky.core.model.requests import RequestStatus
+from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.engine.waiting import until
 from sky.providers.local import processes
 

@@ -13,8 +13,7 @@ import pytest
 from serving import Served, eventually
 
 from sky.core import errors
-from sky.core.model.clusters import ClusterStatus
-from sky.core.model.jobs import JobStatus
+from sky.core.model.statuses import ClusterStatus, JobStatus
 from sky.sdk import clusters, infra, requests, server, transport
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.ids import RequestId
@@ -149,6 +148,8 @@ def test_other_reads(served: Served) -> None:
     plan = requests.get(clusters.optimize({"run": "x"}))[0]
     assert plan.placements[0].infra == "local"
     clusters.validate({"run": "x"})
+    with pytest.raises(errors.InvalidSkyPilotConfigError, match="num_nodes"):
+        clusters.validate({"run": "x", "num_nodes": 0})
 
 
 def test_api_status(served: Served) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from sky.core.errors import ClusterDoesNotExist, to_wire
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.core.model.events import Entry
-from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
-from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.requests import Request
+from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.core.ports import Access, LogPiece
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id

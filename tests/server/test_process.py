@@ -178,6 +178,30 @@ def test_private_dir_closes_what_was_open(tmp_path: Path) -> None:
         private_dir(tmp_path / "f")
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a directory that is somebody else's")
+def test_socket_folder_of_somebody_else_is_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = state / ("d" * 100)
+    short = socket_path(deep).parent
+    short.mkdir()
+    try:
+        os.chown(short, 54321, -1)
+        monkeypatch.setenv("SKY_STATE_DIR", str(deep))
+        with pytest.raises(PermissionError, match="another user"):
+            clusters.status()
+        os.chown(short, 0, -1)
+        short.rmdir()
+        (state / "mine").mkdir()
+        short.symlink_to(state / "mine")
+        os.chown(short, 54321, -1, follow_symlinks=False)
+        with pytest.raises(PermissionError, match="another user"):
+            clusters.status()
+    finally:
+        if short.is_symlink():
+            short.unlink()
+        else:
+            short.rmdir()
+
+
 def test_arguments(state: Path) -> None:
     settings, given = parse(["--host", "127.0.0.1", "--port", "1234", "--foreground"])
     assert (settings.state_dir, settings.host, settings.port, given.foreground) == (state, "127.0.0.1", 1234, True)

@@ -135,6 +135,20 @@ def test_shutdown_if_idle_is_refused_while_busy(served: Served) -> None:
     assert served.call("GET", "/health")[0] == 200
 
 
+def test_wait_ends_with_words_when_the_owner_stops_the_server(served: Served) -> None:
+    served.plane.hold.add("launch")
+    id = served.call("POST", "/launch", {"task": {}})[1]["request_id"]
+    found: list[Any] = []
+    waiter = threading.Thread(target=lambda: found.append(served.call("GET", f"/api/get?request_id={id}&timeout=50")))
+    waiter.start()
+    eventually(lambda: served.do(lambda: f"request:{id}" in served.plane.signals._watches))
+    served.call("POST", "/api/shutdown", {})
+    waiter.join(5)
+    status, told, _ = found[0]
+    assert status == 503
+    assert told["error"]["type"] == "ServerTemporarilyUnavailableError"
+
+
 def test_wait_lets_go_when_the_server_ends(served: Served) -> None:
     served.plane.hold.add("launch")
     id = served.call("POST", "/launch", {"task": {}})[1]["request_id"]

@@ -7,6 +7,7 @@ plain `sky status`. Everything else goes to the lazy groups of `sky.cli.groups`,
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from sky.cli import exit_codes
 
@@ -14,14 +15,25 @@ from sky.cli import exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's own) and return its exit code; never raises but SystemExit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            # A terminal that knows no "→" gets a "?" instead of a failure.
+            stream.reconfigure(errors="replace")
     try:
-        code = _dispatch(arguments)
+        code = _answer(arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
         # The reader left (`| head`). Whatever is still buffered must not fail a second time at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return exit_codes.PIPE_CLOSED
+
+
+def _answer(arguments: list[str]) -> int:
+    try:
+        return _dispatch(arguments)
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
         return exit_codes.INTERRUPTED

@@ -59,7 +59,7 @@ def _resolve(shell: str) -> str:
         return shell
     name = Path(os.environ.get("SHELL", "")).name
     if name not in ("bash", "zsh", "fish"):
-        raise click.UsageError(f"The shell {name or 'of this session'!r} is none of bash, zsh, fish; name one of them.")
+        raise click.UsageError(f"The shell {name or 'unknown'!r} is none of bash, zsh, fish; name one of them.")
     return name
 
 

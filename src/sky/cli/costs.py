@@ -4,7 +4,7 @@ import click
 
 from sky.cli import exit_codes, options, tables, times
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
+from sky.cli.status_view import Record, number, resources, text
 from sky.cli.terminal import say, talk
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
@@ -36,7 +36,7 @@ def cost_report(*, everything: bool, days: int, form: str) -> int:
             text(record, "name"),
             times.ago(number(record, "launched_at"), at),
             times.duration(number(record, "duration")),
-            text(record, "resources_str"),
+            resources(record),
             text(record, "status") or "TERMINATED",
             money(number(record, "cost_hourly")),
             money(number(record, "total_cost")),
@@ -60,7 +60,7 @@ def shape(record: Record) -> dict[str, object]:
     return {
         "name": text(record, "name"),
         "status": text(record, "status") or "TERMINATED",
-        "resources": text(record, "resources_str"),
+        "resources": resources(record),
         "nodes": record.get("num_nodes"),
         "launched_at": record.get("launched_at"),
         "duration": record.get("duration"),

@@ -46,7 +46,7 @@ def describe(exc: BaseException) -> list[str]:
     if not isinstance(exc, _EXPECTED):
         message = f"Unexpected {type(exc).__name__}: {message}"
     first, *rest = message.splitlines() or [type(exc).__name__]
-    lines = [first, *(f"  {line}" if line.strip() else "" for line in rest)]
+    lines = [first, *(line if not line.strip() or line.startswith(" ") else f"  {line}" for line in rest)]
     lines += [f"  Tried: {line}" for line in _tried(exc)]
     hint = _next(exc)
     # Many messages already end with their own advice; ours would only repeat it.

@@ -72,6 +72,13 @@ def number(record: Record, key: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
+def resources(record: Record, *, full: bool = False) -> str:
+    """Return what the cluster is made of, with the number of nodes first: `2x(cpus=4, mem=16)`."""
+    each = (text(record, "resources_str_full") if full else "") or text(record, "resources_str")
+    nodes = int(number(record, "nodes") or number(record, "num_nodes") or 1)
+    return each if each.partition("x")[0].isdigit() else f"{nodes}x{each}"
+
+
 def infra(record: Record) -> str:
     """Return where a cluster is, as one would write it in `infra:`; `-` when no place was chosen yet."""
     if record.get("infra"):
@@ -119,7 +126,7 @@ def shape(record: Record) -> dict[str, object]:
         "name": text(record, "name"),
         "status": shown_status(record),
         "infra": infra(record),
-        "resources": text(record, "resources_str_full") or text(record, "resources_str"),
+        "resources": resources(record, full=True),
         "nodes": record.get("nodes"),
         "autostop": record.get("autostop"),
         "to_down": bool(record.get("to_down")),
@@ -144,10 +151,9 @@ def _print_table(records: Sequence[Record], wanted: Wanted) -> None:
         columns.append(("USER_ID", lambda r: text(r, "user_hash")))
     if workspaces:
         columns.append(("WORKSPACE", lambda r: text(r, "workspace")))
-    full = "resources_str_full" if wanted.verbose else "resources_str"
     columns += [
         ("INFRA", infra),
-        ("RESOURCES", lambda r: text(r, full) or text(r, "resources_str")),
+        ("RESOURCES", lambda r: resources(r, full=wanted.verbose)),
         ("STATUS", shown_status),
         ("AUTOSTOP", autostop),
         ("LAUNCHED", lambda r: times.ago(number(r, "launched_at"), at)),

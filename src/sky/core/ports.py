@@ -61,7 +61,7 @@ class Rows(Protocol[E]):
         ...
 
     async def reload(self, claim: Claim[E]) -> Claim[E]:
-        """The same claim with what has arrived since. Raises LeaseLost."""
+        """The same claim with the letters that have arrived since."""
         ...
 
     async def renew(self, claim: Claim[E], expires: float) -> Claim[E]:

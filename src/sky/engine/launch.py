@@ -15,10 +15,11 @@ from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase
-from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.names import check_cluster_name
 from sky.core.model.offers import Placement
 from sky.core.model.requests import Request
+from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.choose import misfit
 from sky.engine import planning

@@ -17,7 +17,8 @@ from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.offers import Offer, Plan
-from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.requests import Request
+from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.ports import Access, Fleet, LogPiece, Providers, Store
 from sky.engine import planning

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from sky.core.errors import NotSupportedError, SkyError, to_wire
 from sky.core.lifecycle import requests as life
 from sky.core.lifecycle.machine import Table
-from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.requests import Request
+from sky.core.model.statuses import RequestStatus
 from sky.engine.desk import Desk, Handler
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.model.clusters import Cluster, Phase
-from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.statuses import JobStatus
 from sky.core.ports import AgentClient, Fleet, Store
 from sky.engine.post import Post
 from sky.kit.backoff import delays

@@ -165,7 +165,8 @@ class Driver(Generic[E]):
                 await asyncio.wait((act, bell), return_when=asyncio.FIRST_COMPLETED)
                 bell.cancel()
                 await asyncio.gather(bell, return_exceptions=True)
-                claim = await noun.rows.renew(claim, self._clock.now() + LEASE_S)
+                if claim.expires - self._clock.now() < LEASE_S * 2 / 3:
+                    claim = await noun.rows.renew(claim, self._clock.now() + LEASE_S)
             claim = await noun.rows.reload(claim)
             while claim.letters:
                 letter = claim.letters[0]

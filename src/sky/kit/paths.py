@@ -3,7 +3,6 @@
 Called by the server (settings, lock, socket), by the client (which finds or starts that server), and by tests.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -33,6 +32,8 @@ def socket_path(state: Path) -> Path:
     path = state / "api.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
+    import hashlib  # noqa: PLC0415 - 4 ms of every command, for the few whose path is too long
+
     mark = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
     return Path(f"/tmp/sky-{os.getuid()}-{mark}") / "api.sock"  # noqa: S108 - `private_dir` refuses a foreign one
 
@@ -40,16 +41,14 @@ def socket_path(state: Path) -> Path:
 def private_dir(path: Path) -> Path:
     """Make a directory that only its owner may enter, and return it.
 
-    Raises PermissionError if it belongs to somebody else or is a link, as a directory under /tmp may.
+    Raises PermissionError if it, or the link that it is, belongs to somebody else, as under /tmp it may.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) and not path.is_dir():
-        raise NotADirectoryError(f"{path} is not a directory.")
-    if path.stat().st_uid != os.getuid():
-        raise PermissionError(
-            f"{path} belongs to another user (uid {path.stat().st_uid}); remove it or set SKY_STATE_DIR."
-        )
+    for found in (path.lstat(), path.stat()):
+        if found.st_uid != os.getuid():
+            raise PermissionError(
+                f"{path} belongs to another user (uid {found.st_uid}); remove it or set SKY_STATE_DIR."
+            )
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o700)
     return path

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 from sky.core.errors import JobExitCode, not_supported
-from sky.core.model.jobs import JobStatus
+from sky.core.model.statuses import JobStatus
 from sky.sdk import settings
 from sky.sdk.http1 import Response
 from sky.sdk.ids import RequestId

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sky.core.model.clusters import ClusterStatus
-from sky.core.model.jobs import JobStatus
-from sky.core.model.requests import RequestStatus
+from sky.core.model.statuses import ClusterStatus, JobStatus, RequestStatus
 
 
 class Record(dict[str, Any]):

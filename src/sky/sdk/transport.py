@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, from_wire
-from sky.kit.paths import socket_path, state_dir
+from sky.kit.paths import private_dir, socket_path, state_dir
 from sky.sdk import settings
 from sky.sdk.http1 import Address, CannotConnect, Connection, ConnectionLost, NotHttp, Response
 from sky.version import API_VERSION, __version__
@@ -56,9 +56,13 @@ class Endpoint:
 
 
 def local_endpoint(state: Path | None = None) -> Endpoint:
-    """The server of a state directory (default: this user's) on this machine."""
+    """The server of a state directory (default: this user's) on this machine. Raises PermissionError."""
     state = state or state_dir()
-    return Endpoint(Address("unix", path=str(socket_path(state))), state=state)
+    path = socket_path(state)
+    if path.parent != state:
+        # A short directory under /tmp may have been made by somebody else, who would then hear everything.
+        private_dir(path.parent)
+    return Endpoint(Address("unix", path=str(path)), state=state)
 
 
 def parse_endpoint(url: str, token: str | None = None) -> Endpoint:

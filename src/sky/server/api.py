@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from sky.core.errors import ServerTemporarilyUnavailableError, to_wire
 from sky.core.model.requests import Request
 from sky.kit.ids import request_id as new_request_id
 from sky.server.asgi import Call, Handler, Reply, Route
@@ -25,6 +26,9 @@ from sky.wire.requests import ReadAnswer, Submitted
 B = TypeVar("B", bound=Body)
 #: Work of a read that is given back as JSON already.
 Encoded = Callable[[B], Awaitable[bytes]]
+
+#: What those hear who still wait when the owner stops the server.
+STOPPED = "The API server was stopped (`sky api stop`). What it was asked for goes on when it is started again."
 
 _ID_HEADER = HEADER_REQUEST_ID.lower().encode()
 _LONGEST_ID = 128
@@ -147,16 +151,17 @@ class Api:
     def _farewell(self) -> bytes:
         if not self.stopped_on_command:
             return AGAIN
-        text = "The API server was stopped (`sky api stop`). What it was asked for goes on when it is started again."
-        return line(Frame(error={"type": "ServerTemporarilyUnavailableError", "message": text, "details": {}}))
+        return line(Frame(error=to_wire(ServerTemporarilyUnavailableError(STOPPED))))
 
     async def until_stopping(self, work: Awaitable[Request]) -> Request | None:
-        """The outcome of a wait, or None if the server stops before."""
+        """The outcome of a wait, or None if the server stops before. Raises if its owner stopped it."""
         task = asyncio.ensure_future(work)
         halt = asyncio.ensure_future(self.stopping.wait())
         try:
             both: set[asyncio.Future[Any]] = {task, halt}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and self.stopped_on_command:
+                raise ServerTemporarilyUnavailableError(STOPPED)
             return task.result() if task.done() else None
         finally:
             halt.cancel()

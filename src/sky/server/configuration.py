@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sky.wire.config import load_config
-
 _NOWHERE = Path(os.devnull)
 
 
@@ -23,6 +21,9 @@ class ConfigFile:
         path = Path(named or "~/.sky/config.yaml").expanduser()
         seen = (str(path), path.stat().st_mtime_ns if path.exists() else 0)
         if seen != self._seen:
+            # Reading it takes YAML and the schema, which a server without such a file need not wait for.
+            from sky.wire.config import load_config  # noqa: PLC0415
+
             env = {"SKYPILOT_GLOBAL_CONFIG": named} if named else {}
             # The project's own layer belongs to whoever stands in its directory: the client sends it along. Hence a
             # working directory in which there is none.

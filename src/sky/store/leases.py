@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
 from sky.store.database import Database
 from sky.store.documents import Document, Tagged
 from sky.store.schema import LETTERS, ORDERS, STORIES
+from sky.store.statements import Prepared
 
 E = TypeVar("E", bound=Any)
 
@@ -31,6 +32,7 @@ class LeasedRows(Generic[E]):
         self._document = document
         self._events = Tagged(events)
         self._orders = Tagged(orders)
+        self._sql = _Sql(table, self.noun)
 
     def columns(self, entity: E) -> Mapping[str, object]:
         """The searched columns of an entity."""
@@ -48,7 +50,9 @@ class LeasedRows(Generic[E]):
 
     async def get(self, id: str) -> E | None:
         """The entity of this id."""
-        return self._one(self._table.c.id == id)
+        with self._db.read() as connection:
+            row = self._sql.get.run(connection, id=id).first()
+        return None if row is None else self._document.load(row[0])
 
     def _one(self, *where: Any, newest: bool = False) -> E | None:
         query = select(self._table.c.doc).where(*where).limit(1)
@@ -68,15 +72,15 @@ class LeasedRows(Generic[E]):
 
     def _insert(self, connection: Connection, step: Step[E], now: float) -> None:
         entity = step.entity
-        connection.execute(
-            insert(self._table).values(
-                id=entity.id,
-                version=entity.version,
-                doc=self._document.dump(entity),
-                due_at=now,
-                lease_until=0,
-                **self.columns(entity),
-            )
+        self._sql.insert.run(
+            connection,
+            id=entity.id,
+            version=entity.version,
+            doc=self._document.dump(entity),
+            due_at=now,
+            token=None,
+            lease_until=0,
+            **self.columns(entity),
         )
         self._give(connection, entity, step.orders or ())
         self._tell(connection, entity, now, "Opened", "", step.text)
@@ -85,39 +89,32 @@ class LeasedRows(Generic[E]):
 
     async def claim(self, now: float, lease_s: float, token: str, limit: int) -> list[Claim[E]]:
         """Up to `limit` rows that are due and that nobody holds, oldest first."""
-        t = self._table
-        with self._db.write() as connection:
-            ids = connection.execute(
-                select(t.c.id).where(t.c.due_at <= now, t.c.lease_until <= now).order_by(t.c.due_at).limit(limit)
-            ).scalars().all()  # fmt: skip
-            if not ids:
+        with self._db.read() as connection:
+            if not self._sql.due.run(connection, now=now, most=1).first():
                 return []
-            connection.execute(update(t).where(t.c.id.in_(ids)).values(token=token, lease_until=now + lease_s))
+        with self._db.write() as connection:
+            ids = [row[0] for row in self._sql.due.run(connection, now=now, most=limit).all()]
+            for id in ids:
+                self._sql.hold.run(connection, id=id, token=token, until=now + lease_s)
             return [self._load(connection, id, token) for id in ids]
 
     async def reload(self, claim: Claim[E]) -> Claim[E]:
-        """The claim as it stands now, with letters that came meanwhile."""
+        """The claim with the letters that came meanwhile. What else may have changed only a commit can tell."""
         with self._db.read() as connection:
-            return self._load(connection, claim.entity.id, claim.token)
+            return replace(claim, letters=self._letters(connection, claim.entity.id))
 
     async def renew(self, claim: Claim[E], expires: float) -> Claim[E]:
         """Hold on until `expires`."""
-        t = self._table
         with self._db.write() as connection:
-            held = connection.execute(
-                update(t).where(t.c.id == claim.entity.id, t.c.token == claim.token).values(lease_until=expires)
-            )
+            held = self._sql.renew.run(connection, id=claim.entity.id, held_token=claim.token, until=expires)
             if held.rowcount != 1:
                 raise LeaseLost(f"{self.noun} {claim.entity.id}")
         return replace(claim, expires=expires)
 
     async def release(self, claim: Claim[E]) -> None:
         """Let go; what became due meanwhile can be claimed at once."""
-        t = self._table
         with self._db.write() as connection:
-            connection.execute(
-                update(t).where(t.c.id == claim.entity.id, t.c.token == claim.token).values(lease_until=0, token=None)
-            )
+            self._sql.release.run(connection, id=claim.entity.id, held_token=claim.token)
 
     async def commit(
         self,
@@ -131,41 +128,50 @@ class LeasedRows(Generic[E]):
         done: str | None = None,
     ) -> Claim[E]:
         """Write the step, in one transaction, if the claim still stands."""
-        t = self._table
-        before = claim.entity
+        before, sql = claim.entity, self._sql
         after = replace(step.entity, version=before.version + 1)
         with self._db.write() as connection:
-            written = connection.execute(
-                update(t)
-                .where(t.c.id == before.id, t.c.token == claim.token, t.c.version == before.version)
-                .values(version=after.version, doc=self._document.dump(after), **self.columns(after))
+            written = sql.write.run(
+                connection,
+                held_id=before.id,
+                held_token=claim.token,
+                held_version=before.version,
+                version=after.version,
+                doc=self._document.dump(after),
+                due_at=now,
+                **self.columns(after),
             )
             if written.rowcount != 1:
                 raise LeaseLost(f"{self.noun} {before.id} at version {before.version}")
-            if read := list(letters):
-                connection.execute(delete(LETTERS).where(LETTERS.c.id.in_(read)))
-            if step.orders is not None:
-                self._forget_orders(connection, after.id)
-                self._give(connection, after, step.orders)
-            elif done is not None:
-                connection.execute(delete(ORDERS).where(ORDERS.c.key == done))
+            for number in letters:
+                sql.read_letter.run(connection, number=number)
+            orders = self._keep_orders(connection, claim, after, step, done)
             if step.text or self.status(before) != self.status(after):
                 self._tell(connection, after, now, type(event).__name__, self.status(before), step.text)
-            current = self._load(connection, after.id, claim.token)
-            due = now if current.letters or current.orders else due_at
-            connection.execute(update(t).where(t.c.id == after.id).values(due_at=due))
-        return current
+            waiting = self._letters(connection, after.id)
+            if not waiting and not orders:
+                sql.rest.run(connection, id=after.id, due=due_at)
+        return replace(claim, entity=after, orders=orders, letters=waiting)
+
+    def _keep_orders(
+        self, connection: Connection, claim: Claim[E], after: E, step: Step[E], done: str | None
+    ) -> tuple[StandingOrder, ...]:
+        """Orders that stand after the step: those of the claim but for the done one, or the new ones in their place."""
+        if step.orders is not None:
+            if claim.orders:
+                self._sql.forget_orders.run(connection, id=after.id)
+            return self._give(connection, after, step.orders)
+        if done is not None:
+            self._sql.order_done.run(connection, order_key=done)
+        return tuple(standing for standing in claim.orders if standing.key != done)
 
     async def post(self, id: str, event: object, now: float) -> None:
         """Leave a letter and make the row due."""
-        t = self._table
         with self._db.write() as connection:
-            connection.execute(
-                insert(LETTERS).values(
-                    entity=self.noun, entity_id=id, posted_at=now, doc=self._events.dump(event)
-                )
+            self._sql.post.run(
+                connection, entity=self.noun, entity_id=id, posted_at=now, doc=self._events.dump(event)
             )  # fmt: skip
-            connection.execute(update(t).where(t.c.id == id).values(due_at=now))
+            self._sql.rest.run(connection, id=id, due=now)
 
     def break_leases(self) -> None:
         """Let go of every row. Only for a store that one process owns alone, before it starts to work."""
@@ -175,53 +181,75 @@ class LeasedRows(Generic[E]):
     # --- parts ---------------------------------------------------------------------------------------------------
 
     def _load(self, connection: Connection, id: str, token: str) -> Claim[E]:
-        t = self._table
-        row = connection.execute(select(t.c.doc, t.c.lease_until).where(t.c.id == id, t.c.token == token)).first()
+        row = self._sql.held.run(connection, id=id, held_token=token).first()
         if row is None:
             raise LeaseLost(f"{self.noun} {id}")
-        letters = connection.execute(
-            select(LETTERS.c.id, LETTERS.c.doc)
-            .where(LETTERS.c.entity == self.noun, LETTERS.c.entity_id == id)
-            .order_by(LETTERS.c.id)
-        ).all()
-        orders = connection.execute(
-            select(ORDERS.c.key, ORDERS.c.doc)
-            .where(ORDERS.c.entity == self.noun, ORDERS.c.entity_id == id)
-            .order_by(ORDERS.c.position)
-        ).all()
+        orders = self._sql.orders.run(connection, id=id).all()
         return Claim(
-            self._document.load(row.doc),
+            self._document.load(row[0]),
             token,
-            row.lease_until,
+            row[1],
             tuple(StandingOrder(key, self._orders.load(doc)) for key, doc in orders),
-            tuple(Letter(number, self._events.load(doc)) for number, doc in letters),
+            self._letters(connection, id),
         )
 
-    def _give(self, connection: Connection, entity: E, orders: Sequence[object]) -> None:
+    def _letters(self, connection: Connection, id: str) -> tuple[Letter, ...]:
+        rows = self._sql.letters.run(connection, id=id).all()
+        return tuple(Letter(number, self._events.load(doc)) for number, doc in rows)
+
+    def _give(self, connection: Connection, entity: E, orders: Sequence[object]) -> tuple[StandingOrder, ...]:
+        given = []
         for position, order in enumerate(orders):
-            connection.execute(
-                insert(ORDERS).values(
-                    key=f"{self.noun}:{entity.id}:{entity.version}:{position}",
-                    entity=self.noun,
-                    entity_id=entity.id,
-                    position=position,
-                    doc=self._orders.dump(order),
-                )
-            )
-
-    def _forget_orders(self, connection: Connection, id: str) -> None:
-        connection.execute(delete(ORDERS).where(ORDERS.c.entity == self.noun, ORDERS.c.entity_id == id))
-
-    def _tell(self, connection: Connection, entity: E, now: float, kind: str, before: str, text: str) -> None:
-        connection.execute(
-            insert(STORIES).values(
-                time=now,
+            key = f"{self.noun}:{entity.id}:{entity.version}:{position}"
+            self._sql.give.run(
+                connection,
+                key=key,
                 entity=self.noun,
                 entity_id=entity.id,
-                name=self.label(entity),
-                kind=kind,
-                before=before,
-                after=self.status(entity),
-                text=text,
+                position=position,
+                doc=self._orders.dump(order),
             )
+            given.append(StandingOrder(key, order))
+        return tuple(given)
+
+    def _tell(self, connection: Connection, entity: E, now: float, kind: str, before: str, text: str) -> None:
+        self._sql.tell.run(
+            connection,
+            time=now,
+            entity=self.noun,
+            entity_id=entity.id,
+            name=self.label(entity),
+            kind=kind,
+            before=before,
+            after=self.status(entity),
+            text=text,
         )
+
+
+class _Sql:
+    """The statements of one noun's table, built once."""
+
+    def __init__(self, table: Table, noun: str) -> None:
+        t, id, held = table, table.c.id == bindparam("id"), table.c.token == bindparam("held_token")
+        mine = (LETTERS.c.entity == noun, LETTERS.c.entity_id == bindparam("id"))
+        ours = (ORDERS.c.entity == noun, ORDERS.c.entity_id == bindparam("id"))
+        claimable = (t.c.due_at <= bindparam("now"), t.c.lease_until <= bindparam("now"))
+        guarded = (t.c.id == bindparam("held_id"), held, t.c.version == bindparam("held_version"))
+        written = {column.name for column in t.c} - {"id", "token", "lease_until"}
+        self.get = Prepared(select(t.c.doc).where(id))
+        self.held = Prepared(select(t.c.doc, t.c.lease_until).where(id, held))
+        self.due = Prepared(select(t.c.id).where(*claimable).order_by(t.c.due_at).limit(bindparam("most")))
+        self.hold = Prepared(update(t).where(id).values(token=bindparam("token"), lease_until=bindparam("until")))
+        self.renew = Prepared(update(t).where(id, held).values(lease_until=bindparam("until")))
+        self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
+        self.write = Prepared(update(t).where(*guarded).values({name: bindparam(name) for name in written}))
+        self.rest = Prepared(update(t).where(id).values(due_at=bindparam("due")))
+        self.insert = Prepared(insert(t))
+        self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(*mine).order_by(LETTERS.c.id))
+        self.post = Prepared(insert(LETTERS).values({c.name: bindparam(c.name) for c in LETTERS.c if c.name != "id"}))
+        self.read_letter = Prepared(delete(LETTERS).where(LETTERS.c.id == bindparam("number")))
+        self.orders = Prepared(select(ORDERS.c.key, ORDERS.c.doc).where(*ours).order_by(ORDERS.c.position))
+        self.give = Prepared(insert(ORDERS))
+        self.order_done = Prepared(delete(ORDERS).where(ORDERS.c.key == bindparam("order_key")))
+        self.forget_orders = Prepared(delete(ORDERS).where(*ours))
+        self.tell = Prepared(insert(STORIES).values({c.name: bindparam(c.name) for c in STORIES.c if c.name != "seq"}))

@@ -33,9 +33,7 @@ CLUSTERS = Table(
     Column("ended_at", Float),
     *_lease(),
 )
-Index(
-    "clusters_living_name", CLUSTERS.c.name, unique=True, sqlite_where=text("living"), postgresql_where=text("living")
-)
+Index("clusters_living_name", CLUSTERS.c.name, unique=True, sqlite_where=text("living"))
 Index("clusters_due", CLUSTERS.c.due_at)
 Index("clusters_request", CLUSTERS.c.request_id)
 

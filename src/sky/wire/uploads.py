@@ -22,7 +22,7 @@ class MissingAnswer(Record):
 
 
 class ManifestEntry(Record):
-    """One thing in a tree: `path` is relative, with forward slashes (`.` for a source that is one file).
+    """One thing in a tree: `path` is relative, with forward slashes (empty for a source that is one file).
 
     `mode` holds permission bits; `size` in bytes and `hash` (SHA-256) belong to files, `target` to links.
     """
@@ -40,6 +40,6 @@ def read_manifest(data: bytes) -> list[ManifestEntry]:
     entries = decode(list[ManifestEntry], data)
     for entry in entries:
         parts = entry.path.split("/")
-        if entry.path.startswith("/") or ".." in parts or "" in parts or "\0" in entry.path:
+        if entry.path and (".." in parts or "." in parts or "" in parts or "\0" in entry.path):
             raise ClientError(f"The manifest names a path outside of its tree: {entry.path!r}")
     return entries

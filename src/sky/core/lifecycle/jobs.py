@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.model.jobs import Job, JobPhase, JobStatus
+from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.statuses import JobStatus
 
 # --- events ----------------------------------------------------------------------------------------------------------
 

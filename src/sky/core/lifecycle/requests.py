@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.requests import Request
+from sky.core.model.statuses import RequestStatus
 
 #: A request that made its server die this often is ended instead of tried again.
 MOST_ATTEMPTS = 20

@@ -5,16 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sky.core.model.offers import Placement
-
-
-class ClusterStatus(StrEnum):
-    """What the interface shows. PENDING is only ever displayed: asked for, not begun."""
-
-    INIT = "INIT"
-    UP = "UP"
-    STOPPED = "STOPPED"
-    AUTOSTOPPING = "AUTOSTOPPING"
-    PENDING = "PENDING"
+from sky.core.model.statuses import ClusterStatus
 
 
 class Phase(StrEnum):

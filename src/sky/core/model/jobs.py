@@ -4,28 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-
-class JobStatus(StrEnum):
-    """States of a job, as the interface names them."""
-
-    INIT = "INIT"
-    PENDING = "PENDING"
-    SETTING_UP = "SETTING_UP"
-    RUNNING = "RUNNING"
-    FAILED_DRIVER = "FAILED_DRIVER"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    FAILED_SETUP = "FAILED_SETUP"
-    CANCELLED = "CANCELLED"
-
-    def is_terminal(self) -> bool:
-        """Whether nothing can follow."""
-        return self in TERMINAL
-
-
-TERMINAL = frozenset(
-    {JobStatus.FAILED_DRIVER, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.FAILED_SETUP, JobStatus.CANCELLED}
-)
+from sky.core.model.statuses import JobStatus
 
 
 class JobPhase(StrEnum):

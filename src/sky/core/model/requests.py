@@ -2,22 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-
-class RequestStatus(StrEnum):
-    """States of a request, as the interface names them."""
-
-    PENDING = "PENDING"
-    WAITING = "WAITING"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-    def is_terminal(self) -> bool:
-        """Whether nothing can follow."""
-        return self in (RequestStatus.SUCCEEDED, RequestStatus.FAILED, RequestStatus.CANCELLED)
+from sky.core.model.statuses import RequestStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sky.core.model.offers import Plan
+from sky.core.model.tasks import TaskSpec
 from sky.server.api import Api
 from sky.server.asgi import Route
 from sky.wire.infra import (
@@ -40,15 +40,11 @@ def routes(api: Api) -> list[Route]:
         return {name: sorted({row.accelerator_count for row in rows}) for name, rows in found.items()}
 
     async def optimize(body: DagBody) -> list[PlanRecord]:
-        plans = [(task, await _plan(task)) for task in body.tasks]
-        return [plan_record(_name(task), plan) for task, plan in plans]
-
-    async def _plan(task: Mapping[str, object]) -> Plan:
-        return await plane.plan(task)
+        return [plan_record(_name(task), await plane.plan(task)) for task in body.tasks]
 
     async def validate(body: DagBody) -> None:
         for task in body.tasks:
-            await _plan(task)
+            TaskSpec.from_config(task)
 
     return [
         api.read("/check", CheckBody, dict[str, dict[str, AccessRecord]], "Which places can be used, and why", check),

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from sky.core.errors import ClientError
-from sky.core.model.requests import Request, RequestStatus
+from sky.core.model.requests import Request
+from sky.core.model.statuses import RequestStatus
 from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route, Stream
 from sky.wire.codec import decode, encode

@@ -35,7 +35,6 @@ def upgrade() -> None:
         ["name"],
         unique=True,
         sqlite_where=sa.text("living"),
-        postgresql_where=sa.text("living"),
     )
     op.create_index("clusters_request", "clusters", ["request_id"], unique=False)
     op.create_table(
