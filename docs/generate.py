@@ -120,7 +120,8 @@ def lifecycle() -> str:
         "the machine behind the tables (`core/lifecycle/machine.py`) refuses what a rule did not declare.",
         "",
         "An arrow shows where a rule *may* lead, as it is declared. A rule for several statuses declares one set for",
-        "all of them, so a few arrows are never taken: `Due` and `AutostopAsked` never change a cluster's status.",
+        "all of them, so a few arrows are never taken: `Due`, `AgentSilent` and, while a cluster is being built,",
+        "`AutostopAsked` change no status by themselves.",
         "Arrows from a status to itself are left to the tables.",
         "",
         *noun(
