@@ -12,7 +12,7 @@ from sky.agent.server import Agent
 from sky.cli import table_of_commands as commands
 from sky.core.errors import NotSupportedError
 from sky.core.model.tasks import TaskSpec
-from sky.engine.launch import refuse_unsupported
+from sky.engine.refusals import refuse_unsupported
 from sky.store.schema import METADATA
 
 ROOT = Path(__file__).parents[2]

@@ -25,9 +25,9 @@ from sky.engine import planning
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
-from sky.engine.launch import refuse_unsupported
 from sky.engine.operations import HANDLERS
 from sky.engine.post import Post
+from sky.engine.refusals import refuse_unsupported
 from sky.engine.requests import RequestWork
 from sky.engine.sweep import Sweep
 from sky.engine.waiting import until
