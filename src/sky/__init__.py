@@ -36,7 +36,7 @@ _HOMES = {
     "sky.wire.config": "Config",
     "sky.sdk.clusters": (
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "
-        "endpoints optimize validate"
+        "endpoints optimize validate tail_provision_logs tail_hook_logs"
     ),
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",
     "sky.sdk.server": "api_info api_start api_stop api_server_logs api_login api_logout",
@@ -45,7 +45,7 @@ _HOMES = {
         "storage_ls storage_delete reload_config workspaces set_preferred_workspace get_user_workspace "
         "create_debug_dump download_debug_dump dashboard local_up local_down ssh_up ssh_down status_kubernetes "
         "kubernetes_node_info kubernetes_label_gpus realtime_kubernetes_gpu_availability "
-        "realtime_slurm_gpu_availability slurm_node_info tail_provision_logs tail_autostop_logs tail_hook_logs"
+        "realtime_slurm_gpu_availability slurm_node_info tail_autostop_logs"
     ),
 }
 
@@ -84,6 +84,8 @@ def _from_elsewhere(name: str) -> "Any":
 
     for entry in entry_points(group=_CLIENT_GROUP, name=name):
         return entry.load()
+    if name.startswith("spot_"):
+        raise AttributeError(f"module 'sky' has no attribute '{name}'; it is 'sky.jobs.{name[5:]}' now")
     from difflib import get_close_matches  # noqa: PLC0415 - wanted only by those who misspell
 
     close = get_close_matches(name, __all__, n=1)

@@ -437,3 +437,14 @@ def test_a_terminal_gets_colour_and_lines_that_fit(sky: Sky) -> None:
     assert all(len(line) <= 70 for line in plain.splitlines())  # nine columns do not go below six each
     _, quiet = on_terminal(sky, "status", NO_COLOR="1")
     assert "\x1b" not in quiet
+
+
+@pytest.mark.parametrize("flag", [["--docker"], ["--resize", "--num-nodes", "2"], ["--clone-disk-from", "two"]])
+def test_what_cannot_be_done_yet_is_said_before_anything_else(sky: Sky, flag: list[str]) -> None:
+    done = sky("launch", "-y", "-c", "one", *flag, "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ") and flag[0] in done.stderr and "not supported yet" in done.stderr
+
+
+def test_the_end_of_a_job_stands_on_a_line_of_its_own(sky: Sky) -> None:
+    assert sky.good("logs", "one", "1").stdout == "hello\nworld\nJob finished (status: SUCCEEDED).\n"

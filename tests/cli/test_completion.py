@@ -68,3 +68,16 @@ def test_bash_completes_commands_and_options(home: Path) -> None:
 def test_a_key_press_starts_no_server(home: Path) -> None:
     assert complete(home, "sky", "stop", "my") == []
     assert not (home / "state").exists()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_files_and_directories_are_left_to_the_shell(home: Path) -> None:
+    def offered(*words: str) -> list[str]:
+        told = {"_SKY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        assigned = " ".join(f"{key}='{value}'" for key, value in told.items())
+        return run(home, "bash", "--norc", "-c", f"{assigned} sky").stdout.split()
+
+    assert offered("sky", "launch", "ta") == ["file,ta"]
+    assert offered("sky", "exec", "one", "ta") == ["file,ta"]
+    assert offered("sky", "exec", "on") == []
+    assert offered("sky", "launch", "--workdir", "ta") == ["dir,ta"]

@@ -102,3 +102,9 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() in ("0", str(exit_codes.PIPE_CLOSED))
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("words", "hinted"), [(["exec", "c", "git", "log", "-1"], True), (["status", "-1"], False)])
+def test_an_option_of_the_users_command_is_told_apart(words: list[str], hinted: bool) -> None:
+    done = sky(*words)
+    assert (done.returncode, "put that command in quotes" in done.stderr) == (exit_codes.USAGE, hinted)

@@ -41,6 +41,11 @@ def test_a_terminal_cuts_the_widest_column_and_keeps_the_name(screen: Screen) ->
     assert shown.endswith("…")
 
 
+def test_a_narrow_terminal_cuts_no_status(screen: Screen) -> None:
+    headers, row = ("ID", "NAME", "Status", "Message"), ["1", "n" * 30, "SUCCEEDED", "m" * 30]
+    assert "SUCCEEDED" in tables.render(headers, [row], stream=screen)
+
+
 def test_only_terminals_get_colour(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     row = [["a", "UP"]]
     assert "\x1b[32mUP\x1b[0m" in tables.render(("NAME", "STATUS"), row, stream=screen)

@@ -43,6 +43,12 @@ def test_the_nodes_report_is_taken_over():
     )
 
 
+def test_the_story_says_which_job_it_is_about():
+    assert step(job(), life.Reported(JobStatus.RUNNING, start_at=1.0)).text == "job 7: RUNNING"
+    ended = step(job(), life.Reported(JobStatus.FAILED, end_at=1.0, reason="exit code 3"))
+    assert ended.text == "job 7: FAILED: exit code 3"
+
+
 def test_a_repeated_report_says_nothing_new():
     once = step(job(), life.Reported(JobStatus.RUNNING, start_at=1.0))
     assert step(once.entity, life.Reported(JobStatus.RUNNING, start_at=1.0)).text == ""

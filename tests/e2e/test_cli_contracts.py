@@ -118,6 +118,30 @@ def test_exec_runs_on_the_cluster(sky: Sky, cluster: str) -> None:
     assert re.search(r"pid=\d+\) again", done.stdout)
 
 
+def test_the_end_of_a_job_begins_a_line(sky: Sky, cluster: str) -> None:
+    assert "quiet\nJob finished (status: SUCCEEDED)." in sky.good("exec", cluster, "printf quiet").stdout
+
+
+def test_git_workdir_is_what_was_asked_for_or_an_error(sky: Sky, cluster: str) -> None:
+    repository = sky.root / "repo"
+    subprocess.run(["git", "init", "-q", "-b", "main", repository], check=True)
+    for name in ("one", "two"):
+        who = ["-c", "user.name=n", "-c", "user.email=e"]
+        subprocess.run(
+            ["git", "-C", repository, *who, "commit", "-q", "--allow-empty", "-m", name], check=True, env=sky.env
+        )
+    first = subprocess.run(
+        ["git", "-C", repository, "rev-parse", "HEAD~"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    show = ["git log -1 --format=%s"]
+    place = ["--git-url", f"file://{repository}", "--git-ref"]
+    made = [sky.good("launch", "-y", "-c", cluster, *place, ref, *show).stdout for ref in ("main", first)]
+    assert [re.search(r"pid=\d+\) (\w+)", text)[1] for text in made] == ["two", "one"]  # type: ignore[index]
+    missing = sky("launch", "-y", "-c", cluster, *place, "nosuch", *show)
+    assert missing.returncode == 1
+    assert "nosuch" in missing.stderr
+
+
 def test_a_failing_job_gives_its_code(sky: Sky, cluster: str) -> None:
     assert sky("exec", cluster, "exit 3").returncode == 100
 
@@ -277,7 +301,10 @@ def test_logs_can_be_fetched(sky: Sky, cluster: str) -> None:
 
 
 def test_events_tell_a_story(sky: Sky, cluster: str) -> None:
-    assert "UP" in sky.good("events", cluster).stdout
+    story = sky.good("events", cluster).stdout
+    assert "[PROVISIONING]" in story.splitlines()[0]
+    assert "[BOOTSTRAPPING → UP]" in story
+    assert "job 1: SUCCEEDED" in story
     assert all(event["text"] for event in sky.json("events", cluster))  # type: ignore[union-attr]
 
 

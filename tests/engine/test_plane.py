@@ -250,3 +250,19 @@ def _command(pid):
 
 def _name(pid):
     return _command(pid).split(" ")[0].rpartition("/")[2]
+
+
+async def test_a_request_does_not_begin_with_old_news(plane, ask):
+    await launched(ask)
+
+    async def talk_of(name, **body):
+        request = await ask(name, {"cluster_name": "c", **body})
+        said = plane.progress_file(request.id)
+        return said.read_text().splitlines() if said.exists() else []
+
+    assert await talk_of("launch", task={"run": "true"}) == []
+    assert await talk_of("stop") == ["c: stopping", "c: stopped"]
+    started = await talk_of("start")
+    assert (started[0], started.count("c: up")) == ("c: starting", 1)
+    assert await talk_of("autostop", idle_minutes=10) == ["c: autostop after 10 idle min"]
+    assert (await talk_of("down"))[0] == "c: terminating"

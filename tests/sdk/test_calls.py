@@ -79,6 +79,39 @@ def test_exec_wants_a_cluster_and_one_task(served: Served) -> None:
     assert requests.get(clusters.exec({"run": "x"}, "one"))[0] == 7
 
 
+def test_keywords_that_nobody_reads_are_refused(served: Served) -> None:
+    with pytest.raises(TypeError, match="'cluster_name'"):
+        clusters.launch({"run": "true"}, cluster_nam="one")
+    with pytest.raises(TypeError, match="stream_and_get"):
+        clusters.launch({"run": "true"}, stream_logs=True)
+    with pytest.raises(TypeError, match="tail_logs"):
+        clusters.exec({"run": "true"}, "one", detach_run=True)
+    with pytest.raises(errors.NotSupportedError, match="purge"):
+        clusters.stop("one", purge=True)
+    assert served.plane.rows == {}
+    clusters.launch({"run": "true"}, "one", _disable_controller_check=True)
+
+
+def test_a_bad_task_leaves_no_request_behind(served: Served) -> None:
+    with pytest.raises(errors.InvalidSkyPilotConfigError, match="did you mean 'run'"):
+        clusters.launch({"rum": "true"}, "one")
+    assert served.plane.rows == {}
+
+
+@pytest.mark.parametrize(("asked", "word"), [(True, "FORCE"), (False, "NONE"), (None, "NONE"), ("auto", "AUTO")])
+def test_refresh_is_a_boolean_or_a_word(served: Served, asked: object, word: str) -> None:
+    told: list[bool] = []
+    seen = served.plane.clusters
+
+    async def clusters_of(names: Any, *, refresh: bool) -> Any:
+        told.append(refresh)
+        return await seen(names, refresh=refresh)
+
+    served.plane.clusters = clusters_of  # type: ignore[method-assign]
+    requests.get(clusters.status(refresh=asked))
+    assert told == [word != "NONE"]
+
+
 def test_mutations_and_their_values(served: Served) -> None:
     assert requests.get(clusters.stop("one")) is None
     assert requests.get(clusters.down("one", purge=True)) is None
@@ -210,10 +243,32 @@ def test_provision_logs(served: Served) -> None:
     assert out.getvalue() == "bringing it up\n"
 
 
+def test_the_server_says_how_it_is(served: Served) -> None:
+    info = server.api_info()
+    assert info.status == info["status"] == "healthy"
+    assert info.status.value == "healthy"
+    assert json.loads(json.dumps(info))["status"] == "healthy"
+
+
 def test_download_logs(served: Served) -> None:
     kept = clusters.download_logs("one", [1])
     assert (Path(kept[1]) / "run.log").read_text() == "hello\nworld\n"
+    assert (Path(kept["1"]) / "tasks" / "0-head.log").read_text() == "hello\nworld\n"
+    assert [each.name for each in Path(kept[1], "tasks").iterdir()] == ["0-head.log"]
+    served.plane.jobs_known[1] = replace(served.plane.jobs_known[1], task_config={"num_nodes": 2})
+    both = clusters.download_logs("one", ["2", 1])
+    assert list(both) == [1, 2]
+    assert sorted(each.name for each in Path(both[2], "tasks").iterdir()) == ["0-head.log", "1-worker1.log"]
     assert list(clusters.download_logs("one", None)) == [3]
+
+
+def test_numbers_are_read_as_numbers_and_as_text(served: Served) -> None:
+    ports = requests.get(clusters.endpoints("one"))
+    assert ports[8080] == ports["8080"] == ports.get("8080") == "http://127.0.0.2:8080"
+    assert ("8080" in ports, "80" in ports, ports.get(80), ports.get("x", 1)) == (True, False, None, 1)
+    with pytest.raises(KeyError):
+        _ = ports["80"]
+    assert json.loads(json.dumps(ports)) == {"8080": "http://127.0.0.2:8080"}
 
 
 @pytest.mark.parametrize(

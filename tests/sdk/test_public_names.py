@@ -87,6 +87,11 @@ def test_a_misspelt_name_gets_a_hint() -> None:
         sky._hidden  # noqa: B018
 
 
+def test_names_of_old_tell_where_they_went() -> None:
+    with pytest.raises(AttributeError, match=r"it is 'sky.jobs.launch' now"):
+        sky.spot_launch  # noqa: B018
+
+
 def test_other_distributions_appear_by_entry_point(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "weather_sdk.py").write_text("WIND = 7\n", encoding="utf-8")
     info = tmp_path / "weather-1.0.dist-info"

@@ -129,6 +129,12 @@ def test_sources_of_a_task() -> None:
     assert local_sources({}, mounts=True) == []
 
 
+def test_a_workdir_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageSourceError, match="is a file; allowed: a folder"):
+        local_sources({"workdir": str(tmp_path / "file")}, mounts=True)
+
+
 def test_missing_source(served: Served) -> None:
     with pytest.raises(StorageSourceError, match="does not exist"):
         upload_sources(["/no/such/folder"])

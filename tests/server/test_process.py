@@ -101,6 +101,25 @@ def test_failure_to_start_shows_why(state: Path, monkeypatch: pytest.MonkeyPatch
         clusters.status()
 
 
+def test_a_server_killed_while_it_starts_is_started_once_more(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import os, pathlib, sys; mark = pathlib.Path(os.environ['SKY_STATE_DIR'], 'tries')\n"
+        "tries = int(mark.read_text() or 0) if mark.exists() else 0\n"
+        "mark.write_text(str(tries + 1))\n"
+        "if tries < int(os.environ['DEATHS']): os.kill(os.getpid(), 9)\n"
+        "os.execv(sys.executable, [sys.executable, '-P', '-m', 'sky.server', *sys.argv[1:]])\n"
+    )
+    monkeypatch.setattr(starting, "SERVER_ARGUMENTS", ["-c", script, "--plane", "small_plane:build"])
+    monkeypatch.setenv("DEATHS", "1")
+    assert len(requests.get(clusters.status())) == 2
+    server.api_stop()
+    (state / "tries").unlink()
+    monkeypatch.setenv("DEATHS", "9")
+    with pytest.raises(ApiServerConnectionError, match="ended by signal 9"):
+        clusters.status()
+    assert (state / "tries").read_text() == "2"
+
+
 def test_second_server_is_refused(state: Path) -> None:
     requests.get(clusters.status())
     command = [sys.executable, *starting.SERVER_ARGUMENTS, "--state", str(state)]

@@ -159,6 +159,11 @@ DOCKER = "SKYPILOT_DOCKER_USERNAME: a, SKYPILOT_DOCKER_PASSWORD: b"
         (f"envs: {{{DOCKER}}}\nsecrets: {{SKYPILOT_DOCKER_SERVER: c}}", "the whole registry login in one"),
         ("workdir: ''", "(workdir): found an empty text"),
         ("workdir: {ref: x}", "a git workdir without 'url'"),
+        (
+            "resources: {acclerators: 1}",
+            "Invalid resources YAML: t.yaml:1:13 (resources.acclerators): found unknown field 'acclerators' in "
+            "resources; did you mean 'accelerators'?",
+        ),
         ("workdir: {url: x, reff: y}", "(workdir.reff): found unknown field 'reff' in workdir; did you mean 'ref'?"),
         ("file_mounts: {/a/: /b}", "Invalid storage YAML: t.yaml:1:15 (file_mounts./a/): found the destination '/a/'"),
         ("file_mounts: {/a: /b/}", "found the source '/b/'; allowed: a path without a '/' at its end"),

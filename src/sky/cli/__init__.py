@@ -53,11 +53,9 @@ def _dispatch(arguments: list[str]) -> int:
             return exit_codes.OK if arguments else exit_codes.USAGE
         plain = _plain_status(arguments)
         if plain is not None:
-            from sky.cli.settings import connect  # noqa: PLC0415 - as below
             from sky.cli.status_view import Wanted, show  # noqa: PLC0415 - saves loading click: half of a cold start
 
             names, verbose, form = plain
-            connect()
             return show(Wanted(names=names, verbose=verbose, form=form))
     from sky.cli.groups import run  # noqa: PLC0415 - click is loaded only when there is something to parse
 

@@ -1,6 +1,6 @@
 """Shell completion: put into a shell's start-up file, taken out again, and the names it completes.
 
-Installing is asked for by the root command; `complete_cluster` by every argument that is a cluster.
+Installing is asked for by the root command; the `complete_…` functions by arguments.
 The script is written beside our data and sourced, since making it anew would cost each new shell a start of `sky`.
 """
 
@@ -30,6 +30,22 @@ def complete_cluster(ctx: click.Context, parameter: click.Parameter, incomplete:
     except Exception:  # noqa: BLE001 - whatever is wrong, a key press is no place to say so
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell to name files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_directory(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell to name directories."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_exec(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return names of clusters for the first word of `sky exec CLUSTER ENTRYPOINT`, then files."""
+    named = ctx.params.get("words") or ctx.params.get("cluster")
+    return (complete_file if named else complete_cluster)(ctx, parameter, incomplete)
 
 
 def install(shell: str) -> None:

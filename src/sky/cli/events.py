@@ -20,8 +20,9 @@ def events(cluster: str, *, form: str) -> int:
         return exit_codes.OK
     for event in found:
         before, after = text(event, "before"), text(event, "after")
-        change = f"  [{before} → {after}]" if before != after and after else ""
-        say(f"{times.local_time(number(event, 'time'))}  {clean(text(event, 'text'))}{change}")
+        change = f"{before} → {after}" if before else after
+        shown = f"  [{change}]" if before != after and after else ""
+        say(f"{times.local_time(number(event, 'time'))}  {clean(text(event, 'text'))}{shown}")
     return exit_codes.OK
 
 

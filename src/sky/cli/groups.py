@@ -122,5 +122,7 @@ def run(arguments: list[str]) -> int:
         return exc.exit_code
     except click.ClickException as exc:
         exc.show(sys.stderr)
+        if isinstance(exc, click.NoSuchOption) and exc.ctx is not None and exc.ctx.info_name in ("launch", "exec"):
+            sys.stderr.write("  If it belongs to the command to be run, put that command in quotes, or after --.\n")
         return exc.exit_code
     return result if isinstance(result, int) else exit_codes.OK

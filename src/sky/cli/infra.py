@@ -122,7 +122,7 @@ def gpus_list(
     clouds = [cloud] if cloud and cloud != "*" else None
     found: Mapping[str, list[Record]] = requests.get(
         sdk.list_accelerators(
-            gpus_only=True,
+            gpus_only=False,
             name_filter=name,
             region_filter=region,
             quantity_filter=quantity,

@@ -149,6 +149,28 @@ def logs(
     return follow_job(cluster, job_ids[0] if job_ids else None, follow=follow, tail=tail, worker=worker)
 
 
+class _Lines:
+    """A stream that knows whether its last line was ended; what a job prints need not end so."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._ended = True
+
+    def write(self, text: str) -> None:
+        """Write text as it is."""
+        self._stream.write(text)
+        self._ended = text.endswith("\n") if text else self._ended
+
+    def end_line(self) -> None:
+        """Begin a line, unless one is begun."""
+        if not self._ended:
+            self.write("\n")
+
+    def flush(self) -> None:
+        """Show what was written."""
+        self._stream.flush()
+
+
 def follow_job(
     cluster: str,
     job_id: int | None,
@@ -159,7 +181,7 @@ def follow_job(
     stream: TextIO | None = None,
 ) -> int:
     """Relay a job's log to stdout (or `stream`) and return the job's exit code; Ctrl-C stops the relay only."""
-    data = stream or sys.stdout
+    data = _Lines(stream or sys.stdout)
     try:
         code = sdk.tail_logs(cluster, job_id, follow, tail, data, _worker=worker)
     except KeyboardInterrupt:
@@ -170,6 +192,7 @@ def follow_job(
     if code == JobExitCode.NOT_FOUND:
         talk(f"Job {'' if job_id is None else f'{job_id} '}not found on cluster {cluster!r}.", "yellow")
     elif code != JobExitCode.NOT_FINISHED:
+        data.end_line()
         data.write(f"Job finished (status: {_final_word(cluster, job_id, code)}).\n")
         data.flush()
     return code

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import click
 
-from sky.cli import exit_codes, options, plans, settings
-from sky.cli.completion import complete_cluster
+from sky.cli import exit_codes, options, plans
+from sky.cli.completion import complete_cluster, complete_exec
 from sky.cli.entrypoint import COMMAND_NAME, classify
 from sky.cli.jobs import follow_job
 from sky.cli.output import emit
@@ -22,6 +22,7 @@ from sky.cli.prompts import confirm
 from sky.cli.status_view import Record, fetch, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, talk
+from sky.core.errors import not_supported
 from sky.core.model.names import check_cluster_name
 from sky.kit.ids import short_token
 from sky.sdk import clusters as sdk
@@ -40,7 +41,12 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 
 @options.command("launch", help="Run ENTRYPOINT (a task YAML or a command) on a cluster, made for it if need be.")
 @options.entrypoint
-@click.option("-c", "--cluster", help="Cluster to use, or to make under this name (a new name otherwise).")
+@click.option(
+    "-c",
+    "--cluster",
+    shell_complete=complete_cluster,
+    help="Cluster to use, or to make under this name (a new name otherwise).",
+)
 @click.option("--dryrun", is_flag=True, help="Show where it would run; change nothing.")
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @options.task_options
@@ -52,7 +58,13 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 @click.option("--down", is_flag=True, help="Remove the cluster after its last job (with -i: once it is idle).")
 @click.option("-r", "--retry-until-up", is_flag=True, help="Keep trying all places until one has room.")
 @click.option("--no-setup", is_flag=True, help="Leave out the setup of the task.")
-@click.option("--clone-disk-from", "--clone", metavar="CLUSTER", help="Start from the disk of a stopped cluster.")
+@click.option(
+    "--clone-disk-from",
+    "--clone",
+    metavar="CLUSTER",
+    shell_complete=complete_cluster,
+    help="Start from the disk of a stopped cluster.",
+)
 @click.option("--fast", is_flag=True, help="On a cluster that is UP: leave out making it ready, and setup.")
 @click.option("--resize", is_flag=True, help="Change the number of nodes of the cluster (with -c).")
 @click.option("--docker", is_flag=True, hidden=True)
@@ -61,8 +73,7 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 @options.output
 def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **flags: Any) -> int:
     """Run a task on a cluster, made for it if need be."""
-    if flags["resize"] and not cluster:
-        raise click.UsageError("--resize needs -c: the cluster whose number of nodes changes.")
+    _refuse(flags, cluster)
     if flags["asynchronous"] and flags["dryrun"]:
         raise click.UsageError("--dryrun changes nothing, so there is no request for --async to return.")
     task = task_of(entrypoint, flags)
@@ -78,19 +89,16 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
             wait_for=flags["wait_for"],
             down=flags["down"],
             no_setup=flags["no_setup"],
-            clone_disk_from=flags["clone_disk_from"],
             fast=flags["fast"],
-            resize=flags["resize"],
             _command=typed(),
-            _config_layers=settings.layers(),
         )
     )
     return finish(request_id, name, "Launching", flags=flags, form=form)
 
 
 @options.command("exec", help="Run ENTRYPOINT (a task YAML or a command) on CLUSTER, which is UP; no setup.")
-@click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=complete_cluster)
-@click.option("-c", "--cluster", hidden=True)
+@click.argument("words", nargs=-1, metavar="CLUSTER ENTRYPOINT...", shell_complete=complete_exec)
+@click.option("-c", "--cluster", hidden=True, shell_complete=complete_cluster)
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @options.task_options
 @options.asynchronous
@@ -105,6 +113,19 @@ def exec_(words: tuple[str, ...], *, cluster: str | None, form: str, **flags: An
     task = task_of(words, flags)
     request_id = str(sdk.exec(task, cluster, _command=typed()))
     return finish(request_id, cluster, "Submitting", flags=flags, form=form)
+
+
+def _refuse(flags: Mapping[str, Any], cluster: str | None) -> None:
+    """Before anything is shown or asked: what contradicts itself, and what cannot be done yet."""
+    if flags["resize"] and not cluster:
+        raise click.UsageError("--resize needs -c: the cluster whose number of nodes changes.")
+    for given, feature in (
+        (flags["docker"], "Running in a local Docker container (--docker)"),
+        (flags["resize"], "Changing the number of nodes of a cluster (--resize)"),
+        (flags["clone_disk_from"], "Starting from the disk of another cluster (--clone-disk-from)"),
+    ):
+        if given:
+            raise not_supported(feature)
 
 
 def task_of(words: tuple[str, ...], flags: Mapping[str, Any]) -> object:

@@ -3,16 +3,15 @@
 Values keep the interface's spelling; "none" as the value of a resource option takes away what the YAML says.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from sky.cli import settings
-from sky.cli.completion import complete_cluster
+from sky.cli.completion import complete_cluster, complete_directory, complete_file
 from sky.cli.groups import CONTEXT
 from sky.cli.output import FORMATS
+from sky.sdk import settings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -26,11 +25,6 @@ def command(name: str, *, help: str, hidden: bool = False) -> Callable[[Callable
     """Declare a command with the options that every command has."""
 
     def declare(function: Callable[..., Any]) -> click.Command:
-        @functools.wraps(function)
-        def connected(*args: Any, **options: Any) -> Any:
-            settings.connect()
-            return function(*args, **options)
-
         with_config = click.option(
             "--config",
             multiple=True,
@@ -38,7 +32,7 @@ def command(name: str, *, help: str, hidden: bool = False) -> Callable[[Callable
             callback=_use_config,
             metavar="PATH|KEY=VALUE",
             help="Configuration for this call only: a YAML file or dotted key=value[,key=value]; repeatable.",
-        )(connected)
+        )(function)
         return click.command(name, help=help, hidden=hidden, context_settings=CONTEXT)(with_config)
 
     return declare
@@ -102,7 +96,7 @@ _machine = _stack(
 
 _task = _stack(
     click.option("-n", "--name", help="Name of the task."),
-    click.option("--workdir", help="Directory to sync to ~/sky_workdir."),
+    click.option("--workdir", shell_complete=complete_directory, help="Directory to sync to ~/sky_workdir."),
     click.option("--git-url", help="Take the workdir from this git repository."),
     click.option("--git-ref", help="Branch, tag or commit of --git-url."),
     click.option("--num-nodes", type=click.IntRange(min=1), help="Number of nodes."),
@@ -115,4 +109,4 @@ TASK_FLAGS = (
     "cpus", "memory", "disk_size", "disk_tier", "network_tier", "local_disk", "use_spot", "image_id", "ports",
     "env_file", "env", "secret_file", "secret", "priority",
 )  # fmt: skip
-entrypoint = click.argument("entrypoint", nargs=-1, metavar="ENTRYPOINT...")
+entrypoint = click.argument("entrypoint", nargs=-1, metavar="ENTRYPOINT...", shell_complete=complete_file)

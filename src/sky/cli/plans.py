@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sky.cli import tables
 from sky.cli.status_view import Record, number, text
-from sky.cli.terminal import paint, talk
+from sky.cli.terminal import talk
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
 from sky.sdk.records import PlanRecord
@@ -53,7 +53,7 @@ def _row(placement: Record) -> list[object]:
         f"{number(placement, 'memory_gb'):.4g}",
         text(placement, "accelerators") or "-",
         f"{number(placement, 'price_hourly'):.2f}",
-        paint("✔", "green", sys.stderr) if placement.get("chosen") else " ",
+        "✔" if placement.get("chosen") else " ",
     ]
 
 

@@ -3,6 +3,7 @@
 import click
 
 from sky.cli import exit_codes, options, tables, times
+from sky.cli.completion import complete_cluster
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
 from sky.cli.status_view import Record, number, text
@@ -26,7 +27,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str) -> int | None:
 @click.argument("request_ids", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Also requests that ended.")
 @click.option("-l", "--limit", default=str(DEFAULT_LIMIT), callback=_limit, help="Number of rows, or 'all' (50).")
-@click.option("-c", "--cluster", help="Only requests about this cluster.")
+@click.option("-c", "--cluster", shell_complete=complete_cluster, help="Only requests about this cluster.")
 @click.option("-v", "--verbose", is_flag=True, help="Also the cluster, and what each is doing.")
 @options.output
 def status(

@@ -9,6 +9,8 @@ from sky.cli.terminal import STATUS_COLOURS, paint, width
 
 GAP = "  "
 _NARROWEST = 6
+#: Columns whose words have a colour. Cells themselves hold none: `clean` would take the control characters away.
+_COLOURED = ("STATUS", "Status", "CHOSEN")
 
 
 def clean(value: object) -> str:
@@ -37,11 +39,15 @@ def _cut(text: str, room: int) -> str:
     return kept + "…"
 
 
-def _fit(widths: list[int], limit: int) -> list[int]:
-    """Take columns off the widest until all fit; the first column (the name one acts on) gives way last."""
+def _fit(headers: Sequence[str], widths: list[int], limit: int) -> list[int]:
+    """Take columns off the widest until all fit; what one acts on (the first column, a status) stays whole."""
     widths = list(widths)
     while sum(widths) + len(GAP) * (len(widths) - 1) > limit:
-        candidates = [index for index in range(1, len(widths)) if widths[index] > _NARROWEST]
+        candidates = [
+            index
+            for index, header in enumerate(headers)
+            if index > 0 and header not in _COLOURED and widths[index] > _NARROWEST
+        ]
         if not candidates:
             break
         widths[max(candidates, key=lambda index: widths[index])] -= 1
@@ -57,14 +63,14 @@ def render(
     widths = [max(columns_of(text) for text in column) for column in zip(headers, *cells, strict=True)]
     limit = width(out)
     if limit is not None:
-        widths = _fit(widths, limit)
+        widths = _fit(headers, widths, limit)
     lines = []
     for number, line in enumerate([list(headers), *cells]):
         parts = []
         for header, text, room in zip(headers, line, widths, strict=True):
             shown = _cut(text, room)
             pad = " " * (room - columns_of(shown))
-            colour = "bold" if number == 0 else STATUS_COLOURS.get(text) if header == "STATUS" else None
+            colour = "bold" if number == 0 else STATUS_COLOURS.get(text) if header in _COLOURED else None
             shown = paint(shown, colour, out)
             parts.append(pad + shown if header in right else shown + pad)
         lines.append(GAP.join(parts).rstrip())

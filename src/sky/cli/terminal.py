@@ -13,7 +13,7 @@ _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36, "dim":
 #: Columns of a terminal that does not tell.
 _UNTOLD = 120
 
-#: Colour by status word, for clusters, jobs and requests alike.
+#: Colour by status word, for clusters, jobs and requests alike, and of the mark of a choice.
 STATUS_COLOURS = {
     "UP": "green",
     "RUNNING": "green",
@@ -29,6 +29,7 @@ STATUS_COLOURS = {
     "FAILED": "red",
     "FAILED_SETUP": "red",
     "FAILED_DRIVER": "red",
+    "✔": "green",
 }
 
 

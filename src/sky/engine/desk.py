@@ -19,6 +19,8 @@ from sky.kit.signals import Signals
 Handler = Callable[["Desk", Request], Awaitable[object]]
 
 
+#: Phases in which nothing is under way.
+_AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
 _LEAVING = (Phase.STOPPING, Phase.TERMINATING, Phase.AUTOSTOPPING)
 
 
@@ -55,7 +57,7 @@ class Desk:
 
     async def settled(self, request: Request, cluster: Cluster, done: Callable[[Cluster], bool]) -> Cluster:
         """Wait for a cluster, passing its story on to the user meanwhile."""
-        seq = await self._last_line(cluster)
+        seq = await self._last_line(request, cluster)
 
         async def load() -> Cluster:
             nonlocal seq
@@ -74,10 +76,14 @@ class Desk:
         """The cluster once it is not on its way out any more: stopped, gone, or as it was."""
         return await self.settled(request, cluster, lambda now: now.phase not in _LEAVING)
 
-    async def _last_line(self, cluster: Cluster) -> int:
-        last = await self.store.stories.last_of_each("cluster", [cluster.id])
-        # The newest line is told again: it is what the cluster is busy with while the user begins to wait.
-        return last[cluster.id].seq - 1 if cluster.id in last else 0
+    async def _last_line(self, request: Request, cluster: Cluster) -> int:
+        """The line of the story after which telling begins."""
+        newest = (await self.store.stories.last_of_each("cluster", [cluster.id])).get(cluster.id)
+        if newest is None:
+            return 0
+        # What the cluster is busy with is told although it began earlier; how it came to rest before is old news.
+        news = newest.time >= request.created_at or newest.after not in _AT_REST
+        return newest.seq - 1 if news else newest.seq
 
 
 def text(body: Mapping[str, object], key: str) -> str | None:

@@ -6,7 +6,7 @@ Every function that needs the server returns a request id, whose value `sky.get`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
@@ -16,7 +16,15 @@ from sky.core.model.statuses import JobStatus
 from sky.sdk import settings
 from sky.sdk.http1 import Response
 from sky.sdk.ids import RequestId
-from sky.sdk.records import ClusterHandle, ClusterJobRecord, CostRecord, EventRecord, PlanRecord, StatusResponse
+from sky.sdk.records import (
+    ByNumber,
+    ClusterHandle,
+    ClusterJobRecord,
+    CostRecord,
+    EventRecord,
+    PlanRecord,
+    StatusResponse,
+)
 from sky.sdk.requests import get, read, submit
 from sky.sdk.streams import Followed, Writer
 from sky.sdk.transport import stream
@@ -62,6 +70,29 @@ def _word(value: Any) -> str:
     return str(getattr(value, "value", value)).upper()
 
 
+#: Keywords of older interfaces, and what took their place.
+_FORMER = {
+    "stream_logs": "the call returns at once; sky.stream_and_get(request_id) relays what it says",
+    "detach_setup": "the call returns at once; sky.tail_logs(cluster_name, job_id) follows setup and run",
+    "detach_run": "the call returns at once; sky.tail_logs(cluster_name, job_id) follows the job",
+}
+
+
+def _refuse_unknown(call: str, known: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse keywords that nobody reads, as a plain signature would. Names with `_` are internals of other versions."""
+    for name in given:
+        if name.startswith("_"):
+            continue
+        if name in _FORMER:
+            raise TypeError(f"sky.{call}() has no {name!r} any more: {_FORMER[name]}.")
+        from difflib import get_close_matches  # noqa: PLC0415 - only for those who misspell
+        from inspect import signature  # noqa: PLC0415
+
+        close = get_close_matches(name, [word for word in signature(known).parameters if word[0] != "_"], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"sky.{call}() has no parameter {name!r}{hint}")
+
+
 def _uploaded(config: Mapping[str, Any], dryrun: bool, *, mounts: bool) -> dict[str, str]:
     if dryrun or not ("workdir" in config or (mounts and "file_mounts" in config)):
         return {}
@@ -87,13 +118,14 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
     _need_confirmation: bool = False,
     *,
     _command: str = "",
-    _config_layers: Mapping[str, Any] | None = None,
     **_internal: Any,
 ) -> RequestId[Launched]:
     """Run a task on a cluster, which is brought up if need be. Value: `(job id or None, handle or None)`.
 
-    Uploads the task's local files first, only what the server does not have yet.
+    Uploads the task's local files first, only what the server does not have yet. `backend` is accepted and makes no
+    difference: there is one way to run a task. Raises NotSupportedError for arguments that cannot be obeyed yet.
     """
+    _refuse_unknown("launch", launch, _internal)
     config = _only(task, "launch")
     body = {
         "task": config,
@@ -109,7 +141,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "fast": fast,
         "resize": resize,
         "uploads": _uploaded(config, dryrun, mounts=True),
-        "config": settings.layers() if _config_layers is None else dict(_config_layers),
+        "config": settings.layers(),
         "command": _command or "sky.launch",
     }
     return submit("launch", body)
@@ -123,10 +155,10 @@ def exec(
     backend: Any = None,
     *,
     _command: str = "",
-    _config_layers: Mapping[str, Any] | None = None,
     **_internal: Any,
 ) -> RequestId[Launched]:
-    """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced."""
+    """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced. `backend` as in `launch`."""
+    _refuse_unknown("exec", exec, _internal)
     if cluster_name is None:
         raise ValueError("sky.exec needs a cluster_name; sky.launch brings a new cluster up.")
     config = _only(task, "exec")
@@ -136,7 +168,7 @@ def exec(
         "dryrun": dryrun,
         "down": down,
         "uploads": _uploaded(config, dryrun, mounts=False),
-        "config": settings.layers() if _config_layers is None else dict(_config_layers),
+        "config": settings.layers(),
         "command": _command or "sky.exec",
     }
     return submit("exec", body)
@@ -154,11 +186,14 @@ def status(
     _include_credentials: bool = False,
     _summary_response: bool = False,
 ) -> RequestId[list[StatusResponse]]:
-    """Clusters of these names or globs (None: all). `refresh` of AUTO or FORCE asks the clouds first."""
+    """Clusters of these names or globs (None: all). `refresh` of AUTO or FORCE (or True) asks the clouds first.
+
+    A server has one user so far, so that `all_users` shows no more, here and in other calls.
+    """
     names = [cluster_names] if isinstance(cluster_names, str) else cluster_names
     body = {
         "cluster_names": None if names is None else list(names),
-        "refresh": _word(refresh),
+        "refresh": ("FORCE" if refresh else "NONE") if isinstance(refresh, bool | None) else _word(refresh),
         "all_users": all_users,
         "include_credentials": _include_credentials,
         "summary": _summary_response,
@@ -190,26 +225,27 @@ def stop(
     cluster_name: str, purge: bool = False, graceful: bool = False, graceful_timeout: float | None = None
 ) -> RequestId[None]:
     """Stop a cluster; its disks are kept."""
-    body = {
-        "cluster_name": cluster_name,
-        "purge": purge,
-        "graceful": graceful,
-        "graceful_timeout": graceful_timeout,
-    }
-    return submit("stop", body)
+    if purge:
+        raise not_supported(
+            "Calling a cluster stopped that its cloud fails to stop (purge)", instead="sky.down purges."
+        )
+    return submit("stop", _ending(cluster_name, purge, graceful, graceful_timeout))
 
 
 def down(
     cluster_name: str, purge: bool = False, graceful: bool = False, graceful_timeout: float | None = None
 ) -> RequestId[None]:
     """End a cluster with all that is on it; with `purge`, drop its record even if the cloud refuses."""
-    body = {
+    return submit("down", _ending(cluster_name, purge, graceful, graceful_timeout))
+
+
+def _ending(cluster_name: str, purge: bool, graceful: bool, graceful_timeout: float | None) -> dict[str, Any]:
+    return {
         "cluster_name": cluster_name,
         "purge": purge,
         "graceful": graceful,
         "graceful_timeout": graceful_timeout,
     }
-    return submit("down", body)
 
 
 def autostop(
@@ -358,17 +394,27 @@ def tail_hook_logs(cluster_name: str, event: str | None = None, follow: bool = T
 
 
 def download_logs(cluster_name: str, job_ids: Sequence[int | str] | None) -> dict[int, str]:
-    """Fetch logs of jobs (None: the newest) below `~/sky_logs`. Returns `{job id: local directory}`."""
-    found = get(read("download_logs", {"cluster_name": cluster_name, "job_ids": _ids(job_ids)}))
-    kept: dict[int, str] = {}
-    for id in sorted(int(id) for id in found):
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", found[str(id)][0] or "job")
+    """Fetch logs of jobs (None: the newest) below `~/sky_logs`. Returns `{job id: local directory}`.
+
+    The directory holds `run.log`, the log of all nodes, and below `tasks` that of each node.
+    """
+    jobs = {job.job_id: job for job in get(queue(cluster_name))}
+    wanted = _ids(job_ids)
+    kept = ByNumber()
+    for id in sorted(jobs.keys() & set(wanted)) if wanted else sorted(jobs)[-1:]:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", jobs[id].job_name or "job")
         folder = Path("~/sky_logs").expanduser() / f"{cluster_name}-{id}-{name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "run.log").open("w", encoding="utf-8") as out:
-            job_stream(cluster_name, id, follow=False)[0].copy_to(out)
+        (folder / "tasks").mkdir(parents=True, exist_ok=True)
+        _fetch(folder / "run.log", cluster_name, id)
+        for rank in range(jobs[id].metadata["num_nodes"]):
+            _fetch(folder / "tasks" / f"{rank}-{f'worker{rank}' if rank else 'head'}.log", cluster_name, id, rank)
         kept[id] = str(folder)
     return kept
+
+
+def _fetch(path: Path, cluster_name: str, job_id: int, rank: int | None = None) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        job_stream(cluster_name, job_id, follow=False, worker=rank)[0].copy_to(out)
 
 
 def cost_report(days: int | None = None) -> RequestId[list[CostRecord]]:
@@ -387,12 +433,13 @@ def optimize(dag: Any, minimize: Any = "COST", admin_policy_request_options: Any
 
 
 def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options: Any = None) -> None:
-    """Check a task or DAG here and on the server. Raises what is wrong with it."""
+    """Check a task or DAG here and (unless `workdir_only`) on the server. Raises what is wrong with it."""
     for task in _tasks(dag):
         check = getattr(task, "validate", None)
         if check is not None:
             check()
-    get(read("validate", {"tasks": [_config(task) for task in _tasks(dag)], "workdir_only": workdir_only}))
+    if not workdir_only:
+        get(read("validate", {"tasks": [_config(task) for task in _tasks(dag)]}))
 
 
 def cluster_events(cluster_name: str) -> RequestId[list[EventRecord]]:

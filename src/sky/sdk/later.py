@@ -42,6 +42,4 @@ kubernetes_label_gpus = later("sky.kubernetes_label_gpus", "Kubernetes clusters"
 realtime_kubernetes_gpu_availability = later("sky.realtime_kubernetes_gpu_availability", "Kubernetes clusters")
 realtime_slurm_gpu_availability = later("sky.realtime_slurm_gpu_availability", "Slurm clusters")
 slurm_node_info = later("sky.slurm_node_info", "Slurm clusters")
-tail_provision_logs = later("sky.tail_provision_logs", "logs of provisioning")
 tail_autostop_logs = later("sky.tail_autostop_logs", "logs of hooks")
-tail_hook_logs = later("sky.tail_hook_logs", "logs of hooks")

@@ -30,6 +30,25 @@ class Record(dict[str, Any]):
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
 
 
+class ByNumber(dict[int, Any]):
+    """A mapping by number that programs also read by the number's text: `ports[8080]` and `ports["8080"]`."""
+
+    def __missing__(self, key: object) -> Any:
+        if isinstance(key, str) and key.isdecimal() and int(key) in self:
+            return self[int(key)]
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(int(key) if isinstance(key, str) and key.isdecimal() else key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of a number or of its text."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
 class ClusterHandle(Record):
     """Where a cluster is: `cluster_name`, `head_ip`, `launched_nodes`, `cloud`, `region`, `zone`, `instance_type` …"""
 
@@ -120,7 +139,7 @@ def request_payload(told: Mapping[str, Any]) -> RequestPayload:
 
 
 def _job_statuses(told: Mapping[str, str | None]) -> dict[int, JobStatus | None]:
-    return {int(id): JobStatus(status) if status else None for id, status in told.items()}
+    return ByNumber({int(id): JobStatus(status) if status else None for id, status in told.items()})
 
 
 def _check(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, CloudAccess]]:
@@ -133,7 +152,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "job_status": _job_statuses,
     "cost_report": lambda told: [_cost(each) for each in told],
     "cluster_events": lambda told: [EventRecord(each) for each in told],
-    "endpoints": lambda told: {int(port): url for port, url in told.items()},
+    "endpoints": lambda told: ByNumber({int(port): url for port, url in told.items()}),
     "check": _check,
     "list_accelerators": lambda told: {acc: [AcceleratorOffer(each) for each in rows] for acc, rows in told.items()},
     "optimize": lambda told: [_plan(each) for each in told],

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from sky.core.errors import ApiServerConnectionError, not_supported
+from sky.core.model.statuses import ServerStatus
 from sky.kit.paths import state_dir
 from sky.sdk import starting
 from sky.sdk.http1 import Response, query
@@ -24,6 +25,7 @@ def api_info() -> APIHealthResponse:
     """What the server says about itself; `endpoint` is where it was reached."""
     told = APIHealthResponse(call("GET", "/api/health").json())
     told["user"] = Record(told["user"]) if told["user"] else None
+    told["status"] = ServerStatus(told["status"])
     told["endpoint"] = str(current_endpoint())
     return told
 

@@ -42,8 +42,18 @@ def ensure(state: Path, extra: tuple[str, ...] = ()) -> None:
         if answers(state):
             return
         _wait_for_old(state)
-        if not answers(state):
-            _spawn(state, extra)
+        if answers(state):
+            return
+        ended = _spawn(state, extra)
+        if ended is not None and ended < 0:
+            # A signal from outside (of somebody who ends processes, of a kernel short of memory) says nothing about
+            # the server; what keeps it from starting would do so again.
+            ended = _spawn(state, extra)
+        if ended is not None:
+            raise ApiServerConnectionError(
+                f"The API server could not be started: it {_how(ended)}. The end of its log ({state / 'server.log'}):\n"
+                f"{log_tail(state / 'server.log')}"
+            )
 
 
 def answers(state: Path) -> bool:
@@ -122,7 +132,12 @@ def _wait_for_old(state: Path) -> None:
         time.sleep(0.02)
 
 
-def _spawn(state: Path, extra: tuple[str, ...]) -> None:
+#: Stands for the exit status of a server that was given up because it said nothing; no process ends so.
+_SILENT = 1 << 16
+
+
+def _spawn(state: Path, extra: tuple[str, ...]) -> int | None:
+    """Start a server and wait until it listens: None, or else the status it ended with, negative for a signal."""
     reader, writer = os.pipe()
     arguments = [*SERVER_ARGUMENTS, "--state", str(state), "--ready-fd", str(writer), *extra]
     log = os.open(state / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -147,15 +162,18 @@ def _spawn(state: Path, extra: tuple[str, ...]) -> None:
     if said:
         # It lives on without us; its end is not ours to wait for.
         process.returncode = 0
-        return
+        return None
     if said is None:
         process.kill()
-    process.wait()
-    why = f"did not answer within {START_S:g} s" if said is None else f"ended with status {process.returncode}"
-    raise ApiServerConnectionError(
-        f"The API server could not be started: it {why}. The end of its log ({state / 'server.log'}):\n"
-        f"{log_tail(state / 'server.log')}"
-    )
+        process.wait()
+        return _SILENT
+    return process.wait()
+
+
+def _how(ended: int) -> str:
+    if ended == _SILENT:
+        return f"did not answer within {START_S:g} s"
+    return f"was ended by signal {-ended}" if ended < 0 else f"ended with status {ended}"
 
 
 def _environment(state: Path) -> dict[str, str]:

@@ -81,9 +81,6 @@ T = TypeVar("T")
 
 _chosen: ContextVar[Endpoint | None] = ContextVar("sky_endpoint", default=None)
 
-#: Readers of configuration that may name an endpoint; each gives (endpoint, token). The last one added is asked first.
-configured: list[Callable[[], tuple[str | None, str | None]]] = [settings.endpoint]
-
 
 @contextlib.contextmanager
 def using_endpoint(endpoint: str | Endpoint, token: str | None = None) -> Iterator[Endpoint]:
@@ -104,11 +101,8 @@ def current_endpoint() -> Endpoint:
     token = os.environ.get(ENV_TOKEN)
     named = os.environ.get(ENV_ENDPOINT)
     if not named:
-        for read in reversed(configured):
-            named, written = read()
-            token = token or written
-            if named:
-                break
+        named, written = settings.endpoint()
+        token = token or written
     return parse_endpoint(named, token) if named else local_endpoint()
 
 

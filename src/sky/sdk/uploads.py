@@ -33,8 +33,11 @@ _TOO_FRESH_NS = 50_000_000
 
 
 def local_sources(config: Mapping[str, Any], *, mounts: bool) -> list[str]:
-    """Local paths that a task's configuration names, as written there."""
-    found = [config.get("workdir")] if isinstance(config.get("workdir"), str) else []
+    """Local paths that a task's configuration names, as written there. Raises StorageSourceError for a bad workdir."""
+    workdir = config.get("workdir")
+    found = [workdir] if isinstance(workdir, str) else []
+    if found and "://" not in found[0] and Path(found[0]).expanduser().is_file():
+        raise StorageSourceError(f"workdir: {found[0]!r} is a file; allowed: a folder. `file_mounts` brings files.")
     if mounts:
         found += [source for source in (config.get("file_mounts") or {}).values() if isinstance(source, str)]
     return [source for source in dict.fromkeys(found) if source and "://" not in source]

@@ -160,8 +160,13 @@ _CLONE = """set -e
 dir="$HOME/sky_workdir"
 if [ ! -d "$dir/.git" ]; then mkdir -p "$dir"; git -C "$dir" init -q; git -C "$dir" remote add origin {url}; fi
 git -C "$dir" remote set-url origin {url}
-git -C "$dir" fetch -q --depth 1 origin {ref} || git -C "$dir" fetch -q origin
-git -C "$dir" checkout -q -f FETCH_HEAD 2>/dev/null || git -C "$dir" checkout -q -f {ref}
+if git -C "$dir" fetch -q --depth 1 origin {ref}; then
+  git -C "$dir" checkout -q -f FETCH_HEAD
+else
+  # A commit may not be had by its number alone. FETCH_HEAD is another one now: what was asked for, or nothing.
+  git -C "$dir" fetch -q origin
+  git -C "$dir" checkout -q -f {ref} --
+fi
 git -C "$dir" rev-parse HEAD
 """
 

@@ -7,10 +7,35 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from sky.core.errors import not_supported
+from sky.core.model.autostop import AutostopWaitFor
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
+from sky.core.model.names import check_cluster_name
 from sky.core.model.offers import Placement
+from sky.core.model.tasks import TaskSpec
 from sky.wire.codec import Body, Record, encode, field
+
+_REFRESH = ("NONE", "AUTO", "FORCE")
+_WAIT_FOR = tuple(each.value for each in AutostopWaitFor)
+
+
+def _refuse(asked: object, feature: str) -> None:
+    """An argument that cannot be obeyed yet is refused; ignoring it would do something else than what was asked."""
+    if asked:
+        raise not_supported(feature)
+
+
+def _check_wait_for(word: str | None) -> None:
+    if word is not None and word not in _WAIT_FOR:
+        raise ValueError(f"wait_for: found {word[:40]!r}; allowed: {', '.join(_WAIT_FOR)}")
+
+
+def check_target(word: str) -> None:
+    """Refuse what the optimizer cannot make small. Raises ValueError, NotSupportedError."""
+    if word not in ("COST", "TIME"):
+        raise ValueError(f"found {word[:40]!r} to be made small; allowed: COST, TIME")
+    _refuse(word == "TIME", "Choosing by time instead of by cost (OptimizeTarget.TIME)")
 
 
 class LaunchBody(Body):
@@ -36,6 +61,16 @@ class LaunchBody(Body):
     config: dict[str, Any] = field(default_factory=dict)
     command: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse before anything is on record what would fail at once: a bad task, a bad name, what is not built."""
+        TaskSpec.from_config(self.task)
+        if self.cluster_name is not None:
+            check_cluster_name(self.cluster_name)
+        _check_wait_for(self.wait_for)
+        check_target(self.optimize_target)
+        _refuse(self.clone_disk_from, "Starting from the disk of another cluster (--clone-disk-from)")
+        _refuse(self.resize, "Changing the number of nodes of a cluster (--resize)")
+
 
 class StartBody(Body):
     """Arguments of `/start`."""
@@ -46,6 +81,10 @@ class StartBody(Body):
     retry_until_up: bool = False
     down: bool = False
     force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a `wait_for` that means nothing."""
+        _check_wait_for(self.wait_for)
 
 
 class StopBody(Body):
@@ -67,6 +106,11 @@ class AutostopBody(Body):
     hook: str | None = None
     hook_timeout: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a `wait_for` that means nothing, and what is not built."""
+        _check_wait_for(self.wait_for)
+        _refuse(self.hook, "Running a hook before a cluster stops (autostop with a hook)")
+
 
 class StatusBody(Body):
     """Arguments of `/status`. `refresh` is NONE, AUTO or FORCE; `summary` leaves the last creation's text out."""
@@ -76,6 +120,11 @@ class StatusBody(Body):
     all_users: bool = False
     include_credentials: bool = False
     summary: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a `refresh` that means nothing."""
+        if self.refresh.upper() not in _REFRESH:
+            raise ValueError(f"refresh: found {self.refresh[:40]!r}; allowed: {', '.join(_REFRESH)}")
 
 
 class EndpointsBody(Body):

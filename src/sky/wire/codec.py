@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import field
 
-from sky.core.errors import ClientError
+from sky.core.errors import ClientError, SkyError
 
 __all__ = ["Body", "Record", "decode", "encode", "field", "plain", "schemas"]
 
@@ -42,11 +42,14 @@ def encode(value: object) -> bytes:
 def decode(kind: type[T], data: bytes) -> T:
     """A value of `kind` from JSON; empty input counts as an empty object.
 
-    Raises ClientError with the field's path for anything that does not fit.
+    Raises ClientError with the field's path for anything that does not fit, or what the body itself raises.
     """
     try:
         return _decoder(kind).decode(data or b"{}")  # type: ignore[arg-type, no-any-return]
     except msgspec.ValidationError as refused:
+        if isinstance(refused.__cause__, SkyError):
+            # A ValueError of ours, raised by a body's `__post_init__`: it says more than the library's wrapping of it.
+            raise refused.__cause__ from None
         raise ClientError(f"The request body is not valid: {refused}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
         raise ClientError(f"The request body is not JSON: {refused}") from None

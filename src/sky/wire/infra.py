@@ -1,12 +1,22 @@
 """Messages about places with compute: access, accelerators, plans. Used by the server's routes."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
+from sky.core.errors import not_supported
 from sky.core.model.offers import Offer, Placement, Plan
 from sky.core.ports import Access
-from sky.wire.clusters import accelerators_text
+from sky.wire.clusters import accelerators_text, check_target
 from sky.wire.codec import Body, Record
+
+#: The only workspace there is yet.
+DEFAULT_WORKSPACE = "default"
+
+
+def _check_workspace(name: str | None) -> None:
+    if name not in (None, DEFAULT_WORKSPACE):
+        raise not_supported(f"Workspace {name!r}", instead=f"There is one workspace, {DEFAULT_WORKSPACE!r}.")
 
 
 class CheckBody(Body):
@@ -16,16 +26,28 @@ class CheckBody(Body):
     verbose: bool = False
     workspace: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a workspace that cannot exist."""
+        _check_workspace(self.workspace)
+
 
 class EnabledCloudsBody(Body):
-    """Arguments of `/enabled_clouds`."""
+    """Arguments of `/enabled_clouds`; `expand` names each part of a place that has parts, and `local` has none."""
 
     workspace: str | None = None
     expand: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a workspace that cannot exist."""
+        _check_workspace(self.workspace)
+
 
 class AcceleratorsBody(Body):
-    """Arguments of `/list_accelerators` and `/list_accelerator_counts`; filters are substrings."""
+    """Arguments of `/list_accelerators` and `/list_accelerator_counts`; filters are substrings.
+
+    `gpus_only` leaves out accelerators that are no GPUs; without `all_regions`, each instance type is told once, from
+    where it is cheapest; `require_price` leaves out what has no price.
+    """
 
     gpus_only: bool = True
     name_filter: str | None = None
@@ -44,6 +66,10 @@ class DagBody(Body):
     name: str | None = None
     minimize: str = "COST"
     workdir_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the optimizer cannot make small."""
+        check_target(self.minimize)
 
 
 class AccessRecord(Record):
@@ -145,6 +171,10 @@ def plan_record(name: str | None, plan: Plan) -> PlanRecord:
     )
 
 
+#: How the names of accelerators begin that are no GPUs.
+_NOT_GPUS = ("tpu", "inferentia", "trainium", "fpga")
+
+
 def accelerator_offers(offers: Iterable[Offer], wanted: AcceleratorsBody) -> dict[str, list[AcceleratorOffer]]:
     """Offers by accelerator name, filtered, each list cheapest first."""
     found: dict[str, dict[tuple[str, str, str, float], AcceleratorOffer]] = {}
@@ -166,10 +196,23 @@ def accelerator_offers(offers: Iterable[Offer], wanted: AcceleratorsBody) -> dic
                 spot_price=offer.price_hourly if offer.use_spot else (known.spot_price if known else None),
                 region=offer.region,
             )
-    return {
-        name: sorted(rows.values(), key=lambda row: (row.price if row.price is not None else float("inf"), row.cloud))
-        for name, rows in sorted(found.items())
+    told = {
+        name: sorted(rows.values(), key=lambda row: (_dearness(row), row.cloud)) for name, rows in sorted(found.items())
     }
+    return told if wanted.all_regions else {name: _cheapest_regions(rows) for name, rows in told.items()}
+
+
+def _dearness(row: AcceleratorOffer) -> float:
+    prices = [price for price in (row.price, row.spot_price) if price is not None]
+    return prices[0] if prices else math.inf
+
+
+def _cheapest_regions(rows: Iterable[AcceleratorOffer]) -> list[AcceleratorOffer]:
+    """Of rows in the order of their price, the first of each instance type."""
+    first: dict[tuple[str, str, float], AcceleratorOffer] = {}
+    for row in rows:
+        first.setdefault((row.cloud, row.instance_type, row.accelerator_count), row)
+    return list(first.values())
 
 
 def _fits(offer: Offer, name: str, count: float, wanted: AcceleratorsBody) -> bool:
@@ -179,6 +222,8 @@ def _fits(offer: Offer, name: str, count: float, wanted: AcceleratorsBody) -> bo
         return part in whole if wanted.case_sensitive else part.lower() in whole.lower()
 
     if wanted.clouds is not None and offer.cloud.lower() not in {cloud.lower() for cloud in wanted.clouds}:
+        return False
+    if wanted.gpus_only and name.lower().startswith(_NOT_GPUS):
         return False
     if wanted.quantity_filter is not None and count != wanted.quantity_filter:
         return False

@@ -103,6 +103,7 @@ class Frame(Record, omit_defaults=True):
 
 def job_record(job: Job) -> ClusterJobRecord:
     """A job as it is told."""
+    nodes = job.task_config.get("num_nodes")
     return ClusterJobRecord(
         job_id=job.job_id,
         job_name=job.name,
@@ -114,7 +115,12 @@ def job_record(job: Job) -> ClusterJobRecord:
         resources=job.resources,
         status=job.status.value,
         log_path=job.log_dir,
-        metadata={"reason": job.reason, "exit_codes": list(job.exit_codes), "task_id": job.task_id},
+        metadata={
+            "reason": job.reason,
+            "exit_codes": list(job.exit_codes),
+            "task_id": job.task_id,
+            "num_nodes": nodes if isinstance(nodes, int) else 1,
+        },
     )
 
 

@@ -126,7 +126,7 @@ def reported(job: Job, event: Reported, now: float) -> Step[Job]:
     )
     if news == job:
         return Step(job)
-    text = f"{event.status.value}" + (f": {event.reason}" if event.reason else "")
+    text = f"job {job.job_id}: {event.status.value}" + (f": {event.reason}" if event.reason else "")
     if event.status.is_terminal():
         return Step(replace(news, phase=P.DONE, end_at=event.end_at or now), (), text)
     return Step(news, None, text)

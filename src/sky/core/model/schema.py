@@ -103,11 +103,11 @@ class Problems:
 
     def add(self, path: Path, reason: str, **more: object) -> None:
         """Record a problem; ``more`` are the further fields of ``Problem``."""
-        problem = Problem(path, reason, **more)  # type: ignore[arg-type]
+        problem = Problem(tuple(path), reason, **more)  # type: ignore[arg-type]
         self._spoiled.update(path[:end] for end in range(len(path) + 1))
         if self.full:
             self._untold += 1
-        elif problem not in self.found:
+        elif not any((each.path, each.reason) == (problem.path, reason) for each in self.found):
             self.found.append(problem)
 
     @property

@@ -36,6 +36,12 @@ TERMINAL = frozenset(
 )
 
 
+class ServerStatus(StrEnum):
+    """How an API server says it is."""
+
+    HEALTHY = "healthy"
+
+
 class RequestStatus(StrEnum):
     """States of a request, as the interface names them."""
 
