@@ -86,9 +86,7 @@ class Desk:
 
         Raises ClusterSetUpError for one whose provider will not let it go.
         """
-        settled = await self.settled(
-            request, cluster, lambda now: now.phase not in _LEAVING or now.strikes >= TEARDOWN_STRIKES
-        )
+        settled = await self.settled(request, cluster, lambda now: now.phase not in _LEAVING or _stuck(now))
         if settled.phase in _LEAVING:
             raise ClusterSetUpError(
                 f"Cluster '{cluster.name}' is going down, which keeps failing: {settled.reason}. It is tried again and "
@@ -100,6 +98,10 @@ class Desk:
         last = await self.store.stories.last_of_each("cluster", [cluster.id])
         # The newest line is told again: it is what the cluster is busy with while the user begins to wait.
         return last[cluster.id].seq - 1 if cluster.id in last else 0
+
+
+def _stuck(cluster: Cluster) -> bool:
+    return cluster.phase is Phase.TERMINATING and cluster.strikes >= TEARDOWN_STRIKES
 
 
 def text(body: Mapping[str, object], key: str) -> str | None:
