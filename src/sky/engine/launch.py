@@ -140,9 +140,8 @@ async def _open(desk: Desk, request: Request, task: TaskSpec, name: str, placeme
 async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
     """Wait until the cluster is up, starting it where it is stopped or broken. Raises what hinders it."""
     if cluster.phase in (Phase.STOPPED, Phase.DEGRADED):
-        await desk.tell(cluster, cluster_life.StartAsked())
-        version = cluster.version
-        cluster = await desk.settled(request, cluster, lambda now: now.version > version and now.phase in _SETTLED)
+        letter = await desk.tell(cluster, cluster_life.StartAsked())
+        cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED, letter=letter)
     else:
         cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED)
     if cluster.phase is Phase.TERMINATED or (cluster.phase is Phase.STOPPED and not cluster.ever_up):
