@@ -281,7 +281,12 @@ def sky():
 
     def command(*words):
         return subprocess.run(
-            [Path(sys.executable).with_name("sky"), *words], capture_output=True, text=True, env=env, cwd=root, timeout=90
+            [Path(sys.executable).with_name("sky"), *words],
+            capture_output=True,
+            text=True,
+            env=env,
+            cwd=root,
+            timeout=90,
         )
 
     try:

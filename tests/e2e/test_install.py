@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("install"), pytest.mark.t
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "minimal.yaml"
 TOOLS = ("pip", "uv")
+#: Beside the interpreter, where the dev extra puts it, or wherever the user has it.
+UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 _PROBE = """
 import json, sys
@@ -60,7 +62,7 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 def has_tool(tool: str) -> bool:
-    return tool == "pip" or shutil.which("uv") is not None
+    return tool == "pip" or UV is not None
 
 
 @pytest.fixture(scope="module", params=TOOLS)
@@ -80,7 +82,7 @@ def wheel(tool: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         build = command(sys.executable, "-m", "pip", "wheel", ROOT, "--no-deps", *own, "-w", out, cwd=out)
     else:
         own = ["--no-build-isolation", "--python", sys.executable] if here else []
-        build = command("uv", "build", "--wheel", *own, "--out-dir", out, ROOT, cwd=out)
+        build = command(UV, "build", "--wheel", *own, "--out-dir", out, ROOT, cwd=out)
     if build.returncode != 0 and not here and "hatchling" in build.stdout + build.stderr:
         pytest.skip("the build backend hatchling is neither installed nor to be fetched from here")
     assert build.returncode == 0, build.stdout + build.stderr
@@ -97,10 +99,10 @@ def python(tool: str, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         interpreter = env / "bin" / "python"
         words = [sys.executable, "-m", "pip", "--python", interpreter, "install", "--no-index", "--no-deps", wheel]
     else:
-        made = command("uv", "venv", "--python", sys.executable, env)
+        made = command(UV, "venv", "--python", sys.executable, env)
         assert made.returncode == 0, made.stderr
         interpreter = env / "bin" / "python"
-        words = ["uv", "pip", "install", "--python", interpreter, "--offline", "--no-deps", wheel]
+        words = [UV, "pip", "install", "--python", interpreter, "--offline", "--no-deps", wheel]
     done = command(*words, cwd=env)
     assert done.returncode == 0, done.stdout + done.stderr
     # Searched after the environment's own packages; .pth files in there (an editable install of ours) are not read.
