@@ -73,3 +73,9 @@ def test_every_offer_is_placed_or_rejected(offers):
     assert sorted(placed + rejected) == sorted(offer.instance_type for offer in offers)
     prices = [each.price_hourly for each in made.placements]
     assert prices == sorted(prices)
+
+
+def test_a_shared_machine_lends_no_accelerator_that_was_not_asked_for():
+    assert plan([Resources()], False, 1, [SHARED]).placements[0].accelerators == {}
+    assert plan([Resources(accelerators="L4:1")], False, 1, [SHARED]).placements[0].accelerators == {"L4": 1.0}
+    assert plan([Resources()], False, 1, [BIG]).placements[0].accelerators == {"H100": 8}

@@ -150,7 +150,7 @@ def test_purge_gives_up_and_says_what_may_be_left():
         ((S, S), Autostop(), Phase.STOPPED),
         ((S, S), Autostop(5), Phase.STOPPED),
         ((S, S), Autostop(5, down=True), Phase.TERMINATING),
-        ((), Autostop(), Phase.TERMINATED),
+        ((), Autostop(), Phase.TERMINATING),
     ],
 )
 def test_what_is_seen_decides(states, autostop, phase):
@@ -255,3 +255,40 @@ def test_scope_of_a_refusal(scope, struck):
         "other_cloud": placement(cloud="else"),
     }
     assert [name for name, each in others.items() if life.condemned(each, placement(), scope)] == struck
+
+
+def test_machines_that_are_gone_are_ended_all_the_same():
+    after = step(cluster(), life.NodesObserved(()))
+    assert after.orders == (life.TerminateNodes(),)
+    assert all(end is not None for _, end, _ in after.entity.intervals), "what is gone costs nothing from now on"
+
+
+def test_a_node_that_could_not_be_told_when_to_stop_is_told_again():
+    first = step(cluster(autostop=Autostop(5)), life.AutostopFailed("no answer"))
+    assert first.orders == (life.Observe(), life.ConfigureAutostop(Autostop(5), life.AUTOSTOP_AGAIN))
+    assert step(first.entity, life.AutostopFailed("no answer")).text == ""
+    assert step(first.entity, life.AutostopConfigured()).entity.reason is None
+
+
+def test_a_node_that_ran_before_is_told_that_autostop_is_off():
+    assert step(cluster(Phase.BOOTSTRAPPING), life.AgentsReady()).orders == (life.ConfigureAutostop(Autostop()),)
+
+
+@pytest.mark.parametrize(("down", "order"), [(False, life.StopNodes()), (True, life.TerminateNodes())])
+def test_a_cluster_that_does_not_stop_by_itself_is_stopped(down, order):
+    hooks = ({"run": "sleep 1", "timeout": 60.0},)
+    stopping = cluster(Phase.AUTOSTOPPING, autostop=Autostop(5, down, hooks=hooks), status_at=100.0)
+    seen = life.NodesObserved(nodes(R, R))
+    overdue = 100.0 + 60.0 + life.AUTOSTOP_OVERDUE
+    assert step(stopping, seen, overdue).entity.phase is Phase.AUTOSTOPPING
+    assert step(stopping, seen, overdue + 1).orders == (order,)
+
+
+def test_an_agent_that_never_starts_is_tried_ever_more_rarely():
+    broken, waits = cluster(Phase.BOOTSTRAPPING), []
+    for _ in range(8):
+        broken = step(replace(broken, phase=Phase.BOOTSTRAPPING), life.BootstrapFailed("why")).entity
+        waits.append(life.due_at(broken, 0.0))
+    assert waits == sorted(waits)
+    assert waits[-1] == life.DEGRADED_LOOK_MOST
+    assert step(replace(broken, phase=Phase.BOOTSTRAPPING), life.AgentsReady()).entity.strikes == 0

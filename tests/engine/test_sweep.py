@@ -1,9 +1,15 @@
 """Nothing runs without an owner, and nothing that has one is touched."""
 
+import asyncio
 import os
 
+from sky.core.lifecycle.machine import Step
+from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.offers import Offer, Placement
+from sky.core.model.requests import Request
+from sky.core.model.statuses import RequestStatus
 from sky.core.ports import CreateAsk
+from sky.engine import sweep as sweeps
 from sky.engine.post import Post
 from sky.engine.sweep import Sweep
 from sky.kit.clock import SystemClock
@@ -43,3 +49,31 @@ async def test_what_is_owned_is_left_alone(plane, ask):
     sweep = sweep_of(plane)
     assert [await sweep.once(), await sweep.once(), await sweep.once()] == [[], [], []]
     assert len(await plane._providers.compute("local").list()) == 1
+
+
+async def test_a_cluster_of_a_launch_that_was_called_off_in_the_very_moment_is_ended(plane):
+    now = plane.clock.now()
+    asked = Request("called-off-1", "launch", "u", RequestStatus.CANCELLED, 0, now)
+    await plane.store.requests.open(asked, now)
+    with plane.store._db.write() as connection:
+        connection.exec_driver_sql("UPDATE requests SET doc = replace(doc, 'PENDING', 'CANCELLED'), due_at = NULL")
+    drawn = Cluster("c9", "nine", "u", "default", Phase.BOOTSTRAPPING, 0, now, now, 1, request_id="called-off-1")
+    await plane.store.clusters.open(Step(drawn, ()), now)
+    sweep = sweep_of(plane)
+    assert await sweep.call_off() == ["c9"]
+
+
+async def test_a_sweep_that_fails_is_not_the_last(plane, monkeypatch, caplog):
+    monkeypatch.setattr(sweeps, "PERIOD_S", 0.0)
+    sweep, times = sweep_of(plane), []
+
+    async def once():
+        times.append(1)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(sweep, "once", once)
+    task = asyncio.create_task(sweep.run())
+    while len(times) < 3:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

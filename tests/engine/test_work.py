@@ -175,3 +175,50 @@ async def test_a_holder_that_lost_its_lease_writes_nothing(bench):
     assert (await bench.rows.reload(thief)).token == "thief"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_jump_of_the_clock_does_not_double_what_is_under_way(bench):
+    gate = bench.answers[life.Bootstrap] = asyncio.Event()
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    real = bench.clock.now
+    bench.clock.now = lambda: real() + 3600  # a laptop that slept: every lease seems to have run out
+    bench.signals.notify("work:cluster")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    gate.set()
+    await bench.reaches(Phase.UP)
+    assert [type(order) for _, order in bench.acted].count(life.Bootstrap) == 1
+    assert bench.cancelled == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_loop_outlives_a_store_that_fails_for_a_while(bench, monkeypatch, caplog):
+    monkeypatch.setattr(work, "_AFTER_TROUBLE_S", 0.0)
+    real, left = bench.rows.claim, [OSError("disk full")] * 3
+
+    async def claim(*given, **named):
+        if left:
+            raise left.pop()
+        return await real(*given, **named)
+
+    monkeypatch.setattr(bench.rows, "claim", claim)
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.UP)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_row_that_cannot_be_read_holds_up_no_other(bench, caplog):
+    drawn = Cluster("c2", "two", "u", "default", Phase.PROVISIONING, 0, 0.5, 0.5, 1, candidates=(PLACE,))
+    await bench.rows.open(life.opening(drawn), 0.0)
+    with bench.store._db.write() as connection:
+        connection.exec_driver_sql("UPDATE clusters SET doc = '{}' WHERE id = 'c2'")
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.UP)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert "c2 cannot be read" in caplog.text

@@ -3,7 +3,7 @@
 Everything is asynchronous so that an adapter may wait; the SQLite store never does.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -56,8 +56,13 @@ class Rows(Protocol[E]):
 
     async def get(self, id: str) -> E | None: ...
 
-    async def claim(self, now: float, lease_s: float, token: str, limit: int) -> list[Claim[E]]:
-        """Rows that are due, have letters or standing orders, and that nobody holds."""
+    async def claim(
+        self, now: float, lease_s: float, token: str, limit: int, *, but_not: Collection[str] = ()
+    ) -> list[Claim[E]]:
+        """Rows that are due, have letters or standing orders, and that nobody holds.
+
+        `but_not` are those that the caller is busy with: after a jump of the clock their leases seem to have run out.
+        """
         ...
 
     async def reload(self, claim: Claim[E]) -> Claim[E]:
@@ -89,8 +94,12 @@ class Rows(Protocol[E]):
         """Let go of the row; harmless if it is lost already."""
         ...
 
-    async def post(self, id: str, event: object, now: float) -> None:
-        """Leave a letter; the row becomes claimable at once."""
+    async def post(self, id: str, event: object, now: float, *, once: str | None = None) -> int:
+        """Leave a letter, under the name `once` at most once; the row becomes claimable. The letter's number."""
+        ...
+
+    async def heeded(self, letter: int) -> bool:
+        """Whether a letter has been read, and what followed from it is on record."""
         ...
 
 
@@ -127,6 +136,10 @@ class JobRows(Rows[Job], Protocol):
 
     async def of_cluster(self, cluster_id: str) -> list[Job]:
         """All jobs of a cluster, newest first."""
+        ...
+
+    async def bereft(self) -> list[Job]:
+        """Jobs that have not ended although their cluster was stopped or is gone."""
         ...
 
     async def by_request(self, request_id: str) -> Job | None: ...

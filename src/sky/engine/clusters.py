@@ -115,6 +115,7 @@ class ClusterWork:
 
     async def _configure_autostop(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.ConfigureAutostop)
+        await self._clock.sleep(order.delay)
         try:
             head = await self._fleet.head(cluster)
             await head.set_autostop(order.autostop)
@@ -127,7 +128,8 @@ class ClusterWork:
             await self._fleet.quiesce(cluster)
             if not cluster.instances:
                 # Called off in the middle of creating: what exists has no disk worth keeping yet.
-                await self._compute(cluster).terminate(cluster.id)
+                left = self._compute(cluster)
+                await self._patiently(lambda: left.terminate(cluster.id))
                 return life.NodesStopped(())
             compute = self._stoppable(cluster)
             stopped = await self._patiently(lambda: compute.stop(cluster.id))

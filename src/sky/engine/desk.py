@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sky.core.errors import ClusterDoesNotExist
+from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.requests import Request
 from sky.core.ports import Fleet, Providers, Store
@@ -21,6 +21,9 @@ Handler = Callable[["Desk", Request], Awaitable[object]]
 
 #: Phases in which nothing is under way.
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
+#: A teardown that failed this often is reported to whoever waits; the engine keeps trying behind them.
+TEARDOWN_STRIKES = 2
+
 _LEAVING = (Phase.STOPPING, Phase.TERMINATING, Phase.AUTOSTOPPING)
 
 
@@ -51,16 +54,24 @@ class Desk:
             raise ClusterDoesNotExist(f"Cluster '{name}' not found. `sky status` lists those that exist.")
         return found
 
-    async def tell(self, cluster: Cluster, event: object) -> None:
-        """Post an event to a cluster."""
-        await self.post.send("cluster", self.store.clusters, cluster.id, event)
+    async def tell(self, cluster: Cluster, event: object, *, once: str | None = None) -> int:
+        """Post an event to a cluster; the number of the letter."""
+        return await self.post.send("cluster", self.store.clusters, cluster.id, event, once=once)
 
-    async def settled(self, request: Request, cluster: Cluster, done: Callable[[Cluster], bool]) -> Cluster:
-        """Wait for a cluster, passing its story on to the user meanwhile."""
+    async def settled(
+        self, request: Request, cluster: Cluster, done: Callable[[Cluster], bool], *, letter: int | None = None
+    ) -> Cluster:
+        """Wait for a cluster, passing its story on to the user meanwhile.
+
+        With `letter`, what `done` says counts only once that letter has been read: states from before it say nothing.
+        """
         seq = await self._last_line(request, cluster)
+        heeded = letter is None
 
         async def load() -> Cluster:
-            nonlocal seq
+            nonlocal seq, heeded
+            # Asked before the state is read, so that the state is one that followed from the letter.
+            heeded = heeded or letter is None or await self.store.clusters.heeded(letter)
             now = await self.store.clusters.get(cluster.id)
             for entry in await self.store.stories.read("cluster", cluster.id, after=seq):
                 seq = entry.seq
@@ -70,11 +81,20 @@ class Desk:
                 raise ClusterDoesNotExist(f"Cluster '{cluster.name}' has no record any more.")
             return now
 
-        return await until(self.signals, f"cluster:{cluster.id}", load, done)
+        return await until(self.signals, f"cluster:{cluster.id}", load, lambda now: heeded and done(now))
 
     async def at_rest(self, request: Request, cluster: Cluster) -> Cluster:
-        """The cluster once it is not on its way out any more: stopped, gone, or as it was."""
-        return await self.settled(request, cluster, lambda now: now.phase not in _LEAVING)
+        """The cluster once it is not on its way out any more: stopped, gone, or as it was.
+
+        Raises ClusterSetUpError for one whose provider will not let it go.
+        """
+        settled = await self.settled(request, cluster, lambda now: now.phase not in _LEAVING or _stuck(now))
+        if settled.phase in _LEAVING:
+            raise ClusterSetUpError(
+                f"Cluster '{cluster.name}' is going down, which keeps failing: {settled.reason}. It is tried again and "
+                f"again; `sky down --purge {cluster.name}` gives up on what its provider still has."
+            )
+        return settled
 
     async def _last_line(self, request: Request, cluster: Cluster) -> int:
         """The line of the story after which telling begins."""
@@ -84,6 +104,10 @@ class Desk:
         # What the cluster is busy with is told although it began earlier; how it came to rest before is old news.
         news = newest.time >= request.created_at or newest.after not in _AT_REST
         return newest.seq - 1 if news else newest.seq
+
+
+def _stuck(cluster: Cluster) -> bool:
+    return cluster.phase is Phase.TERMINATING and cluster.strikes >= TEARDOWN_STRIKES
 
 
 def text(body: Mapping[str, object], key: str) -> str | None:

@@ -12,7 +12,7 @@ from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job
 from sky.core.model.tasks import GitSource, TaskSpec
 from sky.core.optimizer.choose import amount
-from sky.core.ports import ClusterRows, Fleet, JobRows
+from sky.core.ports import AgentClient, ClusterRows, Fleet, JobRows
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
@@ -23,6 +23,8 @@ DEFAULT_CPU_DEMAND = 0.5
 WORKDIR = "~/sky_workdir"
 #: Seconds for which an agent that does not answer is tried before the job counts as undeliverable.
 _PATIENCE_S = 60.0
+#: Seconds before a cancellation that was not delivered is tried again: first, and at most.
+_CANCEL_AGAIN_S = (1.0, 30.0)
 
 
 class JobWork:
@@ -56,26 +58,31 @@ class JobWork:
         self._signals.notify(f"jobs:{after.cluster_id}")
 
     def crashed(self, order: object, error: Exception) -> object:
+        reason = f"internal error: {type(error).__name__}: {error}"
         if isinstance(order, life.Cancel):
-            return life.CancelDelivered()
-        return life.DeliveryFailed(f"internal error: {type(error).__name__}: {error}")
+            return _again(order, reason)
+        return life.DeliveryFailed(reason)
 
     async def act(self, entity: Job, key: str, order: object) -> object:
         """Try for a while: an agent that is being restarted is back within a second."""
+        if isinstance(order, life.Cancel):
+            await self._clock.sleep(order.delay)
         deadline = self._clock.now() + _PATIENCE_S
         for delay in delays(0.1, ceiling=5.0):
             cluster = await self._clusters.get(entity.cluster_id)
             if cluster is None or not cluster.alive:
                 return life.ClusterLost("its cluster is gone")
-            if cluster.phase in (Phase.STOPPING, Phase.STOPPED):
+            if cluster.phase in (Phase.STOPPING, Phase.STOPPED, Phase.TERMINATING):
                 return life.ClusterLost("its cluster was stopped")
             try:
                 return await self._try(cluster, entity, order)
             except AgentUnreachable as error:
                 if self._clock.now() > deadline:
-                    return life.DeliveryFailed(f"cluster {cluster.name} cannot be reached: {error}")
+                    reason = f"cluster {cluster.name} cannot be reached: {error}"
+                    return _again(order, reason) if isinstance(order, life.Cancel) else life.DeliveryFailed(reason)
             except AgentRefused as error:
-                return life.DeliveryFailed(str(error))
+                reason = str(error)
+                return _again(order, reason) if isinstance(order, life.Cancel) else life.DeliveryFailed(reason)
             await self._clock.sleep(delay)
         raise AssertionError("delays never end")
 
@@ -88,9 +95,7 @@ class JobWork:
             # The watcher may have seen news of the job before its number was on record.
             self._signals.notify(f"submitted:{cluster.id}")
             return life.Submitted(job_id, log_dir)
-        if job.job_id is not None:
-            await head.cancel([job.job_id])
-        return life.CancelDelivered()
+        return await _cancel(head, job)
 
     async def _sync(self, cluster: Cluster, job: Job) -> str:
         task = TaskSpec.from_config(job.task_config)
@@ -105,6 +110,20 @@ class JobWork:
                     words = await self._fleet.sync(cluster, job.uploads[source], destination)
                     said.append(f"{destination}: {words}")
         return "; ".join(said)
+
+
+async def _cancel(head: AgentClient, job: Job) -> object:
+    if job.job_id is None:
+        return life.CancelDelivered()
+    await head.cancel([job.job_id])
+    known = {record.get("key") for record in await head.jobs([job.job_id])}
+    # A node whose home was wiped will never report the end of what it no longer knows.
+    return life.CancelDelivered() if job.id in known else life.ClusterLost("its node no longer knows the job")
+
+
+def _again(order: life.Cancel, reason: str) -> life.CancelFailed:
+    first, most = _CANCEL_AGAIN_S
+    return life.CancelFailed(reason, min(max(first, order.delay * 2), most))
 
 
 def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:

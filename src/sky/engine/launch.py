@@ -7,7 +7,6 @@ from sky.core.errors import (
     CapacityRefused,
     ClusterNotUpError,
     ClusterSetUpError,
-    NotSupportedError,
     ResourcesMismatchError,
     ResourcesUnavailableError,
 )
@@ -24,6 +23,7 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.choose import misfit
 from sky.engine import planning
 from sky.engine.desk import Desk, flag, text
+from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
 from sky.kit.ids import new_id
 
@@ -34,9 +34,11 @@ async def launch(desk: Desk, request: Request) -> object:
     """Result: `{"job_id": int | None, "cluster_name": str | None}`; no cluster for a dry run."""
     body = request.body
     task = TaskSpec.from_config(_mapping(body, "task"))
-    refuse_unsupported(task)
+    refuse_unsupported(task, body)
     name = text(body, "cluster_name") or f"sky-{request.id[:4]}-{request.user}"
     check_cluster_name(name)
+    if idle := without_effect(task):
+        desk.talk.say(request.id, f"Without effect in this version: {', '.join(idle)}")
     existing = await _own_or_named(desk, request, name)
     if existing is None:
         made = await planning.place(desk.providers, task)
@@ -60,7 +62,7 @@ async def launch(desk: Desk, request: Request) -> object:
 async def execute(desk: Desk, request: Request) -> object:
     """Result as of `launch`. The cluster must be up; only the working directory travels, and setup is not run."""
     task = TaskSpec.from_config(_mapping(request.body, "task"))
-    refuse_unsupported(task)
+    refuse_unsupported(task, request.body)
     name = text(request.body, "cluster_name") or ""
     cluster = await desk.cluster(name)
     _check_fits(cluster, task)
@@ -76,25 +78,6 @@ async def execute(desk: Desk, request: Request) -> object:
     if flag(request.body, "down"):
         await _set_autostop(desk, cluster, Autostop(0, down=True))
     return {"job_id": job_id, "cluster_name": name}
-
-
-def refuse_unsupported(task: TaskSpec) -> None:
-    """Raise NotSupportedError for what parses but cannot be carried out yet, naming the field."""
-    where = "/".join(sorted({each.infra.cloud or "any infra" for each in task.resources}))
-    absent = {
-        "volumes": task.volumes,
-        "file_mounts of object stores": task.storage_mounts,
-        "service (use `sky serve`)": task.service,
-        "pool": task.pool,
-        "resources.image_id": any(each.image_id for each in task.resources),
-        "resources.volumes": any(each.volumes for each in task.resources),
-    }
-    for feature, asked in absent.items():
-        if asked:
-            raise NotSupportedError(f"{feature}: not supported yet on {where}")
-    for destination, source in task.file_mounts.items():
-        if "://" in source:
-            raise NotSupportedError(f"file_mounts.{destination}: {source}: not supported yet on {where}")
 
 
 def wanted_autostop(task: TaskSpec, body: Mapping[str, object]) -> Autostop | None:
@@ -157,9 +140,8 @@ async def _open(desk: Desk, request: Request, task: TaskSpec, name: str, placeme
 async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
     """Wait until the cluster is up, starting it where it is stopped or broken. Raises what hinders it."""
     if cluster.phase in (Phase.STOPPED, Phase.DEGRADED):
-        await desk.tell(cluster, cluster_life.StartAsked())
-        version = cluster.version
-        cluster = await desk.settled(request, cluster, lambda now: now.version > version and now.phase in _SETTLED)
+        letter = await desk.tell(cluster, cluster_life.StartAsked())
+        cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED, letter=letter)
     else:
         cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED)
     if cluster.phase is Phase.TERMINATED or (cluster.phase is Phase.STOPPED and not cluster.ever_up):

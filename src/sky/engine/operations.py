@@ -9,23 +9,16 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
-from sky.engine.desk import Desk, Handler, flag, text
+from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
 from sky.engine.launch import execute, launch
 from sky.engine.waiting import until
-
-#: A teardown that failed this often is reported to whoever waits; the engine keeps trying behind them.
-_TEARDOWN_STRIKES = 2
 
 
 async def start(desk: Desk, request: Request) -> object:
     """Bring a stopped or broken cluster up again."""
     cluster = await desk.at_rest(request, await desk.cluster(_name(request)))
-    await desk.tell(cluster, cluster_life.StartAsked(force=flag(request.body, "force")))
-    version = cluster.version
-    waits = cluster.phase is not Phase.UP
-    cluster = await desk.settled(
-        request, cluster, lambda now: (not waits or now.version > version) and now.phase in _AT_REST
-    )
+    letter = await desk.tell(cluster, cluster_life.StartAsked(force=flag(request.body, "force")))
+    cluster = await desk.settled(request, cluster, lambda now: now.phase in _AT_REST, letter=letter)
     if cluster.phase is not Phase.UP:
         raise ClusterSetUpError(f"Cluster '{cluster.name}' did not start: {cluster.reason or cluster.phase}")
     wanted = _autostop_of(request.body)
@@ -47,25 +40,38 @@ async def down(desk: Desk, request: Request) -> object:
 async def autostop(desk: Desk, request: Request) -> object:
     """Set, change or call off when an idle cluster stops."""
     cluster = await desk.cluster(_name(request))
-    if cluster.phase in (Phase.STOPPED, Phase.STOPPING, Phase.TERMINATING):
-        raise ClusterNotUpError(
-            f"Cluster '{cluster.name}' is {cluster.status}: autostop can only be set on a cluster that is up.",
-            cluster_status=cluster.status.value,
-        )
+    if cluster.phase in _NOT_HEARING:
+        raise _cannot_hear(cluster)
     wanted = Autostop(
         float(str(request.body.get("idle_minutes", -1))),
         flag(request.body, "down"),
         text(request.body, "wait_for") or "jobs_and_ssh",
     )
-    await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
-    version = cluster.version
-    await desk.settled(request, cluster, lambda now: now.version > version and now.autostop == wanted)
+    letter = await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+    after = await desk.settled(request, cluster, lambda now: True, letter=letter)
+    if after.autostop != wanted and (after.phase in _NOT_HEARING or not after.alive):
+        # It left while it was being told.
+        raise _cannot_hear(after)
     return {"cluster_name": cluster.name}
+
+
+def _cannot_hear(cluster: Cluster) -> ClusterNotUpError:
+    return ClusterNotUpError(
+        f"Cluster '{cluster.name}' is {cluster.status}: autostop can only be set on a cluster that is up.",
+        cluster_status=cluster.status.value,
+    )
 
 
 async def cancel(desk: Desk, request: Request) -> object:
     """Cancel jobs of a cluster and wait until they have ended. Result: `{"cancelled": [job ids]}`."""
     cluster = await desk.cluster(_name(request))
+    if cluster.phase in (Phase.STOPPED, Phase.STOPPING, Phase.TERMINATING):
+        # What waits in the queue of a stopped head can be told nothing, and what ran there has ended.
+        raise ClusterNotUpError(
+            f"Cluster '{cluster.name}' is {cluster.status}: its jobs cannot be cancelled now. "
+            f"`sky start {cluster.name}` brings it up.",
+            cluster_status=cluster.status.value,
+        )
     jobs = [job for job in await desk.store.jobs.of_cluster(cluster.id) if job.phase is not JobPhase.DONE]
     chosen = _chosen(request.body, jobs)
     for job in chosen:
@@ -85,20 +91,21 @@ HANDLERS: Mapping[str, Handler] = {
 }
 
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
+_NOT_HEARING = (Phase.STOPPED, Phase.STOPPING, Phase.TERMINATING, Phase.AUTOSTOPPING)
 
 
 async def _end(desk: Desk, request: Request, event: object, goal: Phase) -> object:
-    own = await desk.store.get_value(f"request-cluster:{request.id}")
-    # After a crash the cluster may be gone by name already: it is the one this request first found that counts.
-    cluster = await desk.store.clusters.get(own) if own else await desk.cluster(_name(request))
+    own = f"request-cluster:{request.id}"
+    told = await desk.store.get_value(own)
+    # After a crash the cluster may be gone by name already: it is the one this request first told that counts.
+    cluster = await (desk.store.clusters.get(told.split()[0]) if told else desk.cluster(_name(request)))
     if cluster is None:
         return {"cluster_name": _name(request)}
-    if own is None:
-        await desk.store.set_value(f"request-cluster:{request.id}", cluster.id)
+    if told is None:
         _refuse_stopping_twice(cluster, goal)
-        await desk.tell(cluster, event)
-    version = cluster.version
-    after = await desk.settled(request, cluster, _reached(goal, version))
+    # The letter and the note that it was sent are one: a crash in between loses neither, a repeat doubles neither.
+    letter = await desk.tell(cluster, event, once=own)
+    after = await desk.settled(request, cluster, _reached(goal), letter=letter)
     if after.phase not in (goal, Phase.TERMINATED):
         raise CommandError(
             1, f"sky {request.name} {after.name}", f"{after.reason or 'interrupted by another request'}", None
@@ -111,13 +118,15 @@ def _refuse_stopping_twice(cluster: Cluster, goal: Phase) -> None:
         raise NotSupportedError(f"Cluster '{cluster.name}' is going down and cannot be stopped.")
 
 
-def _reached(goal: Phase, version: int) -> Callable[[Cluster], bool]:
+def _reached(goal: Phase) -> Callable[[Cluster], bool]:
+    """Whether the wait for a goal is over, well or not. Of an end that fails for now, the engine keeps trying."""
+
     def done(now: Cluster) -> bool:
         if now.phase in (goal, Phase.TERMINATED):
             return True
         if goal is Phase.TERMINATED:
-            return now.strikes >= _TEARDOWN_STRIKES
-        return now.version > version and now.phase in (Phase.DEGRADED, Phase.UP, Phase.TERMINATING)
+            return now.strikes >= TEARDOWN_STRIKES
+        return now.phase in (Phase.DEGRADED, Phase.UP, Phase.TERMINATING)
 
     return done
 

@@ -7,6 +7,7 @@ questions are answered from the store at once.
 import asyncio
 import fnmatch
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 
@@ -25,9 +26,9 @@ from sky.engine import planning
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
-from sky.engine.launch import refuse_unsupported
 from sky.engine.operations import HANDLERS
 from sky.engine.post import Post
+from sky.engine.refusals import refuse_unsupported
 from sky.engine.requests import RequestWork
 from sky.engine.sweep import Sweep
 from sky.engine.waiting import until
@@ -40,10 +41,15 @@ from sky.kit.signals import Signals
 
 log = logging.getLogger(__name__)
 
-#: Rows of each noun that are driven at the same time.
-_CONCURRENCY = {"request": 512, "cluster": 128, "job": 256}
+#: Rows of each noun that are driven at the same time. Most of them only wait, and a cluster that hangs must not take
+#: the places of all others.
+_CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000}
 #: How long an agent holds a log that has nothing new, in seconds.
 _LOG_HOLD_S = 10.0
+
+
+#: Lines of a story that are told, of its clusters and of its jobs each.
+_MOST_LINES = 10_000
 
 
 class ControlPlane:
@@ -203,11 +209,18 @@ class ControlPlane:
 
     async def stories(self, cluster_name: str) -> list[Entry]:
         """The story of a cluster, of its earlier namesakes and of their jobs, oldest first."""
-        own = await self.store.stories.read("cluster", cluster_name)
-        jobs = await self.store.stories.read("job", cluster_name)
+        own = await self._story("cluster", cluster_name)
+        jobs = await self._story("job", cluster_name)
         if not own:
             await self._desk.cluster(cluster_name)
         return sorted((*own, *jobs), key=lambda entry: entry.seq)
+
+    async def _story(self, entity: str, name: str) -> list[Entry]:
+        """All lines, page by page; of a very long story the newest."""
+        lines: deque[Entry] = deque(maxlen=_MOST_LINES)
+        while page := await self.store.stories.read(entity, name, after=lines[-1].seq if lines else 0):
+            lines.extend(page)
+        return list(lines)
 
     async def last_entries(self, cluster_ids: Sequence[str]) -> Mapping[str, Entry]:
         """The newest line of each cluster's story."""

@@ -9,7 +9,7 @@ from sky.kit.signals import Signals
 class Mailbox(Protocol):
     """Rows that take letters."""
 
-    async def post(self, id: str, event: object, now: float) -> None: ...
+    async def post(self, id: str, event: object, now: float, *, once: str | None = None) -> int: ...
 
 
 class Post:
@@ -19,8 +19,9 @@ class Post:
         self._clock = clock
         self._signals = signals
 
-    async def send(self, noun: str, rows: Mailbox, id: str, event: object) -> None:
-        """Leave `event` for the row `id`."""
-        await rows.post(id, event, self._clock.now())
+    async def send(self, noun: str, rows: Mailbox, id: str, event: object, *, once: str | None = None) -> int:
+        """Leave `event` for the row `id`; the letter's number. Under the name `once` it is left only once."""
+        number = await rows.post(id, event, self._clock.now(), once=once)
         self._signals.notify(f"letter:{noun}:{id}")
         self._signals.notify(f"work:{noun}")
+        return number

@@ -9,6 +9,7 @@ import logging
 from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import InstanceState, Phase
+from sky.core.model.statuses import RequestStatus
 from sky.core.ports import Providers, Store
 from sky.engine.post import Post
 from sky.kit.clock import Clock
@@ -33,7 +34,11 @@ class Sweep:
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
         while True:
-            await self.once()
+            try:
+                await self.once()
+                await self.call_off()
+            except Exception:  # a sweep that fails may find a better hour; none would be the last word on what costs
+                log.exception("sweep: cannot be carried out just now")
             await self._clock.sleep(PERIOD_S)
 
     async def once(self) -> list[str]:
@@ -44,6 +49,21 @@ class Sweep:
                 ended += await self._cloud(cloud)
             except (ProviderFailure, NotSupportedError) as error:
                 log.info("sweep: %s could not be listed: %s", cloud, error)
+        return ended
+
+    async def call_off(self) -> list[str]:
+        """End clusters that were never up and whose launch was called off; ids of those.
+
+        Whoever calls a launch off ends its cluster at once; this finds what was opened in that very moment.
+        """
+        ended = []
+        for cluster in await self._store.clusters.living():
+            if cluster.ever_up or cluster.request_id is None or cluster.phase is Phase.TERMINATING:
+                continue
+            request = await self._store.requests.get(cluster.request_id)
+            if request is not None and request.status is RequestStatus.CANCELLED:
+                await self._post.send("cluster", self._store.clusters, cluster.id, life.DownAsked())
+                ended.append(cluster.id)
         return ended
 
     async def _cloud(self, cloud: str) -> list[str]:

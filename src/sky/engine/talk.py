@@ -1,9 +1,12 @@
 """Progress of requests as text files, appended here and read back by offset wherever they are streamed."""
 
+import logging
 import os
 from pathlib import Path
 
 from sky.kit.signals import Signals
+
+log = logging.getLogger(__name__)
 
 
 class FileTalk:
@@ -22,8 +25,13 @@ class FileTalk:
 
     def say(self, request_id: str, text: str) -> None:
         """Append a line."""
-        with open(self.path(request_id), "a", encoding="utf-8", opener=_private) as file:
-            file.write(text + "\n")
+        path = self.path(request_id)
+        try:
+            with open(path, "a", encoding="utf-8", opener=_private) as file:
+                file.write(text + "\n")
+        except OSError as error:
+            # Talk is a courtesy: a full disk must not fail what is talked about.
+            log.warning("%s cannot be written: %s", path, error)
         self._signals.notify(f"request:{request_id}")
 
 

@@ -47,7 +47,11 @@ class Watchers:
         try:
             with self._signals.watch("clusters") as change:
                 while True:
-                    await self._reconcile()
+                    try:
+                        await self._reconcile()
+                    except Exception:  # a full disk, say: the next look may do better, and none may be the last
+                        log.exception("watchers: cannot look just now")
+                        await self._clock.sleep(_LOOK_S)
                     await change.changed(_LOOK_S)
         finally:
             for task in self._listeners.values():
@@ -59,22 +63,23 @@ class Watchers:
         for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
             task = self._listeners.pop(id)
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if id not in wanted:
-                await self._lose_jobs(id)
+            (ended,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                log.error("%s failed and is started again", task.get_name(), exc_info=ended)
         for id, cluster in wanted.items():
             if id not in self._listeners:
                 self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
+        await self._lose_jobs()
 
-    async def _lose_jobs(self, cluster_id: str) -> None:
-        """Jobs of a cluster that was stopped or is gone have ended with it."""
-        cluster = await self._store.clusters.get(cluster_id)
-        if cluster is None or cluster.phase not in (Phase.STOPPED, Phase.TERMINATED):
-            return
-        for job in await self._store.jobs.of_cluster(cluster_id):
-            if job.phase is not JobPhase.DONE:
-                event = job_life.ClusterLost(f"cluster {cluster.name} was {cluster.phase.value.lower()}")
-                await self._post.send("job", self._store.jobs, job.id, event)
+    async def _lose_jobs(self) -> None:
+        """Jobs of a cluster that was stopped or is gone have ended with it; but those in a stopped queue wait there."""
+        for job in await self._store.jobs.bereft():
+            cluster = await self._store.clusters.get(job.cluster_id)
+            waits = job.phase is JobPhase.ON_CLUSTER and job.status is JobStatus.PENDING
+            if cluster is None or not (waits and cluster.alive):
+                how = cluster.phase.value.lower() if cluster else "forgotten"
+                lost = job_life.ClusterLost(f"cluster {job.cluster_name} was {how}")
+                await self._post.send("job", self._store.jobs, job.id, lost, once=f"lost:{job.id}")
 
     async def _listen(self, cluster: Cluster) -> None:
         failures = 0
@@ -95,7 +100,7 @@ class Watchers:
     async def _follow(self, head: AgentClient, cluster: Cluster) -> None:
         """Hand on events as they come, until the agent cannot be reached."""
         key = f"heard:{cluster.id}"
-        position = int(await self._store.get_value(key) or 0)
+        position = heard = int(await self._store.get_value(key) or 0)
         early: set[int] = set()
         with self._signals.watch(f"submitted:{cluster.id}") as submitted:
             while True:
@@ -105,36 +110,49 @@ class Watchers:
                     if each.get("kind") == "autostop" and each.get("status") == "AUTOSTOPPING":
                         began = cluster_life.AutostopBegan(bool(each.get("down")))
                         await self._post.send("cluster", self._store.clusters, cluster.id, began)
+                if not events and not early:
+                    # Nothing for a while: look all the same, so that no news is lost for longer than this.
+                    await self._catch_up(head, cluster)
                 if touched:
-                    early = await self._hand_on(await head.jobs(sorted(touched)), cluster)
+                    early = await self._hand_on(head, await head.jobs(sorted(touched)), cluster)
                 if early:
                     # News of a job whose number is not on record yet: its submission is being committed just now.
                     await submitted.changed(0.05)
-                if after != position:
-                    position = after
+                position = after
+                if position != heard and not early:
+                    # Not before what was heard is handed on: after a crash it is to be heard again.
+                    heard = position
                     await self._store.set_value(key, str(position))
 
     async def _catch_up(self, head: AgentClient, cluster: Cluster) -> None:
-        open_jobs = [
-            job.job_id
+        unended = {
+            job.id: job.job_id
             for job in await self._store.jobs.of_cluster(cluster.id)
             if job.phase is not JobPhase.DONE and job.job_id is not None
-        ]
-        if open_jobs:
-            await self._hand_on(await head.jobs(open_jobs), cluster)
+        }
+        if not unended:
+            return
+        records = await head.jobs(sorted(unended.values()))
+        await self._hand_on(head, records, cluster)
+        for id in unended.keys() - {str(record.get("key")) for record in records}:
+            lost = job_life.ClusterLost("its node no longer knows the job")
+            await self._post.send("job", self._store.jobs, id, lost, once=f"lost:{id}")
 
-    async def _hand_on(self, records: Sequence[Mapping[str, object]], cluster: Cluster) -> set[int]:
+    async def _hand_on(self, head: AgentClient, records: Sequence[Mapping[str, object]], cluster: Cluster) -> set[int]:
         """Post what is new; numbers of jobs that cannot take news yet."""
         early = set()
         for record in records:
             job = await self._store.jobs.get(str(record.get("key")))
-            if job is None or job.cluster_id != cluster.id or job.phase is JobPhase.DONE:
+            if job is None or job.cluster_id != cluster.id:
                 continue
-            if job.phase not in (JobPhase.ON_CLUSTER, JobPhase.CANCELLING):
-                early.add(int(str(record["job_id"])))
-                continue
-            news = reported(record)
-            if differs(job, news):
+            news, number = reported(record), int(str(record["job_id"]))
+            if job.phase is JobPhase.DONE:
+                if not news.status.is_terminal():
+                    # Given up here, as undeliverable say, and there all the same: what was called over must not run.
+                    await head.cancel([number])
+            elif job.phase not in (JobPhase.ON_CLUSTER, JobPhase.CANCELLING):
+                early.add(number)
+            elif differs(job, news):
                 await self._post.send("job", self._store.jobs, job.id, news)
         return early
 

@@ -7,6 +7,7 @@ on record before it does it, so that whoever claims the row after a crash goes o
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import Table
@@ -22,6 +23,8 @@ E = TypeVar("E")
 LEASE_S = 15.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds.
 POLL_S = 1.0
+#: Pause after a claim that failed.
+_AFTER_TROUBLE_S = 5.0
 
 
 class Noun(Protocol[E]):
@@ -67,7 +70,8 @@ class Driver(Generic[E]):
         self._signals = signals
         self._holder = holder
         self._concurrency = concurrency
-        self._running: set[asyncio.Task[None]] = set()
+        #: The rows that are driven now, by their ids.
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._count = 0
 
     async def run(self) -> None:
@@ -75,13 +79,19 @@ class Driver(Generic[E]):
         try:
             with self._signals.watch(f"work:{self._noun.name}") as wake:
                 while True:
-                    taken = await self._take()
+                    try:
+                        taken = await self._take()
+                    except Exception:  # a full disk, say: the rows are safe, and the loop must outlive it
+                        log.exception("%s: nothing can be claimed just now", self._noun.name)
+                        await self._clock.sleep(_AFTER_TROUBLE_S)
+                        continue
                     # A full house waits for a place; `_ended` rings this same bell.
                     await wake.changed(0 if taken and len(self._running) < self._concurrency else POLL_S)
         finally:
-            for task in self._running:
+            left = list(self._running.values())
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _take(self) -> int:
         room = self._concurrency - len(self._running)
@@ -89,15 +99,16 @@ class Driver(Generic[E]):
             return 0
         self._count += 1
         token = f"{self._holder}-{self._count}"
-        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, 32))
+        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, 32), but_not=self._running)
         for claim in claims:
-            task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {self._noun.id_of(claim.entity)}")
-            self._running.add(task)
-            task.add_done_callback(self._ended)
+            id = self._noun.id_of(claim.entity)
+            task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
+            self._running[id] = task
+            task.add_done_callback(partial(self._ended, id))
         return len(claims)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    def _ended(self, id: str, task: asyncio.Task[None]) -> None:
+        del self._running[id]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s: driving failed; its lease will pass on", task.get_name(), exc_info=error)
         self._signals.notify(f"work:{self._noun.name}")

@@ -208,9 +208,7 @@ def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
         "home": node.reach["home"],
         "cpus": placement.cpus if placement else 1.0,
         "memory_gb": placement.memory_gb if placement else 1.0,
-        "accelerators": {"name": devices[0], "count": int(devices[1]), "indices": list(range(int(devices[1])))}
-        if devices
-        else None,
+        "accelerators": _accelerators(node, *devices) if devices else None,
         "infra": {
             "cloud": offer.cloud if offer else "",
             "region": offer.region if offer else "",
@@ -219,6 +217,13 @@ def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
         "user": cluster.user,
         "power_off": {"stop": power_off, "down": power_off},
     }
+
+
+def _accelerators(node: Instance, name: str, count: float) -> dict[str, object]:
+    """The node's devices: those that its provider gave it alone, else as many as its placement says."""
+    held = node.reach.get("devices")
+    indices = [int(each) for each in held.split(",") if each] if held is not None else list(range(int(count)))
+    return {"name": name, "count": len(indices), "indices": indices}
 
 
 def _power_off(node: Instance) -> list[str]:

@@ -6,11 +6,12 @@ from sqlalchemy import select
 
 from sky.core.lifecycle.jobs import EVENTS, ORDERS
 from sky.core.lifecycle.machine import Step
-from sky.core.model.jobs import Job
+from sky.core.model.clusters import Phase
+from sky.core.model.jobs import Job, JobPhase
 from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
-from sky.store.schema import JOBS
+from sky.store.schema import CLUSTERS, JOBS
 
 
 class SqlJobs(LeasedRows[Job]):
@@ -53,6 +54,15 @@ class SqlJobs(LeasedRows[Job]):
     async def of_cluster(self, cluster_id: str) -> list[Job]:
         """All jobs of a cluster, newest first."""
         return self._many(self._table.c.cluster_id == cluster_id)
+
+    async def bereft(self) -> list[Job]:
+        """Jobs that have not ended although their cluster was stopped or is gone."""
+        t = self._table
+        gone = select(CLUSTERS.c.id).where(~CLUSTERS.c.living | (CLUSTERS.c.phase == Phase.STOPPED.value))
+        kept = select(CLUSTERS.c.id)
+        return self._many(
+            t.c.phase != JobPhase.DONE.value, t.c.cluster_id.in_(gone) | t.c.cluster_id.not_in(kept)
+        )  # fmt: skip
 
     async def by_request(self, request_id: str) -> Job | None:
         """The job that a request opened."""

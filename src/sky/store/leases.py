@@ -3,7 +3,8 @@
 The nouns' repositories (`clusters`, `jobs`, `requests`) inherit from `LeasedRows` and add their own questions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -13,8 +14,10 @@ from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
 from sky.store.database import Database
 from sky.store.documents import Document, Tagged
-from sky.store.schema import LETTERS, ORDERS, STORIES
+from sky.store.schema import LETTERS, ORDERS, STORIES, VALUES
 from sky.store.statements import Prepared
+
+log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Any)
 
@@ -87,16 +90,27 @@ class LeasedRows(Generic[E]):
 
     # --- leases --------------------------------------------------------------------------------------------------
 
-    async def claim(self, now: float, lease_s: float, token: str, limit: int) -> list[Claim[E]]:
-        """Up to `limit` rows that are due and that nobody holds, oldest first."""
+    async def claim(
+        self, now: float, lease_s: float, token: str, limit: int, *, but_not: Collection[str] = ()
+    ) -> list[Claim[E]]:
+        """Up to `limit` rows that are due and that nobody holds, oldest first.
+
+        A row that cannot be read is left under its lease, so that it is tried again later and holds up no other.
+        """
+        most = limit + len(but_not)
         with self._db.read() as connection:
-            if not self._sql.due.run(connection, now=now, most=1).first():
+            if not any(row[0] not in but_not for row in self._sql.due.run(connection, now=now, most=most).all()):
                 return []
+        claims = []
         with self._db.write() as connection:
-            ids = [row[0] for row in self._sql.due.run(connection, now=now, most=limit).all()]
-            for id in ids:
+            due = [row[0] for row in self._sql.due.run(connection, now=now, most=most).all()]
+            for id in [id for id in due if id not in but_not][:limit]:
                 self._sql.hold.run(connection, id=id, token=token, until=now + lease_s)
-            return [self._load(connection, id, token) for id in ids]
+                try:
+                    claims.append(self._load(connection, id, token))
+                except (ValueError, KeyError):
+                    log.exception("%s %s cannot be read; looked at again in %g s", self.noun, id, lease_s)
+        return claims
 
     async def reload(self, claim: Claim[E]) -> Claim[E]:
         """The claim with the letters that came meanwhile. What else may have changed only a commit can tell."""
@@ -165,13 +179,30 @@ class LeasedRows(Generic[E]):
             self._sql.order_done.run(connection, order_key=done)
         return tuple(standing for standing in claim.orders if standing.key != done)
 
-    async def post(self, id: str, event: object, now: float) -> None:
-        """Leave a letter and make the row due."""
+    async def post(self, id: str, event: object, now: float, *, once: str | None = None) -> int:
+        """Leave a letter and make the row due; its number.
+
+        With `once`, the letter and the value `<id> <number>` under that name are written together or, if the name is
+        taken, not at all: whoever repeats the call gets the number of the first letter.
+        """
         with self._db.write() as connection:
-            self._sql.post.run(
+            if once is not None:
+                known = connection.execute(select(VALUES.c.value).where(VALUES.c.key == once)).scalar()
+                if known is not None:
+                    return int(known.split()[1])
+            written = self._sql.post.run(
                 connection, entity=self.noun, entity_id=id, posted_at=now, doc=self._events.dump(event)
             )  # fmt: skip
+            number = int(written.lastrowid)
+            if once is not None:
+                connection.execute(insert(VALUES).values(key=once, value=f"{id} {number}"))
             self._sql.rest.run(connection, id=id, due=now)
+        return number
+
+    async def heeded(self, letter: int) -> bool:
+        """Whether a letter has been read, and what followed from it is on record."""
+        with self._db.read() as connection:
+            return connection.execute(select(LETTERS.c.id).where(LETTERS.c.id == letter)).first() is None
 
     def break_leases(self) -> None:
         """Let go of every row. Only for a store that one process owns alone, before it starts to work."""

@@ -14,6 +14,12 @@ from sky.core.model.offers import Placement
 LOOK_AGAIN = {Phase.UP: 30.0, Phase.DEGRADED: 10.0, Phase.AUTOSTOPPING: 1.0, Phase.STOPPED: 300.0}
 #: Seconds before a teardown that failed is tried again: first, and at most.
 TEARDOWN_RETRY = (2.0, 120.0)
+#: The most seconds between looks at a degraded cluster whose agent would not start again and again.
+DEGRADED_LOOK_MOST = 300.0
+#: Seconds, beyond what its hooks may take, until a cluster that said it would stop by itself is stopped from here.
+AUTOSTOP_OVERDUE = 300.0
+#: Seconds before a node that could not be told when to stop is told again.
+AUTOSTOP_AGAIN = 30.0
 #: Seconds between rounds over all placements when the user asked to retry until up.
 RETRY_UNTIL_UP_GAP = 30.0
 
@@ -156,9 +162,10 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureAutostop:
-    """Tell the head when to stop by itself."""
+    """Tell the head, after `delay` seconds, when to stop by itself."""
 
     autostop: Autostop
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +209,8 @@ def opening(cluster: Cluster) -> Step[Cluster]:
 def due_at(cluster: Cluster, now: float) -> float | None:
     """When to look at the cluster again without being woken, in seconds since the epoch; None for never."""
     wait = LOOK_AGAIN.get(cluster.phase)
+    if cluster.phase is Phase.DEGRADED and wait is not None:
+        wait = min(wait * 2 ** min(cluster.strikes, 10), DEGRADED_LOOK_MOST)
     return None if wait is None else now + wait
 
 
@@ -251,15 +260,18 @@ def cannot_resume(cluster: Cluster, event: ProvisionRefused, now: float) -> Step
 def now_up(cluster: Cluster, event: AgentsReady, now: float) -> Step[Cluster]:
     """The cluster can take jobs."""
     up = replace(_move(cluster, P.UP, now), ever_up=True, strikes=0)
-    orders = (ConfigureAutostop(cluster.autostop),) if cluster.autostop.enabled else ()
-    return Step(up, orders, "up")
+    # A node that ran before may remember a setting that is no longer wanted.
+    told = cluster.autostop.enabled or cluster.ever_up
+    return Step(up, (ConfigureAutostop(cluster.autostop),) if told else (), "up")
 
 
 @TABLE.on(P.BOOTSTRAPPING, BootstrapFailed, to={P.PROVISIONING, P.TERMINATING, P.DEGRADED})
 def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) -> Step[Cluster]:
     """A new cluster moves on to the next placement; one that was up before keeps its disks and waits to be mended."""
     if cluster.ever_up or cluster.placement is None:
-        return Step(_move(cluster, P.DEGRADED, now, event.reason), (), event.reason)
+        # Ever slower: a node whose agent cannot start is mended by somebody, not by trying.
+        degraded = replace(_move(cluster, P.DEGRADED, now, event.reason), strikes=cluster.strikes + 1)
+        return Step(degraded, (), event.reason)
     refused = ProvisionRefused("zone", event.reason)
     given_up = replace(_move(_billing_ends(cluster, now), P.PROVISIONING, now), instances=())
     step = try_next_placement(given_up, refused, now)
@@ -274,7 +286,7 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
 @TABLE.on((*_BUILDING, *_STANDING), StopAsked, to={P.STOPPING})
 def stop(cluster: Cluster, event: StopAsked, now: float) -> Step[Cluster]:
     """Whatever was under way is called off."""
-    return Step(_move(cluster, P.STOPPING, now, "asked to stop"), (StopNodes(),), "stopping")
+    return Step(replace(_move(cluster, P.STOPPING, now, "asked to stop"), strikes=0), (StopNodes(),), "stopping")
 
 
 @TABLE.on(
@@ -293,7 +305,7 @@ def down(cluster: Cluster, event: DownAsked, now: float) -> Step[Cluster]:
 @TABLE.on((P.STOPPED, P.DEGRADED), StartAsked, to={P.RESUMING})
 def start(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
     """Start what is stopped; for a degraded cluster that is the repair."""
-    return Step(_move(cluster, P.RESUMING, now, "asked to start"), (Resume(),), "starting")
+    return Step(replace(_move(cluster, P.RESUMING, now, "asked to start"), strikes=0), (Resume(),), "starting")
 
 
 @TABLE.on(P.UP, StartAsked, to={P.UP})
@@ -317,8 +329,18 @@ def remember_autostop(cluster: Cluster, event: AutostopAsked, now: float) -> Ste
 
 @TABLE.on(P.UP, AutostopFailed, to={P.UP})
 def autostop_not_set(cluster: Cluster, event: AutostopFailed, now: float) -> Step[Cluster]:
-    """Say so, and look at the node: it is the likeliest cause."""
-    return Step(replace(cluster, reason=f"autostop not set: {event.reason}"), (Observe(),), f"autostop: {event.reason}")
+    """Say so, look at the node, which is the likeliest cause, and tell it again: an idle cluster costs money."""
+    reason = f"autostop not set: {event.reason}"
+    text = "" if cluster.reason == reason else reason
+    again = ConfigureAutostop(cluster.autostop, AUTOSTOP_AGAIN)
+    return Step(replace(cluster, reason=reason), (Observe(), again), text)
+
+
+@TABLE.on(P.UP, AutostopConfigured, to={P.UP})
+def autostop_set(cluster: Cluster, event: AutostopConfigured, now: float) -> Step[Cluster]:
+    """Nothing more to do, and nothing to complain of any longer."""
+    complained = (cluster.reason or "").startswith("autostop not set")
+    return Step(replace(cluster, reason=None) if complained else cluster)
 
 
 # --- what ends -------------------------------------------------------------------------------------------------------
@@ -380,15 +402,17 @@ def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[
     return Step(_move(known, P.AUTOSTOPPING, now, f"idle; {verb} by itself"), (), f"idle: {verb} by itself")
 
 
-@TABLE.on((*_STANDING, P.STOPPED), NodesObserved, to={P.UP, P.DEGRADED, P.AUTOSTOPPING, P.STOPPED, P.TERMINATING,
-                                                       P.TERMINATED, P.BOOTSTRAPPING})  # fmt: skip
+@TABLE.on((*_STANDING, P.STOPPED), NodesObserved, to={P.UP, P.DEGRADED, P.AUTOSTOPPING, P.STOPPED, P.STOPPING,
+                                                       P.TERMINATING, P.BOOTSTRAPPING})  # fmt: skip
 def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     """Record what exists; the state of the machines decides, the agent only where all of them run."""
     known = replace(cluster, instances=event.instances or cluster.instances)
     running = _in_state(event.instances, InstanceState.RUNNING)
     stopped_ones = _in_state(event.instances, InstanceState.STOPPED, InstanceState.STOPPING)
     if not running and not stopped_ones:
-        return Step(_gone(known, now, "the provider no longer has its machines"), (), "its machines are gone")
+        # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
+        lost = _move(_billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
+        return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
     if not running:
         return _seen_stopped(known, now)
     if len(running) < cluster.num_nodes:
@@ -400,7 +424,7 @@ def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
     if cluster.phase is P.STOPPED:
         return Step(cluster)
     by_itself = cluster.phase is P.AUTOSTOPPING or cluster.autostop.enabled
-    idle = _billing_ends(cluster, now)
+    idle = replace(_billing_ends(cluster, now), strikes=0)
     if by_itself and cluster.autostop.down:
         return Step(_move(idle, P.TERMINATING, now, "autodown"), (TerminateNodes(),), "stopped itself; removing it")
     reason = "autostopped" if by_itself else "its machines were stopped or died: " + _why(cluster)
@@ -410,7 +434,7 @@ def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
 def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     running = len(_in_state(event.instances, InstanceState.RUNNING))
     if cluster.phase is P.AUTOSTOPPING:
-        return Step(cluster)
+        return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
     reason = f"{running} of {cluster.num_nodes} nodes run: {_why(cluster)}"
     if cluster.phase is P.DEGRADED and cluster.reason == reason:
         return Step(cluster)
@@ -423,13 +447,27 @@ def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cl
             _move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), (Bootstrap(),), "machines run again"
         )
     if cluster.phase is P.AUTOSTOPPING:
-        return Step(cluster)
+        return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
     if event.agent_answers is False:
         reason = f"the agent does not answer: {event.detail}"
         return Step(_move(cluster, P.BOOTSTRAPPING, now, reason), (Bootstrap(),), f"{reason}; starting it again")
     if cluster.phase is P.DEGRADED and event.agent_answers:
-        return Step(_move(cluster, P.UP, now), (), "whole again")
+        return Step(replace(_move(cluster, P.UP, now), strikes=0), (), "whole again")
     return Step(cluster)
+
+
+def _overdue(cluster: Cluster) -> float:
+    hooks = sum(float(str(hook.get("timeout", 300.0))) for hook in cluster.autostop.hooks)
+    return cluster.status_at + hooks + AUTOSTOP_OVERDUE
+
+
+def _stop_from_here(cluster: Cluster, now: float) -> Step[Cluster]:
+    """The node said that it would stop and did not; a cluster must not stay in between for ever."""
+    reason = "it did not stop by itself in time"
+    if cluster.autostop.down:
+        going = replace(_move(cluster, P.TERMINATING, now, reason), strikes=0)
+        return Step(going, (TerminateNodes(),), f"{reason}; terminating")
+    return Step(replace(_move(cluster, P.STOPPING, now, reason), strikes=0), (StopNodes(),), f"{reason}; stopping")
 
 
 # --- what means nothing ----------------------------------------------------------------------------------------------

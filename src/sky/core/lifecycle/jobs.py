@@ -53,6 +53,14 @@ class CancelDelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelFailed:
+    """The node could not be told; it is to be told again after `again_in` seconds."""
+
+    reason: str
+    again_in: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterLost:
     """The cluster was stopped or is gone, and the job with it."""
 
@@ -74,11 +82,14 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell the head to end the job."""
+    """Tell the head, after `delay` seconds, to end the job."""
+
+    delay: float = 0.0
 
 
 EVENTS: tuple[type, ...] = (
-    FilesSynced, Submitted, DeliveryFailed, Reported, CancelAsked, CancelDelivered, ClusterLost,
+    FilesSynced, Submitted, DeliveryFailed, Reported, CancelAsked, CancelDelivered, CancelFailed,
+    ClusterLost,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (SyncFiles, Submit, Cancel)
 
@@ -122,7 +133,7 @@ def reported(job: Job, event: Reported, now: float) -> Step[Job]:
         start_at=event.start_at if event.start_at is not None else job.start_at,
         end_at=event.end_at,
         exit_codes=event.exit_codes or job.exit_codes,
-        reason=event.reason or job.reason,
+        reason=event.reason or (None if event.status.is_terminal() else job.reason),
     )
     if news == job:
         return Step(job)
@@ -150,6 +161,13 @@ def cancel(job: Job, event: CancelAsked, now: float) -> Step[Job]:
     return Step(replace(job, phase=P.CANCELLING, cancel_asked=True), (Cancel(),), "cancelling")
 
 
+@TABLE.on(P.CANCELLING, CancelFailed, to={P.CANCELLING})
+def cancel_again(job: Job, event: CancelFailed, now: float) -> Step[Job]:
+    """A job that somebody wants ended is not left running because its node was out of reach for a while."""
+    text = "" if job.reason == event.reason else f"not cancelled yet: {event.reason}; trying again"
+    return Step(replace(job, reason=event.reason), (Cancel(event.again_in),), text)
+
+
 @TABLE.on((P.SYNCING, P.SUBMITTING, P.ON_CLUSTER, P.CANCELLING), ClusterLost, to={P.DONE})
 def cluster_lost(job: Job, event: ClusterLost, now: float) -> Step[Job]:
     """It cannot run on."""
@@ -167,6 +185,7 @@ TABLE.ignore((P.CANCELLING, P.DONE), CancelAsked, "under way or over")
 TABLE.ignore(
     (P.SYNCING, P.SUBMITTING, P.ON_CLUSTER, P.CANCELLING, P.DONE), CancelDelivered, "the node's report decides"
 )
+TABLE.ignore((P.SYNCING, P.SUBMITTING, P.ON_CLUSTER, P.DONE), CancelFailed, "nothing is being cancelled")
 TABLE.ignore(P.DONE, ClusterLost, "over already")
 
 

@@ -103,9 +103,10 @@ def _placement(resources: Resources, offer: Offer, num_nodes: int) -> Placement:
     """The slots that the nodes lend: all of a machine that is ours alone, what was asked of one that is shared."""
     asked = resources.accelerator_request
     accelerators = dict(offer.accelerators)
-    if offer.shared and asked is not None:
-        whole = max(1.0, float(-(-asked.count // 1)))
-        accelerators = {name: min(count, whole) for name, count in accelerators.items() if _same(name, asked.name)}
+    if offer.shared:
+        whole = max(1.0, float(-(-asked.count // 1))) if asked is not None else 0.0
+        name = asked.name if asked is not None else ""
+        accelerators = {each: min(count, whole) for each, count in accelerators.items() if _same(each, name)}
     cpus = (
         amount(resources.cpus) if offer.shared and resources.cpus and not resources.cpus.endswith("+") else offer.cpus
     )

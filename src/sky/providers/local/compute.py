@@ -6,10 +6,15 @@ is the record: what `list` says is read from it and from the process table, neve
 
 import asyncio
 import json
+import logging
 import os
+import secrets
 import shutil
+import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,11 +24,17 @@ from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.providers.local import processes
-from sky.providers.local.offers import machine
+from sky.providers.local.offers import found_devices, machine
 from sky.providers.registry import Settings
 
 _FIRST_IP = IPv4Address("127.20.0.1")
 _LAST_IP = IPv4Address("127.250.0.1")
+#: Addresses from one possible start to the next.
+_BLOCK = 1024
+#: Folders that are being removed begin so.
+_GRAVE = ".gone-"
+
+log = logging.getLogger(__name__)
 
 
 def open_local(settings: Settings) -> "LocalCompute":
@@ -44,6 +55,10 @@ class _Node:
     keeper: int
     born: str
     stopped: bool = False
+    #: Where its agent listens: settled when the node is made, since the environment of a later server may differ.
+    socket: str = ""
+    #: Indices of real devices that are this node's alone while it runs.
+    devices: tuple[int, ...] | None = None
 
 
 class LocalCompute:
@@ -74,29 +89,38 @@ class LocalCompute:
         if len(there) == ask.placement.num_nodes and all(_alive(node) for node in there):
             return [self._instance(node) for node in there]
         await self.terminate(ask.cluster_id)
+        wanted = await self._wanted_devices(ask)
         try:
-            return [self._instance(self._make(ask, rank)) for rank in range(ask.placement.num_nodes)]
-        except OSError as error:
+            made = []
+            for rank in range(ask.placement.num_nodes):
+                held = await self._devices(wanted) if wanted is not None else None
+                made.append(self._instance(self._make(ask, rank, held)))
+            return made
+        except (OSError, subprocess.SubprocessError) as error:
             await self.terminate(ask.cluster_id)
             raise ProviderDown(f"cannot make a node under {self._root}: {error}") from error
+        except CapacityRefused:
+            await self.terminate(ask.cluster_id)
+            raise
 
     async def list(self, cluster_id: str | None = None) -> Sequence[Instance]:
         """All nodes on disk, running or not."""
         return [self._instance(node) for node in self._nodes(cluster_id)]
 
     async def terminate(self, cluster_id: str) -> None:
-        """End every process and remove the folder."""
+        """End every process and remove the folder. A folder that is gone already does not hide what still runs."""
+        nodes = self._nodes(cluster_id)
+        keepers = [(node.keeper, node.born) for node in nodes]
+        if not await asyncio.to_thread(processes.end_cluster, cluster_id, keepers):
+            raise ProviderDown(f"some processes of cluster {cluster_id} could not be ended")
+        for socket in (*(self._socket(node) for node in nodes), *sockets().glob(f"{cluster_id}-*.sock")):
+            socket.unlink(missing_ok=True)
         folder = self._root / cluster_id
-        for node in self._nodes(cluster_id):
-            await self._end(node)
-            self._socket(node).unlink(missing_ok=True)
         if folder.exists():
             # Renamed first: a removal that is interrupted must not leave half a cluster that looks like one.
-            grave = folder.with_name(f".gone-{cluster_id}")
-            if not grave.exists():
-                folder.rename(grave)
-        for left in self._root.glob(".gone-*") if self._root.exists() else ():
-            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+            folder.rename(folder.with_name(f"{_GRAVE}{cluster_id}-{secrets.token_hex(4)}"))
+        for left in self._root.glob(f"{_GRAVE}*") if self._root.exists() else ():
+            await asyncio.to_thread(_remove, left)
 
     async def stop(self, cluster_id: str) -> Sequence[Instance]:
         """End every process, keep the homes."""
@@ -111,9 +135,16 @@ class LocalCompute:
         """Give every node that has none a new keeper; what outlived the old one is ended, as by a reboot."""
         nodes = []
         for node in self._nodes(cluster_id):
-            if not _alive(node):
-                await self._end(node)
-            nodes.append(node if _alive(node) else self._keep(node))
+            if _alive(node):
+                nodes.append(node)
+                continue
+            await self._end(node)
+            try:
+                held = await self._devices(len(node.devices)) if node.devices is not None else None
+            except CapacityRefused:
+                await self.stop(cluster_id)  # all or none: a part of a cluster is of no use to anybody
+                raise
+            nodes.append(self._keep(replace(node, devices=held)))
         if not nodes:
             raise CapacityRefused(f"the folders of the cluster's nodes are gone from {self._root}", scope="request")
         return [self._instance(node) for node in nodes]
@@ -121,19 +152,51 @@ class LocalCompute:
     # --- parts ---------------------------------------------------------------------------------------------------
 
     def _nodes(self, cluster_id: str | None) -> Sequence[_Node]:
-        pattern = f"{cluster_id or '*'}/*/node.json"
-        paths = sorted(self._root.glob(pattern)) if self._root.exists() else []
-        nodes = [_Node(**json.loads(path.read_text())) for path in paths if not path.parts[-3].startswith(".gone-")]
-        return sorted(nodes, key=lambda node: (node.cluster_id, node.rank))
+        found = []
+        for folder in [self._root / cluster_id] if cluster_id else _folders(self._root):
+            for path in _folders(folder):
+                try:
+                    fields = json.loads((path / "node.json").read_bytes())
+                    devices = fields.pop("devices", None)
+                    found.append(_Node(**fields, devices=None if devices is None else tuple(devices)))
+                except FileNotFoundError:
+                    continue  # half made, or being removed just now
+                except (OSError, ValueError, TypeError) as error:
+                    # One broken record must not hide all others; its processes are found by their mark.
+                    log.warning("%s cannot be read: %s", path / "node.json", error)
+        return sorted(found, key=lambda node: (node.cluster_id, node.rank))
 
-    def _make(self, ask: CreateAsk, rank: int) -> _Node:
+    async def _wanted_devices(self, ask: CreateAsk) -> int | None:
+        """How many real devices each node is to have; None where there are none, or pretended ones."""
+        count = next(iter(ask.placement.accelerators.values()), 0.0)
+        if not count or self._config().get("accelerators") is not None:
+            return None
+        return int(count)
+
+    async def _devices(self, count: int) -> tuple[int, ...]:
+        """Devices that no running node holds. Raises CapacityRefused when too few are left."""
+        there = [index for index, _ in await asyncio.to_thread(found_devices)]
+        # No await from here to the record of who holds them: two clusters made at once must not get the same.
+        held = {index for node in self._nodes(None) if _alive(node) for index in node.devices or ()}
+        free = [index for index in there if index not in held]
+        if len(free) < count:
+            raise CapacityRefused(
+                f"{len(free)} of this machine's {len(there)} accelerators are free, the node asks for {count}; "
+                "stop a cluster that holds some",
+                scope="instance_type",
+            )
+        return tuple(free[:count])
+
+    def _make(self, ask: CreateAsk, rank: int, devices: tuple[int, ...] | None) -> _Node:
         node_id = f"{ask.cluster_id}-{rank}"
         home = self._root / ask.cluster_id / str(rank) / "home"
         home.mkdir(parents=True, mode=0o700)
         for parent in (self._root, self._root / ask.cluster_id, home.parent):
             parent.chmod(0o700)
         ip = next(self._free_ips())
-        return self._keep(_Node(node_id, ask.key, ask.cluster_id, ask.cluster_name, rank, ip, 0, ""))
+        socket = str(sockets() / f"{node_id}.sock")
+        drawn = _Node(node_id, ask.key, ask.cluster_id, ask.cluster_name, rank, ip, 0, "", False, socket, devices)
+        return self._keep(drawn)
 
     def _keep(self, node: _Node) -> _Node:
         """Start a keeper; the record is written before, so that a crash in between leaves a node that can be ended."""
@@ -144,16 +207,18 @@ class LocalCompute:
         return kept
 
     async def _end(self, node: _Node) -> None:
-        if not await asyncio.to_thread(processes.end_all, node.id, node.keeper or None):
+        if not await asyncio.to_thread(processes.end_all, node.id, node.keeper or None, node.born):
             raise ProviderDown(f"some processes of node {node.id} could not be ended")
 
     def _free_ips(self) -> Iterator[str]:
+        """Addresses that no node of ours has, from a start of this root's own: other roots choose theirs elsewhere."""
         taken = {node.ip for node in self._nodes(None)}
-        address = _FIRST_IP
-        while address < _LAST_IP:
-            if str(address) not in taken:
-                yield str(address)
-            address += 1
+        size = int(_LAST_IP) - int(_FIRST_IP)
+        start = zlib.crc32(os.fsencode(self._root)) % (size // _BLOCK) * _BLOCK
+        for step in range(size):
+            address = str(_FIRST_IP + (start + step) % size)
+            if address not in taken:
+                yield address
         raise CapacityRefused("no loopback address is left for another node", scope="account")
 
     def _instance(self, node: _Node) -> Instance:
@@ -172,6 +237,7 @@ class LocalCompute:
                 "home": str(self._home(node)),
                 "socket": str(self._socket(node)),
                 "keeper": str(node.keeper),
+                **({} if node.devices is None else {"devices": ",".join(map(str, node.devices))}),
             },
             reason=reason,
         )
@@ -180,7 +246,7 @@ class LocalCompute:
         return self._root / node.cluster_id / str(node.rank) / "home"
 
     def _socket(self, node: _Node) -> Path:
-        return sockets() / f"{node.id}.sock"
+        return Path(node.socket) if node.socket else sockets() / f"{node.id}.sock"
 
     def _write(self, node: _Node) -> None:
         path = self._root / node.cluster_id / str(node.rank) / "node.json"
@@ -200,6 +266,23 @@ def sockets() -> Path:
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
         raise ProviderDown(f"{folder} is not a private folder of this user; remove it and try again")
     return folder
+
+
+def _folders(path: Path) -> list[Path]:
+    """Folders in a folder, sorted; none where there is none. Listed at once, since others come and go meanwhile."""
+    try:
+        found = sorted(path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [each for each in found if not each.name.startswith(_GRAVE)]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a tree, write-protected folders included (module caches are); what resists is left for the next time."""
+    for path, _, _ in os.walk(folder):
+        with suppress(OSError):
+            Path(path).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _alive(node: _Node) -> bool:

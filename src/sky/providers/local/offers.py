@@ -30,24 +30,33 @@ def machine(config: Mapping[str, object]) -> Offer:
 
 
 def found_accelerators() -> dict[str, float]:
-    """NVIDIA devices of this machine by short name, as `nvidia-smi` lists them; empty without it."""
+    """NVIDIA devices of this machine by short name; empty without any."""
+    found: dict[str, float] = {}
+    for _, name in found_devices():
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
+def found_devices() -> list[tuple[int, str]]:
+    """Index and short name of each NVIDIA device, as `nvidia-smi` lists them; empty without it."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return {}
+        return []
     try:
         listed = subprocess.run(
-            [program, "--query-gpu=name", "--format=csv,noheader"],
+            [program, "--query-gpu=index,name", "--format=csv,noheader"],
             capture_output=True,
             text=True,
             timeout=_SMI_TIMEOUT_S,
             check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return {}
-    found: dict[str, float] = {}
+        return []
+    found = []
     for line in listed.splitlines():
-        if name := short_name(line):
-            found[name] = found.get(name, 0) + 1
+        index, _, product = line.partition(",")
+        if index.strip().isdigit() and (name := short_name(product.strip())):
+            found.append((int(index), name))
     return found
 
 

@@ -2,12 +2,16 @@
 
 Every process that belongs to a node carries `SKY_NODE_ID=<id>`; its children inherit it, whatever sessions or groups
 they move to. A node's keeper is the process whose life stands for the machine's.
+
+Finding them needs Linux's /proc. Elsewhere only keepers and their process groups can be ended: tasks that run there
+are ended by the agent, when it is asked to before its node is stopped.
 """
 
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MARK = "SKY_NODE_ID"
@@ -50,31 +54,63 @@ def _birth_without_proc(pid: int) -> str:
 
 def of_node(node_id: str) -> list[int]:
     """Pids of all living processes that carry the node's mark."""
-    mark = f"{MARK}={node_id}".encode()
+    return _marked(f"{MARK}={node_id}".encode(), whole=True)
+
+
+def of_cluster(cluster_id: str) -> list[int]:
+    """Pids of all living processes that carry the mark of any node of the cluster, known or not."""
+    return _marked(f"{MARK}={cluster_id}-".encode(), whole=False)
+
+
+def _marked(mark: bytes, *, whole: bool) -> list[int]:
     found = []
     for entry in _PROC.iterdir() if _PROC.exists() else ():
         if not entry.name.isdigit():
             continue
         try:
-            if mark in (entry / "environ").read_bytes().split(b"\0") and birth(int(entry.name)):
-                found.append(int(entry.name))
+            environ = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue  # it ended meanwhile, or is not ours to read
+        if any(each == mark if whole else each.startswith(mark) for each in environ) and birth(int(entry.name)):
+            found.append(int(entry.name))
     return found
 
 
-def end_all(node_id: str, keeper: int | None) -> bool:
+def end_all(node_id: str, keeper: int | None, born: str = "") -> bool:
     """Kill everything of a node; whether nothing is left. Blocks for milliseconds, at most about a second."""
+    return _end(lambda: of_node(node_id), [(keeper, born)] if keeper else [])
+
+
+def end_cluster(cluster_id: str, keepers: Sequence[tuple[int, str]] = ()) -> bool:
+    """Kill everything of all nodes of a cluster, whether or not their folders still tell of them.
+
+    `keepers` (pid and birth) are for machines without /proc, where only they and their groups can be found.
+    """
+    return _end(lambda: of_cluster(cluster_id), keepers)
+
+
+def _end(find: Callable[[], list[int]], keepers: Sequence[tuple[int, str]]) -> bool:
+    if not _PROC.exists():
+        for keeper, born in keepers:
+            # A pid may have been given to somebody else since: only the process that was born then is ours.
+            if keeper > 0 and born and birth(keeper) == born:
+                _kill_group(keeper)
+        return all(not born or birth(keeper) != born for keeper, born in keepers)
     for _ in range(_ROUNDS):
-        left = of_node(node_id)
+        left = find()
         if not left:
             break
         for pid in left:
             _kill(pid)
         time.sleep(0.01)
-    if keeper is not None and not _PROC.exists():
-        _kill(keeper)
-    return not of_node(node_id)
+    return not find()
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        _kill(pid)
 
 
 def _kill(pid: int) -> None:

@@ -1,0 +1,58 @@
+"""What cannot be done yet is said before anything runs; what merely has no effect is named."""
+
+import pytest
+
+from sky.core.errors import NotSupportedError
+from sky.core.model.tasks import TaskSpec
+from sky.engine.refusals import refuse_unsupported, without_effect
+
+
+def task(**config):
+    return TaskSpec.from_config({"run": "true", **config})
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"config": {"hooks": [{"run": "true"}]}}, "config.hooks"),
+        ({"managed_secrets": ["global.TOKEN"]}, "managed_secrets"),
+        ({"secrets": ["secrets:TOKEN"]}, "secrets by reference"),
+        ({"event_callback": "echo hi"}, "event_callback"),
+        ({"file_mounts": {"/data": "s3://bucket"}}, "s3://bucket"),
+        ({"file_mounts": {"/data": {"name": "bucket", "store": "s3"}}}, "object stores"),
+        ({"resources": {"image_id": "docker:ubuntu"}}, "resources.image_id"),
+        ({"volumes": {"/data": "disk"}}, "volumes"),
+        ({"service": {"readiness_probe": "/", "replicas": 1}, "resources": {"ports": 80}}, "service"),
+        ({"pool": {"workers": 1}}, "pool"),
+    ],
+)
+def test_features_of_later_are_refused_by_name(config, named):
+    with pytest.raises(NotSupportedError, match="not supported yet on") as refused:
+        refuse_unsupported(task(**config))
+    assert named in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"), [({"clone_disk_from": "c"}, "--clone-disk-from"), ({"resize": True}, "--resize")]
+)
+def test_flags_of_later_are_refused_by_name(body, named):
+    with pytest.raises(NotSupportedError, match=named):
+        refuse_unsupported(task(), body)
+
+
+def test_the_infra_is_named():
+    with pytest.raises(NotSupportedError, match=r"on local$"):
+        refuse_unsupported(task(resources={"infra": "local", "image_id": "docker:x"}))
+
+
+def test_what_works_is_not_refused():
+    refuse_unsupported(task(workdir=".", setup="true", num_nodes=2, resources={"ports": 80, "autostop": 5}), {})
+
+
+def test_what_has_no_effect_is_named():
+    assert without_effect(task(resources={"disk_size": 512, "priority": 3}, inputs={"s3://b": 1})) == [
+        "resources.disk_size",
+        "resources.priority",
+        "inputs",
+    ]
+    assert without_effect(task()) == []
