@@ -9,6 +9,7 @@ import fnmatch
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sky.core.errors import ClusterNotUpError, NotSupportedError
@@ -30,6 +31,7 @@ from sky.engine.launch import refuse_unsupported
 from sky.engine.operations import HANDLERS
 from sky.engine.post import Post
 from sky.engine.requests import RequestWork
+from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
@@ -67,6 +69,7 @@ class ControlPlane:
         self._post = Post(clock, signals)
         self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk)
         self._tasks: list[asyncio.Task[None]] = []
+        self._reads: Shared[LogPiece] = Shared()
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -288,13 +291,17 @@ class ControlPlane:
         head = await self._fleet.head(cluster)
         start = offset if offset is not None else (None if tail else 0)
         while True:
-            piece = await head.read_log(
-                job.job_id,
-                offset=start,
-                tail=tail or None if start is None else None,
-                wait=_LOG_HOLD_S if follow else 0.0,
-                which=which,
-                rank=rank,
+            piece = await self._reads.call(
+                (job.id, start, tail, follow, which, rank),
+                partial(
+                    head.read_log,
+                    job.job_id,
+                    offset=start,
+                    tail=tail or None if start is None else None,
+                    wait=_LOG_HOLD_S if follow else 0.0,
+                    which=which,
+                    rank=rank,
+                ),
             )
             if piece.ended and follow:
                 await self._recorded(job)
