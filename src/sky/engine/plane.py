@@ -31,6 +31,7 @@ from sky.engine.launch import refuse_unsupported
 from sky.engine.operations import HANDLERS
 from sky.engine.post import Post
 from sky.engine.requests import RequestWork
+from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
 from sky.engine.waiting import until
@@ -58,7 +59,14 @@ class ControlPlane:
     """See the module. `start` and `stop` bound the loops; everything else may be called in between."""
 
     def __init__(
-        self, store: Store, providers: Providers, fleet: Fleet, clock: Clock, signals: Signals, talk: Talk
+        self,
+        store: Store,
+        providers: Providers,
+        fleet: Fleet,
+        clock: Clock,
+        signals: Signals,
+        talk: Talk,
+        retention: Retention | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -68,6 +76,7 @@ class ControlPlane:
         self._talk = talk
         self._post = Post(clock, signals)
         self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk)
+        self._retention = retention
         self._tasks: list[asyncio.Task[None]] = []
         self._reads: Shared[LogPiece] = Shared()
 
@@ -91,6 +100,8 @@ class ControlPlane:
             )
             self._spawn(driver.run(), f"driver of {noun.name}s")
         self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
+        if self._retention is not None:
+            self._spawn(self._retention.run(), "retention")
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
 
     async def stop(self) -> None:
