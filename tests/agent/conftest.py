@@ -38,6 +38,7 @@ class Node:
     def __init__(self, root: Path, config: dict[str, Any]) -> None:
         self.config = config
         self.home = Path(config["home"])
+        self.home.mkdir(parents=True, exist_ok=True)
         self.channel = LocalChannel(self.home, Path(config["socket"]))
         self.client: AgentClient = AgentClient(self.channel.open_agent, where=str(root))
 

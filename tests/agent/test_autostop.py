@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
 
 import pytest
@@ -91,3 +92,33 @@ async def test_wrong_settings_are_refused(cluster):
         await cluster.head.autostop(1, wait_for="godot")
     with pytest.raises(AgentError, match="lacks the field 'run'"):
         await cluster.head.autostop(1, hooks=[{}])
+
+
+async def test_a_machine_that_was_started_anew_has_not_been_idle_since_before(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(power_off=mark)
+    await cluster.head.autostop(60)
+    node = cluster.nodes[0]
+    ledger = sqlite3.connect(node.home / ".sky/agent/jobs.db")
+    long_ago = json.dumps({**(await cluster.head.autostop_get()), "idle_since": time.time() - 7200})
+    with ledger:
+        ledger.execute("UPDATE settings SET value = ? WHERE name = 'autostop'", (long_ago,))
+    ledger.close()
+    # What a new keeper changes: the agent of the machine's next start finds another configuration.
+    node.config["power_off"] = {"stop": ["/bin/true"], "down": ["/bin/true"]}
+    begun = time.time()
+    await node.start()
+    assert (await cluster.head.autostop_get())["idle_since"] >= begun - 1
+
+
+async def test_an_idle_cluster_stops_itself_although_its_disk_is_full(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(power_off=mark)
+    ledger = sqlite3.connect(cluster.nodes[0].home / ".sky/agent/jobs.db")
+    for kind in ("INSERT", "UPDATE"):
+        for table in ("events", "settings"):
+            # As good as a full disk: every write of the agent's fails from now on.
+            ledger.execute(
+                f"CREATE TRIGGER no_{kind}_{table} BEFORE {kind} ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+    ledger.close()
+    await cluster.head.autostop(BLINK, hooks=[{"run": "true", "timeout": 5}])
+    assert (await file_appears(tmp_path / "power")) == "stop\n"

@@ -6,7 +6,9 @@ Moments are drawn from a seed that the test's name shows, so that a failure can 
 import contextlib
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -136,3 +138,69 @@ def test_server_and_agents_killed_together(sky):
     assert launch.returncode == 0, out + err
     assert jobs(sky) == [(1, "SUCCEEDED")]
     assert lines(sky) == ["ran", "ended"]
+
+
+def end_everything(sky):
+    """What a reboot does: the server, the keepers, the agents and the jobs are gone at once, files stay."""
+    for pid in (sky.server_pid(), *sky.node_processes()):
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_reboot_of_the_machine(sky, eventually):
+    sky.good("launch", "-y", "-c", "c", "-i", "60", "--num-nodes", "2", "echo kept > ~/kept")
+    sky.good("exec", "-d", "c", "sleep 600")
+    end_everything(sky)
+    eventually(lambda: not sky.node_processes())
+    eventually(lambda: [each["status"] for each in sky.json("status", "-r")] == ["STOPPED"])
+    sky.good("start", "-y", "c")
+    assert statuses(sky) == [("c", "UP")]
+    eventually(lambda: jobs(sky) == [(1, "SUCCEEDED"), (2, "FAILED_DRIVER")])
+    sky.good("exec", "c", "test -f ~/kept")
+    sky.good("down", "-y", "c")
+    assert not sky.node_processes()
+
+
+def test_deleted_folder_of_a_running_node_leaves_no_process(sky, eventually):
+    sky.good("launch", "-y", "-d", "-c", "c", "sleep 600")
+    shutil.rmtree(sky.state / "local")
+    eventually(lambda: sky.json("status", "-r") == [])
+    eventually(lambda: not sky.node_processes())
+
+
+def test_a_hung_agent_holds_up_no_other_cluster_and_is_replaced(sky, eventually):
+    sky.good("launch", "-y", "-c", "hung")
+    sky.good("launch", "-y", "-c", "well")
+    owner = {each["name"]: each for each in sky.json("status")}
+    agents = {pid: line for pid, line in sky.node_processes().items() if "agent-" in line and "respawn" not in line}
+    hung = next(pid for pid, line in agents.items() if "--node" in line)
+    os.kill(hung, signal.SIGSTOP)
+    begun = time.monotonic()
+    for name in owner:
+        process = sky.start("exec", name, "true")
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert time.monotonic() - begun < 50
+    assert sorted(statuses(sky)) == [("hung", "UP"), ("well", "UP")]
+
+
+SECRET = "hunter2-is-not-shown"
+
+
+def test_secrets_are_told_to_nobody(sky):
+    task = sky.root / "task.yaml"
+    task.write_text('secrets:\n  TOKEN: null\nrun: |\n  test -n "$TOKEN" && exit 3\n')
+    done = sky("launch", "-y", "-c", "c", "--secret", f"TOKEN={SECRET}", str(task))
+    assert done.returncode == 100, done.stdout + done.stderr
+    said = [done.stdout, done.stderr, sky("events", "c", "-o", "json").stdout, sky("status", "-v").stdout]
+    said += [sky("queue", "c", "-o", "json").stdout, sky("api", "status", "-a", "-o", "json").stdout]
+    files = [sky.state / "server.log", *(sky.state / "requests").iterdir()]
+    files += [path for home in sky.node_homes() for path in home.rglob("*.log")]
+    files += [home / ".sky" / "agent" / "node.json" for home in sky.node_homes()]
+    said += [path.read_text(errors="replace") for path in files if path.is_file()]
+    with contextlib.closing(sqlite3.connect(f"file:{sky.state}/state.db?mode=ro", uri=True)) as store:
+        for table in ("stories", "letters", "orders", "state_values"):
+            said += [str(row) for row in store.execute(f"SELECT * FROM {table}")]
+    assert not [text for text in said if SECRET in text]
+    assert (sky.state / "state.db").stat().st_mode & 0o077 == 0

@@ -36,6 +36,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.home = root / "home"
         self.socket = root / "s" / "agent.sock"
+        self.home.mkdir(parents=True)
         self.channel = LocalChannel(self.home, self.socket)
         self.config: dict[str, Any] = {
             "protocol": 1,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sky.core import errors
 from sky.remote import bootstrap
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
-from sky.remote.errors import AgentError, AgentNotStarted, AgentUnreachable
+from sky.remote.errors import AgentError, AgentNotStarted, AgentUnreachable, SyncFailed
 from sky.remote.package import Package, build
 
 
@@ -103,7 +105,7 @@ async def test_a_python_that_is_too_old_is_told(place):
 
 
 async def test_a_node_that_cannot_be_written_to_is_told(place):
-    place.home.mkdir(parents=True)
+    place.home.mkdir(parents=True, exist_ok=True)
     (place.home / ".sky").write_text("in the way")
     with pytest.raises(AgentNotStarted, match="cannot install the agent"):
         await ensure_agent(place.channel, place.config, timeout=5.0)
@@ -155,3 +157,49 @@ async def test_a_local_command_sees_its_home_input_and_limits(place):
     with pytest.raises(TimeoutError):
         await place.channel.run(["sleep", "600"], timeout=0.1)
     assert (await place.channel.run(["sh", "-c", "kill -9 $$"])).rc == 137
+
+
+async def test_an_agent_that_hangs_is_replaced_and_tasks_go_on(client, place, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_ANSWERS_WITHIN", 0.3)
+    job_id, _ = await client.submit("k", {"run": "mkfifo ~/go; echo up; read x < ~/go; echo done", "task_id": "t"})
+    assert b"up" in (await client.read_log(job_id, wait=20))[0]
+    hung = (await client.hello())["pid"]
+    os.kill(hung, signal.SIGSTOP)
+    mended = await ensure_agent(place.channel, place.config, timeout=10.0)
+    assert (await mended.hello())["pid"] != hung
+    await asyncio.to_thread((place.home / "go").write_text, "x\n")
+    data, offset, eof = b"", 0, False
+    while not eof:
+        piece, offset, eof, status = await mended.read_log(job_id, offset=offset, wait=20)
+        data += piece
+    assert (status, data.count(b"up"), data.count(b"done")) == ("SUCCEEDED", 1, 1)
+    await mended.close()
+
+
+async def test_an_agent_whose_socket_was_deleted_is_replaced(client, place):
+    before = (await client.hello())["pid"]
+    place.socket.unlink()
+    mended = await ensure_agent(place.channel, place.config, timeout=10.0)
+    assert (await mended.hello())["pid"] != before
+    await mended.close()
+
+
+async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(place):
+    (place.home / ".sky/agent").mkdir(parents=True)
+    (place.home / ".sky/agent/lock").write_text(f"{os.getpid()}\n")
+    mended = await ensure_agent(place.channel, place.config)
+    assert (await mended.hello())["pid"] != os.getpid()
+    await mended.close()
+
+
+async def test_a_deleted_home_is_not_made_again_by_a_late_command(place):
+    place.home.rmdir()
+    with pytest.raises(AgentNotStarted, match="No such file"):
+        await ensure_agent(place.channel, place.config)
+    assert not place.home.exists()
+
+
+def test_its_errors_are_those_that_the_engine_knows():
+    assert issubclass(AgentError, errors.AgentRefused)
+    assert issubclass(AgentNotStarted, errors.AgentUnreachable)
+    assert issubclass(SyncFailed, errors.AgentRefused)

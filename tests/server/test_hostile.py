@@ -1,5 +1,7 @@
 """Malformed, oversized, slow and misplaced input: each has a typed answer, and the server goes on."""
 
+import asyncio
+import contextlib
 import hashlib
 import socket
 import time
@@ -142,3 +144,37 @@ def test_socket_is_the_owners_alone(served: Served) -> None:
     path = served.settings.socket
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_head_beyond_the_bound_in_a_single_read(served: Served) -> None:
+    for size, status in ((30_000, b"200"), (40_000, b"431"), (200_000, b"431")):
+        answer = served.raw(
+            b"GET /health HTTP/1.1\r\nhost: sky\r\nconnection: close\r\nx: " + b"a" * size + b"\r\n\r\n"
+        )
+        assert status in answer.split(b"\r\n")[0], (size, answer[:100])
+
+
+def test_reader_that_takes_nothing_of_a_long_answer_is_hung_up_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "READER_S", 0.2)
+    served.plane.log = b"x" * 30_000_000
+    body = b'{"cluster_name": "one", "job_id": 1, "follow": false}'
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(served.settings.socket))
+        sock.sendall(post(b"/logs", body))
+        for wanted in (True, False):
+            deadline = time.monotonic() + 5
+            while served.do(_stuck) is not wanted:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        took = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := sock.recv(1 << 20):
+                took += len(piece)
+    assert 0 < took < 30_000_000
+
+
+def _stuck() -> bool:
+    return any("_stream" in repr(task.get_coro()) or "pump" in repr(task.get_coro()) for task in asyncio.all_tasks())

@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
+import sys
+from contextlib import suppress
 from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 from .fields import Fields, bad
@@ -18,6 +21,8 @@ from .shell import run_script
 
 WAIT_FOR = ("jobs_and_ssh", "jobs", "none")
 _SETTING = "autostop"
+#: Which start of the machine the setting was last counted on: its configuration differs from start to start.
+_MACHINE = "machine"
 _SESSIONS_AGAIN = 60.0
 _LONGEST_SLEEP = 3600.0
 
@@ -45,7 +50,14 @@ class Autostop:
         """True once the decision to stop is taken."""
 
     def begin(self) -> None:
-        """Arm the timer from what the ledger remembers."""
+        """Arm the timer from what the ledger remembers; a machine that was started anew has not been idle since."""
+        machine = str(self._node.checksum)
+        if self._ledger.setting(_MACHINE) != machine:
+            if self._setting["idle_minutes"] >= 0:
+                self._setting = dict(self._setting, idle_since=self._clock())
+                self._write_down()
+            with suppress(sqlite3.Error):
+                self._ledger.keep(_MACHINE, machine)
         self._arm()
 
     def close(self) -> None:
@@ -62,8 +74,15 @@ class Autostop:
 
     def _keep(self, setting: Dict[str, Any]) -> None:
         self._setting = setting
-        self._ledger.keep(_SETTING, setting)
+        self._write_down()
         self._arm()
+
+    def _write_down(self) -> None:
+        # The timer must not depend on a disk that is full: an idle machine costs money.
+        try:
+            self._ledger.keep(_SETTING, self._setting)
+        except sqlite3.Error as error:
+            print("agent: autostop cannot be written down: %s" % error, file=sys.stderr, flush=True)
 
     def _arm(self, at_least: float = 0.0) -> None:
         if self._timer is not None:
@@ -91,19 +110,32 @@ class Autostop:
     async def _fire(self) -> None:
         mode = "down" if self._setting["down"] else "stop"
         reason = "idle for %g minute(s)" % self._setting["idle_minutes"]
-        self._ledger.event("autostop", status="AUTOSTOPPING", down=self._setting["down"], reason=reason)
+        self._tell(status="AUTOSTOPPING", down=self._setting["down"], reason=reason)
         for hook in self._setting["hooks"]:
-            env = {"SKYPILOT_HOOK_EVENT": mode, "SKYPILOT_GRACE_PERIOD_SECONDS": "%g" % hook["timeout"]}
             if not hook["events"] or mode in hook["events"] or "auto" + mode in hook["events"]:
-                rc, output = await run_script(hook["run"], self._node.home, env, hook["timeout"])
-                _append(os.path.join(self._node.home, ".sky", "hooks", "%s.log" % mode), output)
-                self._ledger.event("autostop", status="HOOK", reason="a hook ended with exit code %d" % rc)
+                try:
+                    await self._hook(hook, mode)
+                except OSError as error:
+                    self._tell(status="HOOK", reason="a hook could not be run: %s" % error)
         # From here on it is done: an agent that starts again must not count the old idle time.
         self._setting = off()
-        self._ledger.keep(_SETTING, self._setting)
+        self._write_down()
         facts = {"reason": "autostop: " + reason, "down": mode == "down", "time": self._clock()}
-        _write(os.path.join(self._node.root, "stopped.json"), json.dumps(facts))
+        with suppress(OSError):  # a note for people
+            _write(os.path.join(self._node.root, "stopped.json"), json.dumps(facts))
         await self._power_off(mode)
+
+    async def _hook(self, hook: Dict[str, Any], mode: str) -> None:
+        env = {"SKYPILOT_HOOK_EVENT": mode, "SKYPILOT_GRACE_PERIOD_SECONDS": "%g" % hook["timeout"]}
+        rc, output = await run_script(hook["run"], self._node.home, env, hook["timeout"])
+        self._tell(status="HOOK", reason="a hook ended with exit code %d" % rc)
+        _append(os.path.join(self._node.home, ".sky", "hooks", "%s.log" % mode), output)
+
+    def _tell(self, **facts: Any) -> None:
+        try:
+            self._ledger.event("autostop", **facts)
+        except sqlite3.Error as error:
+            print("agent: autostop cannot be told of: %s" % error, file=sys.stderr, flush=True)
 
     async def set(self, fields: Fields, body: bytes) -> Any:
         """The verb: a negative idle time switches off."""

@@ -95,18 +95,25 @@ class Head:
         if self._stopping is not None or not self._queue:
             return
         starts = schedule.plan(self._total, list(self._running.values()), list(self._queue.values()))
-        for job_id, slots in starts:
-            job = self._ledger.get(job_id)
-            assert job is not None
-            status = states.SETTING_UP if job.spec.setup else states.RUNNING
-            self._launch(self._ledger.move(job_id, status, placement=schedule.stored(slots)), slots)
-            del self._queue[job_id]
+        try:
+            for job_id, slots in starts:
+                job = self._ledger.get(job_id)
+                assert job is not None
+                status = states.SETTING_UP if job.spec.setup else states.RUNNING
+                job = self._ledger.move(job_id, status, placement=schedule.stored(slots))
+                del self._queue[job_id]
+                self._launch(job, slots)
+        except sqlite3.OperationalError as error:
+            # A full disk: what waits goes on waiting, and is looked at again although no job comes or ends.
+            print("agent: no job can be started yet: %s" % error, file=sys.stderr, flush=True)
+            asyncio.get_running_loop().call_later(_RECORD_AGAIN, self._kick)
 
     def _launch(self, job: Job, slots: Tuple[schedule.Slot, ...]) -> None:
         try:
             log = Collector(self._log_path(job), os.path.join(self._node.root, "collect", str(job.job_id)))
         except OSError as error:
-            self._ledger.move(job.job_id, states.FAILED_DRIVER, reason="the job's log cannot be written: %s" % error)
+            verdict = Verdict(states.FAILED_DRIVER, None, "the job's log cannot be written: %s" % error)
+            self._spawn(self._record(job.job_id, verdict))
             return
         self._running[job.job_id] = schedule.Running(job.job_id, self._demand(job.spec), slots)
         gang = self._gangs[job.job_id] = Gang(self._node, self._ledger, self._peers, job, log)

@@ -187,6 +187,14 @@ class Store(Protocol):
 
     async def set_value(self, key: str, value: str) -> None: ...
 
+    async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
+        """Delete a batch of what ended before these times; ids of the requests among it, empty when none is left."""
+        ...
+
+    async def manifests_in_use(self) -> Collection[str]:
+        """Manifests of uploads that requests or jobs may still ask for."""
+        ...
+
     async def close(self) -> None: ...
 
 

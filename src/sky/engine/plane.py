@@ -9,6 +9,7 @@ import fnmatch
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sky.core.errors import ClusterNotUpError, NotSupportedError
@@ -30,6 +31,8 @@ from sky.engine.operations import HANDLERS
 from sky.engine.post import Post
 from sky.engine.refusals import refuse_unsupported
 from sky.engine.requests import RequestWork
+from sky.engine.retention import Retention
+from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
@@ -56,7 +59,14 @@ class ControlPlane:
     """See the module. `start` and `stop` bound the loops; everything else may be called in between."""
 
     def __init__(
-        self, store: Store, providers: Providers, fleet: Fleet, clock: Clock, signals: Signals, talk: Talk
+        self,
+        store: Store,
+        providers: Providers,
+        fleet: Fleet,
+        clock: Clock,
+        signals: Signals,
+        talk: Talk,
+        retention: Retention | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -66,7 +76,9 @@ class ControlPlane:
         self._talk = talk
         self._post = Post(clock, signals)
         self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk)
+        self._retention = retention
         self._tasks: list[asyncio.Task[None]] = []
+        self._reads: Shared[LogPiece] = Shared()
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -88,6 +100,8 @@ class ControlPlane:
             )
             self._spawn(driver.run(), f"driver of {noun.name}s")
         self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
+        if self._retention is not None:
+            self._spawn(self._retention.run(), "retention")
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
 
     async def stop(self) -> None:
@@ -288,13 +302,17 @@ class ControlPlane:
         head = await self._fleet.head(cluster)
         start = offset if offset is not None else (None if tail else 0)
         while True:
-            piece = await head.read_log(
-                job.job_id,
-                offset=start,
-                tail=tail or None if start is None else None,
-                wait=_LOG_HOLD_S if follow else 0.0,
-                which=which,
-                rank=rank,
+            piece = await self._reads.call(
+                (job.id, start, tail, follow, which, rank),
+                partial(
+                    head.read_log,
+                    job.job_id,
+                    offset=start,
+                    tail=tail or None if start is None else None,
+                    wait=_LOG_HOLD_S if follow else 0.0,
+                    which=which,
+                    rank=rank,
+                ),
             )
             if piece.ended and follow:
                 await self._recorded(job)

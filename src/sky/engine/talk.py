@@ -23,6 +23,10 @@ class FileTalk:
             raise ValueError(f"not a request id: {request_id!r}")
         return self._folder / f"{request_id}.log"
 
+    def drop(self, request_id: str) -> None:
+        """Forget what was said."""
+        self.path(request_id).unlink(missing_ok=True)
+
     def say(self, request_id: str, text: str) -> None:
         """Append a line."""
         path = self.path(request_id)

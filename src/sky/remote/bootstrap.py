@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from enum import Enum
 from typing import Any
 
 from sky.agent.connection import CallRefused, ConnectionLost
@@ -37,7 +38,9 @@ while :; do
 done
 """
 
-# $1 version, $2 node.json, $3 respawn script, $4 python; the zip on stdin.
+# $1 version, $2 node.json, $3 respawn script, $4 python, $5 what to do with an agent that is there; the zip on stdin.
+# One that cannot be reached (its socket was deleted) or does not answer (it hangs, or was stopped by a signal) would
+# hold the lock for ever: it is ended. Tasks go on without it.
 _INSTALL = r"""
 set -eu
 root="$HOME/.sky/agent"
@@ -55,6 +58,15 @@ command -v "$4" >/dev/null || { echo "there is no Python at $4" >&2; exit 1; }
   for old in "$root"/agent-*.pyz; do [ "$old" = "$root/agent-$1.pyz" ] || rm -f "$old"; done
   rm -f "$root/stopped.json"
 )
+if [ "$5" = end ] && [ -s "$root/lock" ]; then
+  read -r pid <"$root/lock" || :
+  case $pid in
+    *[!0-9]*|"") ;;
+    *) if [ ! -d /proc/self ] || tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$root/node.json"; then
+         kill -9 "$pid" 2>/dev/null || :
+       fi;;
+  esac
+fi
 log="$root/agent.log"
 if [ -f "$log" ] && [ "$(wc -c <"$log")" -gt 1000000 ]; then mv "$log" "$log.1"; fi
 set -- sh "$root/respawn.sh" "$4" "$root/agent-$1.pyz" "$root/node.json" "$1"
@@ -70,33 +82,41 @@ async def ensure_agent(channel: Channel, node_config: dict[str, Any], *, timeout
     none answers within `timeout` seconds.
     """
     package = build()
-    if not await _fits(channel, package, node_config):
-        await _install(channel, package, node_config, timeout)
+    found = await _look(channel, package, node_config)
+    if found is not _Found.FITS:
+        await _install(channel, package, node_config, timeout, leaving=found is _Found.LEAVING)
         await _until_up(channel, package, node_config, timeout)
     return AgentClient(channel.open_agent, where=channel.where)
 
 
-async def _fits(channel: Channel, package: Package, config: dict[str, Any]) -> bool:
-    """True if the right agent answers. One that has to be replaced is sent away here."""
+class _Found(Enum):
+    FITS = "the right agent answers"
+    LEAVING = "another one answered and was sent away"
+    SILENT = "none can be reached, or it does not answer"
+
+
+async def _look(channel: Channel, package: Package, config: dict[str, Any]) -> _Found:
+    """What is there. An agent that has to be replaced is sent away here."""
     try:
         connection = await channel.open_agent()
     except OSError:
-        return False
+        return _Found.SILENT
     try:
         hello, _ = await connection.call("hello", {}, timeout=_ANSWERS_WITHIN)
         if _same(hello, package, config):
-            return True
+            return _Found.FITS
         if hello["node_id"] != config["node_id"]:
             raise AgentNotStarted(
                 f"{channel.where} is served by the agent of another node: {hello['node_id']},"
                 f" wanted {config['node_id']}; end that one first"
             )
         await connection.call("shutdown", {}, timeout=_ANSWERS_WITHIN)
+        return _Found.LEAVING
     except ConnectionLost:
-        pass  # it is leaving, or dead without having closed: the new one waits for the lock it held
+        # Dead without having closed, or hanging: either way it does not keep what it holds.
+        return _Found.SILENT
     finally:
         await connection.close()
-    return False
 
 
 def _same(hello: dict[str, Any], package: Package, config: dict[str, Any]) -> bool:
@@ -104,8 +124,11 @@ def _same(hello: dict[str, Any], package: Package, config: dict[str, Any]) -> bo
     return (hello["version"], hello["node_id"], hello.get("config")) == wanted
 
 
-async def _install(channel: Channel, package: Package, config: dict[str, Any], timeout: float) -> None:
-    argv = ["/bin/sh", "-c", _INSTALL, "sky-install", package.version, json.dumps(config), _RESPAWN, channel.python]
+async def _install(
+    channel: Channel, package: Package, config: dict[str, Any], timeout: float, *, leaving: bool
+) -> None:
+    given = [package.version, json.dumps(config), _RESPAWN, channel.python, "wait" if leaving else "end"]
+    argv = ["/bin/sh", "-c", _INSTALL, "sky-install", *given]
     # Whatever belongs to a node carries its id in the environment: so all of it can be found and ended.
     env = {"SKY_NODE_ID": str(config["node_id"])}
     try:

@@ -1,17 +1,16 @@
-"""What can go wrong on the way to a node and its agent."""
+"""What can go wrong on the way to a node and its agent: the two kinds that the engine knows, and their finer forms.
+
+Raised in this room and by nobody else; whoever calls it catches `sky.core.errors.AgentUnreachable` and `AgentRefused`.
+"""
 
 from __future__ import annotations
 
+from sky.core.errors import AgentRefused, AgentUnreachable
 
-class RemoteError(Exception):
-    """Root of this room's errors."""
-
-
-class AgentUnreachable(RemoteError):
-    """No agent answered in time; whether the request was carried out is unknown."""
+__all__ = ["AgentError", "AgentNotStarted", "AgentRefused", "AgentUnreachable", "SyncFailed"]
 
 
-class AgentError(RemoteError):
+class AgentError(AgentRefused):
     """The agent refused: `type` names the reason for programs, `message` says it for people."""
 
     def __init__(self, type: str, message: str) -> None:
@@ -20,9 +19,9 @@ class AgentError(RemoteError):
         self.message = message
 
 
-class AgentNotStarted(RemoteError):
+class AgentNotStarted(AgentUnreachable):
     """The agent could not be put onto the node or did not come up; the text carries what it said last."""
 
 
-class SyncFailed(RemoteError):
+class SyncFailed(AgentRefused):
     """Files could not be brought onto the node; the text names the file and the reason."""

@@ -29,7 +29,6 @@ class LocalChannel:
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
     ) -> Completed:
         """Run a command in the node's home; see `Channel.run`."""
-        self._home.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.PIPE,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sky.server.failures import NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
+from sky.server.failures import HeadTooLarge, NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
 from sky.version import API_VERSION, __version__
 from sky.wire.codec import encode
 from sky.wire.openapi import Operation
@@ -20,6 +20,8 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+#: Bytes of a request's head. uvicorn bounds heads that come in pieces; one that comes in a single read is bounded here.
+MAX_HEAD = 32 * 1024
 #: Seconds that a client may pause while it sends a body.
 BODY_PAUSE_S = 20.0
 
@@ -52,6 +54,13 @@ class Call:
             if key == wanted:
                 found = value
         return None if found is None else found.decode("latin-1")
+
+    def head_size(self) -> int:
+        """Bytes of path, query and headers."""
+        size = len(self.path) + len(self.raw_query)
+        for key, value in self.raw_headers:
+            size += len(key) + len(value)
+        return size
 
     def query(self) -> dict[str, list[str]]:
         """Query parameters, each with all its values."""
@@ -162,7 +171,7 @@ class App:
         except Exception as failed:  # noqa: BLE001 - every failure has to become an answer
             status, wire = told(failed)
             reply = Reply(encode({"error": wire}), status)
-            if status in (401, 408, 413):
+            if status in (401, 408, 413, 431):
                 # What is left of the request is not read, so the connection is of no further use.
                 reply.headers.append((b"connection", b"close"))
         if isinstance(reply, Stream):
@@ -171,6 +180,8 @@ class App:
             await _send(reply, send)
 
     async def _answer(self, call: Call) -> Reply | Stream:
+        if call.head_size() > MAX_HEAD:
+            raise HeadTooLarge(f"The head of the request has more than {MAX_HEAD} bytes.")
         route = self._find(call)
         call.user = self._gate(call, route)
         return await route.handler(call)

@@ -1,13 +1,15 @@
 """The only place where adapters meet the engine: `build` makes a control plane from settings."""
 
+from functools import partial
 from pathlib import Path
 
 from sky.engine.plane import ControlPlane
+from sky.engine.retention import REQUESTS_H, Retention
 from sky.engine.talk import FileTalk
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
-from sky.server.blobs import blob_path
+from sky.server.blobs import blob_path, prune
 from sky.server.configuration import ConfigFile
 from sky.server.fleet import NodeFleet
 from sky.server.settings import Settings
@@ -22,11 +24,19 @@ def build(settings: Settings) -> ControlPlane:
     def blob(name: str) -> Path:
         return blob_path(root / "blobs", name)
 
+    store, clock, talk = SqliteStore(root / "state.db"), SystemClock(), FileTalk(root / "requests", signals)
+    config = ConfigFile(settings.config)
+
+    def hours() -> float:
+        said = config.section("api_server").get("requests_retention_hours")
+        return float(said) if isinstance(said, int | float) else REQUESTS_H
+
     return ControlPlane(
-        store=SqliteStore(root / "state.db"),
-        providers=Registry(root, ConfigFile(settings.config).section),
+        store=store,
+        providers=Registry(root, config.section),
         fleet=NodeFleet(blob),
-        clock=SystemClock(),
+        clock=clock,
         signals=signals,
-        talk=FileTalk(root / "requests", signals),
+        talk=talk,
+        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours),
     )

@@ -6,9 +6,11 @@ here; whoever brings files to nodes reads them by path.
 
 import asyncio
 import hashlib
+import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from sky.core.errors import ClientError
@@ -36,7 +38,7 @@ class BlobStore:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those that are not here, each once, in order."""
-        return [name for name in dict.fromkeys(names) if not self.path(name).exists()]
+        return [name for name in dict.fromkeys(names) if not _asked_for(self.path(name))]
 
     def manifest(self, name: str) -> list[ManifestEntry]:
         """The entries of a manifest that was uploaded. Raises FileNotFoundError, ClientError."""
@@ -66,6 +68,29 @@ class BlobStore:
         finally:
             aside.unlink(missing_ok=True)
         return size
+
+
+def _asked_for(path: Path) -> bool:
+    """Whether a blob is here; its time becomes that of this last use, so that it is not removed just now."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def prune(root: Path, manifests: Collection[str], before: float) -> int:
+    """Remove blobs last asked for before a time and used by none of these manifests; how many."""
+    kept = set(manifests)
+    for name in manifests:
+        with suppress(FileNotFoundError, ClientError):
+            kept |= {entry.hash for entry in read_manifest(blob_path(root, name).read_bytes())}
+    removed = 0
+    for path in root.glob("??/*"):
+        if path.name not in kept and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 def blob_path(root: Path, name: str) -> Path:

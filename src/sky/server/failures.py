@@ -35,6 +35,10 @@ class TooLarge(errors.ClientError):
     """The request body is larger than this call accepts."""
 
 
+class HeadTooLarge(errors.ClientError):
+    """The request's head is larger than this server reads."""
+
+
 class NoSuchRoute(errors.ClientError):
     """There is no such call."""
 
@@ -51,7 +55,7 @@ class LengthRequired(errors.ClientError):
     """The request is framed in a way that is not accepted."""
 
 
-_STATUS |= {TooLarge: 413, NoSuchRoute: 404, WrongMethod: 405, SlowBody: 408, LengthRequired: 411}
+_STATUS |= {TooLarge: 413, HeadTooLarge: 431, NoSuchRoute: 404, WrongMethod: 405, SlowBody: 408, LengthRequired: 411}
 
 
 def told(exc: BaseException) -> tuple[int, dict[str, object]]:

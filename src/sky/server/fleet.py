@@ -1,12 +1,12 @@
 """Joins the engine's `Fleet` port to `remote`: which agent serves which node, and how files get there.
 
-Made by `assembly`. Errors of `remote` become those of `core.errors` here, so that the engine knows only its own.
+Made by `assembly`. Errors of `remote` are `AgentUnreachable` and `AgentRefused` of `core.errors`: all the engine knows.
 """
 
 import asyncio
 import os
 import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,6 @@ from typing import TypeVar
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance
 from sky.core.ports import LogPiece
-from sky.remote import errors as remote_errors
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
@@ -32,6 +31,8 @@ _PING_S = 3.0
 _BRING_UP_S = 30.0
 _CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
+#: Connections per head for calls that wait at the agent, which bounds how many wait on one.
+_HELD = 8
 
 
 class NodeFleet:
@@ -43,13 +44,14 @@ class NodeFleet:
 
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
-        await asyncio.gather(*(self._bring_up(cluster, node) for node in cluster.instances))
+        await _all(self._bring_up(cluster, node) for node in cluster.instances)
 
     async def _bring_up(self, cluster: Cluster, node: Instance) -> None:
-        await self._drop(node.id)
+        for line in ("", *(f"/{number}" for number in range(1, _HELD + 1))):
+            await self._drop(node.id + line)
         try:
             client = await ensure_agent(channel(node), node_config(cluster, node), timeout=_BRING_UP_S)
-        except remote_errors.RemoteError as error:
+        except (AgentUnreachable, AgentRefused) as error:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
         self._clients[node.id] = client
 
@@ -58,7 +60,7 @@ class NodeFleet:
         node = cluster.head
         if node is None:
             raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
-        return HeadAgent(self._client(node))
+        return HeadAgent(self._client(node), lambda number: self._client(node, 1 + number % _HELD))
 
     async def quiesce(self, cluster: Cluster) -> None:
         """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
@@ -69,7 +71,7 @@ class NodeFleet:
     async def _quiesce(self, node: Instance) -> None:
         client = self._client(node)
         # A node that is gone or hangs is ended by its provider all the same.
-        with suppress(remote_errors.RemoteError):
+        with suppress(AgentUnreachable, AgentRefused):
             await client.hello(timeout=_PING_S / 10)
             if node.rank == 0:
                 # Kept on the node's disk: it must not fire as soon as the node is started again.
@@ -79,12 +81,12 @@ class NodeFleet:
 
     async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
         """Bring an uploaded tree to every node."""
-        listed = read_manifest(self._blob(manifest).read_bytes())
-        entries = [_entry(each) for each in listed]
+        try:
+            entries = await asyncio.to_thread(_entries, self._blob(manifest))
+        except FileNotFoundError:
+            raise AgentRefused("the uploaded files are no longer on the server; run the command again") from None
         nodes = cluster.instances
-        reports = await asyncio.gather(
-            *(_translated(sync_content(self._client(node), entries, self._blob, destination)) for node in nodes)
-        )
+        reports = await _all(sync_content(self._client(node), entries, self._blob, destination) for node in nodes)
         sent = sum(report.bytes_sent for report in reports)
         return f"{reports[0].files} files, {_size(reports[0].bytes_total)}, {_size(sent)} sent"
 
@@ -92,9 +94,7 @@ class NodeFleet:
         """Check a repository out on every node; an earlier checkout is brought up to date."""
         script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
         wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
-        answers = await asyncio.gather(
-            *(_translated(self._client(node).run(script, timeout=_CLONE_S, env=wanted)) for node in cluster.instances)
-        )
+        answers = await _all(self._client(node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances)
         for node, (rc, output) in zip(cluster.instances, answers, strict=True):
             if rc != 0:
                 said = output.decode(errors="replace").strip()[-1000:]
@@ -106,10 +106,12 @@ class NodeFleet:
         for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
             await self._drop(id)
 
-    def _client(self, node: Instance) -> AgentClient:
-        if node.id not in self._clients:
-            self._clients[node.id] = AgentClient(channel(node).open_agent, where=f"node {node.rank} ({node.ip})")
-        return self._clients[node.id]
+    def _client(self, node: Instance, line: int = 0) -> AgentClient:
+        """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""
+        key = f"{node.id}/{line}" if line else node.id
+        if key not in self._clients:
+            self._clients[key] = AgentClient(channel(node).open_agent, where=f"node {node.rank} ({node.ip})")
+        return self._clients[key]
 
     async def _drop(self, id: str) -> None:
         client = self._clients.pop(id, None)
@@ -120,39 +122,38 @@ class NodeFleet:
 class HeadAgent:
     """See `core.ports.AgentClient`."""
 
-    def __init__(self, client: AgentClient) -> None:
+    def __init__(self, client: AgentClient, held: Callable[[int], AgentClient]) -> None:
         self._client = client
+        self._held = held
 
     async def ping(self) -> None:
-        await _translated(self._client.hello(timeout=_PING_S))
+        await self._client.hello(timeout=_PING_S)
 
     async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
-        job_id, _ = await _translated(self._client.submit(key, dict(spec)))
+        job_id, _ = await self._client.submit(key, dict(spec))
         return job_id, f"~/sky_logs/{spec['task_id']}"
 
     async def jobs(self, job_ids: Sequence[int] | None = None) -> list[Mapping[str, object]]:
-        return list(await _translated(self._client.jobs(job_ids)))
+        return list(await self._client.jobs(job_ids))
 
     async def cancel(self, job_ids: Sequence[int]) -> None:
-        await _translated(self._client.cancel(job_ids))
+        await self._client.cancel(job_ids)
 
     async def events(self, since: int, wait: float) -> tuple[list[Mapping[str, object]], int]:
-        events, after = await _translated(self._client.events(since, wait=wait))
+        events, after = await self._held(0).events(since, wait=wait)
         return list(events), after
 
     async def read_log(
         self, job_id: int, *, offset: int | None, tail: int | None, wait: float, which: str, rank: int | None
     ) -> LogPiece:
-        data, after, ended, _ = await _translated(
-            self._client.read_log(job_id, which=which, rank=rank, offset=offset, tail=tail, wait=wait)
+        data, after, ended, _ = await self._held(job_id).read_log(
+            job_id, which=which, rank=rank, offset=offset, tail=tail, wait=wait
         )
         return LogPiece(data, after, ended)
 
     async def set_autostop(self, autostop: Autostop) -> None:
-        await _translated(
-            self._client.autostop(
-                autostop.idle_minutes, down=autostop.down, wait_for=autostop.wait_for, hooks=list(autostop.hooks)
-            )
+        await self._client.autostop(
+            autostop.idle_minutes, down=autostop.down, wait_for=autostop.wait_for, hooks=list(autostop.hooks)
         )
 
 
@@ -171,13 +172,15 @@ git -C "$dir" rev-parse HEAD
 """
 
 
-async def _translated(call: Awaitable[T]) -> T:
+async def _all(work: Iterable[Coroutine[object, object, T]]) -> list[T]:
+    """All results in order, or the first failure once the others are called off: none goes on behind our back."""
+    tasks = [asyncio.ensure_future(each) for each in work]
     try:
-        return await call
-    except remote_errors.AgentUnreachable as error:
-        raise AgentUnreachable(str(error)) from error
-    except remote_errors.RemoteError as error:
-        raise AgentRefused(str(error)) from error
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def channel(node: Instance) -> Channel:
@@ -231,6 +234,10 @@ def _power_off(node: Instance) -> list[str]:
     keeper, mark = node.reach["keeper"], shlex.quote(f"SKY_NODE_ID={node.id}")
     ours = f"[ ! -d /proc/self ] || tr '\\0' '\\n' </proc/{keeper}/environ | grep -qx {mark}"
     return ["/bin/sh", "-c", f"{{ {ours}; }} && kill -9 {keeper}"]
+
+
+def _entries(manifest: Path) -> list[dict[str, object]]:
+    return [_entry(each) for each in read_manifest(manifest.read_bytes())]
 
 
 def _entry(listed: ManifestEntry) -> dict[str, object]:

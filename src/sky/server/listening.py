@@ -1,4 +1,4 @@
-"""The sockets that a server listens on, and the bound on clients that are slow to say what they want.
+"""The sockets that a server listens on, and the bounds on clients that are slow to ask or to listen.
 
 Called by `server.process`.
 """
@@ -15,6 +15,8 @@ from sky.kit.paths import private_dir
 
 #: Seconds from the first byte of a request's head to its last.
 HEAD_S = 15.0
+#: Seconds in which the reader of an answer that piles up must take some of it.
+READER_S = 60.0
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -46,9 +48,10 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with a bound on the time that the head of a request may take to arrive."""
+    """uvicorn's HTTP/1.1 with bounds on the time that a head may take to come, and an answer not to be read."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -61,8 +64,19 @@ class BoundedProtocol(H11Protocol):
         else:
             self._head_came()
 
+    def pause_writing(self) -> None:
+        """Called when an answer piles up because its reader is slow."""
+        super().pause_writing()
+        self._watch_reader(self._piled_up())
+
+    def resume_writing(self) -> None:
+        """Called when the reader has caught up."""
+        super().resume_writing()
+        self._reader_came()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._reader_came()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -74,6 +88,26 @@ class BoundedProtocol(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _piled_up(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def _watch_reader(self, before: int) -> None:
+        self._reader_came()
+        self._reader_timer = self.loop.call_later(READER_S, self._look_at_reader, before)
+
+    def _look_at_reader(self, before: int) -> None:
+        now = self._piled_up()
+        if now < before:
+            self._watch_reader(now)
+        else:
+            # Not a byte was taken all the while. Closing would wait for it to be; streams are resumed by offset.
+            self.transport.abort()
+
+    def _reader_came(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
     def _too_slow(self) -> None:
         self._head_timer = None

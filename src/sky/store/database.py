@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
+from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.store.schema import METADATA, REVISION
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Database:
         event.listen(self._engine, "connect", _plain_transactions)
         if path is not None:
             _private(path)
+        self._path = path
         self._prepare(path)
         self._connection = self._engine.connect()
         self._lock = threading.RLock()
@@ -36,14 +39,24 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its first statement on; committed unless the block raises."""
-        with self._lock, self._connection.begin():
+        with self._lock, self._in_words(), self._connection.begin():
             self._connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield self._connection
 
     @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise ServerTemporarilyUnavailableError(
+                f"The server's database {self._path or '(in memory)'} cannot be used: {error.orig}. Is the disk full "
+                "or write-protected? What was asked for is not on record; ask again when there is room."
+            ) from error
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view; nothing may be written in it."""
-        with self._lock, self._connection.begin():
+        with self._lock, self._in_words(), self._connection.begin():
             self._connection.exec_driver_sql("BEGIN")
             yield self._connection
 

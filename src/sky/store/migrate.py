@@ -31,5 +31,7 @@ def migrate(engine: Engine, found: str | None, to: str = "head") -> None:
             ) from error
     with engine.connect() as connection:
         settings.attributes["connection"] = connection
+        # One transaction: a migration that is interrupted leaves the database as it was.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         command.upgrade(settings, to)
         connection.commit()

@@ -1,9 +1,11 @@
 """The store on one SQLite file; made by `server.assembly` and, in memory, by tests."""
 
+import json
 from pathlib import Path
 
 from sqlalchemy import delete, insert, select
 
+from sky.store import retention
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database
 from sky.store.jobs import SqlJobs
@@ -35,6 +37,21 @@ class SqliteStore:
         with self._db.write() as connection:
             connection.execute(delete(VALUES).where(VALUES.c.key == key))
             connection.execute(insert(VALUES).values(key=key, value=value))
+
+    async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
+        """Delete a batch of what ended before these times; ids of the requests among it."""
+        with self._db.write() as connection:
+            return retention.forget(connection, requests_before, clusters_before)
+
+    async def manifests_in_use(self) -> set[str]:
+        """Manifests of uploads that requests or jobs may still ask for."""
+        with self._db.read() as connection:
+            documents = retention.uploads_of_open(connection)
+        found: set[str] = set()
+        for each in map(json.loads, documents):
+            uploads = each.get("uploads") or (each.get("body") or {}).get("uploads") or {}
+            found |= {str(manifest) for manifest in uploads.values()}
+        return found
 
     async def close(self) -> None:
         """Close the file."""

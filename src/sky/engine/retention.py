@@ -1,0 +1,65 @@
+"""Forgets what nobody asks for any more: ended requests, their talk, old stories, uploads that nothing uses.
+
+Run by `plane`. What is alive, or was a moment ago, is never touched; what clusters cost is kept for good.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from sky.core.ports import Store
+from sky.kit.clock import Clock
+
+log = logging.getLogger(__name__)
+
+#: Seconds between rounds; the first comes this long after the start, which has better things to do.
+PERIOD_S = 600.0
+#: How long ended requests are kept unless the configuration says otherwise, in hours.
+REQUESTS_H = 24.0
+#: How long after a cluster's end its story and its jobs' are kept, and uploads after their last use, in seconds.
+STORIES_S = 30 * 86400.0
+UPLOADS_S = 86400.0
+
+
+class TalkFiles(Protocol):
+    """Where progress of requests is kept."""
+
+    def drop(self, request_id: str) -> None: ...
+
+
+#: Removes uploads that no manifest in the collection uses and that were last asked for before a time; how many.
+PruneUploads = Callable[[Collection[str], float], int]
+
+
+class Retention:
+    """The loop. `hours` is asked at each round, so that a changed configuration is heeded; below zero: for ever."""
+
+    def __init__(
+        self, store: Store, talk: TalkFiles, uploads: PruneUploads, clock: Clock, hours: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._talk = talk
+        self._uploads = uploads
+        self._clock = clock
+        self._hours = hours
+
+    async def run(self) -> None:
+        """A round now and then, until cancelled."""
+        while True:
+            await self._clock.sleep(PERIOD_S)
+            try:
+                await self.once()
+            except Exception:  # a full disk, say: there is another round
+                log.exception("retention: cannot be carried out just now")
+
+    async def once(self) -> None:
+        """One round."""
+        now, hours = self._clock.now(), self._hours()
+        requests_before = now - hours * 3600 if hours >= 0 else 0.0
+        while gone := await self._store.forget(requests_before, now - STORIES_S):
+            for request_id in gone:
+                self._talk.drop(request_id)
+            await self._clock.sleep(0)
+        removed = self._uploads(await self._store.manifests_in_use(), now - UPLOADS_S)
+        if removed:
+            log.info("retention: %d uploaded files were removed", removed)
