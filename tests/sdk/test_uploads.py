@@ -1,5 +1,6 @@
 """Uploads: what travels, what stays behind, what is refused."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from serving import Served
 from sky.core.errors import StorageSourceError
 from sky.sdk import clusters, requests, uploads
 from sky.sdk.uploads import local_sources, upload_sources
+from sky.wire.packs import unpack
 
 
 @pytest.fixture
@@ -29,13 +31,15 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sent(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Targets of the uploads that were made."""
+    """Names of the content that travelled, alone or in a pack."""
     found: list[str] = []
     real = uploads.call
 
     def noting(method: str, target: str, *args: Any, **kwargs: Any) -> Any:
         if method == "PUT":
-            found.append(target)
+            found.append(target.rpartition("/")[2])
+        if target == "/api/uploads/pack":
+            found.extend(name for name, _ in unpack(kwargs["raw"]))
         return real(method, target, *args, **kwargs)
 
     monkeypatch.setattr(uploads, "call", noting)
@@ -69,6 +73,22 @@ def test_only_what_changed_travels(served: Served, tree: Path, sent: list[str]) 
     (tree / "a.txt").write_text("changed")
     assert upload_sources([str(tree)]) != first
     assert len(sent) == 2
+
+
+def test_many_small_files_travel_in_few_calls_and_large_ones_alone(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    real = uploads.call
+    monkeypatch.setattr(
+        uploads, "call", lambda method, target, *a, **k: calls.append(target) or real(method, target, *a, **k)
+    )
+    for number in range(300):
+        (tmp_path / f"f{number}").write_text(str(number))
+    (tmp_path / "large").write_bytes(b"x" * (uploads.MOST_PACKED + 1))
+    upload_sources([str(tmp_path)])
+    large = hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest()
+    assert calls == ["/api/uploads/missing", f"/api/uploads/{large}", "/api/uploads/pack"]
 
 
 def test_same_content_travels_once(served: Served, tmp_path: Path, sent: list[str]) -> None:

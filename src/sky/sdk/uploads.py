@@ -20,6 +20,7 @@ from sky.kit.paths import private_dir, state_dir
 from sky.sdk.http1 import BodyChanged
 from sky.sdk.ignore import Ignores
 from sky.sdk.transport import call
+from sky.wire.packs import MOST_PACK, MOST_PACKED, packed
 from sky.wire.protocol import ENV_UPLOAD_BOUND
 
 #: Bytes of one tree beyond which an upload is refused, unless the environment says otherwise.
@@ -64,16 +65,53 @@ def _send(contents: Mapping[str, Path | bytes]) -> None:
     names = list(contents)
     for at in range(0, len(names), ASK_AT_ONCE):
         asked = {"hashes": names[at : at + ASK_AT_ONCE]}
+        pack = bytearray()
         for name in call("POST", "/api/uploads/missing", asked).json()["missing"]:
             content = contents[name]
-            try:
-                call("PUT", f"/api/uploads/{name}", raw=content)
-            except (BodyChanged, ClientError, FileNotFoundError) as changed:
-                if isinstance(content, bytes):
-                    raise
-                raise StorageSourceError(
-                    f"{content} changed while it was uploaded. Run the command again once nothing writes to it."
-                ) from changed
+            if _size(content) > MOST_PACKED:
+                _put(name, content)
+                continue
+            pack += packed(name, _read(name, content))
+            if len(pack) > MOST_PACK - MOST_PACKED:
+                call("POST", "/api/uploads/pack", raw=bytes(pack))
+                pack.clear()
+        if pack:
+            call("POST", "/api/uploads/pack", raw=bytes(pack))
+
+
+def _put(name: str, content: Path | bytes) -> None:
+    try:
+        call("PUT", f"/api/uploads/{name}", raw=content)
+    except (BodyChanged, ClientError, FileNotFoundError) as changed:
+        if isinstance(content, bytes):
+            raise
+        raise _changed(content) from changed
+
+
+def _size(content: Path | bytes) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    try:
+        return content.stat().st_size
+    except OSError as gone:
+        raise _changed(content) from gone
+
+
+def _read(name: str, content: Path | bytes) -> bytes:
+    """A small file as it was when its tree was listed."""
+    if isinstance(content, bytes):
+        return content
+    try:
+        data = content.read_bytes()
+    except OSError as gone:
+        raise _changed(content) from gone
+    if hashlib.sha256(data).hexdigest() != name:
+        raise _changed(content)
+    return data
+
+
+def _changed(path: Path) -> StorageSourceError:
+    return StorageSourceError(f"{path} changed while it was uploaded. Run the command again once nothing writes to it.")
 
 
 class HashBook:

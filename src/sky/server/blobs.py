@@ -9,13 +9,14 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from sky.core.errors import ClientError
 from sky.kit.paths import private_dir
 from sky.server.failures import TooLarge
+from sky.wire.packs import unpack
 from sky.wire.protocol import MAX_BLOB
 from sky.wire.uploads import ManifestEntry, read_manifest
 
@@ -43,6 +44,13 @@ class BlobStore:
     def manifest(self, name: str) -> list[ManifestEntry]:
         """The entries of a manifest that was uploaded. Raises FileNotFoundError, ClientError."""
         return read_manifest(self.path(name).read_bytes())
+
+    async def put_pack(self, pack: bytes) -> int:
+        """Store the small blobs of a pack (see `wire.packs`); how many. Raises ClientError for other content."""
+        blobs = unpack(pack)
+        # Thousands of files are hashed and written here: not while everybody else waits.
+        await asyncio.to_thread(_store_pack, self, self._aside, blobs)
+        return len(blobs)
 
     async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
         """Store a blob and return its size; nothing is kept unless its content has the hash `name`.
@@ -91,6 +99,17 @@ def prune(root: Path, manifests: Collection[str], before: float) -> int:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+def _store_pack(store: "BlobStore", aside: Path, blobs: Sequence[tuple[str, bytes]]) -> None:
+    for name, content in blobs:
+        target = store.path(name)
+        if hashlib.sha256(content).hexdigest() != name:
+            raise ClientError(f"The uploaded content does not have the hash {name}; it changed on the way.")
+        fresh = aside / f"{name}.{secrets.token_hex(8)}"
+        fresh.write_bytes(content)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh.replace(target)
 
 
 def blob_path(root: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route
 from sky.wire.codec import decode, encode
 from sky.wire.openapi import Operation
+from sky.wire.packs import MOST_PACK
 from sky.wire.uploads import MissingAnswer, MissingBody
 
 
@@ -21,12 +22,20 @@ def routes(api: Api) -> list[Route]:
         await api.blobs.put(name, call.pieces())
         return Reply()
 
+    async def put_pack(call: Call) -> Reply:
+        await api.blobs.put_pack(await call.body(limit=2 * MOST_PACK))
+        return Reply()
+
     return [
         api.plain(
             Operation(
                 "POST", "/api/uploads/missing", "Which content is not here yet", body=MissingBody, answer=MissingAnswer
             ),
             missing,
+        ),
+        api.plain(
+            Operation("POST", "/api/uploads/pack", "Upload many small files in one piece", raw_body=True),
+            put_pack,
         ),
         api.plain(
             Operation("PUT", "/api/uploads/{hash}", "Upload content under the hash of what is in it", raw_body=True),
