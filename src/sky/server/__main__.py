@@ -1,9 +1,14 @@
 """`python -m sky.server`: one server in its own process. Started by the client on first use, or by an administrator."""
 
+import gc
+
+if __name__ == "__main__":
+    # Half of a start is imports, and a tenth of those is the collector looking at what stays for good; see `main`.
+    gc.disable()
+
 import argparse
 import asyncio
 import contextlib
-import gc
 import importlib
 import logging
 import logging.handlers
@@ -75,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             set_up_logs(settings, foreground=given.foreground)
             plane = builder(given.plane)(settings)
             # What was imported stays for good; the collector need not look at it again and again.
-            gc.collect()
             gc.freeze()
+            gc.enable()
             asyncio.run(serve(plane, settings, on_ready=lambda: _tell_ready(given.ready_fd)))
     except AlreadyRunning as running:
         print(running, file=sys.stderr)
