@@ -130,6 +130,7 @@ def test_agents_killed_during_launch_and_stop(sky):
 
 
 def test_server_and_agents_killed_together(sky):
+    sky.good("api", "start")
     launch = sky.start("launch", "-y", "-c", "c", SCRIPT)
     rng = random.Random(500)
     kill_server_within(sky, rng, 1.0)
