@@ -65,6 +65,19 @@ def test_rule_that_leads_elsewhere_is_caught():
         table.step(Lamp(Light.GREEN), Pressed(), 0.0)
 
 
+def test_a_rule_that_names_no_status_stays_in_each():
+    table: Table[Lamp] = Table("lamp", Light, (Pressed,), lambda lamp: lamp.light)
+
+    @table.on((Light.RED, Light.GREEN), Pressed, to=())
+    def blink(lamp, event, now):
+        return Step(Lamp(Light.RED))
+
+    assert table.arrows() == [("GREEN", "Pressed", "GREEN"), ("RED", "Pressed", "RED")]
+    assert table.step(Lamp(Light.RED), Pressed(), 0.0).entity.light is Light.RED
+    with pytest.raises(BrokenRule):
+        table.step(Lamp(Light.GREEN), Pressed(), 0.0)
+
+
 def test_declaring_twice_is_an_error():
     table = lamp_table()
     with pytest.raises(ValueError, match="twice"):

@@ -197,6 +197,30 @@ async def test_a_killed_agent_comes_back_and_the_job_goes_on(plane, ask, log_of)
     assert (await plane.job_outcome("c", job_id)).status is JobStatus.SUCCEEDED
 
 
+TIDY = "trap 'sleep 0.5; echo tidied > ~/tidied; exit 0' TERM; echo ready > ~/ready; while :; do sleep 0.05; done"
+
+
+async def test_a_graceful_stop_lets_jobs_tidy_up(plane, ask, state):
+    job_id = await launched(ask, run=TIDY)
+    (home,) = (state / "local").glob("*/0/home")
+    while not (home / "ready").exists():
+        await asyncio.sleep(0.01)
+    done = await ask("stop", {"cluster_name": "c", "graceful": True, "graceful_timeout": 20})
+    assert done.status is RequestStatus.SUCCEEDED, done.error
+    assert (home / "tidied").read_text() == "tidied\n"
+    assert (await plane.job_outcome("c", job_id)).status is JobStatus.CANCELLED
+
+
+async def test_a_graceful_stop_does_not_wait_for_ever(plane, ask, state):
+    await launched(ask, run="trap '' TERM; echo ready > ~/ready; while :; do sleep 0.05; done")
+    (home,) = (state / "local").glob("*/0/home")
+    while not (home / "ready").exists():
+        await asyncio.sleep(0.01)
+    request = await plane.submit("stop", {"cluster_name": "c", "graceful": True, "graceful_timeout": 0.2}, user="u")
+    assert (await plane.wait(request.id, 20)).status is RequestStatus.SUCCEEDED
+    assert "still run after 0.2 s" in plane.progress_file(request.id).read_text()
+
+
 async def test_cancelling_a_launch_leaves_no_machine(plane, state):
     request = await plane.submit("launch", {"task": {"run": "true", "num_nodes": 4}, "cluster_name": "c"}, user="u")
     while await plane.store.clusters.by_request(request.id) is None:
@@ -211,6 +235,24 @@ async def test_cancelling_a_launch_leaves_no_machine(plane, state):
     async with asyncio.timeout(20):
         await until(plane.signals, f"cluster:{record.id}", load, lambda now: not now.alive)
     assert list((state / "local").glob("*")) == []
+
+
+async def test_following_a_log_ends_with_the_job_when_the_cluster_goes_down(plane, ask):
+    job_id = await launched(ask, run="echo begun; sleep 600")
+    record = await plane.job_outcome("c", job_id)
+    pieces = []
+
+    async def follow():
+        async for piece in plane.job_log("c", job_id, follow=True):
+            pieces.append(piece)  # noqa: PERF401 - looked at while it grows
+
+    following = asyncio.create_task(follow())
+    while not pieces:
+        await asyncio.sleep(0.01)
+    await ask("down", {"cluster_name": "c"})
+    await asyncio.wait_for(following, 20)
+    assert pieces[-1].ended
+    assert (await plane.job(record.id)).status is JobStatus.FAILED_DRIVER
 
 
 async def test_logs_of_a_stopped_cluster_say_why_not(plane, ask, log_of):

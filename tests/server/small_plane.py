@@ -201,6 +201,9 @@ class SmallPlane:
         wanted = job_id or max(each.job_id or 0 for each in self.jobs_known)
         return next((each for each in self.jobs_known if each.job_id == wanted), None)
 
+    async def job(self, id: str) -> Job | None:
+        return next((each for each in self.jobs_known if each.id == id), None)
+
     async def stories(self, cluster_name: str) -> list[Entry]:
         found = self._cluster(cluster_name)
         return [Entry(1, 1000.0, "cluster", found.id, found.name, "AgentsReady", "INIT", "UP", "the agent answers")]

@@ -72,12 +72,33 @@ async def cancel(desk: Desk, request: Request) -> object:
             f"`sky start {cluster.name}` brings it up.",
             cluster_status=cluster.status.value,
         )
-    jobs = [job for job in await desk.store.jobs.of_cluster(cluster.id) if job.phase is not JobPhase.DONE]
-    chosen = _chosen(request.body, jobs)
-    for job in chosen:
-        await desk.post.send("job", desk.store.jobs, job.id, job_life.CancelAsked())
-    await asyncio.gather(*(_ended(desk, job) for job in chosen))
+    chosen = _chosen(request.body, await _open_jobs(desk, cluster))
+    await _cancel(desk, chosen)
     return {"cancelled": sorted(job.job_id for job in chosen if job.job_id is not None)}
+
+
+async def _open_jobs(desk: Desk, cluster: Cluster) -> list[Job]:
+    return [job for job in await desk.store.jobs.of_cluster(cluster.id) if job.phase is not JobPhase.DONE]
+
+
+async def _cancel(desk: Desk, jobs: list[Job]) -> None:
+    """Ask for the end of jobs and wait for it."""
+    for job in jobs:
+        await desk.post.send("job", desk.store.jobs, job.id, job_life.CancelAsked())
+    await asyncio.gather(*(_ended(desk, job) for job in jobs))
+
+
+async def _let_jobs_end(desk: Desk, request: Request, cluster: Cluster) -> None:
+    """Graceful: jobs are cancelled first and may clean up, for as long as was allowed (None: until they have)."""
+    if cluster.phase is not Phase.UP:
+        return
+    jobs = await _open_jobs(desk, cluster)
+    allowed = request.body.get("graceful_timeout")
+    try:
+        async with asyncio.timeout(None if allowed is None else float(str(allowed))):
+            await _cancel(desk, jobs)
+    except TimeoutError:
+        desk.talk.say(request.id, f"{cluster.name}: jobs still run after {allowed} s; going on without waiting")
 
 
 HANDLERS: Mapping[str, Handler] = {
@@ -103,6 +124,8 @@ async def _end(desk: Desk, request: Request, event: object, goal: Phase) -> obje
         return {"cluster_name": _name(request)}
     if told is None:
         _refuse_stopping_twice(cluster, goal)
+        if flag(request.body, "graceful"):
+            await _let_jobs_end(desk, request, cluster)
     # The letter and the note that it was sent are one: a crash in between loses neither, a repeat doubles neither.
     letter = await desk.tell(cluster, event, once=own)
     after = await desk.settled(request, cluster, _reached(goal), letter=letter)

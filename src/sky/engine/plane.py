@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from sky.core.errors import ClusterNotUpError, NotSupportedError
+from sky.core.errors import AgentRefused, AgentUnreachable, ClusterNotUpError, NotSupportedError
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import requests as request_life
 from sky.core.model.clusters import Cluster, Phase
@@ -302,18 +302,23 @@ class ControlPlane:
         head = await self._fleet.head(cluster)
         start = offset if offset is not None else (None if tail else 0)
         while True:
-            piece = await self._reads.call(
-                (job.id, start, tail, follow, which, rank),
-                partial(
-                    head.read_log,
-                    job.job_id,
-                    offset=start,
-                    tail=tail or None if start is None else None,
-                    wait=_LOG_HOLD_S if follow else 0.0,
-                    which=which,
-                    rank=rank,
-                ),
-            )
+            try:
+                piece = await self._reads.call(
+                    (job.id, start, tail, follow, which, rank),
+                    partial(
+                        head.read_log,
+                        job.job_id,
+                        offset=start,
+                        tail=tail or None if start is None else None,
+                        wait=_LOG_HOLD_S if follow else 0.0,
+                        which=which,
+                        rank=rank,
+                    ),
+                )
+            except (AgentUnreachable, AgentRefused):
+                if not follow or not await self._ended_with_its_cluster(job):
+                    raise
+                piece = LogPiece(b"", start or 0, ended=True)
             if piece.ended and follow:
                 await self._recorded(job)
             if piece.data or piece.ended:
@@ -321,6 +326,15 @@ class ControlPlane:
             if piece.ended or (not follow and not piece.data):
                 return
             start = piece.next
+
+    async def _ended_with_its_cluster(self, job: Job) -> bool:
+        """Whether the node does not answer because its cluster was taken down under the job."""
+        cluster = await self.store.clusters.get(job.cluster_id)
+        return cluster is None or cluster.phase in (Phase.STOPPING, Phase.STOPPED, Phase.TERMINATING, Phase.TERMINATED)
+
+    async def job(self, id: str) -> Job | None:
+        """A job by the id that it has here, whatever became of its cluster."""
+        return await self.store.jobs.get(id)
 
     async def _recorded(self, job: Job) -> None:
         """Wait until the end that the node knows of is on record here too, so that `queue` agrees with the log."""

@@ -321,7 +321,7 @@ def set_autostop(cluster: Cluster, event: AutostopAsked, now: float) -> Step[Clu
     return Step(replace(cluster, autostop=event.autostop), (ConfigureAutostop(event.autostop),), text)
 
 
-@TABLE.on((*_BUILDING, P.DEGRADED), AutostopAsked, to=(*_BUILDING, P.DEGRADED))
+@TABLE.on((*_BUILDING, P.DEGRADED), AutostopAsked, to=())
 def remember_autostop(cluster: Cluster, event: AutostopAsked, now: float) -> Step[Cluster]:
     """The node hears of it when its agent is ready."""
     return Step(replace(cluster, autostop=event.autostop))
@@ -382,13 +382,13 @@ def terminate_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Ste
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 
-@TABLE.on((*_STANDING, P.STOPPED), Due, to=(*_STANDING, P.STOPPED))
+@TABLE.on((*_STANDING, P.STOPPED), Due, to=())
 def look(cluster: Cluster, event: Due, now: float) -> Step[Cluster]:
     """The safety net under the node's own reports."""
     return Step(cluster, (Observe(),))
 
 
-@TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to={P.UP, P.AUTOSTOPPING})
+@TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to=())
 def look_closer(cluster: Cluster, event: AgentSilent, now: float) -> Step[Cluster]:
     """Contact lost is not a machine lost: ask the provider first."""
     return Step(cluster, (Observe(),), f"agent silent: {event.reason}")

@@ -48,13 +48,13 @@ class Table(Generic[E]):
         self._ignored: dict[tuple[Enum, type], str] = {}
 
     def on(self, status: Enum | Iterable[Enum], event: type, to: Iterable[Enum]) -> Callable[[Rule], Rule]:
-        """Declare a rule for `event` in one or several statuses, and the statuses it may lead to."""
-        allowed = frozenset(to)
+        """Declare a rule for `event` in one or several statuses, and where it may lead; nowhere named: it stays."""
+        named = frozenset(to)
 
         def declare(rule: Rule) -> Rule:
             for each in _several(status):
                 self._add(each, event)
-                self._rules[each, event] = (rule, allowed)
+                self._rules[each, event] = (rule, named or frozenset((each,)))
             return rule
 
         return declare

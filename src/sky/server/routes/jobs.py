@@ -98,6 +98,7 @@ async def _job_log(api: Api, body: LogsBody) -> AsyncIterator[bytes]:
             yield frame(part, start + at + len(part))
         if piece.ended:
             break
-    job = await api.plane.job_outcome(body.cluster_name, job.job_id)
+    # By its id: the cluster may have been taken down while its log was followed.
+    job = await api.plane.job(job.id)
     status = job.status.value if job else None
     yield line(Frame(end=status or "NOT_FOUND", code=int(JobExitCode.from_job_status(status))))
