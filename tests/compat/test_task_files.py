@@ -1,4 +1,4 @@
-"""Task files of the kinds that people have: each is read, and launching it runs or says plainly what is missing.
+"""Task files of the kinds that people already have: each is read, and launching it runs or says what is missing.
 
 One server serves them all; each case brings its file, and either what its output shows or the words of the refusal.
 """
