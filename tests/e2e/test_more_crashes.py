@@ -84,7 +84,6 @@ def test_a_cluster_stops_itself_without_a_server_and_that_is_seen(sky, eventuall
     assert sky.good("exec", "c", "--num-nodes", "2", "cat ~/kept").stdout.count("kept") == 2
 
 
-@pytest.mark.xfail(reason="autostop on local ends the keeper only: the agent and the loop that restarts it run on")
 def test_a_cluster_that_stopped_itself_leaves_no_process(sky, eventually):
     sky.good("launch", "-y", "-c", "c", "-i", "0", "--infra", "local", "true")
     eventually(lambda: statuses(sky) == {"c": "STOPPED"})
@@ -126,9 +125,6 @@ def test_a_node_that_dies_is_told_and_mended(sky):
     assert sky.good("exec", "c", "--num-nodes", "3", "cat ~/kept").stdout.count("kept") == 3
 
 
-@pytest.mark.xfail(
-    reason="engine/watch.py listens to clusters that are UP only: a degraded one's jobs stay as they were"
-)
 def test_the_end_of_a_job_is_recorded_though_another_node_died(sky, eventually):
     sky.good("launch", "-y", "-d", "-c", "c", "--num-nodes", "2")
     sky.good("exec", "-d", "c", "until [ -e ~/go ]; do sleep 0.05; done")

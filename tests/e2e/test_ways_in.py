@@ -150,7 +150,6 @@ def test_a_git_workdir_by_branch_tag_and_commit(sky):
         assert re.search(rf"\) {word}$", done.stdout, re.MULTILINE), (ref, done.stdout)
 
 
-@pytest.mark.xfail(reason="server/fleet.py falls back to the default branch when the ref cannot be fetched as such")
 @pytest.mark.parametrize("ref", ["nowhere", "short"])
 def test_a_git_ref_is_what_runs_or_nothing_does(sky, ref):
     repo = sky.root / "repo"

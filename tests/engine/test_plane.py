@@ -279,8 +279,14 @@ async def test_git_workdir(plane, ask, log_of, tmp_path):
     ):
         process = await asyncio.create_subprocess_shell(command)
         assert await process.wait() == 0
-    job_id = await launched(ask, workdir={"url": f"file://{repo}", "ref": "main"}, run="cat f")
-    assert "hello" in await log_of("c", job_id)
+    job_id = await launched(
+        ask, workdir={"url": f"file://{repo}", "ref": "main"}, run="cat f; echo at=$GIT_COMMIT_HASH"
+    )
+    text = await log_of("c", job_id)
+    job = await plane.job_outcome("c", job_id)
+    assert "hello" in text
+    assert len(job.git_commit) == 40
+    assert f"at={job.git_commit}" in text
 
 
 def _command(pid):

@@ -40,8 +40,7 @@ def queue(clusters: tuple[str, ...], *, all_users: bool, skip_finished: bool, fo
     for record in records:
         name, status = text(record, "name"), text(record, "status")
         if status != "UP":
-            talk(f"Cluster {name!r} is {status}; its queue can be read once it is UP (sky start {name}).", "yellow")
-            continue
+            talk(f"Cluster {name!r} is {status}: this is its queue as last reported (sky start {name}).", "yellow")
         try:
             found: list[Record] = requests.get(sdk.queue(name, skip_finished=skip_finished, all_users=all_users))
         except SkyError as exc:

@@ -20,19 +20,27 @@ _FACTS = (("status", "status"), ("commit", "commit"), ("version", "version"), ("
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port (46580).")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--enable-basic-auth", is_flag=True, hidden=True)
-def start(*, deploy: bool, host: str | None, port: int | None, foreground: bool, enable_basic_auth: bool) -> int:
+@options.output
+def start(
+    *, deploy: bool, host: str | None, port: int | None, foreground: bool, enable_basic_auth: bool, form: str
+) -> int:
     """Start the server."""
     sdk.api_start(deploy=deploy, host=host, port=port, foreground=foreground, enable_basic_auth=enable_basic_auth)
     if not foreground:
         talk("The API server is running.")
+        if form != "table":
+            emit({"url": text(sdk.api_info(), "endpoint"), "status": "running"}, form)
     return exit_codes.OK
 
 
 @options.command("stop", help="Stop the server of this machine; clusters and their jobs go on.")
-def stop() -> int:
+@options.output
+def stop(*, form: str) -> int:
     """Stop the server."""
     sdk.api_stop()
     talk("The API server is stopped. Clusters and jobs go on; the next command starts it again.")
+    if form != "table":
+        emit({"status": "stopped"}, form)
     return exit_codes.OK
 
 

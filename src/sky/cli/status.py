@@ -42,13 +42,13 @@ def status(
     if asked and len(clusters) != 1:
         raise click.UsageError(f"{asked[0]} needs the name of exactly one cluster.")
     if ip:
-        return _print_ip(clusters[0], refresh)
+        return _print_ip(clusters[0], refresh, form)
     if asked:
         return _print_endpoints(clusters[0], endpoint, form)
     return show(Wanted(tuple(clusters), verbose, refresh, all_users, form))
 
 
-def _print_ip(name: str, refresh: bool) -> int:
+def _print_ip(name: str, refresh: bool, form: str) -> int:
     records = fetch([name], refresh=refresh)
     if len(records) != 1:
         raise ClusterDoesNotExist(
@@ -57,7 +57,10 @@ def _print_ip(name: str, refresh: bool) -> int:
     address = head_ip(records[0])
     if not address:
         raise ClusterNotUpError(f"Cluster {name!r} is {text(records[0], 'status')}: its head node has no address.")
-    say(address)
+    if form == "table":
+        say(address)
+    else:
+        emit({"name": name, "head_ip": address}, form)
     return exit_codes.OK
 
 

@@ -316,7 +316,7 @@ class Fleet(Protocol):
         ...
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
-        """Check a git repository out as the working directory on every node."""
+        """Check a git repository out as the working directory on every node; the commit that it is at."""
         ...
 
     async def forget(self, cluster_id: str) -> None:

@@ -88,7 +88,7 @@ class JobWork:
 
     async def _try(self, cluster: Cluster, job: Job, order: object) -> object:
         if isinstance(order, life.SyncFiles):
-            return life.FilesSynced(await self._sync(cluster, job))
+            return await self._sync(cluster, job)
         head = await self._fleet.head(cluster)
         if isinstance(order, life.Submit):
             job_id, log_dir = await head.submit(job.id, specification(job, cluster))
@@ -97,11 +97,12 @@ class JobWork:
             return life.Submitted(job_id, log_dir)
         return await _cancel(head, job)
 
-    async def _sync(self, cluster: Cluster, job: Job) -> str:
+    async def _sync(self, cluster: Cluster, job: Job) -> life.FilesSynced:
         task = TaskSpec.from_config(job.task_config)
-        said = []
+        said, commit = [], None
         if isinstance(task.workdir, GitSource):
-            said.append(await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs)))
+            commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs))
+            said.append(f"workdir: {task.workdir.url} at {commit}")
         elif task.workdir is not None and task.workdir in job.uploads:
             said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))
         if job.sync_mounts:
@@ -109,7 +110,7 @@ class JobWork:
                 if source in job.uploads:
                     words = await self._fleet.sync(cluster, job.uploads[source], destination)
                     said.append(f"{destination}: {words}")
-        return "; ".join(said)
+        return life.FilesSynced("; ".join(said), commit)
 
 
 async def _cancel(head: AgentClient, job: Job) -> object:
@@ -140,7 +141,7 @@ def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
         "run": task.run,
         "setup": task.setup if job.run_setup else None,
         "num_nodes": task.num_nodes,
-        "envs": {key: str(value) for key, value in task.envs.items()},
+        "envs": {**_git_variables(task, job), **{key: str(value) for key, value in task.envs.items()}},
         "secrets": {key: str(value) for key, value in task.secrets.items()},
         "cpus": cpus,
         "accelerators": {accelerators.name: accelerators.count} if accelerators is not None else None,
@@ -149,3 +150,10 @@ def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
         "workdir": task.workdir is not None,
         "submitted_at": job.created_at,
     }
+
+
+def _git_variables(task: TaskSpec, job: Job) -> Mapping[str, str]:
+    """Where a working directory from git came from, for the job's own record."""
+    if not isinstance(task.workdir, GitSource) or job.git_commit is None:
+        return {}
+    return {"GIT_URL": task.workdir.url, "GIT_COMMIT_HASH": job.git_commit}

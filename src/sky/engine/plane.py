@@ -102,7 +102,14 @@ class ControlPlane:
         self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
+        await self._look_at_all()
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
+
+    async def _look_at_all(self) -> None:
+        """What happened to clusters while no server ran is seen now, and not when their next look is due."""
+        for cluster in await self.store.clusters.living():
+            if cluster.phase in cluster_life.LOOK_AGAIN:
+                await self._post.send("cluster", self.store.clusters, cluster.id, cluster_life.Due())
 
     async def stop(self) -> None:
         """End the loops and let go of what they hold. Orders under way stay on record for the next process."""
@@ -294,7 +301,7 @@ class ControlPlane:
             yield LogPiece(b"", offset or 0, ended=True)
             return
         cluster = await self._desk.cluster(cluster_name)
-        if cluster.phase not in (Phase.UP, Phase.AUTOSTOPPING):
+        if cluster.phase not in (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING):
             raise ClusterNotUpError(
                 f"Cluster '{cluster_name}' is {cluster.status}: its logs are on its nodes and cannot be read now.",
                 cluster_status=cluster.status.value,

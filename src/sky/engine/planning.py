@@ -31,13 +31,13 @@ async def place(providers: Providers, task: TaskSpec) -> Plan:
     made = plan(task.resources, task.resources_order == "ordered", task.num_nodes, on_sale)
     made = Plan(made.placements, (*made.rejections, *unasked))
     if not made.placements:
-        asked = " or ".join(str(each) for each in task.resources)
+        asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
         reasons = "\n".join(f"  {each.place} {each.instance_type}: {each.reason}" for each in made.rejections)
         unknown = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(providers.names())
         for cloud in sorted(unknown):
-            reasons += f"\n  {cloud}: not supported yet on {cloud} by this installation"
+            reasons += f"\n  not supported yet on {cloud}"
         raise ResourcesUnavailableError(
-            f"No place has {task.num_nodes}x {asked}.\n{reasons.strip(chr(10)) or '  nothing is on sale'}\n"
+            f"No place for {task.num_nodes}x {asked}.\n{reasons.strip(chr(10)) or '  nothing is on sale'}\n"
             "`sky check` lists the places that can be used.",
             no_failover=True,
         )

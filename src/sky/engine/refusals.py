@@ -18,7 +18,7 @@ def refuse_unsupported(task: TaskSpec, body: Mapping[str, object] | None = None)
         "volumes": task.volumes,
         "file_mounts of object stores": task.storage_mounts,
         "pool": task.pool,
-        "service (use `sky serve`)": task.service and not task.pool,
+        "service": task.service and not task.pool,
         "managed_secrets": task.managed_secrets,
         "secrets by reference": task.secret_refs,
         "event_callback": task.event_callback,

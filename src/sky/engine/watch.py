@@ -22,7 +22,8 @@ from sky.kit.signals import Signals
 
 log = logging.getLogger(__name__)
 
-_LISTENED_TO = (Phase.UP, Phase.AUTOSTOPPING)
+#: A degraded cluster too: its head may well live, and with it jobs that end.
+_LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 #: How long a subscription is held open by the agent, in seconds.
 _HOLD_S = 30.0
 #: How many failures in a row until the cluster is told that its agent is silent.
@@ -87,6 +88,7 @@ class Watchers:
         while True:
             try:
                 head = await self._fleet.head(cluster)
+                await head.ping()
                 await self._catch_up(head, cluster)
                 failures, pauses = 0, delays(0.2, ceiling=10.0)
                 await self._follow(head, cluster)
@@ -107,7 +109,7 @@ class Watchers:
                 events, after = await head.events(position, _HOLD_S if not early else 0.05)
                 touched = {int(str(each["job_id"])) for each in events if each.get("kind") == "job"} | early
                 for each in events:
-                    if each.get("kind") == "autostop" and each.get("status") == "AUTOSTOPPING":
+                    if _stops_itself(each, cluster):
                         began = cluster_life.AutostopBegan(bool(each.get("down")))
                         await self._post.send("cluster", self._store.clusters, cluster.id, began)
                 if not events and not early:
@@ -155,6 +157,13 @@ class Watchers:
             elif differs(job, news):
                 await self._post.send("job", self._store.jobs, job.id, news)
         return early
+
+
+def _stops_itself(event: Mapping[str, object], cluster: Cluster) -> bool:
+    """Whether an event says that the cluster is stopping by itself now, and not before it was last started."""
+    told = _seconds(event.get("time"))
+    stale = told is not None and cluster.launched_at is not None and told < cluster.launched_at
+    return event.get("kind") == "autostop" and event.get("status") == "AUTOSTOPPING" and not stale
 
 
 def reported(record: Mapping[str, object]) -> job_life.Reported:

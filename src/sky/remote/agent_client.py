@@ -18,6 +18,8 @@ from .errors import AgentError, AgentUnreachable
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 _MARGIN = 15.0
+#: Seconds for which an agent may be away (its loop brings it back within two) before a listener is told.
+_PATIENCE = 3.0
 
 Json = dict[str, Any]
 
@@ -40,11 +42,16 @@ class AgentClient:
         *,
         timeout: float | None = None,
         repeat: bool = True,
+        patience: float | None = None,
     ) -> Reply:
-        """Ask until answered, for at most `timeout` seconds; `repeat=False` for what must not be carried out twice."""
+        """Ask until answered, for at most `timeout` seconds; `repeat=False` for what must not be carried out twice.
+
+        `patience` bounds, in seconds, how long nobody may be there before that is the answer: a call that is held open
+        for long may take its time, but a node that is gone should be known as such soon.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
-        pause = _FIRST_PAUSE
+        pause, alone_since = _FIRST_PAUSE, loop.time()
         while True:
             try:
                 async with asyncio.timeout(max(0.01, deadline - loop.time())):
@@ -52,13 +59,16 @@ class AgentClient:
             except (OSError, TimeoutError) as error:
                 problem, sent = str(error) or "no connection in time", False
             else:
+                alone_since = loop.time()
                 try:
                     return await connection.call(verb, args or {}, body, max(0.01, deadline - loop.time()))
                 except CallRefused as error:
                     raise AgentError(error.kind, str(error)) from None
                 except ConnectionLost as error:
                     problem, sent = str(error), True
-            if (sent and not repeat) or loop.time() + pause >= deadline:
+                    alone_since = loop.time()
+            given_up = patience is not None and loop.time() - alone_since > patience
+            if (sent and not repeat) or given_up or loop.time() + pause >= deadline:
                 raise AgentUnreachable(f"the agent of {self.where} did not answer {verb!r}: {problem}")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -115,7 +125,8 @@ class AgentClient:
 
     async def events(self, since: int = 0, *, wait: float = 0.0) -> tuple[list[Json], int]:
         """Events after `since` and where to go on; waits up to `wait` (at most 60) seconds for the first."""
-        reply, _ = await self.call("events", {"since": since, "wait": wait}, timeout=wait + _MARGIN)
+        args = {"since": since, "wait": wait}
+        reply, _ = await self.call("events", args, timeout=wait + _MARGIN, patience=_PATIENCE)
         return reply["events"], int(reply["next"])
 
     async def read_log(

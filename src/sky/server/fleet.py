@@ -6,6 +6,7 @@ Made by `assembly`. Errors of `remote` are `AgentUnreachable` and `AgentRefused`
 import asyncio
 import os
 import shlex
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -91,7 +92,7 @@ class NodeFleet:
         return f"{reports[0].files} files, {_size(reports[0].bytes_total)}, {_size(sent)} sent"
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
-        """Check a repository out on every node; an earlier checkout is brought up to date."""
+        """Check a repository out on every node, anew or over an earlier checkout; the commit."""
         script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
         wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
         answers = await _all(self._client(node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances)
@@ -99,7 +100,7 @@ class NodeFleet:
             if rc != 0:
                 said = output.decode(errors="replace").strip()[-1000:]
                 raise AgentRefused(f"git could not check out {url} on node {node.rank}: {said or f'exit code {rc}'}")
-        return f"workdir: {url} at {answers[0][1].decode(errors='replace').strip().splitlines()[-1]}"
+        return answers[0][1].decode(errors="replace").strip().splitlines()[-1]
 
     async def forget(self, cluster_id: str) -> None:
         """Close connections."""
@@ -156,6 +157,23 @@ class HeadAgent:
             autostop.idle_minutes, down=autostop.down, wait_for=autostop.wait_for, hooks=list(autostop.hooks)
         )
 
+
+#: Run apart from the node's own processes, which it ends: those that carry the mark, or, without /proc, the keeper.
+_POWER_OFF = """
+import os, sys
+mark, keeper = sys.argv[1].encode(), int(sys.argv[2])
+if not os.path.isdir("/proc/self"):
+    os.kill(keeper, 9)
+for _ in range(3):
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                with open("/proc/%s/environ" % name, "rb") as file:
+                    if mark in file.read().split(bytes(1)):
+                        os.kill(int(name), 9)
+            except OSError:
+                pass
+"""
 
 _CLONE = """set -e
 dir="$HOME/sky_workdir"
@@ -230,10 +248,8 @@ def _accelerators(node: Instance, name: str, count: float) -> dict[str, object]:
 
 
 def _power_off(node: Instance) -> list[str]:
-    """The command by which a node ends itself: here, by ending the process that stands for the machine."""
-    keeper, mark = node.reach["keeper"], shlex.quote(f"SKY_NODE_ID={node.id}")
-    ours = f"[ ! -d /proc/self ] || tr '\\0' '\\n' </proc/{keeper}/environ | grep -qx {mark}"
-    return ["/bin/sh", "-c", f"{{ {ours}; }} && kill -9 {keeper}"]
+    """The command by which a node ends itself: as when the power is cut, all of its processes at once."""
+    return [sys.executable, "-I", "-S", "-c", _POWER_OFF, f"SKY_NODE_ID={node.id}", node.reach["keeper"]]
 
 
 def _entries(manifest: Path) -> list[dict[str, object]]:

@@ -120,6 +120,7 @@ def job_record(job: Job) -> ClusterJobRecord:
             "exit_codes": list(job.exit_codes),
             "task_id": job.task_id,
             "num_nodes": nodes if isinstance(nodes, int) else 1,
+            "git_commit": job.git_commit,
         },
     )
 

@@ -11,9 +11,10 @@ from sky.core.model.statuses import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class FilesSynced:
-    """The working directory and mounts are on every node."""
+    """The working directory and mounts are on every node; `git_commit` of a working directory from git."""
 
     detail: str = ""
+    git_commit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ def opening(job: Job) -> Step[Job]:
 @TABLE.on(P.SYNCING, FilesSynced, to={P.SUBMITTING})
 def files_synced(job: Job, event: FilesSynced, now: float) -> Step[Job]:
     """Everything the job reads is in place."""
-    return Step(replace(job, phase=P.SUBMITTING), (Submit(),), event.detail or "files are in place")
+    ready = replace(job, phase=P.SUBMITTING, git_commit=event.git_commit)
+    return Step(ready, (Submit(),), event.detail or "files are in place")
 
 
 @TABLE.on((P.SYNCING, P.SUBMITTING), DeliveryFailed, to={P.DONE})

@@ -48,3 +48,4 @@ class Job:
     reason: str | None = None
     log_dir: str | None = None
     cancel_asked: bool = False
+    git_commit: str | None = None
