@@ -1,11 +1,15 @@
 """The agent's bars, measured on a real agent: start, idle memory and CPU, throughput of the queue, delay of a log line.
 
-Run: python benchmarks/agent.py
+    python benchmarks/agent.py [--starts N] [--jobs N] [--idle SECONDS]
+
+Prints JSON, one object; medians where there are several runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -20,13 +24,11 @@ from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.local import LocalChannel
 
-STARTS = 10
-JOBS = 500
-
 
 def node(root: Path, cpus: float) -> tuple[LocalChannel, dict[str, Any]]:
     """A node's channel and configuration."""
     home, socket = root / "home", root / "agent.sock"
+    home.mkdir(parents=True)
     config = {
         "protocol": 1,
         "cluster_name": "bench",
@@ -62,10 +64,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def start_times(root: Path) -> list[float]:
+async def start_times(root: Path, starts: int) -> list[float]:
     """Seconds from nothing on the node to the agent's first answer."""
     times = []
-    for number in range(STARTS):
+    for number in range(starts):
         channel, config = node(root / f"s{number}", 2)
         before = time.perf_counter()
         client = await ensure_agent(channel, config)
@@ -75,18 +77,18 @@ async def start_times(root: Path) -> list[float]:
     return times
 
 
-async def drain(client: AgentClient) -> tuple[float, float]:
+async def drain(client: AgentClient, jobs: int) -> tuple[float, float]:
     """Jobs a second: submitting, and from the first submission to the last end."""
     before = time.perf_counter()
     await asyncio.gather(
-        *(client.submit(f"k{number}", {"run": "true", "task_id": f"t{number}"}) for number in range(JOBS))
+        *(client.submit(f"k{number}", {"run": "true", "task_id": f"t{number}"}) for number in range(jobs))
     )
     submitted = time.perf_counter() - before
     since, ended = 0, 0
-    while ended < JOBS:
+    while ended < jobs:
         events, since = await client.events(since, wait=10)
         ended += sum(event.get("status") == "SUCCEEDED" for event in events)
-    return JOBS / submitted, JOBS / (time.perf_counter() - before)
+    return jobs / submitted, jobs / (time.perf_counter() - before)
 
 
 async def log_delays(client: AgentClient) -> list[float]:
@@ -101,37 +103,50 @@ async def log_delays(client: AgentClient) -> list[float]:
     return delays
 
 
-async def main() -> None:
-    """Measure and print."""
-    root = Path(tempfile.mkdtemp(prefix="skybench"))
+async def measure(root: Path, given: argparse.Namespace) -> dict[str, float]:
+    """All figures, from agents below `root`."""
+    figures = {"start_to_first_answer_ms": median_ms(await start_times(root, given.starts))}
+    channel, config = node(root / "main", 4)
+    client = await ensure_agent(channel, config)
+    pid = (await client.hello())["pid"]
     try:
-        starts = summary(await start_times(root))
-        print("start, nothing to first answer: median {:.0f} ms, max {:.0f} ms".format(*starts))
-        channel, config = node(root / "main", 4)
-        client = await ensure_agent(channel, config)
-        pid = (await client.hello())["pid"]
         await asyncio.sleep(2)
-        print(f"idle memory: {pss_mb(pid):.1f} MB PSS")
+        figures["idle_pss_mb"] = round(pss_mb(pid), 1)
         before = cpu_seconds(pid)
-        await asyncio.sleep(5)
-        print(f"CPU in 5 idle seconds: {(cpu_seconds(pid) - before) * 1000:.0f} ms")
-        print("log delay: median {:.1f} ms, max {:.1f} ms".format(*summary(await log_delays(client))))
+        await asyncio.sleep(given.idle)
+        figures[f"cpu_in_{given.idle:g}_idle_seconds_ms"] = round((cpu_seconds(pid) - before) * 1000)
+        figures["log_delay_ms"] = median_ms(await log_delays(client))
         before = cpu_seconds(pid)
-        print("queue of {}: submitted at {:.0f}/s, drained at {:.0f}/s".format(JOBS, *await drain(client)))
-        print(f"CPU of the agent: {(cpu_seconds(pid) - before) / JOBS * 1000:.1f} ms a job")
-        print(f"memory afterwards: {pss_mb(pid):.1f} MB PSS")
+        submitted, drained = await drain(client, given.jobs)
+        figures["submitted_per_second"], figures["drained_per_second"] = round(submitted), round(drained)
+        figures["cpu_per_job_ms"] = round((cpu_seconds(pid) - before) / given.jobs * 1000, 1)
+        figures["pss_afterwards_mb"] = round(pss_mb(pid), 1)
         await client.shutdown()
         await client.close()
     finally:
-        with suppress(NameError, ProcessLookupError):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    return figures
+
+
+def median_ms(values: list[float]) -> float:
+    """Median of seconds, in milliseconds."""
+    return round(statistics.median(values) * 1000, 1)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--starts", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=500)
+    parser.add_argument("--idle", type=float, default=5)
+    given = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="skybench"))
+    try:
+        print(json.dumps(asyncio.run(measure(root, given)), indent=2))
+    finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def summary(values: list[float]) -> tuple[float, float]:
-    """Median and maximum in milliseconds."""
-    return statistics.median(values) * 1000, max(values) * 1000
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
