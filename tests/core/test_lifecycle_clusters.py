@@ -164,6 +164,11 @@ def test_silent_agent_on_running_machines_is_started_again():
     assert after.orders == (life.Bootstrap(),)
 
 
+def test_a_look_that_failed_changes_nothing():
+    waiting = cluster(reason="autostop not set: busy")
+    assert step(waiting, life.LookFailed("odd")).entity == waiting
+
+
 def test_degraded_heals_when_everything_answers():
     after = step(cluster(Phase.DEGRADED), life.NodesObserved(nodes(R, R), agent_answers=True))
     assert after.entity.phase is Phase.UP
@@ -195,6 +200,7 @@ EVENTS = st.one_of(
         st.sampled_from([nodes(R, R), nodes(R, S), nodes(S, S), ()]),
         st.sampled_from([True, False, None]),
     ),
+    st.builds(life.LookFailed, st.just("why")),
     st.builds(life.AgentSilent, st.just("why")),
     st.builds(life.Due),
 )

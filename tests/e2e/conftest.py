@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,9 @@ def eventually() -> Callable[..., None]:
     return poll
 
 
-@pytest.fixture
-def sky() -> Iterator[Sky]:
+@contextmanager
+def household() -> Iterator[Sky]:
+    """The command in a fresh home, and nothing of it left afterwards."""
     # Not tmp_path: sockets below it need a short path.
     root = Path(tempfile.mkdtemp(prefix="sky-e2e-"))
     command = Sky(root)
@@ -107,3 +109,16 @@ def sky() -> Iterator[Sky]:
         command("down", "-a", "-y")
         command("api", "stop")
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def sky() -> Iterator[Sky]:
+    with household() as command:
+        yield command
+
+
+@pytest.fixture(scope="module")
+def shared_sky() -> Iterator[Sky]:
+    """One home for all tests of a file."""
+    with household() as command:
+        yield command

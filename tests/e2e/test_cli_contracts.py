@@ -4,82 +4,28 @@ One server and one cluster serve all tests of this file that only look; what cha
 """
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sky import cli
-
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("cli")]
 
-#: The code under test, wherever the command is run.
-SOURCE = str(Path(cli.__file__).parents[2])
 Run = subprocess.CompletedProcess[str]
 
 
-class Sky:
-    """The command, in a home and a state directory of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SKY", "NO_COLOR"))}
-        self.env |= {"HOME": str(root), "SKY_STATE_DIR": str(root / "s"), "PYTHONPATH": SOURCE}
-
-    def __call__(self, *words: str, answers: str = "", timeout: float = 90) -> Run:
-        return subprocess.run(
-            [sys.executable, "-m", "sky.cli", *words],
-            input=answers,
-            capture_output=True,
-            text=True,
-            env=self.env,
-            cwd=self.root,
-            timeout=timeout,
-        )
-
-    def good(self, *words: str, answers: str = "") -> Run:
-        done = self(*words, answers=answers)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def json(self, *words: str) -> object:
-        return json.loads(self.good(*words, "-o", "json").stdout)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sky.cli", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.env,
-            cwd=self.root,
-        )
+@pytest.fixture(scope="module")
+def sky(shared_sky):
+    return shared_sky
 
 
 @pytest.fixture(scope="module")
-def sky() -> Iterator[Sky]:
-    # Not tmp_path: sockets below it need a short path.
-    root = Path(tempfile.mkdtemp(prefix="sky-cli-"))
-    command = Sky(root)
-    try:
-        yield command
-    finally:
-        command("down", "-a", "-y")
-        command("api", "stop")
-        shutil.rmtree(root, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def launched(sky: Sky) -> Run:
+def launched(sky: Any) -> Run:
     (sky.root / "hello.yaml").write_text(
         "name: hello\nresources:\n  infra: local\nrun: echo hi from $SKYPILOT_NODE_RANK\n"
     )
@@ -87,7 +33,7 @@ def launched(sky: Sky) -> Run:
 
 
 @pytest.fixture
-def cluster(sky: Sky, launched: Run) -> str:
+def cluster(sky: Any, launched: Run) -> str:
     return "look"
 
 
@@ -112,17 +58,17 @@ def test_the_talk_of_a_launch_is_on_stderr(launched: Run) -> None:
     assert "INFRA" not in launched.stdout
 
 
-def test_exec_runs_on_the_cluster(sky: Sky, cluster: str) -> None:
+def test_exec_runs_on_the_cluster(sky: Any, cluster: str) -> None:
     done = sky.good("exec", cluster, "echo", "again")
     assert re.search(r"^Job submitted, ID: \d+$", done.stdout, re.M)
     assert re.search(r"pid=\d+\) again", done.stdout)
 
 
-def test_the_end_of_a_job_begins_a_line(sky: Sky, cluster: str) -> None:
+def test_the_end_of_a_job_begins_a_line(sky: Any, cluster: str) -> None:
     assert "quiet\nJob finished (status: SUCCEEDED)." in sky.good("exec", cluster, "printf quiet").stdout
 
 
-def test_git_workdir_is_what_was_asked_for_or_an_error(sky: Sky, cluster: str) -> None:
+def test_git_workdir_is_what_was_asked_for_or_an_error(sky: Any, cluster: str) -> None:
     repository = sky.root / "repo"
     subprocess.run(["git", "init", "-q", "-b", "main", repository], check=True)
     for name in ("one", "two"):
@@ -142,17 +88,17 @@ def test_git_workdir_is_what_was_asked_for_or_an_error(sky: Sky, cluster: str) -
     assert "nosuch" in missing.stderr
 
 
-def test_a_failing_job_gives_its_code(sky: Sky, cluster: str) -> None:
+def test_a_failing_job_gives_its_code(sky: Any, cluster: str) -> None:
     assert sky("exec", cluster, "exit 3").returncode == 100
 
 
-def test_exec_on_a_missing_cluster(sky: Sky, cluster: str) -> None:
+def test_exec_on_a_missing_cluster(sky: Any, cluster: str) -> None:
     done = sky("exec", "nowhere", "echo hi")
     assert done.returncode == 1
     assert "nowhere" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_exec_as_json_keeps_stdout_for_the_result(sky: Sky, cluster: str) -> None:
+def test_exec_as_json_keeps_stdout_for_the_result(sky: Any, cluster: str) -> None:
     done = sky.good("exec", cluster, "echo on-stderr", "-o", "json")
     found = json.loads(done.stdout)
     assert set(found) == {"request_id", "cluster", "job_id", "exit_code"}
@@ -160,7 +106,7 @@ def test_exec_as_json_keeps_stdout_for_the_result(sky: Sky, cluster: str) -> Non
     assert "on-stderr" in done.stderr
 
 
-def test_async_prints_an_id_that_can_be_followed(sky: Sky, cluster: str) -> None:
+def test_async_prints_an_id_that_can_be_followed(sky: Any, cluster: str) -> None:
     request_id = sky.good("exec", cluster, "echo later", "--async").stdout.strip()
     assert re.fullmatch(r"\S+", request_id)
     sky.good("api", "logs", request_id[:8])
@@ -168,13 +114,13 @@ def test_async_prints_an_id_that_can_be_followed(sky: Sky, cluster: str) -> None
     assert [row["status"] for row in rows] == ["SUCCEEDED"]  # type: ignore[union-attr]
 
 
-def test_dryrun_changes_nothing(sky: Sky, cluster: str) -> None:
+def test_dryrun_changes_nothing(sky: Any, cluster: str) -> None:
     done = sky.good("launch", "--dryrun", "-c", "never", "--infra", "local", "echo hi")
     assert "CHOSEN" in done.stderr
     assert "'never' not found" in sky("status", "never").stdout
 
 
-def test_a_launch_that_is_not_confirmed_does_nothing(sky: Sky, cluster: str) -> None:
+def test_a_launch_that_is_not_confirmed_does_nothing(sky: Any, cluster: str) -> None:
     done = sky("launch", "-c", "never", "--infra", "local", "echo hi", answers="n\n")
     assert done.returncode == 1
     assert "Launching a new cluster 'never'. Proceed? [Y/n]" in done.stderr
@@ -182,7 +128,7 @@ def test_a_launch_that_is_not_confirmed_does_nothing(sky: Sky, cluster: str) -> 
     assert "'never' not found" in sky("status", "never").stdout
 
 
-def test_bad_task_files_are_told_with_their_line(sky: Sky) -> None:
+def test_bad_task_files_are_told_with_their_line(sky: Any) -> None:
     (sky.root / "bad.yaml").write_text("resources:\n  accelerator: H100\n")
     done = sky("launch", "-y", "bad.yaml")
     assert done.returncode == 1
@@ -190,14 +136,14 @@ def test_bad_task_files_are_told_with_their_line(sky: Sky) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_secrets_never_show(sky: Sky, cluster: str) -> None:
+def test_secrets_never_show(sky: Any, cluster: str) -> None:
     done = sky.good("exec", cluster, "test -n $KEY", "--secret", "KEY=sesame-open")
     shown = done.stdout + done.stderr + sky.good("events", cluster).stdout
     shown += sky.good("api", "status", "-a", "-o", "json").stdout + sky.good("status", "-v", "-o", "json").stdout
     assert "sesame-open" not in shown
 
 
-def test_ctrl_c_while_following_leaves_the_job_running(sky: Sky, cluster: str) -> None:
+def test_ctrl_c_while_following_leaves_the_job_running(sky: Any, cluster: str) -> None:
     process = sky.start("exec", cluster, "echo begun; sleep 60")
     try:
         assert process.stdout is not None
@@ -221,7 +167,7 @@ def test_ctrl_c_while_following_leaves_the_job_running(sky: Sky, cluster: str) -
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
-def test_status_rows_begin_with_the_name_and_carry_the_status(sky: Sky, cluster: str) -> None:
+def test_status_rows_begin_with_the_name_and_carry_the_status(sky: Any, cluster: str) -> None:
     lines = sky.good("status").stdout.splitlines()
     header = next(line for line in lines if line.startswith("NAME"))
     assert re.split(r"\s{2,}", header) == ["NAME", "INFRA", "RESOURCES", "STATUS", "AUTOSTOP", "LAUNCHED"]
@@ -229,33 +175,33 @@ def test_status_rows_begin_with_the_name_and_carry_the_status(sky: Sky, cluster:
     assert re.search(r"\bUP\b", row) and "ago" in row and "local" in row
 
 
-def test_status_of_a_missing_cluster(sky: Sky, cluster: str) -> None:
+def test_status_of_a_missing_cluster(sky: Any, cluster: str) -> None:
     done = sky("status", "gone")
     assert "'gone' not found" in done.stdout
     assert done.returncode == 0
 
 
-def test_status_takes_globs(sky: Sky, cluster: str) -> None:
+def test_status_takes_globs(sky: Any, cluster: str) -> None:
     assert [row["name"] for row in sky.json("status", "lo*")] == [cluster]  # type: ignore[union-attr]
     assert sky.json("status", "zz*") == []
 
 
-def test_plain_status_and_status_with_options_agree(sky: Sky, cluster: str) -> None:
+def test_plain_status_and_status_with_options_agree(sky: Any, cluster: str) -> None:
     assert sky.good("status", cluster).stdout == sky.good("status", cluster, "-o", "table").stdout
 
 
-def test_verbose_status_adds_columns(sky: Sky, cluster: str) -> None:
+def test_verbose_status_adds_columns(sky: Any, cluster: str) -> None:
     shown = sky.good("status", "-v", cluster).stdout
     assert all(column in shown for column in ("HEAD_IP", "COMMAND", "LAST_EVENT"))
 
 
-def test_ip_is_only_the_address(sky: Sky, cluster: str) -> None:
+def test_ip_is_only_the_address(sky: Any, cluster: str) -> None:
     assert re.fullmatch(r"127(\.\d+){3}\n", sky.good("status", "--ip", cluster).stdout)
     assert sky("status", "--ip", "gone").returncode == 1
     assert sky("status", "--ip").returncode == 2
 
 
-def test_status_shape(sky: Sky, cluster: str) -> None:
+def test_status_shape(sky: Any, cluster: str) -> None:
     (row,) = sky.json("status", cluster)  # type: ignore[misc]
     assert row.keys() >= {"name", "status", "infra", "resources", "nodes", "autostop", "launched_at", "head_ip"}
     assert (row["name"], row["status"], row["infra"], row["nodes"]) == (cluster, "UP", "local", 1)
@@ -264,7 +210,7 @@ def test_status_shape(sky: Sky, cluster: str) -> None:
 # --- queue, logs, events, costs --------------------------------------------------------------------------------------
 
 
-def test_queue_columns(sky: Sky, cluster: str) -> None:
+def test_queue_columns(sky: Any, cluster: str) -> None:
     lines = sky.good("queue", cluster).stdout.splitlines()
     header = next(line for line in lines if line.startswith("ID"))
     assert re.split(r"\s{2,}", header) == [
@@ -274,33 +220,33 @@ def test_queue_columns(sky: Sky, cluster: str) -> None:
     assert first.split()[1] == "hello" and "SUCCEEDED" in first.split()
 
 
-def test_queue_shape(sky: Sky, cluster: str) -> None:
+def test_queue_shape(sky: Any, cluster: str) -> None:
     rows = sky.json("queue", cluster)
     assert {row["job_id"]: row["status"] for row in rows}[1] == "SUCCEEDED"  # type: ignore[union-attr]
 
 
-def test_logs_of_a_job(sky: Sky, cluster: str) -> None:
+def test_logs_of_a_job(sky: Any, cluster: str) -> None:
     done = sky.good("logs", cluster, "1")
     assert re.search(r"\(hello, pid=\d+\) hi from 0", done.stdout)
     assert "Job finished (status: SUCCEEDED)" in done.stdout
 
 
-def test_logs_status(sky: Sky, cluster: str) -> None:
+def test_logs_status(sky: Any, cluster: str) -> None:
     assert "SUCCEEDED" in sky.good("logs", cluster, "1", "--status").stdout
     assert sky("logs", cluster, "999", "--status").returncode == 1
 
 
-def test_logs_of_a_missing_job(sky: Sky, cluster: str) -> None:
+def test_logs_of_a_missing_job(sky: Any, cluster: str) -> None:
     assert sky("logs", cluster, "999").returncode == 102
 
 
-def test_logs_can_be_fetched(sky: Sky, cluster: str) -> None:
+def test_logs_can_be_fetched(sky: Any, cluster: str) -> None:
     done = sky.good("logs", cluster, "1", "--sync-down", "-o", "json")
     path = Path(json.loads(done.stdout)["1"]).expanduser()
     assert any("hi from 0" in file.read_text() for file in path.rglob("*") if file.is_file())
 
 
-def test_events_tell_a_story(sky: Sky, cluster: str) -> None:
+def test_events_tell_a_story(sky: Any, cluster: str) -> None:
     story = sky.good("events", cluster).stdout
     assert "[PROVISIONING]" in story.splitlines()[0]
     assert "[BOOTSTRAPPING → UP]" in story
@@ -310,7 +256,7 @@ def test_events_tell_a_story(sky: Sky, cluster: str) -> None:
     assert all(event["text"] for event in sky.json("events", cluster))  # type: ignore[union-attr]
 
 
-def test_cost_report(sky: Sky, cluster: str) -> None:
+def test_cost_report(sky: Any, cluster: str) -> None:
     shown = sky.good("cost-report").stdout
     assert "COST (est.)" in shown and cluster in shown and "$ 0.00" in shown
 
@@ -318,24 +264,24 @@ def test_cost_report(sky: Sky, cluster: str) -> None:
 # --- infra and server ------------------------------------------------------------------------------------------------
 
 
-def test_check_lists_local(sky: Sky) -> None:
+def test_check_lists_local(sky: Any) -> None:
     shown = sky.good("check").stdout
     assert "local: enabled [compute" in shown
     assert sky.json("check")["default"]["local"]["enabled"] is True  # type: ignore[index]
 
 
-def test_gpus_list_answers(sky: Sky) -> None:
+def test_gpus_list_answers(sky: Any) -> None:
     assert isinstance(sky.json("gpus", "list", "-a"), list)
     assert sky("gpus", "list", "H100:x").returncode == 2
 
 
-def test_api_info(sky: Sky, cluster: str) -> None:
+def test_api_info(sky: Any, cluster: str) -> None:
     found = sky.json("api", "info")
     assert found["server"]["status"] == "healthy"  # type: ignore[index]
     assert "API version" in sky.good("api", "info").stdout
 
 
-def test_api_status(sky: Sky, cluster: str) -> None:
+def test_api_status(sky: Any, cluster: str) -> None:
     shown = sky.good("api", "status", "-a").stdout
     assert re.split(r"\s{2,}", shown.splitlines()[0]) == ["ID", "User", "Name", "Created", "Status"]
     assert "launch" in shown and "SUCCEEDED" in shown
@@ -344,7 +290,7 @@ def test_api_status(sky: Sky, cluster: str) -> None:
 # --- what changes clusters -------------------------------------------------------------------------------------------
 
 
-def test_stop_start_autostop_down_with_globs_and_prompts(sky: Sky, cluster: str) -> None:
+def test_stop_start_autostop_down_with_globs_and_prompts(sky: Any, cluster: str) -> None:
     for name in ("many-a", "many-b"):
         sky.good("launch", "-y", "-d", "-c", name, "--infra", "local", "echo hi")
     refused = sky("stop", "many-*", answers="n\n")
@@ -366,12 +312,12 @@ def test_stop_start_autostop_down_with_globs_and_prompts(sky: Sky, cluster: str)
     assert sky.json("status", "many-*") == []
 
 
-def test_launch_with_down_leaves_nothing(sky: Sky, cluster: str) -> None:
+def test_launch_with_down_leaves_nothing(sky: Any, cluster: str) -> None:
     sky.good("launch", "-y", "-c", "brief", "--infra", "local", "--down", "echo hi")
     poll(lambda: sky.json("status", "brief") == [])
 
 
 @pytest.mark.parametrize("words", [("stop",), ("down",), ("stop", "-a", "x"), ("logs",), ("exec", "c"), ("autostop",)])
-def test_wrong_usage_is_code_2(sky: Sky, words: tuple[str, ...]) -> None:
+def test_wrong_usage_is_code_2(sky: Any, words: tuple[str, ...]) -> None:
     done = sky(*words)
     assert done.returncode == 2 and done.stdout == ""

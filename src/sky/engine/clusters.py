@@ -77,7 +77,7 @@ class ClusterWork:
             case life.StopNodes() | life.TerminateNodes():
                 return life.TeardownFailed(reason)
             case _:
-                return life.AutostopConfigured()  # a look that failed: nothing was learnt, the next one is due anyway
+                return life.LookFailed(reason)
 
     # --- orders --------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,13 @@ class NodesObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class LookFailed:
+    """Neither the provider nor the head could be asked."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSilent:
     """The watcher lost the head's agent; it may be back already."""
 
@@ -188,7 +195,7 @@ class Observe:
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    AgentSilent, Due,
+    LookFailed, AgentSilent, Due,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (Provision, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)
 
@@ -499,6 +506,7 @@ _ignore_rest(NodesStopped, "outcome of an order that was called off")
 _ignore_rest(NodesTerminated, "outcome of an order that was called off")
 _ignore_rest(TeardownFailed, "outcome of an order that was called off")
 _ignore_rest(NodesObserved, "an order under way decides")
+_ignore_rest(LookFailed, "nothing was learnt, and the next look is due anyway")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 
