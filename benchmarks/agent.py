@@ -12,14 +12,13 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import statistics
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sky.providers.local import processes
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.local import LocalChannel
@@ -33,7 +32,8 @@ def node(root: Path, cpus: float) -> tuple[LocalChannel, dict[str, Any]]:
         "protocol": 1,
         "cluster_name": "bench",
         "cluster_id": root.name,
-        "node_id": root.name,
+        # Everything of the node is found by this in the process table, and ended.
+        "node_id": f"{root.parent.name}-{root.name}",
         "rank": 0,
         "num_nodes": 1,
         "ips": ["127.0.0.1"],
@@ -72,8 +72,8 @@ async def start_times(root: Path, starts: int) -> list[float]:
         before = time.perf_counter()
         client = await ensure_agent(channel, config)
         times.append(time.perf_counter() - before)
-        await client.shutdown()
         await client.close()
+        processes.end_all(config["node_id"], None)
     return times
 
 
@@ -121,11 +121,9 @@ async def measure(root: Path, given: argparse.Namespace) -> dict[str, float]:
         figures["submitted_per_second"], figures["drained_per_second"] = round(submitted), round(drained)
         figures["cpu_per_job_ms"] = round((cpu_seconds(pid) - before) / given.jobs * 1000, 1)
         figures["pss_afterwards_mb"] = round(pss_mb(pid), 1)
-        await client.shutdown()
         await client.close()
     finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        processes.end_all(config["node_id"], None)
     return figures
 
 

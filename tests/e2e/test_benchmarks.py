@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,12 +26,31 @@ def test_every_benchmark_is_run_here():
     assert {path.name for path in (ROOT / "benchmarks").glob("*.py")} == set(SHORT)
 
 
+@pytest.fixture
+def folder():
+    # Not tmp_path: sockets below it need a short path.
+    made = Path(tempfile.mkdtemp(prefix="sb-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def left_over(folder):
+    """Processes that were started under this folder for temporary files, and still run."""
+    mark, found = f"TMPDIR={folder}".encode(), []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return [command for command in found if command]
+
+
 @pytest.mark.parametrize("name", SHORT)
-def test_it_prints_figures(name, tmp_path):
-    env = {**os.environ, "HOME": str(tmp_path)}
+def test_it_prints_figures_and_leaves_nothing_running(name, folder, eventually):
+    env = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder)}
     words = [sys.executable, str(ROOT / "benchmarks" / name), *SHORT[name]]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=110)
+    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=folder, timeout=110)
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads(done.stdout)
     assert figures
     assert all(value is not None for value in figures.values())
+    eventually(lambda: left_over(folder) == [], 10)
