@@ -40,6 +40,13 @@ async def test_a_launch_runs_setup_and_run_on_every_node(plane, ask, log_of):
     assert (job.status, job.exit_codes) == (JobStatus.SUCCEEDED, (0, 0))
 
 
+async def test_four_nodes_on_one_machine(plane, ask, log_of):
+    job_id = await launched(ask, num_nodes=4, run='echo "rank $SKYPILOT_NODE_RANK of $SKYPILOT_NUM_NODES"')
+    text = await log_of("c", job_id)
+    assert [f"rank {rank} of 4" in text for rank in range(4)] == [True] * 4
+    assert (await plane.job_outcome("c", job_id)).exit_codes == (0, 0, 0, 0)
+
+
 async def test_the_end_in_the_log_is_the_end_on_record(plane, ask, log_of):
     await launched(ask)
     for _ in range(5):
