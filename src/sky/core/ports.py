@@ -3,11 +3,12 @@
 Everything is asynchronous so that an adapter may wait; the SQLite store never does.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from sky.core.lifecycle.machine import Step
+from sky.core.model.catalog import Egress, InstanceType, Listing, Place, Quarantined, Query, Row, Source
 from sky.core.model.clusters import Autostop, Cluster, Instance
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
@@ -260,6 +261,111 @@ class Providers(Protocol):
     def compute(self, cloud: str) -> Compute:
         """Raises NotSupportedError for a cloud that is not here."""
         ...
+
+
+# --- the catalog -----------------------------------------------------------------------------------------------------
+
+
+class Catalog(Protocol):
+    """One generation of what places sell, as `store.catalog` reads it. Questions are answered in line, not awaited."""
+
+    @property
+    def generation(self) -> str:
+        """Its name, different for each content."""
+        ...
+
+    def offers(self, query: Query) -> Iterator[Offer]:
+        """What has a price, cheapest first, found lazily: taking the first twenty costs about as much as the first."""
+        ...
+
+    def listings(self, query: Query) -> Iterator[Listing]:
+        """One for each type and region, also without a price; by accelerator, count, price."""
+        ...
+
+    def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:
+        """The types of this name."""
+        ...
+
+    def places(self, cloud: str | None = None) -> list[Place]:
+        """Regions and zones in which something is sold, by name."""
+        ...
+
+    def accelerators(self) -> Mapping[str, str]:
+        """Every known spelling in lower case to the canonical name."""
+        ...
+
+    def egress(self) -> Sequence[Egress]: ...
+
+    def sources(self) -> Sequence[Source]: ...
+
+    def quarantined(self) -> Sequence[Quarantined]: ...
+
+
+class Reply(Protocol):
+    """An answer to a `Web.get`, read as a stream; leaving the context closes it."""
+
+    @property
+    def unchanged(self) -> bool:
+        """The server says that the document is the one that was known."""
+        ...
+
+    @property
+    def etag(self) -> str | None: ...
+
+    @property
+    def last_modified(self) -> str | None: ...
+
+    def lines(self) -> Iterator[str]:
+        """Lines of text, decoded, without their ends; gzip is undone."""
+        ...
+
+    def json(self) -> object:
+        """The whole document, within the bound on its size."""
+        ...
+
+    def __enter__(self) -> "Reply": ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+class Web(Protocol):
+    """Asks the world outside on behalf of a price source: bounded in size and time, conditional where it can be."""
+
+    def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        known: Source | None = None,
+        at_most: int = 64 * 2**20,
+    ) -> Reply:
+        """GET, or POST where there is a `body`. `at_most` bytes, counted after decompression.
+
+        Raises ProviderDown, Throttled, CredentialsRejected or RequestInvalid, with the URL and what was said.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAsk:
+    """What a price source is asked with: the time, the documents known from last time by URL, its configuration.
+
+    `config` is the section of the cloud in the user's configuration; `endpoint` under it replaces the public one.
+    """
+
+    now: float
+    known: Mapping[str, Source] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+class PriceSource(Protocol):
+    """What a provider's manifest names for prices: called in a thread of its own, streams rows as they are read.
+
+    Raises the `ProviderFailure`s of `core.errors`; rows that were yielded before then count for nothing.
+    """
+
+    def __call__(self, web: Web, ask: PriceAsk) -> Iterator[Row]: ...
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from sky.core.errors import NotSupportedError
-from sky.core.ports import Access, Compute
+from sky.core.ports import Access, Compute, PriceSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +24,38 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A provider without its SDK: loadable in microseconds. `factory` is `module:function` taking `Settings`."""
+    """A provider without its SDK: loadable in microseconds.
+
+    `factory` is `module:function` taking `Settings`, empty where machines cannot be rented yet. `prices` is
+    `module:function`, a `core.ports.PriceSource`, empty where there is none. `credentials` are where a user's
+    credentials are found, any of them: `env:NAME` or `file:~/path`. `fix` is what a user without them does, line by
+    line. `offered` are the features of the interface that the place has: `stop`, `autostop`, `autodown`, `multi_node`,
+    `spot`, `ports`, `docker`, `image`, `disk_tier`, `network_tier`, `mounts`, `controllers`, `clone_disk`,
+    `local_disk`.
+    """
 
     name: str
     title: str
     capabilities: tuple[str, ...]
-    factory: str
+    factory: str = ""
     fix: str = ""
+    prices: str = ""
+    credentials: tuple[str, ...] = ()
+    offered: frozenset[str] = frozenset()
 
     def open(self, settings: Settings) -> Compute:
         """Load the provider's code and open it. Raises ImportError when its extra is not installed."""
-        module, _, function = self.factory.partition(":")
-        factory: Callable[[Settings], Compute] = getattr(import_module(module), function)
+        factory: Callable[[Settings], Compute] = _load(self.factory)
         return factory(settings)
+
+    def price_source(self) -> PriceSource | None:
+        """What refreshes the prices of this place, if there is something."""
+        return _load(self.prices) if self.prices else None
+
+
+def _load(named: str) -> Any:
+    module, _, function = named.partition(":")
+    return getattr(import_module(module), function)
 
 
 class Registry:
@@ -45,27 +65,49 @@ class Registry:
         self._state_dir = state_dir
         self._config = config
         self._entries: dict[str, EntryPoint] = {each.name: each for each in entry_points(group="sky.providers")}
+        self._manifests: dict[str, Manifest | ImportError] = {}
         self._open: dict[str, Compute] = {}
 
-    def names(self) -> Sequence[str]:
-        """Names of all providers, loadable or not, sorted."""
+    def places(self) -> Sequence[str]:
+        """Names of all places that are known here, whether machines can be rented there or not, sorted."""
         return sorted(self._entries)
+
+    def names(self) -> Sequence[str]:
+        """Names of the places where machines can be rented, or could if they loaded, sorted."""
+        return [name for name in self.places() if not isinstance(made := self._loaded(name), Manifest) or made.factory]
+
+    def manifest(self, cloud: str) -> Manifest:
+        """What is known of a place without its SDK. Raises NotSupportedError."""
+        if cloud not in self._entries:
+            raise NotSupportedError(
+                f"not supported yet on {cloud}: this installation has providers for {', '.join(self.places())} only"
+            )
+        made = self._loaded(cloud)
+        if isinstance(made, ImportError):
+            raise _not_loadable(cloud, made)
+        return made
+
+    def _loaded(self, cloud: str) -> Manifest | ImportError:
+        if cloud not in self._manifests:
+            try:
+                self._manifests[cloud] = self._entries[cloud].load()
+            except ImportError as error:
+                self._manifests[cloud] = error
+        return self._manifests[cloud]
 
     def compute(self, cloud: str) -> Compute:
         """The provider, opened at its first use. Raises NotSupportedError."""
         if cloud in self._open:
             return self._open[cloud]
-        if cloud not in self._entries:
-            known = ", ".join(self.names())
-            raise NotSupportedError(f"not supported yet on {cloud}: this installation has providers for {known} only")
+        manifest = self.manifest(cloud)
+        if not manifest.factory:
+            raise NotSupportedError(
+                f"not supported yet on {cloud}: this version knows its prices, and cannot rent machines there"
+            )
         try:
-            manifest: Manifest = self._entries[cloud].load()
             opened = manifest.open(Settings(self._state_dir / cloud, lambda: self._config(cloud)))
         except ImportError as error:
-            raise NotSupportedError(
-                f"the provider for {cloud} cannot be loaded: {error}; "
-                f"install it with: pip install 'altostratus[{cloud}]'"
-            ) from error
+            raise _not_loadable(cloud, error) from error
         self._open[cloud] = opened
         return opened
 
@@ -75,3 +117,9 @@ class Registry:
             return await self.compute(cloud).check()
         except NotSupportedError as error:
             return Access(cloud, False, str(error))
+
+
+def _not_loadable(cloud: str, error: ImportError) -> NotSupportedError:
+    return NotSupportedError(
+        f"the provider for {cloud} cannot be loaded: {error}; install it with: pip install 'altostratus[{cloud}]'"
+    )

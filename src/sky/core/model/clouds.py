@@ -52,6 +52,20 @@ class Azure(Cloud):
     _REPR = "Azure"
 
 
+class CoreWeave(Cloud):
+    """The cloud that ``infra: coreweave`` names."""
+
+    NAME = "coreweave"
+    _REPR = "CoreWeave"
+
+
+class Crusoe(Cloud):
+    """The cloud that ``infra: crusoe`` names."""
+
+    NAME = "crusoe"
+    _REPR = "Crusoe"
+
+
 class Cudo(Cloud):
     """The cloud that ``infra: cudo`` names."""
 
@@ -78,6 +92,13 @@ class GCP(Cloud):
 
     NAME = "gcp"
     _REPR = "GCP"
+
+
+class Hetzner(Cloud):
+    """The cloud that ``infra: hetzner`` names."""
+
+    NAME = "hetzner"
+    _REPR = "Hetzner"
 
 
 class Hyperbolic(Cloud):
@@ -136,6 +157,13 @@ class OCI(Cloud):
     _REPR = "OCI"
 
 
+class OVHcloud(Cloud):
+    """The cloud that ``infra: ovhcloud`` names."""
+
+    NAME = "ovhcloud"
+    _REPR = "OVHcloud"
+
+
 class Paperspace(Cloud):
     """The cloud that ``infra: paperspace`` names."""
 
@@ -169,6 +197,13 @@ class SSH(Cloud):
 
     NAME = "ssh"
     _REPR = "SSH"
+
+
+class Scaleway(Cloud):
+    """The cloud that ``infra: scaleway`` names."""
+
+    NAME = "scaleway"
+    _REPR = "Scaleway"
 
 
 class Seeweb(Cloud):
@@ -213,6 +248,13 @@ class Vsphere(Cloud):
     _REPR = "vSphere"
 
 
+class Vultr(Cloud):
+    """The cloud that ``infra: vultr`` names."""
+
+    NAME = "vultr"
+    _REPR = "Vultr"
+
+
 class Yotta(Cloud):
     """The cloud that ``infra: yotta`` names."""
 
@@ -223,7 +265,14 @@ class Yotta(Cloud):
 K8s = Kubernetes
 
 #: Other words under which a place is known.
-_ALIASES = {"k8s": "kubernetes", "google": "gcp", "amazon": "aws", "digitalocean": "do", "prime": "primeintellect"}
+_ALIASES = {
+    "k8s": "kubernetes",
+    "google": "gcp",
+    "amazon": "aws",
+    "digitalocean": "do",
+    "prime": "primeintellect",
+    "ovh": "ovhcloud",
+}
 
 _BY_NAME: dict[str, type[Cloud]] = {cls.NAME: cls for cls in Cloud.__subclasses__()}
 

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sky.core.model.catalog import Market, Quality
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One instance type in one place at one price.
 
-    `memory_gb` in GiB, `price_hourly` in USD per node and hour, `accelerators` name to count per node. `shared` is a
-    machine on which nodes of several clusters live side by side.
+    `memory_gb` and `accelerator_memory_gb` (of one device) in GiB, `local_disk_gb` of all disks inside, `price_hourly`
+    in USD per node and hour, `accelerators` name to count per node. `shared` is a machine on which nodes of several
+    clusters live side by side. `interruption` is the chance of losing a spot machine within an hour, `observed` when
+    the price was seen (seconds since the epoch), `source` where; `None` where that is not known.
     """
 
     cloud: str
@@ -22,6 +26,22 @@ class Offer:
     accelerators: Mapping[str, float] = field(default_factory=dict)
     use_spot: bool = False
     shared: bool = False
+    accelerator_memory_gb: float | None = None
+    arch: str = "x86_64"
+    local_disk_gb: float = 0.0
+    local_disk_kind: str | None = None
+    network_gbps: float | None = None
+    family: str = ""
+    features: frozenset[str] = frozenset()
+    quality: Quality | None = None
+    observed: float | None = None
+    source: str | None = None
+    interruption: float | None = None
+
+    @property
+    def market(self) -> Market:
+        """How the machine is rented."""
+        return Market.SPOT if self.use_spot else Market.ON_DEMAND
 
     @property
     def place(self) -> str:

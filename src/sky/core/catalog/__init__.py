@@ -1,0 +1,1 @@
+"""Which rows of a catalog are believed, how generations are merged, and what a user overrides; pure."""
