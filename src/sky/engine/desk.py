@@ -8,7 +8,7 @@ from typing import Protocol
 from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.requests import Request
-from sky.core.ports import Fleet, Providers, Store
+from sky.core.ports import Catalogs, Fleet, Providers, Store
 from sky.engine.post import Post
 from sky.engine.waiting import until
 from sky.kit.clock import Clock
@@ -46,6 +46,7 @@ class Desk:
     providers: Providers
     fleet: Fleet
     talk: Talk
+    catalogs: Catalogs
 
     async def cluster(self, name: str) -> Cluster:
         """The living cluster of this name. Raises ClusterDoesNotExist."""

@@ -22,8 +22,10 @@ from sky.core.model.offers import Offer, Plan
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
-from sky.core.ports import Access, Fleet, LogPiece, Providers, Store
+from sky.core.ports import Access, Catalogs, Fleet, LogPiece, Providers, Store
 from sky.engine import planning
+from sky.engine.access import AccessBoard
+from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
@@ -66,7 +68,11 @@ class ControlPlane:
         clock: Clock,
         signals: Signals,
         talk: Talk,
+        *,
+        catalogs: Catalogs,
+        access: AccessBoard,
         retention: Retention | None = None,
+        care: CatalogCare | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -75,8 +81,11 @@ class ControlPlane:
         self._fleet = fleet
         self._talk = talk
         self._post = Post(clock, signals)
-        self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk)
+        self.catalogs = catalogs
+        self.access = access
+        self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk, catalogs)
         self._retention = retention
+        self._care = care
         self._tasks: list[asyncio.Task[None]] = []
         self._reads: Shared[LogPiece] = Shared()
 
@@ -87,7 +96,9 @@ class ControlPlane:
         holder = new_id(self.clock.now())
         nouns = (
             RequestWork(self._desk, HANDLERS),
-            ClusterWork(self.store.clusters, self._providers, self._fleet, self.clock, self.signals),
+            ClusterWork(
+                self.store.clusters, self.store.outcomes, self._providers, self._fleet, self.clock, self.signals
+            ),
             JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
         )
         for noun in nouns:
@@ -102,6 +113,8 @@ class ControlPlane:
         self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
+        if self._care is not None:
+            self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
 
@@ -358,14 +371,8 @@ class ControlPlane:
     # --- places --------------------------------------------------------------------------------------------------
 
     async def check(self, clouds: Sequence[str] | None = None) -> list[Access]:
-        """Whether each place can be used."""
-        return list(await asyncio.gather(*(self._check(name) for name in clouds or self._providers.names())))
-
-    async def _check(self, cloud: str) -> Access:
-        try:
-            return await self._providers.compute(cloud).check()
-        except NotSupportedError as error:
-            return Access(cloud, False, str(error))
+        """Whether each place can be used, asked now."""
+        return await self.access.check(clouds)
 
     async def offers(self) -> list[Offer]:
         """Everything on sale at places that can be asked."""

@@ -87,6 +87,15 @@ class Registry:
             raise _not_loadable(cloud, made)
         return made
 
+    def offered(self, cloud: str) -> frozenset[str] | None:
+        """The features of the interface that a place has; None where that is not known."""
+        return self.manifest(cloud).offered or None
+
+    def has_prices(self, cloud: str) -> bool:
+        """Whether the place has something to be asked for prices."""
+        made = self._loaded(cloud)
+        return isinstance(made, Manifest) and bool(made.prices)
+
     def _loaded(self, cloud: str) -> Manifest | ImportError:
         if cloud not in self._manifests:
             try:
