@@ -103,7 +103,7 @@ class CatalogFile:
         least = _LEAST[query.market]
         where = _of_types(query)
         where.add(f"t.{least} is not null")
-        # Named, since by its own figures SQLite would sort all types where walking them in the order of price ends soon.
+        # Named: SQLite would sort all types by its own figures, where walking them in the order of price ends soon.
         hint = "" if query.accelerator or query.instance_type else f"indexed by itype_{least}"
         types = self._db.execute(
             f"select t.{least}, {_TYPE} from itype t {hint} left join accelerator a on a.id = t.accelerator"
@@ -277,9 +277,8 @@ class _Type:
     __slots__ = ("accelerators", "number", "type")
 
     def __init__(self, fields: Sequence[Any]) -> None:
-        self.number: int
-        self.number, *named, features = fields
-        self.type = InstanceType(*named, frozenset(str(features).split()))
+        self.number: int = fields[0]
+        self.type = InstanceType._make((*fields[1:-1], frozenset(fields[-1].split())))
         self.accelerators: dict[str, float] = {}
         if self.type.accelerator is not None:
             whole = self.type.accelerator_count
