@@ -90,6 +90,8 @@ class CatalogFile:
 
     def _places_of(self, query: Query) -> list[int] | None:
         """The places that a query is restricted to; `None` where it is not."""
+        if query.clouds is not None and not query.clouds:
+            return []
         if query.region is None and query.zone is None:
             return None
         where = _Where()

@@ -50,12 +50,9 @@ INDEXES = """
 create unique index place_name on place(cloud, region, ifnull(zone, ''));
 create index place_region on place(region, cloud);
 create index itype_accelerator on itype(accelerator, accelerator_count, least);
-create index itype_least on itype(least, cpus, memory_gib, cloud, accelerator)
-  where least is not null;
-create index itype_least_spot on itype(least_spot, cpus, memory_gib, cloud, accelerator)
-  where least_spot is not null;
-create index itype_least_on_demand on itype(least_on_demand, cpus, memory_gib, cloud, accelerator)
-  where least_on_demand is not null;
+create index itype_least on itype(least, cpus, memory_gib, cloud, accelerator);
+create index itype_least_spot on itype(least_spot, cpus, memory_gib, cloud, accelerator);
+create index itype_least_on_demand on itype(least_on_demand, cpus, memory_gib, cloud, accelerator);
 create index itype_name on itype(name);
 create index offer_place on offer(place, price, market);
 """
