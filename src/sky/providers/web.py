@@ -164,7 +164,11 @@ class _Exchange:
             raise ProviderDown(f"{self.shown}: a redirect that does not say where to")
         if self.body is not None:
             raise ProviderDown(f"{self.shown}: redirects a POST, which is not followed")
-        before, after = self.place, self._checked(urljoin(self.place.geturl(), location))
+        try:
+            there = urljoin(self.place.geturl(), location)
+        except ValueError:
+            raise RequestInvalid(f"{self.shown}: a redirect to what is not a URL") from None
+        before, after = self.place, self._checked(there)
         if (before.scheme, before.hostname, before.port) != (after.scheme, after.hostname, after.port):
             self._own = {}
         self.place = after
