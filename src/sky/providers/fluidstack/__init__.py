@@ -1,0 +1,1 @@
+"""Fluidstack as a place with compute."""

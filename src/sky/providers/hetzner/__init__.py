@@ -1,0 +1,1 @@
+"""Hetzner Cloud as a place with compute."""

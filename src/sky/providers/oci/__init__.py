@@ -1,0 +1,1 @@
+"""Oracle Cloud as a place with compute."""

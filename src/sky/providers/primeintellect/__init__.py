@@ -1,0 +1,1 @@
+"""Prime Intellect as a place with compute."""

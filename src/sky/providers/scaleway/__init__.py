@@ -1,0 +1,1 @@
+"""Scaleway as a place with compute."""

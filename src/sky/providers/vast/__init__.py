@@ -1,0 +1,1 @@
+"""Vast as a place with compute."""
