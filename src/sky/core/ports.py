@@ -204,7 +204,11 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whether a place can be used by this user, and if not, why and what to do."""
+    """Whether a place can be used by this user, and if not, why and what to do.
+
+    `credentials` says whether the user's were found, which a place may have and still not be usable; `None` where the
+    place takes none, or nobody looked.
+    """
 
     cloud: str
     enabled: bool
@@ -212,6 +216,7 @@ class Access:
     hint: str = ""
     account: str | None = None
     capabilities: tuple[str, ...] = ()
+    credentials: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +261,21 @@ class Stoppable(Protocol):
 class Providers(Protocol):
     """The providers that this server may use."""
 
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """Places where machines can be rented."""
+        ...
+
+    def places(self) -> Sequence[str]:
+        """All places that are known, whether machines can be rented there or not."""
+        ...
+
+    def offered(self, cloud: str) -> frozenset[str] | None:
+        """The features that a place is known to have, `None` where nothing is known. Raises NotSupportedError."""
+        ...
+
+    async def check(self, cloud: str) -> Access:
+        """Whether a place can be used, with the reason if not. Raises nothing."""
+        ...
 
     def compute(self, cloud: str) -> Compute:
         """Raises NotSupportedError for a cloud that is not here."""

@@ -1,0 +1,1 @@
+"""Amazon Web Services as a place with compute: what it is and what it sells."""

@@ -1,0 +1,1 @@
+"""Oracle Cloud Infrastructure as a place with compute: what it is and what it sells."""

@@ -1,0 +1,1 @@
+"""Vast.ai as a place with compute: what it is and what it sells."""
