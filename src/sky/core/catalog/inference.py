@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from sky.core.model.accelerators import AcceleratorRequest
 from sky.core.model.catalog import InstanceType, Listing, Place, Query
 from sky.core.model.infra import Infra
+from sky.core.model.offers import Offer
 from sky.core.model.quantities import plain
 from sky.core.model.resources import Resources
 from sky.core.model.schema import Path, Problems
@@ -46,19 +47,57 @@ class Catalog(Protocol):
     def accelerators(self) -> Mapping[str, str]: ...
 
 
+class _WithOwn:
+    """A catalog and offers that are not in it: what the user's own files and the providers say now."""
+
+    def __init__(self, catalog: Catalog, own: Iterable[Offer]) -> None:
+        self._catalog = catalog
+        self._own = list(own)
+        self.listings = catalog.listings
+        self.accelerators = catalog.accelerators
+
+    def places(self, cloud: str | None = None) -> list[Place]:
+        own = {Place(each.cloud, each.region, each.zone) for each in self._own if cloud in (None, each.cloud)}
+        return [*self._catalog.places(cloud), *own] if own else self._catalog.places(cloud)
+
+    def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:
+        own = [_type_of(each) for each in self._own if each.instance_type == name and cloud in (None, each.cloud)]
+        return [*own, *self._catalog.types(name, cloud)]
+
+
+def _type_of(offer: Offer) -> InstanceType:
+    name, count = next(iter(offer.accelerators.items()), (None, 0.0))
+    return InstanceType(
+        offer.cloud,
+        offer.instance_type,
+        offer.cpus,
+        offer.memory_gb,
+        accelerator=name,
+        accelerator_count=count,
+        accelerator_memory_gib=offer.accelerator_memory_gb,
+    )
+
+
 def resolve(
-    resources: Resources, catalog: Catalog, enabled: Collection[str] | None = None, path: Path = ()
+    resources: Resources,
+    catalog: Catalog,
+    enabled: Collection[str] | None = None,
+    *,
+    own: Iterable[Offer] = (),
+    path: Path = (),
 ) -> Resources:
     """The same request with cloud, region, accelerators and TPU settings filled in where there is one answer.
 
     `enabled` are the clouds that can be used: where several have what was named, the answer is looked for among these
-    first. `path` is where the request stands in its task. The request itself is returned when there is nothing to add.
+    first. `own` are offers that no catalog has: the user's, and those of providers such as this machine. `path` is
+    where the request stands in its task. The request itself is returned when there is nothing to add.
 
     Raises InvalidSkyPilotConfigError (a ValueError) for a region, zone or instance type that is not known or that
     several clouds have, and for an instance type that is not what else was asked for, with both numbers.
     """
-    if not _is_listed(resources.infra.cloud, catalog):
+    if not _says_something(resources) or not _is_listed(resources.infra.cloud, catalog):
         return resources
+    catalog = _WithOwn(catalog, own)
     problems = Problems("resources")
     place = _resolve_place(resources.infra, catalog, enabled, path, problems)
     changes: dict[str, Any] = {}
@@ -81,6 +120,12 @@ def spellings(name: str, catalog: Catalog) -> tuple[str, ...]:
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
+
+
+def _says_something(resources: Resources) -> bool:
+    """Whether there is something that a catalog could add to; most requests are none of its business."""
+    asked = resources.infra
+    return bool(asked.region or asked.zone or resources.instance_type or resources.accelerators)
 
 
 def _is_listed(cloud: str | None, catalog: Catalog) -> bool:
@@ -137,34 +182,45 @@ def _usable(clouds: Collection[str], enabled: Collection[str] | None) -> list[st
 
 def _refuse_place(asked: Infra, places: Iterable[Place], path: Path, problems: Problems) -> None:
     places = list(places)
-    where = asked.cloud or "any cloud"
     in_region = [each for each in places if each.region == asked.region]
-    if asked.zone is None or (asked.region is not None and not in_region):
-        what, name = "region", str(asked.region)
-        names = {each.region: each for each in places}
-    else:
-        what, name = "zone", asked.zone
-        names = {each.zone: each for each in in_region or places if each.zone}
-        where = f"{where}/{asked.region}" if asked.region else where
-    elsewhere = sorted({each.region for each in places if what == "zone" and each.zone == name})
-    near = difflib.get_close_matches(name.lower(), names, n=_MOST_NAMED, cutoff=0.6)
-    near = near or [each for each in sorted(names) if each.startswith(name.lower())][:_MOST_NAMED]
-    shown = near if asked.cloud else [f"{each} ({names[each].cloud})" for each in near]
+    by_region = asked.zone is None or (asked.region is not None and not in_region)
+    what, name = ("region", str(asked.region)) if by_region else ("zone", str(asked.zone))
+    names: dict[str, set[str]] = {}
+    for each in places if by_region else in_region or places:
+        if word := each.region if by_region else each.zone:
+            names.setdefault(word, set()).add(each.cloud)
+    elsewhere = sorted({each.region for each in places if not by_region and each.zone == name})
+    near = _close(name, names)
+    shown = near if asked.cloud else [f"{each} ({', '.join(sorted(names[each]))})" for each in near]
     if elsewhere:
         tail = f"it is in the region {_listed(elsewhere)}"
     elif near:
         tail = f"did you mean {_listed(shown, 'or')}?"
-    elif what == "zone" and not names:
+    elif not names:
         tail = "nothing is sold by zone there; leave the zone out"
     else:
-        tail = f"it has {_listed(sorted(names)[:_MOST_NAMED])}{' and more' if len(names) > _MOST_NAMED else ''}"
+        some = sorted(names)[:_MOST_NAMED]
+        tail = f"there are {_listed(some)}{' and more' if len(names) > len(some) else ''}"
+    where = Infra(asked.cloud, None if by_region else asked.region)
     problems.add(
         (*path, "infra"),
-        f"found the {what} '{name}', which {where} does not have; {tail}",
+        f"found the {what} '{name}', which {_nobody(where)}; {tail}",
         found=name,
         allowed=tuple(sorted(names)),
         hint=near[0] if near else "",
     )
+
+
+def _nobody(place: Infra) -> str:
+    """`no cloud in the catalog has`, or `aws/eu-west-1 does not have`."""
+    return f"{place} does not have" if place.to_str() else "no cloud in the catalog has"
+
+
+def _close(word: str, known: Iterable[str]) -> list[str]:
+    """Words that are like this one or begin with it, most alike first."""
+    known = list(known)
+    near = difflib.get_close_matches(word.lower(), known, n=_MOST_NAMED, cutoff=0.7)
+    return near or [each for each in sorted(known) if each.startswith(word.lower())][:_MOST_NAMED]
 
 
 # --- instance types --------------------------------------------------------------------------------------------------
@@ -211,7 +267,7 @@ def _resolve_type(
 
 def _can_be_asked(sold: InstanceType) -> bool:
     """Whether the count is one that a request may hold: a part of a device, or whole ones."""
-    return 0 < sold.accelerator_count < 1 or sold.accelerator_count.is_integer()
+    return 0 < sold.accelerator_count < 1 or float(sold.accelerator_count).is_integer()
 
 
 def _refuse_type(name: str, place: Infra, catalog: Catalog, where: Path, problems: Problems) -> None:
@@ -219,7 +275,7 @@ def _refuse_type(name: str, place: Infra, catalog: Catalog, where: Path, problem
     elsewhere = sorted({each.cloud for each in catalog.types(name)})
     # Only a mistake comes here, so that every name may be looked at.
     names = dict.fromkeys(each.type.name for each in catalog.listings(Query(clouds=clouds))) if not elsewhere else {}
-    near = difflib.get_close_matches(name.lower(), names, n=_MOST_NAMED, cutoff=0.6)
+    near = _close(name, names)
     if elsewhere:
         tail = f"{_listed(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'} it"
     elif near:
@@ -228,8 +284,7 @@ def _refuse_type(name: str, place: Infra, catalog: Catalog, where: Path, problem
         tail = "a type of your own goes into ~/.sky/catalog.d"
     problems.add(
         where,
-        f"found the instance type '{name}', which {place.cloud or 'no cloud in the catalog'} "
-        f"{'does not have' if place.cloud else 'has'}; {tail}",
+        f"found the instance type '{name}', which {_nobody(Infra(place.cloud))}; {tail}",
         found=name,
         hint=near[0] if near else "",
     )
