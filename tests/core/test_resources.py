@@ -235,6 +235,10 @@ def test_internal_keywords_are_carried() -> None:
         ({"use_spot": True}, {"use_spot": False}, False),
         ({"disk_size": 512}, {}, False),
         ({"instance_type": "a"}, {"instance_type": "b"}, False),
+        ({"disk_tier": "high"}, {"disk_tier": "low"}, False),
+        ({"disk_tier": "low"}, {"disk_tier": "high"}, True),
+        ({"network_tier": "best"}, {"network_tier": "standard"}, False),
+        ({"accelerator_args": {"runtime_version": "a"}}, {"accelerator_args": {"runtime_version": "b"}}, False),
     ],
 )
 def test_what_a_node_can_serve(asked: dict[str, object], has: dict[str, object], fits: bool) -> None:
@@ -252,8 +256,43 @@ def test_prices_need_the_catalog_except_here() -> None:
     assert Resources(infra="local").get_cost(3600) == 0
     with pytest.raises(NotSupportedError, match="catalog"):
         Resources(infra="aws").get_cost(3600)
+    assert Resources(infra="aws", _price_hourly=3.0).get_cost(1800) == 1.5
+    with pytest.raises(ValueError, match="-1"):
+        Resources(infra="local").get_cost(-1)
+
+
+def test_regions_are_those_that_are_fixed_or_planned() -> None:
+    fixed = Resources(infra="aws/us-east-1/us-east-1a", instance_type="m5.large")
+    assert fixed.get_valid_regions_for_launchable() == [("us-east-1", ("us-east-1a",))]
+    assert Resources(infra="local").get_valid_regions_for_launchable() == [("local", ())]
+    planned = Resources(infra="aws", instance_type="m5.large", _regions=["us-east-1", "eu-west-1"])
+    assert [each.name for each in planned.get_valid_regions_for_launchable()] == ["us-east-1", "eu-west-1"]
+    with pytest.raises(NotSupportedError, match="list_accelerators"):
+        Resources(infra="aws", instance_type="m5.large").get_valid_regions_for_launchable()
     with pytest.raises(NotSupportedError, match="catalog"):
-        Resources(infra="aws").get_valid_regions_for_launchable()
+        fixed.get_reservations_available_resources()
+
+
+@pytest.mark.parametrize(
+    ("blocked", "rules_out"),
+    [
+        ({"infra": "aws"}, True),
+        ({"infra": "aws/us-east-1", "use_spot": True}, True),
+        ({"instance_type": "p5.48xlarge"}, True),
+        ({"accelerators": "H100:8"}, True),
+        ({"infra": "gcp"}, False),
+        ({"infra": "aws/us-east-1/us-east-1b"}, False),
+        ({"use_spot": False}, False),
+        ({"accelerators": "H100:4"}, False),
+        ({"instance_type": "p5.4xlarge"}, False),
+    ],
+)
+def test_what_a_blocked_place_rules_out(blocked: dict[str, object], rules_out: bool) -> None:
+    made = Resources("aws", "p5.48xlarge", accelerators="H100:8", region="us-east-1", zone="us-east-1a", use_spot=True)
+    assert made.should_be_blocked_by(Resources(**blocked)) is rules_out  # type: ignore[arg-type]
+
+
+def test_what_is_launchable() -> None:
     with pytest.raises(ValueError, match="does not fix cloud and instance type"):
         Resources(infra="aws").assert_launchable()
 

@@ -1,23 +1,16 @@
-"""check and gpus: which places can be used and what they sell. Loaded by the root group when one of them runs."""
+"""check: which places can be used, and what to do about the others. Loaded by the root group when it runs."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import click
 
-from sky.cli import exit_codes, options, tables
+from sky.cli import exit_codes, options
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
 from sky.cli.terminal import Progress, paint, say, talk
 from sky.sdk import infra as sdk
 from sky.sdk import requests
 from sky.sdk.records import CloudAccess
-
-_COLUMNS = (
-    "GPU", "QTY", "CLOUD", "INSTANCE_TYPE", "DEVICE_MEM", "vCPUs", "HOST_MEM", "HOURLY_PRICE", "HOURLY_SPOT_PRICE",
-    "REGION",
-)  # fmt: skip
-_COMMON = ("H100", "H200", "B200", "A100", "A100-80GB", "L4", "L40S", "A10", "A10G", "T4", "V100")
 
 
 @options.command("check", help="Show which infra is enabled, and why the rest is not.")
@@ -42,16 +35,27 @@ def check(infra: tuple[str, ...], *, verbose: bool, workspace: str | None, form:
     for space, clouds in found.items():
         if len(found) > 1:
             say(f"Workspace {space}")
-        for cloud, access in sorted(clouds.items()):
-            shape = access_shape(access)
-            if shape["enabled"]:
-                enabled.append(cloud)
-            _print_access(cloud, shape, verbose)
+        enabled += [cloud for cloud, access in clouds.items() if access.enabled]
+        _print_places(clouds, steps=verbose or bool(infra), verbose=verbose)
     if not enabled:
-        talk("No infra is enabled.", "red")
+        talk("None of these is enabled." if infra else "No infra is enabled.", "red")
         return exit_codes.ERROR
-    say(f"\nEnabled infra: {', '.join(dict.fromkeys(enabled))}")
+    say(f"\nEnabled infra: {', '.join(sorted(set(enabled)))}")
     return exit_codes.OK
+
+
+def _print_places(clouds: Mapping[str, CloudAccess], *, steps: bool, verbose: bool) -> None:
+    """Enabled places first, then those with credentials; the rest with the steps to take, or as one line."""
+    without = [cloud for cloud in sorted(clouds) if not clouds[cloud].enabled and clouds[cloud].credentials is False]
+    others = [cloud for cloud in clouds if cloud not in without]
+    for cloud in sorted(others, key=lambda name: (not clouds[name].enabled, not clouds[name].credentials, name)):
+        _print_access(cloud, clouds[cloud], verbose)
+    if steps:
+        for cloud in without:
+            _print_access(cloud, clouds[cloud], verbose)
+    elif without:
+        say(f"\nWithout credentials: {', '.join(without)}")
+        say(f"The steps that would enable one of them: sky check {without[0]}")
 
 
 def access_shape(access: CloudAccess) -> dict[str, object]:
@@ -65,138 +69,22 @@ def access_shape(access: CloudAccess) -> dict[str, object]:
     }
 
 
-def _print_access(cloud: str, shape: Mapping[str, object], verbose: bool) -> None:
-    if shape["enabled"]:
-        capabilities = shape["capabilities"]
-        say(f"  {cloud}: {paint('enabled', 'green', sys.stdout)} {capabilities_text(capabilities)}")
-        if verbose and shape["account"]:
-            say(f"    account: {shape['account']}")
+def _print_access(cloud: str, access: CloudAccess, verbose: bool) -> None:
+    if access.enabled:
+        say(f"  {cloud}: {paint('enabled', 'green', sys.stdout)} {capabilities_text(list(access))}")
+        if verbose and access.account:
+            say(f"    account: {access.account}")
         return
     say(f"  {cloud}: {paint('disabled', 'yellow', sys.stdout)}")
-    if shape["reason"]:
-        say(f"    reason: {shape['reason']}")
-    if shape["hint"]:
-        say(f"    to enable: {shape['hint']}")
+    if access.reason:
+        say(f"    reason: {access.reason}")
+    steps = access.hint.splitlines()
+    if len(steps) > 1:
+        say("\n".join(["    to enable:", *(f"      {step}" for step in steps)]))
+    elif steps:
+        say(f"    to enable: {steps[0]}")
 
 
 def capabilities_text(capabilities: object) -> str:
     """Return capabilities as `[compute, storage]`."""
     return f"[{', '.join(map(str, capabilities))}]" if isinstance(capabilities, list | tuple) else ""
-
-
-def _request(accelerator: str | None) -> tuple[str | None, int | None]:
-    if not accelerator:
-        return None, None
-    name, _, quantity = accelerator.partition(":")
-    if quantity and not quantity.isdigit():
-        raise click.UsageError(f"{accelerator!r}: after the colon comes a whole number, as in {name}:8.")
-    return name or None, int(quantity) if quantity else None
-
-
-@options.command("list", help="Show accelerators: the common ones, or where ACCELERATOR[:QUANTITY] is sold.")
-@click.argument("accelerator", required=False, metavar="[ACCELERATOR[:QUANTITY]]")
-@click.option("-a", "--all", "everything", is_flag=True, help="All accelerators with all their offers.")
-@click.option("--infra", help="Only there: cloud[/region].")
-@click.option("--cloud", hidden=True)
-@click.option("--region", hidden=True)
-@click.option("--all-regions", is_flag=True, help="One row per region instead of the cheapest.")
-@click.option("-v", "--verbose", is_flag=True, hidden=True)
-@options.output
-def gpus_list(
-    accelerator: str | None,
-    *,
-    everything: bool,
-    infra: str | None,
-    cloud: str | None,
-    region: str | None,
-    all_regions: bool,
-    verbose: bool,
-    form: str,
-) -> int:
-    """Show accelerators."""
-    if infra and (cloud or region):
-        raise click.UsageError("--infra already says the cloud and region; drop --cloud and --region.")
-    if infra:
-        cloud, _, region = (infra.partition("/")[0], "", infra.partition("/")[2] or None)
-    name, quantity = _request(accelerator)
-    clouds = [cloud] if cloud and cloud != "*" else None
-    found: Mapping[str, list[Record]] = requests.get(
-        sdk.list_accelerators(
-            gpus_only=False,
-            name_filter=name,
-            region_filter=region,
-            quantity_filter=quantity,
-            clouds=clouds,
-            all_regions=all_regions,
-            require_price=False,
-            case_sensitive=False,
-        )
-    )
-    offers = [offer for name in sorted(found) for offer in found[name]]
-    if form != "table":
-        emit([offer_shape(offer) for offer in offers], form)
-        return exit_codes.OK
-    if not offers:
-        where = f" in {infra or cloud}" if infra or cloud else ""
-        what = f"{accelerator}" if accelerator else "accelerators"
-        say(f"No {what}{where}.")
-        talk("`sky check` shows which infra is enabled.")
-        return exit_codes.OK
-    if accelerator or everything:
-        _print_offers(offers)
-    else:
-        _print_summary(found)
-    return exit_codes.OK
-
-
-def offer_shape(offer: Record) -> dict[str, object]:
-    """Return an offer as `-o json` promises it; memory in GB, prices in USD per hour."""
-    return {
-        "accelerator": text(offer, "accelerator_name"),
-        "count": offer.get("accelerator_count"),
-        "cloud": text(offer, "cloud"),
-        "instance_type": text(offer, "instance_type"),
-        "device_memory": offer.get("device_memory"),
-        "cpus": offer.get("cpu_count"),
-        "memory": offer.get("memory"),
-        "price": offer.get("price"),
-        "spot_price": offer.get("spot_price"),
-        "region": text(offer, "region"),
-    }
-
-
-def _gb(value: object) -> str:
-    return f"{value:g}GB" if isinstance(value, int | float) else "-"
-
-
-def _price(value: object) -> str:
-    return f"$ {value:.3f}" if isinstance(value, int | float) else "-"
-
-
-def _print_offers(offers: Iterable[Record]) -> None:
-    rows = [
-        [
-            text(offer, "accelerator_name"),
-            f"{number(offer, 'accelerator_count'):g}",
-            text(offer, "cloud"),
-            text(offer, "instance_type"),
-            _gb(offer.get("device_memory")),
-            f"{number(offer, 'cpu_count'):g}",
-            _gb(offer.get("memory")),
-            _price(offer.get("price")),
-            _price(offer.get("spot_price")),
-            text(offer, "region"),
-        ]
-        for offer in offers
-    ]
-    say(tables.render(_COLUMNS, rows, right=("HOURLY_PRICE", "HOURLY_SPOT_PRICE")))
-
-
-def _print_summary(found: Mapping[str, list[Record]]) -> None:
-    groups: dict[str, list[list[object]]] = {"COMMON_GPU": [], "GOOGLE_TPU": [], "OTHER_GPU": []}
-    for name in sorted(found):
-        counts = sorted({number(offer, "accelerator_count") for offer in found[name]})
-        group = "GOOGLE_TPU" if name.lower().startswith("tpu") else "COMMON_GPU" if name in _COMMON else "OTHER_GPU"
-        groups[group].append([name, ", ".join(f"{count:g}" for count in counts)])
-    tables_shown = [tables.render((title, "AVAILABLE_QUANTITIES"), rows) for title, rows in groups.items() if rows]
-    say("\n\n".join(tables_shown))

@@ -43,7 +43,7 @@ LATER_COMMANDS: tuple[Row, ...] = (
 
 #: Found when typed, shown nowhere.
 HIDDEN_COMMANDS: tuple[Row, ...] = (
-    ("show-gpus", "sky.cli.infra:gpus_list", "Old name of `gpus list`."),
+    ("show-gpus", "sky.cli.gpus:gpus_list", "Old name of `gpus list`."),
     ("volume", "sky.cli.later:volumes", "Same as volumes."),
     ("ui", "sky.cli.later:dashboard", "Same as dashboard."),
     ("status-kubernetes", "sky.cli.later:status_kubernetes", "Resources of all users in a Kubernetes context."),
@@ -69,7 +69,7 @@ API_ROWS: tuple[Row, ...] = (
 )
 
 GPUS_ROWS: tuple[Row, ...] = (
-    ("list", "sky.cli.infra:gpus_list", "Show accelerators, where they are sold and at what price."),
+    ("list", "sky.cli.gpus:gpus_list", "Show accelerators, where they are sold and at what price."),
     ("label", "sky.cli.later:gpus_label", "Label the GPU nodes of Kubernetes (not supported yet)."),
 )
 

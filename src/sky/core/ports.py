@@ -234,7 +234,11 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whether a place can be used by this user, and if not, why and what to do."""
+    """Whether a place can be used by this user, and if not, why and what to do.
+
+    `credentials` says whether the user's were found, which a place may have and still not be usable; `None` where the
+    place takes none, or nobody looked.
+    """
 
     cloud: str
     enabled: bool
@@ -242,6 +246,7 @@ class Access:
     hint: str = ""
     account: str | None = None
     capabilities: tuple[str, ...] = ()
+    credentials: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +296,15 @@ class Providers(Protocol):
         ...
 
     def places(self) -> Sequence[str]:
-        """All places that are known, also those of which only the prices are."""
+        """All places that are known, whether machines can be rented there or not."""
         ...
 
     def offered(self, cloud: str) -> frozenset[str] | None:
-        """The features of the interface that a place has; None where that is not known."""
+        """The features that a place is known to have, `None` where nothing is known. Raises NotSupportedError."""
         ...
 
     async def check(self, cloud: str) -> Access:
-        """Whether the place can be used. Raises NotSupportedError for one that is not here."""
+        """Whether a place can be used, with the reason if not. Raises nothing."""
         ...
 
     def compute(self, cloud: str) -> Compute:

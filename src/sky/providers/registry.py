@@ -3,6 +3,7 @@
 A provider that cannot be loaded is unavailable with a reason, never an import error for everybody.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +13,27 @@ from typing import Any
 
 from sky.core.errors import NotSupportedError
 from sky.core.ports import Access, Compute, PriceSource
+from sky.providers import credentials
+
+#: Features of the interface that a place may have or lack.
+FEATURES = frozenset(
+    [
+        "stop",
+        "autostop",
+        "autodown",
+        "multi_node",
+        "spot",
+        "ports",
+        "docker",
+        "image",
+        "disk_tier",
+        "network_tier",
+        "mounts",
+        "controllers",
+        "clone_disk",
+        "local_disk",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +49,23 @@ class Manifest:
     """A provider without its SDK: loadable in microseconds.
 
     `factory` is `module:function` taking `Settings`, empty where machines cannot be rented yet. `prices` is
-    `module:function`, a `core.ports.PriceSource`, empty where there is none. `credentials` are where a user's
-    credentials are found, any of them: `env:NAME` or `file:~/path`. `fix` is what a user without them does, line by
-    line. `offered` are the features of the interface that the place has: `stop`, `autostop`, `autodown`, `multi_node`,
-    `spot`, `ports`, `docker`, `image`, `disk_tier`, `network_tier`, `mounts`, `controllers`, `clone_disk`,
-    `local_disk`.
+    `module:function`, a `core.ports.PriceSource`, empty where there is none. `capabilities` are what this version can
+    do there.
+
+    `credentials` are where a user's credentials are found, any of them: `env:NAME`, `env-file:NAME` (a variable that
+    names a file), `file:~/path`, or `file:~/path#word` where only a line that sets a key beginning with the word shows
+    them. `fix` are the steps of a user without them. `offered` are the features of the interface that the place has, of
+    `FEATURES`; `None` where that is not known.
     """
 
     name: str
     title: str
-    capabilities: tuple[str, ...]
+    capabilities: tuple[str, ...] = ()
     factory: str = ""
-    fix: str = ""
+    fix: tuple[str, ...] = ()
     prices: str = ""
     credentials: tuple[str, ...] = ()
-    offered: frozenset[str] = frozenset()
+    offered: frozenset[str] | None = None
 
     def open(self, settings: Settings) -> Compute:
         """Load the provider's code and open it. Raises ImportError when its extra is not installed."""
@@ -61,9 +85,18 @@ def _load(named: str) -> Any:
 class Registry:
     """The providers of this installation. See `core.ports.Providers`."""
 
-    def __init__(self, state_dir: Path, config: Callable[[str], Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        config: Callable[[str], Mapping[str, object]],
+        environment: Mapping[str, str] | None = None,
+        home: Path | None = None,
+    ) -> None:
+        """`environment` and `home` are where credentials are looked for; without them, those of this process."""
         self._state_dir = state_dir
         self._config = config
+        self._environment = os.environ if environment is None else environment
+        self._home = home
         self._entries: dict[str, EntryPoint] = {each.name: each for each in entry_points(group="sky.providers")}
         self._manifests: dict[str, Manifest | ImportError] = {}
         self._open: dict[str, Compute] = {}
@@ -120,12 +153,29 @@ class Registry:
         self._open[cloud] = opened
         return opened
 
+    def offered(self, cloud: str) -> frozenset[str] | None:
+        """The features that a place is known to have; `None` where nothing is known. Raises NotSupportedError."""
+        return self.manifest(cloud).offered
+
     async def check(self, cloud: str) -> Access:
-        """Whether the cloud can be used; a provider that cannot be loaded says why."""
+        """Whether the cloud can be used; a provider that cannot be loaded says why. Raises nothing."""
         try:
+            manifest = self.manifest(cloud)
+            if not manifest.factory:
+                return self._check_credentials(manifest)
             return await self.compute(cloud).check()
         except NotSupportedError as error:
             return Access(cloud, False, str(error))
+
+    def _check_credentials(self, manifest: Manifest) -> Access:
+        """What is known of a place where machines cannot be rented yet: whether the user could."""
+        where = credentials.found(manifest.credentials, self._environment, self._home or Path.home())
+        if where is not None:
+            reason = f"credentials found in {where}; this version cannot rent machines there yet"
+            return Access(manifest.name, False, reason, credentials=True)
+        reason = f"no credentials: looked in {credentials.looked(manifest.credentials)}"
+        steps = "\n".join(f"{number}. {step}" for number, step in enumerate(manifest.fix, 1))
+        return Access(manifest.name, False, reason, steps, credentials=False)
 
 
 def _not_loadable(cloud: str, error: ImportError) -> NotSupportedError:

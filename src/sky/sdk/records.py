@@ -87,7 +87,7 @@ class APIHealthResponse(Record):
 
 
 class AcceleratorOffer(Record):
-    """An instance type with accelerators in one place."""
+    """An instance type with accelerators in one place: `instance_type`, `region`, `price`, `spot_price` (USD/h) …"""
 
 
 class PlanRecord(Record):
@@ -95,7 +95,10 @@ class PlanRecord(Record):
 
 
 class CloudAccess(list[str]):
-    """What a place can do for this user (nothing if it cannot be used); `reason` and `hint` say why and what to do."""
+    """What a place can do for this user (nothing if it cannot be used); `reason` and `hint` say why and what to do.
+
+    `credentials` says whether the user's were found; `None` where the place takes none.
+    """
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         super().__init__(told["capabilities"] if told["enabled"] else ())
@@ -103,6 +106,7 @@ class CloudAccess(list[str]):
         self.reason: str = told["reason"]
         self.hint: str = told["hint"]
         self.account: str | None = told["account"]
+        self.credentials: bool | None = told.get("credentials")
 
 
 def _status(told: Mapping[str, Any]) -> StatusResponse:

@@ -137,7 +137,8 @@ Row = InstanceType | Price | Place | Egress | Source | Unchanged
 class Listing(NamedTuple):
     """A type in one region with its cheapest prices there, in USD per hour; `None` where a price is not known.
 
-    `zones` are those of the region that sell it, empty where the cloud has none.
+    `zones` are those of the region that sell it, empty where the cloud has none. `quality`, `observed` and `source` are
+    those of `price`, or of `spot_price` where there is no other.
     """
 
     type: InstanceType
@@ -147,6 +148,7 @@ class Listing(NamedTuple):
     zones: tuple[str, ...] = ()
     quality: Quality | None = None
     observed: float | None = None
+    source: str | None = None
 
 
 class RefreshState(enum.StrEnum):

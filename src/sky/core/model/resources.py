@@ -8,9 +8,10 @@ it. It holds its own canonical configuration and nothing else, so what is shown,
 from __future__ import annotations
 
 import copy as copying
+import enum
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sky.core.errors import not_supported
 from sky.core.model import candidates
@@ -23,6 +24,13 @@ from sky.core.model.requirements import DEFAULT_DISK_SIZE_GB, ORDERED, DiskTier,
 from sky.core.model.schema import Problems, nearest
 
 _PLACE_KEYS = ("cloud", "region", "zone")
+
+
+class Region(NamedTuple):
+    """A region with the zones that were named in it, none where the whole region is meant."""
+
+    name: str
+    zones: tuple[str, ...] = ()
 
 
 class Resources:
@@ -297,14 +305,60 @@ class Resources:
         return "[Spot]" if self.use_spot else ""
 
     def get_cost(self, seconds: float) -> float:
-        """Return the price in dollars of so many seconds: 0 on this machine, else a question to the catalog."""
-        if self.infra.cloud == "local":
-            return 0.0
-        raise not_supported("The price of resources", str(self.infra), instead="It needs the catalog of offers.")
+        """Return the price in dollars of so many seconds of one node.
 
-    def get_valid_regions_for_launchable(self) -> list[Any]:
-        """Raise ``NotSupportedError``: regions are listed by the catalog."""
-        raise not_supported("Listing regions", str(self.infra), instead="It needs the catalog of offers.")
+        It is known on this machine (0) and where a plan put it in (``_price_hourly``). Raises ``NotSupportedError``
+        otherwise: prices are asked of the server.
+        """
+        if seconds < 0:
+            raise ValueError(f"found {seconds} seconds; allowed: 0 or more")
+        hourly = self._config.get("_price_hourly", 0.0 if self.infra.cloud == "local" else None)
+        if hourly is None:
+            raise not_supported(
+                "Telling a price without the catalog",
+                str(self.infra),
+                instead="The server has it: sky.optimize(dag) gives the price of each placement, "
+                "sky.list_accelerators(all_regions=True) those of every region.",
+            )
+        return float(hourly) * seconds / 3600
+
+    def get_valid_regions_for_launchable(self) -> list[Region]:
+        """Return the places this is fixed to: the region that is named, or those of a plan (``_regions``).
+
+        Raises ``ValueError`` unless cloud and instance type are fixed, ``NotSupportedError`` where the region is open:
+        regions are asked of the server.
+        """
+        if self.infra.cloud == "local":
+            return [Region("local")]
+        self.assert_launchable()
+        if self.region is not None:
+            return [Region(self.region, (self.zone,) if self.zone else ())]
+        if "_regions" in self._config:
+            return [Region(name) for name in self._config["_regions"]]
+        raise not_supported(
+            "Listing regions without the catalog",
+            str(self.infra),
+            instead="The server has it: sky.optimize(dag) gives every placement, "
+            "sky.list_accelerators(all_regions=True) every region that sells an accelerator.",
+        )
+
+    def get_reservations_available_resources(self) -> dict[str, int]:
+        """Raise ``NotSupportedError``: reservations are known to the server and counted where it plans."""
+        raise not_supported(
+            "Asking for reservations",
+            str(self.infra),
+            instead="Those in ~/.sky/catalog.d are used before anything is paid for: see sky.optimize(dag).",
+        )
+
+    def should_be_blocked_by(self, blocked: Resources) -> bool:
+        """Say whether ``blocked`` rules this out: all that it fixes is the same here, what it leaves open matches."""
+        if not blocked.infra.covers(self.infra):
+            return False
+        if blocked.instance_type is not None and blocked.instance_type != self.instance_type:
+            return False
+        if blocked.accelerators is not None and blocked.accelerators != self.accelerators:
+            return False
+        return not blocked.use_spot_specified or blocked.use_spot == self.use_spot
 
     def less_demanding_than(self, other: Resources, requested_num_nodes: int = 1, check_ports: bool = False) -> bool:
         """Say whether a node made for ``other`` also serves this; what ``other`` leaves open is taken as enough."""
@@ -312,14 +366,15 @@ class Resources:
             return False
         if self.instance_type and other.instance_type not in (None, self.instance_type):
             return False
-        if self.image_id and other.image_id and self.image_id != other.image_id:
-            return False
         if check_ports and not _ports_within(self.ports or [], other.ports or []):
             return False
         if "disk_size" in self._config and self.disk_size > other.disk_size:
             return False
         return (
-            _amount_within(self.cpus, other.cpus)
+            _same_where_given(self, other)
+            and _tier_within(self.disk_tier, other.disk_tier)
+            and _tier_within(self.network_tier, other.network_tier)
+            and _amount_within(self.cpus, other.cpus)
             and _amount_within(self.memory, other.memory)
             and _accelerators_within(self.accelerator_request, other.accelerator_request)
         )
@@ -372,6 +427,22 @@ def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(image, Mapping) and None in image:
         config["image_id"] = image[None]
     return config
+
+
+def _same_where_given(asked: Resources, has: Resources) -> bool:
+    """Say whether images and settings of accelerators agree where both were given."""
+    if asked.image_id and has.image_id and asked.image_id != has.image_id:
+        return False
+    settings = has.accelerator_args or {}
+    return all(settings.get(key, value) == value for key, value in (asked.accelerator_args or {}).items())
+
+
+def _tier_within(asked: enum.StrEnum | None, has: enum.StrEnum | None) -> bool:
+    """Say whether a tier is at most the other; tiers are declared from low to high."""
+    if asked is None or has is None:
+        return True
+    order = list(type(asked))
+    return order.index(asked) <= order.index(has)
 
 
 def _amount_within(asked: str | None, has: str | None) -> bool:

@@ -1,0 +1,1 @@
+"""Crusoe Cloud as a place with compute: what it is and what it sells."""

@@ -1,0 +1,35 @@
+"""What `infra: gcp` is, and how a user gets in; loaded by the registry."""
+
+from sky.providers.registry import Manifest
+
+MANIFEST = Manifest(
+    name="gcp",
+    title="Google Cloud",
+    credentials=(
+        "env-file:GOOGLE_APPLICATION_CREDENTIALS",
+        "file:~/.config/gcloud/application_default_credentials.json",
+    ),
+    fix=(
+        "Install the Google Cloud command line.",
+        "Run `gcloud auth application-default login`.",
+        "Choose the project that pays: `gcloud config set project ID`.",
+        "Enable the Compute Engine API of that project.",
+    ),
+    offered=frozenset(
+        [
+            "autodown",
+            "autostop",
+            "clone_disk",
+            "controllers",
+            "disk_tier",
+            "docker",
+            "image",
+            "mounts",
+            "multi_node",
+            "network_tier",
+            "ports",
+            "spot",
+            "stop",
+        ]
+    ),
+)

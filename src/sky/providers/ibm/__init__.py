@@ -1,0 +1,1 @@
+"""IBM Cloud as a place with compute: what it is and what it sells."""

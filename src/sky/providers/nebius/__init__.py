@@ -1,0 +1,1 @@
+"""Nebius as a place with compute: what it is and what it sells."""

@@ -1,0 +1,1 @@
+"""Paperspace as a place with compute: what it is and what it sells."""

@@ -1,0 +1,1 @@
+"""Samsung Cloud Platform as a place with compute: what it is and what it sells."""

@@ -1,0 +1,1 @@
+"""Yotta as a place with compute: what it is and what it sells."""
