@@ -120,10 +120,6 @@ class Registry:
             raise _not_loadable(cloud, made)
         return made
 
-    def offered(self, cloud: str) -> frozenset[str] | None:
-        """The features of the interface that a place has; None where that is not known."""
-        return self.manifest(cloud).offered or None
-
     def has_prices(self, cloud: str) -> bool:
         """Whether the place has something to be asked for prices."""
         made = self._loaded(cloud)
