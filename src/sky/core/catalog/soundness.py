@@ -56,6 +56,8 @@ class Book:
     on_demand: dict[Key, Price] = field(default_factory=dict)
     spot: dict[Key, Price] = field(default_factory=dict)
     repeated: list[tuple[Price, Price]] = field(default_factory=list)
+    #: Each spot price with the on-demand price of the same type in the same zone, or region: in USD, and the row.
+    pairs: list[tuple[float, float, Price]] = field(default_factory=list)
 
     @classmethod
     def of(cls, prices: Iterable[Price], types: Mapping[str, InstanceType]) -> Book:
@@ -70,7 +72,16 @@ class Book:
                 if (price[5] or 0.0) <= (shelf[key][5] or 0.0):
                     continue
             shelf[key] = price
+        made.pairs = list(made._paired())
         return made
+
+    def _paired(self) -> Iterable[tuple[float, float, Price]]:
+        on_demand = self.on_demand
+        for key, price in self.spot.items():
+            if key in on_demand:
+                yield price[5], on_demand[key][5], price  # type: ignore[misc]  # rows without a price are not entered
+            elif key[2] is not None and (key[0], key[1], None) in on_demand:
+                yield price[5], on_demand[key[0], key[1], None][5], price  # type: ignore[misc]  # as above
 
 
 def judge(
@@ -88,8 +99,10 @@ def judge(
     set_aside = rows.types.keys() - kept.types.keys()
     if not named <= kept.types.keys():
         findings += unknown_types((price for price in rows.prices if price[1] not in set_aside), kept.types)
-    kept.prices = _without(rows.prices, findings, kept.types)
-    kept.unpriced = [price for price in rows.unpriced if price[1] in kept.types]
+    kept.prices, kept.unpriced = _without(rows.prices, findings), rows.unpriced
+    if not named <= kept.types.keys():
+        kept.prices = [price for price in kept.prices if price[1] in kept.types]
+        kept.unpriced = [price for price in rows.unpriced if price[1] in kept.types]
     book = Book.of(kept.prices, kept.types)
     by_place = _by_place(book)
     later = [
@@ -100,7 +113,7 @@ def judge(
         *spot_not_below(book),
         *spot_floors(book),
     ]
-    kept.prices = _without(kept.prices, later, kept.types)
+    kept.prices = _without(kept.prices, later)
     kept.quarantined += _told(rows.cloud, [*findings, *later])
     return kept
 
@@ -363,18 +376,18 @@ def _deviants(each: list[tuple[float, str]]) -> list[tuple[float, str, float]]:
 def spot_not_below(book: Book) -> list[Finding]:
     """Spot prices that are no lower than on demand: a place without a spot market, or rows that were mixed up."""
     return [
-        Finding(price, "spot not below on-demand", f"spot {price[5]:g}, on demand {on_demand[5]:g}")
-        for price, on_demand in _pairs(book)
-        if price[5] >= on_demand[5]  # type: ignore[operator]  # the book holds prices only
+        Finding(row, "spot not below on-demand", f"spot {spot:g}, on demand {on_demand:g}")
+        for spot, on_demand, row in book.pairs
+        if spot >= on_demand
     ]
 
 
 def spot_floors(book: Book) -> list[Finding]:
     """Spot prices that are a floor, not a price: exactly a tenth of on demand, or exactly $1 or $0.01 per device."""
     findings = [
-        Finding(price, "spot floor", f"spot {price[5]:g} is exactly a tenth of on demand {on_demand[5]:g}")
-        for price, on_demand in _pairs(book)
-        if abs(price[5] * 10 - on_demand[5]) < 1e-9  # type: ignore[operator]  # as above
+        Finding(row, "spot floor", f"spot {spot:g} is exactly a tenth of on demand {on_demand:g}")
+        for spot, on_demand, row in book.pairs
+        if abs(spot * 10 - on_demand) < 1e-9
     ]
     counts = {
         name: devices(made.accelerator, made.accelerator_count)
@@ -388,17 +401,6 @@ def spot_floors(book: Book) -> list[Finding]:
             if on_demand is None or (on_demand[5] or 0.0) > 2 * count:
                 findings.append(Finding(price, "spot floor", f"a bid of exactly {price[5] / count:g} per device"))
     return findings
-
-
-def _pairs(book: Book) -> Iterable[tuple[Price, Price]]:
-    """Each spot price with the on-demand price of the same type in the same zone, or region."""
-    on_demand = book.on_demand
-    for key, price in book.spot.items():
-        beside = on_demand.get(key)
-        if beside is None and key[2] is not None:
-            beside = on_demand.get((key[0], key[1], None))
-        if beside is not None:
-            yield price, beside
 
 
 # --- over clouds -----------------------------------------------------------------------------------------------------
@@ -443,12 +445,10 @@ def _by_place(book: Book) -> dict[str, dict[str, Price]]:
     return made
 
 
-def _without(prices: list[Price], findings: list[Finding], types: Mapping[str, InstanceType]) -> list[Price]:
-    """The rows that no finding names and whose type is believed."""
+def _without(prices: list[Price], findings: list[Finding]) -> list[Price]:
+    """The rows that no finding names."""
     bad = {id(each.row) for each in findings}
-    if not bad and all(price[1] in types for price in prices):
-        return prices
-    return [price for price in prices if id(price) not in bad and price[1] in types]
+    return [price for price in prices if id(price) not in bad] if bad else prices
 
 
 def _name(row: InstanceType | Price) -> str:
