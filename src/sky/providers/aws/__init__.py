@@ -1,1 +1,1 @@
-"""Amazon Web Services as a place with compute."""
+"""Amazon Web Services as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Microsoft Azure as a place with compute."""
+"""Microsoft Azure as a place with compute: what it is and what it sells."""

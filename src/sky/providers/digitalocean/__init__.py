@@ -1,1 +1,1 @@
-"""DigitalOcean as a place with compute."""
+"""DigitalOcean as a place with compute: what it is and what it sells."""

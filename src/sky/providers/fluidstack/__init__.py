@@ -1,1 +1,1 @@
-"""Fluidstack as a place with compute."""
+"""Fluidstack as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Google Cloud as a place with compute."""
+"""Google Cloud as a place with compute: what it is and what it sells."""

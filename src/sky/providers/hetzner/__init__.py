@@ -1,1 +1,1 @@
-"""Hetzner Cloud as a place with compute."""
+"""Hetzner Cloud as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Hyperbolic as a place with compute."""
+"""Hyperbolic as a place with compute: what it is and what it sells."""

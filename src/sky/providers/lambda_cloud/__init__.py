@@ -1,1 +1,1 @@
-"""Lambda as a place with compute."""
+"""Lambda as a place with compute: what it is and what it sells."""

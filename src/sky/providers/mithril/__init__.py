@@ -1,1 +1,1 @@
-"""Mithril as a place with compute."""
+"""Mithril as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Oracle Cloud as a place with compute."""
+"""Oracle Cloud Infrastructure as a place with compute: what it is and what it sells."""

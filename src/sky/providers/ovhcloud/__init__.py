@@ -1,1 +1,1 @@
-"""OVHcloud as a place with compute."""
+"""OVHcloud as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Prime Intellect as a place with compute."""
+"""Prime Intellect as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""RunPod as a place with compute."""
+"""RunPod as a place with compute: what it is and what it sells."""

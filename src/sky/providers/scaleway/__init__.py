@@ -1,1 +1,1 @@
-"""Scaleway as a place with compute."""
+"""Scaleway as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Seeweb as a place with compute."""
+"""Seeweb as a place with compute: what it is and what it sells."""

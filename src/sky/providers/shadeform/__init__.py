@@ -1,1 +1,1 @@
-"""Shadeform as a place with compute."""
+"""Shadeform as a place with compute: what it is and what it sells."""

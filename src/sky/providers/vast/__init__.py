@@ -1,1 +1,1 @@
-"""Vast as a place with compute."""
+"""Vast.ai as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Verda as a place with compute."""
+"""Verda as a place with compute: what it is and what it sells."""

@@ -1,1 +1,1 @@
-"""Vultr as a place with compute."""
+"""Vultr as a place with compute: what it is and what it sells."""
