@@ -1,12 +1,12 @@
 """What a catalog adds to a request, and the contradictions that it finds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
 from sky.core.catalog.inference import resolve, spellings
 from sky.core.errors import InvalidSkyPilotConfigError
-from sky.core.model.catalog import InstanceType, Listing, Place, Query
+from sky.core.model.catalog import InstanceType, Place
 from sky.core.model.offers import Offer
 from sky.core.model.resources import Resources
 
@@ -44,10 +44,8 @@ class SmallCatalog:
     def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:
         return [each for each in TYPES if each.name == name and cloud in (None, each.cloud)]
 
-    def listings(self, query: Query) -> Iterator[Listing]:
-        for each in TYPES:
-            if query.clouds is None or each.cloud in query.clouds:
-                yield Listing(each, "anywhere", None, None)
+    def type_names(self, cloud: str | None = None) -> list[str]:
+        return sorted({each.name for each in TYPES if cloud in (None, each.cloud)})
 
     def accelerators(self) -> Mapping[str, str]:
         return {"a100": "A100", "a100-80gb": "A100-80GB", "h100": "H100", "t4": "T4", "tesla-t4": "T4"}

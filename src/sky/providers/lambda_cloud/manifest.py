@@ -5,10 +5,7 @@ from sky.providers.registry import Manifest
 MANIFEST = Manifest(
     name="lambda",
     title="Lambda",
-    credentials=(
-        "env:LAMBDA_API_KEY",
-        "file:~/.lambda_cloud/lambda_keys",
-    ),
+    credentials=("file:~/.lambda_cloud/lambda_keys#api_key",),
     fix=(
         "Make an API key in the Lambda dashboard.",
         "Write the line `api_key = KEY` into `~/.lambda_cloud/lambda_keys`.",

@@ -7,6 +7,7 @@ MANIFEST = Manifest(
     title="Prime Intellect",
     credentials=(
         "env:PRIME_API_KEY",
+        "env:PRIME_INTELLECT_API_KEY",
         "file:~/.prime/config.json#api_key",
     ),
     fix=(
