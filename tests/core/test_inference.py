@@ -115,6 +115,7 @@ def test_nothing_to_add_gives_the_same_request_back() -> None:
         ({"instance_type": "p4d.24xlarge", "accelerators": "V100:1"}, ["accelerators: V100:1", "which has A100:8"]),
         ({"instance_type": "p4d.24xlarge", "accelerators": "A100:4"}, ["A100:4", "A100:8"]),
         ({"instance_type": "p4d.24xlarge", "accelerators": "80GB+:8"}, ["80GB+:8", "A100:8"]),
+        ({"instance_type": "p4d.24xlarge", "accelerators": "amd:24GB+:8"}, ["amd:24GB+:8", "A100:8"]),
         ({"instance_type": "m5.xlarge", "accelerators": "T4"}, ["T4:1", "no accelerators"]),
     ],
 )

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sky.core.model.accelerator_names import vendor_of
 from sky.core.model.accelerators import AcceleratorRequest
 from sky.core.model.catalog import InstanceType, Place
 from sky.core.model.clouds import CLOUD_NAMES
@@ -329,6 +330,8 @@ def _devices_serve(request: AcceleratorRequest, sold: InstanceType) -> bool:
         return False
     if not request.is_filter:
         return request.name.lower() == sold.accelerator.lower()
+    if request.vendor is not None and vendor_of(sold.accelerator) not in (None, request.vendor):
+        return False
     memory = sold.accelerator_memory_gib
     if memory is None:
         return True
