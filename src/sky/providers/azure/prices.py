@@ -1,0 +1,78 @@
+"""What Azure sells, from its public retail prices: on demand and spot by region.
+
+Found by the manifest. The list tells no shapes, so only prices and places are made; the shapes are those that the
+catalog knows already.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from sky.core.model.catalog import Market, Quality, Row
+from sky.core.ports import PriceAsk, Web
+from sky.providers.documents import Reading, endpoint, entries, fields, same_origin, text, wanted
+
+_RETAIL = "https://prices.azure.com"
+_MOST_PAGES = 2000
+_SOLD_OTHERWISE = ("Windows", "Dedicated", "Cloud Services", "CloudServices", "Low Priority", "Promo")
+_SIZE = re.compile(r"(?:Standard|Basic)_[A-Za-z0-9_-]{1,60}")
+
+
+def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
+    """Prices of every region, page by page. See `core.ports.PriceSource`."""
+    base = endpoint(ask, _RETAIL)
+    only = wanted(ask)
+    for region in sorted(only) if only is not None else [None]:
+        yield from _pages(web, ask, base, region)
+
+
+def _pages(web: Web, ask: PriceAsk, base: str, region: str | None) -> Iterator[Row]:
+    condition = "serviceName eq 'Virtual Machines' and priceType eq 'Consumption'"
+    if region is not None:
+        condition += f" and armRegionName eq '{re.sub('[^a-z0-9]', '', region)}'"
+    url = f"{base}/api/retail/prices?$filter={quote(condition)}"
+    reading = Reading("azure", url, ask, Quality.LIST)
+    asked: set[str] = set()
+    while url:
+        asked.add(url)
+        with web.get(url, at_most=16 * 2**20) as reply:
+            page = fields(reply.json())
+        if not isinstance(page.get("Items"), list):
+            raise reading.malformed("list of items")
+        for item in entries(page["Items"]):
+            if _is_plain(fields(item), ask.now):
+                yield from _price(reading, fields(item))
+        url = text(page.get("NextPageLink"))
+        if url and (url in asked or len(asked) >= _MOST_PAGES or not same_origin(url, base)):
+            raise reading.malformed("end of its pages")
+    yield from reading.end()
+
+
+def _is_plain(item: Mapping[str, object], now: float) -> bool:
+    """A Linux machine in a shared data centre by the hour, at the price of today."""
+    words = " ".join(text(item.get(field)) for field in ("productName", "meterName", "skuName"))
+    return (
+        item.get("unitOfMeasure") == "1 Hour"
+        and item.get("type") == "Consumption"
+        and item.get("tierMinimumUnits", 0) == 0
+        and bool(item.get("armSkuName"))
+        and not any(word in words for word in _SOLD_OTHERWISE)
+        and not _begins_after(text(item.get("effectiveStartDate")), now)
+    )
+
+
+def _begins_after(said: str, now: float) -> bool:
+    try:
+        begin = datetime.fromisoformat(said)
+    except ValueError:
+        return False
+    return (begin if begin.tzinfo else begin.replace(tzinfo=UTC)).timestamp() > now
+
+
+def _price(reading: Reading, item: Mapping[str, object]) -> list[Row]:
+    size, spot = text(item.get("armSkuName")), "Spot" in f"{item.get('meterName')} {item.get('skuName')}"
+    if not _SIZE.fullmatch(size) or item.get("currencyCode", "USD") != "USD":
+        return reading.skip(size)
+    market = Market.SPOT if spot else Market.ON_DEMAND
+    return reading.price(size, item.get("armRegionName"), item.get("retailPrice"), market=market)
