@@ -11,4 +11,5 @@ MANIFEST = Manifest(
         "Write the line `api_key = KEY` into `~/.lambda_cloud/lambda_keys`.",
     ),
     offered=frozenset(["autodown", "docker", "mounts", "multi_node", "ports"]),
+    prices="sky.providers.lambda_cloud.prices:rows",
 )

@@ -15,4 +15,5 @@ MANIFEST = Manifest(
         "Install the prime command line and run `prime config set-api-key`.",
     ),
     offered=frozenset(["ports"]),
+    prices="sky.providers.primeintellect.prices:rows",
 )
