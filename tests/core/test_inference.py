@@ -186,6 +186,15 @@ def test_a_tpu_has_its_runtime(accelerator: str, given: object, settings: object
     assert made(accelerators=accelerator, accelerator_args=given).get("accelerator_args") == settings
 
 
+def test_an_accelerator_has_the_name_that_catalogs_use() -> None:
+    assert made(accelerators="Tesla T4:2")["accelerators"] == {"T4": 2}
+    assert made(accelerators="tpu-v5litepod-8")["accelerators"] == {"tpu-v5e-8": 1}
+    assert made(infra="local", accelerators="Tesla T4")["accelerators"] == {"Tesla T4": 1}
+    named_so = Offer("local", "local", None, "this-machine", 2, 8, 0.0, {"Tesla T4": 1})
+    asked = Resources(accelerators="Tesla T4")
+    assert resolve(asked, CATALOG, own=[named_so]) is asked
+
+
 def test_close_spellings() -> None:
     assert spellings("H10O", CATALOG)[0] == "H100"
     assert spellings("A100-80", CATALOG)[0] == "A100-80GB"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sky.core.catalog.accelerators import canonical
 from sky.core.model.accelerator_names import vendor_of
 from sky.core.model.accelerators import AcceleratorRequest
 from sky.core.model.catalog import InstanceType, Place
@@ -99,6 +100,8 @@ def resolve(
     """
     if not _says_something(resources) or not _is_listed(resources.infra.cloud, catalog):
         return resources
+    own = list(own)
+    resources = _respelt(resources, own)
     catalog = _WithOwn(catalog, own)
     problems = Problems("resources")
     place = _resolve_place(resources.infra, catalog, enabled, path, problems)
@@ -123,6 +126,17 @@ def spellings(name: str, catalog: Catalog) -> tuple[str, ...]:
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
+
+
+def _respelt(resources: Resources, own: Iterable[Offer]) -> Resources:
+    """The accelerator by the name that catalogs use: `Tesla T4` is a `T4`; a name that somebody sells stays."""
+    request = resources.accelerator_request
+    if request is None or request.is_filter:
+        return resources
+    name = canonical(request.name)
+    if name in (None, request.name) or any(request.name in each.accelerators for each in own):
+        return resources
+    return Resources.of_canonical({**resources.to_yaml_config(), "accelerators": {name: request.count}})
 
 
 def _says_something(resources: Resources) -> bool:
