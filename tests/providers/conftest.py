@@ -3,12 +3,15 @@
 import gzip
 import json
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from sky.core.ports import PriceAsk
 from sky.providers.web import PublicWeb
@@ -134,7 +137,8 @@ def home(tmp_path, monkeypatch):
     """An empty home directory and no credentials in the environment."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("SHADEFORM_API_KEY", "HCLOUD_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN",
-                 "MITHRIL_API_KEY", "PRIME_INTELLECT_API_KEY", "HYPERBOLIC_API_KEY", "FLUIDSTACK_API_KEY",
+                 "MITHRIL_API_KEY", "PRIME_INTELLECT_API_KEY", "PRIME_API_KEY", "LAMBDA_API_KEY",
+                 "HYPERBOLIC_API_KEY", "FLUIDSTACK_API_KEY",
                  "VERDA_CLIENT_ID", "VERDA_CLIENT_SECRET", "RUNPOD_API_KEY", "GCP_API_KEY"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     return tmp_path

@@ -19,7 +19,7 @@ from sky.providers.web import shown
 
 #: A name that a place gives to a type or a region: no control characters, no novels.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/:+$@()-]{0,119}")
-_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{0,15})?(?:[eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{0,15})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _HIGHEST_PRICE = 10_000.0
 _MOST_CPUS = 4096.0
 _MOST_MEMORY_GIB = 65_536.0
@@ -91,7 +91,7 @@ def same_origin(url: str, other: str) -> bool:
         return False
 
 
-def key(cloud: str, *, env: tuple[str, ...] = (), file: str = "", pattern: str = r"\s*(\S+)\s*") -> str:
+def key(cloud: str, *, env: tuple[str, ...] = (), file: str = "", pattern: str = r"\A\s*(\S+)\s*\Z") -> str:
     """The user's key: the first of the variables that is set, or what the file holds.
 
     `pattern` finds it in the file as its first group. Raises CredentialsRejected saying what is missing; never the key.
@@ -135,7 +135,10 @@ class Reading:
         self.url = url
         self.made = 0
         self.left_out = 0
+        self._types = 0
+        self._types_left_out = 0
         self._first_left_out = ""
+        self._all = wanted(ask) is None
         self._now = ask.now
         self._quality = quality
         self._currency = currency
@@ -161,9 +164,12 @@ class Reading:
         named, vcpus, memory = name(type_name), number(cpus, _MOST_CPUS), number(memory_gib, _MOST_MEMORY_GIB)
         device, devices = name(accelerator), number(count, _MOST_DEVICES)
         if named is None or vcpus is None or memory is None or (device is None) != (devices is None):
-            return self.skip(type_name)
+            self._types_left_out += 1
+            self._note(type_name)
+            return []
         if not self._first(("type", named)):
             return []
+        self._types += 1
         disk = number(disk_gb, 1e7)
         return [
             InstanceType(
@@ -210,16 +216,16 @@ class Reading:
     def skip(self, what: object = None) -> list[Row]:
         """Count a row that cannot be believed."""
         self.left_out += 1
-        if not self._first_left_out:
-            self._first_left_out = repr(what)[:60]
+        self._note(what)
         return []
 
     def end(self, reply: Reply | None = None) -> Iterator[Row]:
-        """The document's Source. Raises ProviderDown where less than half of it made sense."""
-        if self.made == 0 or self.left_out > self.made:
-            first = f", the first about {self._first_left_out}" if self.left_out else ""
+        """The document's Source. Raises ProviderDown where less than half of it made sense, or nothing was in it."""
+        if self.left_out > self.made or self._types_left_out > self._types or (self.made == 0 and self._all):
+            about = f", the first about {self._first_left_out}" if self._first_left_out else ""
             raise ProviderDown(
-                f"{shown(self.url)}: {self.made} prices can be read and {self.left_out} rows cannot{first}; "
+                f"{shown(self.url)}: {self.made} prices and {self._types} types can be read, "
+                f"{self.left_out} and {self._types_left_out} cannot{about}; "
                 f"the document may have changed its shape, and the prices of {self.cloud} stay as they were"
             )
         etag, modified = (reply.etag, reply.last_modified) if reply is not None else (None, None)
@@ -232,6 +238,10 @@ class Reading:
     def malformed(self, wanted: str) -> ProviderDown:
         """The failure of a document that lacks what it is read for."""
         return ProviderDown(f"{shown(self.url)}: no {wanted} in it; the document may have changed its shape")
+
+    def _note(self, what: object) -> None:
+        if not self._first_left_out:
+            self._first_left_out = repr(what)[:60]
 
     def _first(self, row: tuple[object, ...]) -> bool:
         if row in self._seen:

@@ -71,31 +71,31 @@ def _on_demand(web: Web, ask: PriceAsk, url: str, region: str) -> Iterator[Row]:
         if reply.unchanged:
             yield reading.unchanged(region)
             return
-        for line in _lines(csv.reader(reply.lines()), reading):
-            if all(line[column] == value for column, value in _PLAIN.items()) and _market_is_open(line):
-                yield from _machine(reading, line)
-                yield from reading.price(line["Instance Type"], region, line["PricePerUnit"])
+        for line in _plain(csv.reader(reply.lines()), reading):
+            yield from _machine(reading, line)
+            yield from reading.price(line["Instance Type"], region, line["PricePerUnit"])
         yield from reading.end(reply)
 
 
-def _lines(table: Iterator[list[str]], reading: Reading) -> Iterator[Mapping[str, str]]:
-    """Rows by column, whatever their order; what stands above the header is skipped."""
+def _plain(table: Iterator[list[str]], reading: Reading) -> Iterator[Mapping[str, str]]:
+    """Rows of plain machines by column, whatever the order of columns; what stands above the header is skipped."""
     try:
         header = next((line for _, line in zip(range(20), table, strict=False) if line and line[0] == "SKU"), None)
         if header is None or not set(_NEEDED) <= set(header):
             raise reading.malformed(f"table with the columns {', '.join(_NEEDED)}")
+        # One row in some hundreds is plain: the others are told by position, and never become a mapping.
+        told = [(header.index(column), value) for column, value in _PLAIN.items()]
         for line in table:
-            if len(line) == len(header):
-                yield dict(zip(header, line, strict=True))
-            elif line:
-                reading.skip(line[0])
+            if len(line) != len(header):
+                if line:
+                    reading.skip(line[0])
+            elif all(line[at] == value for at, value in told):
+                row = dict(zip(header, line, strict=True))
+                # Capacity blocks are listed beside on-demand machines, at a price of nothing.
+                if row.get("MarketOption", "OnDemand") in ("OnDemand", ""):
+                    yield row
     except csv.Error:
         raise reading.malformed("readable table") from None
-
-
-def _market_is_open(line: Mapping[str, str]) -> bool:
-    """Capacity blocks are listed beside on-demand machines, at a price of nothing."""
-    return line.get("MarketOption", "OnDemand") in ("OnDemand", "")
 
 
 def _machine(reading: Reading, line: Mapping[str, str]) -> list[Row]:

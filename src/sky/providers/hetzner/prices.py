@@ -16,7 +16,13 @@ _ARCHITECTURES = {"x86": "x86_64", "arm": "arm64"}
 
 def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     """Server types by location. See `core.ports.PriceSource`."""
-    headers = {"Authorization": f"Bearer {key('hetzner', env=('HCLOUD_TOKEN',))}"}
+    secret = key(
+        "hetzner",
+        env=("HCLOUD_TOKEN",),
+        file="~/.config/hcloud/cli.toml",
+        pattern=r"^\s*token\s*=\s*[\"']([^\"'\s]+)",
+    )
+    headers = {"Authorization": f"Bearer {secret}"}
     base, only = endpoint(ask, _API), wanted(ask)
     with web.get(f"{base}/v1/pricing", headers=headers) as reply:
         currency = text(fields(fields(reply.json()).get("pricing")).get("currency"))

@@ -17,7 +17,9 @@ _ARM = ("GH200", "GB200", "GB300")
 
 def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     """Types with capacity, by region. See `core.ports.PriceSource`."""
-    secret = key("lambda", file="~/.lambda_cloud/lambda_keys", pattern=r"^\s*api_key\s*=\s*(\S+)")
+    secret = key(
+        "lambda", env=("LAMBDA_API_KEY",), file="~/.lambda_cloud/lambda_keys", pattern=r"^\s*api_key\s*=\s*(\S+)"
+    )
     url = f"{endpoint(ask, _API)}/api/v1/instance-types"
     reading = Reading("lambda", url, ask, Quality.LIVE)
     with ask_for(web, ask, url, headers={"Authorization": f"Bearer {secret}"}) as reply:

@@ -20,7 +20,7 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     """Offers in stock, the cheapest of each kind and place. See `core.ports.PriceSource`."""
     secret = key(
         "primeintellect",
-        env=("PRIME_INTELLECT_API_KEY",),
+        env=("PRIME_API_KEY", "PRIME_INTELLECT_API_KEY"),
         file="~/.prime/config.json",
         pattern=r"\"api_key\"\s*:\s*\"([^\"\s]+)\"",
     )

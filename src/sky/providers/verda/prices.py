@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sky.core.errors import CredentialsRejected
+from sky.core.errors import CredentialsRejected, ProviderDown
 from sky.core.model.catalog import Market, Quality, Row
 from sky.core.ports import PriceAsk, Web
 from sky.providers.documents import Reading, endpoint, entries, fields, number, text, wanted
+from sky.providers.web import shown
 
 _API = "https://api.datacrunch.io"
 _FILE = "~/.verda/config.json"
@@ -72,8 +73,10 @@ def _stock(web: Web, url: str, headers: Mapping[str, str]) -> dict[str, list[str
     """Locations by type."""
     with web.get(url, headers=headers) as reply:
         told = reply.json()
+    if not isinstance(told, list):
+        raise ProviderDown(f"{shown(url)}: no list of locations in it; the document may have changed its shape")
     found: dict[str, list[str]] = {}
-    for location in map(fields, entries(told)):
+    for location in map(fields, told):
         for named in map(text, entries(location.get("availabilities"))):
             found.setdefault(named, []).append(text(location.get("location_code")))
     return found
