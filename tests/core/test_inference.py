@@ -1,12 +1,12 @@
 """What a catalog adds to a request, and the contradictions that it finds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
 from sky.core.catalog.inference import resolve, spellings
 from sky.core.errors import InvalidSkyPilotConfigError
-from sky.core.model.catalog import InstanceType, Listing, Place, Query
+from sky.core.model.catalog import InstanceType, Place
 from sky.core.model.offers import Offer
 from sky.core.model.resources import Resources
 
@@ -44,10 +44,8 @@ class SmallCatalog:
     def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:
         return [each for each in TYPES if each.name == name and cloud in (None, each.cloud)]
 
-    def listings(self, query: Query) -> Iterator[Listing]:
-        for each in TYPES:
-            if query.clouds is None or each.cloud in query.clouds:
-                yield Listing(each, "anywhere", None, None)
+    def type_names(self, cloud: str | None = None) -> list[str]:
+        return sorted({each.name for each in TYPES if cloud in (None, each.cloud)})
 
     def accelerators(self) -> Mapping[str, str]:
         return {"a100": "A100", "a100-80gb": "A100-80GB", "h100": "H100", "t4": "T4", "tesla-t4": "T4"}
@@ -117,6 +115,7 @@ def test_nothing_to_add_gives_the_same_request_back() -> None:
         ({"instance_type": "p4d.24xlarge", "accelerators": "V100:1"}, ["accelerators: V100:1", "which has A100:8"]),
         ({"instance_type": "p4d.24xlarge", "accelerators": "A100:4"}, ["A100:4", "A100:8"]),
         ({"instance_type": "p4d.24xlarge", "accelerators": "80GB+:8"}, ["80GB+:8", "A100:8"]),
+        ({"instance_type": "p4d.24xlarge", "accelerators": "amd:24GB+:8"}, ["amd:24GB+:8", "A100:8"]),
         ({"instance_type": "m5.xlarge", "accelerators": "T4"}, ["T4:1", "no accelerators"]),
     ],
 )
@@ -185,6 +184,15 @@ def test_what_the_user_sells_himself_is_known_too() -> None:
 )
 def test_a_tpu_has_its_runtime(accelerator: str, given: object, settings: object) -> None:
     assert made(accelerators=accelerator, accelerator_args=given).get("accelerator_args") == settings
+
+
+def test_an_accelerator_has_the_name_that_catalogs_use() -> None:
+    assert made(accelerators="Tesla T4:2")["accelerators"] == {"T4": 2}
+    assert made(accelerators="tpu-v5litepod-8")["accelerators"] == {"tpu-v5e-8": 1}
+    assert made(infra="local", accelerators="Tesla T4")["accelerators"] == {"Tesla T4": 1}
+    named_so = Offer("local", "local", None, "this-machine", 2, 8, 0.0, {"Tesla T4": 1})
+    asked = Resources(accelerators="Tesla T4")
+    assert resolve(asked, CATALOG, own=[named_so]) is asked
 
 
 def test_close_spellings() -> None:

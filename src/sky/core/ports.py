@@ -335,6 +335,10 @@ class Catalog(Protocol):
         """The types of this name."""
         ...
 
+    def type_names(self, cloud: str | None = None) -> Sequence[str]:
+        """The names of all types, each once: what a misspelt one is compared with."""
+        ...
+
     def places(self, cloud: str | None = None) -> list[Place]:
         """Regions and zones in which something is sold, by name."""
         ...

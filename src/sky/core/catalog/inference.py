@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sky.core.catalog.accelerators import canonical
+from sky.core.model.accelerator_names import vendor_of
 from sky.core.model.accelerators import AcceleratorRequest
-from sky.core.model.catalog import InstanceType, Listing, Place, Query
+from sky.core.model.catalog import InstanceType, Place
+from sky.core.model.clouds import CLOUD_NAMES
 from sky.core.model.infra import Infra
 from sky.core.model.offers import Offer
 from sky.core.model.quantities import plain
@@ -38,9 +41,9 @@ _OLDER_TPU_RUNTIME = "tpu-ubuntu2204-base"
 class Catalog(Protocol):
     """What is asked of `core.ports.Catalog` here; the ports stand above this room."""
 
-    def listings(self, query: Query) -> Iterator[Listing]: ...
-
     def types(self, name: str, cloud: str | None = None) -> list[InstanceType]: ...
+
+    def type_names(self, cloud: str | None = None) -> Sequence[str]: ...
 
     def places(self, cloud: str | None = None) -> list[Place]: ...
 
@@ -53,7 +56,7 @@ class _WithOwn:
     def __init__(self, catalog: Catalog, own: Iterable[Offer]) -> None:
         self._catalog = catalog
         self._own = list(own)
-        self.listings = catalog.listings
+        self.type_names = catalog.type_names
         self.accelerators = catalog.accelerators
 
     def places(self, cloud: str | None = None) -> list[Place]:
@@ -97,6 +100,8 @@ def resolve(
     """
     if not _says_something(resources) or not _is_listed(resources.infra.cloud, catalog):
         return resources
+    own = list(own)
+    resources = _respelt(resources, own)
     catalog = _WithOwn(catalog, own)
     problems = Problems("resources")
     place = _resolve_place(resources.infra, catalog, enabled, path, problems)
@@ -104,10 +109,11 @@ def resolve(
     if resources.instance_type and not problems.found:
         place, changes = _resolve_type(resources, place, catalog, enabled, path, problems)
     problems.raise_if_any()
-    if place != resources.infra:
+    if place != resources.infra and place.cloud in CLOUD_NAMES:
         changes["infra"] = place.to_str()
     changes.update(_tpu_settings(resources))
-    return resources.copy(**changes) if changes else resources
+    # What a catalog says is canonical already.
+    return Resources.of_canonical({**resources.to_yaml_config(), **changes}) if changes else resources
 
 
 def spellings(name: str, catalog: Catalog) -> tuple[str, ...]:
@@ -120,6 +126,17 @@ def spellings(name: str, catalog: Catalog) -> tuple[str, ...]:
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
+
+
+def _respelt(resources: Resources, own: Iterable[Offer]) -> Resources:
+    """The accelerator by the name that catalogs use: `Tesla T4` is a `T4`; a name that somebody sells stays."""
+    request = resources.accelerator_request
+    if request is None or request.is_filter:
+        return resources
+    name = canonical(request.name)
+    if name in (None, request.name) or any(request.name in each.accelerators for each in own):
+        return resources
+    return Resources.of_canonical({**resources.to_yaml_config(), "accelerators": {name: request.count}})
 
 
 def _says_something(resources: Resources) -> bool:
@@ -261,7 +278,7 @@ def _resolve_type(
             changes["instance_type"] = sold.name
     _check_type(resources, sold, path, problems)
     if sold.accelerator is not None and (request is None or request.is_filter) and _can_be_asked(sold):
-        changes["accelerators"] = {sold.accelerator: sold.accelerator_count}
+        changes["accelerators"] = {sold.accelerator: _count(sold)}
     return place, changes
 
 
@@ -270,12 +287,15 @@ def _can_be_asked(sold: InstanceType) -> bool:
     return 0 < sold.accelerator_count < 1 or float(sold.accelerator_count).is_integer()
 
 
+def _count(sold: InstanceType) -> float:
+    """The count as requests write it: whole numbers without a fraction."""
+    count = sold.accelerator_count
+    return int(count) if float(count).is_integer() else count
+
+
 def _refuse_type(name: str, place: Infra, catalog: Catalog, where: Path, problems: Problems) -> None:
-    clouds = frozenset([place.cloud]) if place.cloud else None
     elsewhere = sorted({each.cloud for each in catalog.types(name)})
-    # Only a mistake comes here, so that every name may be looked at.
-    names = dict.fromkeys(each.type.name for each in catalog.listings(Query(clouds=clouds))) if not elsewhere else {}
-    near = _close(name, names)
+    near = [] if elsewhere else _close(name, catalog.type_names(place.cloud))
     if elsewhere:
         tail = f"{_listed(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'} it"
     elif near:
@@ -324,6 +344,8 @@ def _devices_serve(request: AcceleratorRequest, sold: InstanceType) -> bool:
         return False
     if not request.is_filter:
         return request.name.lower() == sold.accelerator.lower()
+    if request.vendor is not None and vendor_of(sold.accelerator) not in (None, request.vendor):
+        return False
     memory = sold.accelerator_memory_gib
     if memory is None:
         return True

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from sky.core.errors import not_supported
 from sky.core.model import candidates
+from sky.core.model.accelerator_names import ACCELERATORS, vendor_of
 from sky.core.model.accelerators import AcceleratorRequest, parse_accelerators
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.clouds import Cloud, cloud_named
@@ -458,7 +459,15 @@ def _accelerators_within(asked: AcceleratorRequest | None, has: AcceleratorReque
         return True
     if has is None or has.count < asked.count:
         return False
-    return asked.is_filter or asked.name == has.name
+    return _filter_takes(asked, has.name) if asked.is_filter else asked.name == has.name
+
+
+def _filter_takes(asked: AcceleratorRequest, name: str) -> bool:
+    """Say whether a filter takes an accelerator; what is not known of it is taken as fitting."""
+    if asked.vendor is not None and vendor_of(name) not in (None, asked.vendor):
+        return False
+    memory = ACCELERATORS[name].memory_gib if name in ACCELERATORS else None
+    return memory is None or (asked.min_memory_gb or 0) <= memory <= (asked.max_memory_gb or memory)
 
 
 def _ports_within(asked: list[str], has: list[str]) -> bool:

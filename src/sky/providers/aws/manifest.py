@@ -36,4 +36,5 @@ MANIFEST = Manifest(
             "stop",
         ]
     ),
+    prices="sky.providers.aws.prices:rows",
 )

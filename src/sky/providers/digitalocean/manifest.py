@@ -17,4 +17,5 @@ MANIFEST = Manifest(
     offered=frozenset(
         ["autodown", "autostop", "controllers", "docker", "image", "mounts", "multi_node", "ports", "stop"]
     ),
+    prices="sky.providers.digitalocean.prices:rows",
 )

@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Write it into `~/.fluidstack/api_key`, or set FLUIDSTACK_API_KEY for the server.",
     ),
     offered=frozenset(["autodown", "docker", "mounts", "multi_node", "ports"]),
+    prices="sky.providers.fluidstack.prices:rows",
 )

@@ -32,4 +32,5 @@ MANIFEST = Manifest(
             "stop",
         ]
     ),
+    prices="sky.providers.gcp.prices:rows",
 )

@@ -13,4 +13,5 @@ MANIFEST = Manifest(
         "Make an API token in the project's security settings of the Hetzner console.",
         "Run `hcloud context create NAME` with it, or set HCLOUD_TOKEN for the server.",
     ),
+    prices="sky.providers.hetzner.prices:rows",
 )

@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Write it into `~/.hyperbolic/api_key`.",
     ),
     offered=frozenset(),
+    prices="sky.providers.hyperbolic.prices:rows",
 )

@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Set MITHRIL_API_KEY for the server, or write it into `~/.config/mithril/config.yaml`.",
     ),
     offered=frozenset(["autodown", "autostop", "docker", "mounts", "multi_node", "spot", "stop"]),
+    prices="sky.providers.mithril.prices:rows",
 )

@@ -29,4 +29,5 @@ MANIFEST = Manifest(
             "stop",
         ]
     ),
+    prices="sky.providers.oci.prices:rows",
 )

@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Make an application key for the OVHcloud API.",
         "Write `application_key`, `application_secret` and `consumer_key` into `~/.ovh.conf`.",
     ),
+    prices="sky.providers.ovhcloud.prices:rows",
 )

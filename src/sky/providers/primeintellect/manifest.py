@@ -7,6 +7,7 @@ MANIFEST = Manifest(
     title="Prime Intellect",
     credentials=(
         "env:PRIME_API_KEY",
+        "env:PRIME_INTELLECT_API_KEY",
         "file:~/.prime/config.json#api_key",
     ),
     fix=(
@@ -14,4 +15,5 @@ MANIFEST = Manifest(
         "Install the prime command line and run `prime config set-api-key`.",
     ),
     offered=frozenset(["ports"]),
+    prices="sky.providers.primeintellect.prices:rows",
 )

@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Run `runpod config`, or set RUNPOD_API_KEY for the server.",
     ),
     offered=frozenset(["autodown", "controllers", "docker", "image", "ports", "spot"]),
+    prices="sky.providers.runpod.prices:rows",
 )

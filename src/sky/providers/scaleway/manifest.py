@@ -13,4 +13,5 @@ MANIFEST = Manifest(
         "Make an API key in the Scaleway console.",
         "Install the scw command line and run `scw init`.",
     ),
+    prices="sky.providers.scaleway.prices:rows",
 )

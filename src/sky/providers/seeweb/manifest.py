@@ -11,4 +11,5 @@ MANIFEST = Manifest(
         "Write the line `api_key = TOKEN` under `[DEFAULT]` into `~/.seeweb_cloud/seeweb_keys`.",
     ),
     offered=frozenset(["autodown", "autostop", "docker", "ports", "stop"]),
+    prices="sky.providers.seeweb.prices:rows",
 )

@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Write it into `~/.shadeform/api_key`, or set SHADEFORM_API_KEY for the server.",
     ),
     offered=frozenset(["autodown", "ports"]),
+    prices="sky.providers.shadeform.prices:rows",
 )

@@ -15,4 +15,5 @@ MANIFEST = Manifest(
         "Run `vastai set api-key KEY`, which writes `~/.config/vastai/vast_api_key`.",
     ),
     offered=frozenset(["autodown", "autostop", "controllers", "docker", "image", "ports", "spot", "stop"]),
+    prices="sky.providers.vast.prices:rows",
 )

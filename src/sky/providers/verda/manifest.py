@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Write `client_id` and `client_secret` into `~/.verda/config.json`.",
     ),
     offered=frozenset(),
+    prices="sky.providers.verda.prices:rows",
 )

@@ -13,4 +13,5 @@ MANIFEST = Manifest(
         "Enable the API in the Vultr customer portal, and allow the address of this machine.",
         "Set VULTR_API_KEY for the server, or write `api-key: KEY` into `~/.vultr-cli.yaml`.",
     ),
+    prices="sky.providers.vultr.prices:rows",
 )

@@ -226,9 +226,9 @@ class CatalogFile:
             if query.max_price is not None and (not prices or prices[0][3] > query.max_price):
                 continue
             shown = on_demand or spot
-            quality, observed, _ = self._provenance_of(shown[4]) if shown else (None, None, None)
+            known = self._provenance_of(shown[4]) if shown else (None, None, None)
             zones = tuple(sorted({row[1] for row in here if row[1] is not None}))
-            yield Listing(made.type, region, on_demand and on_demand[3], spot and spot[3], zones, quality, observed)
+            yield Listing(made.type, region, on_demand and on_demand[3], spot and spot[3], zones, *known)
 
     # --- all of a kind -----------------------------------------------------------------------------------------------
 
@@ -263,6 +263,14 @@ class CatalogFile:
             here = made.setdefault(cloud, {})
             here[name] = min(each, here.get(name, each))
         return made
+
+    def type_names(self, cloud: str | None = None) -> list[str]:
+        """The names of all types, each once, sorted."""
+        where = _Where()
+        where.equal("cloud", cloud)
+        return [
+            name for (name,) in self._db.execute(f"select distinct name from itype{where} order by 1", where.values)
+        ]
 
     def places(self, cloud: str | None = None) -> list[Place]:
         """Regions and zones in which something is sold, by name."""
