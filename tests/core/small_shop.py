@@ -89,8 +89,17 @@ def stocked(seed: int, *, clouds: int = 4, regions: int = 3, zones: int = 2, sha
                     spot = round(price * chance.uniform(0.2, 0.7), 4)
                     found.append(
                         Offer(
-                            cloud, region, f"{region}{'abc'[zone]}", name, cpus, memory, spot, made.accelerators,
-                            use_spot=True, accelerator_memory_gb=made.accelerator_memory_gb, arch=made.arch,
+                            cloud,
+                            region,
+                            f"{region}{'abc'[zone]}",
+                            name,
+                            cpus,
+                            memory,
+                            spot,
+                            made.accelerators,
+                            use_spot=True,
+                            accelerator_memory_gb=made.accelerator_memory_gb,
+                            arch=made.arch,
                             interruption=chance.choice([None, 0.01, 0.1]),
                         )  # fmt: skip
                     )

@@ -22,7 +22,6 @@ from sky.core.optimizer.fit import misfit
 from sky.core.optimizer.goals import Goal, Worth, bound, worth
 from sky.core.optimizer.gravity import Level, bring, levels
 from sky.core.optimizer.sold import Sold
-from sky.core.optimizer.transfers import Location
 from sky.core.optimizer.wanted import Wish, query
 
 #: Rejections that a ranking keeps of those it meets on its way.
@@ -195,24 +194,3 @@ class Ranking:
 
     def _rank(self, wish: Wish) -> int:
         return wish.rank if self._ordered else 0
-
-
-def cheapest_by_location(ranking: Ranking, reach: float, locations: int | None = None) -> dict[Location, Ranked]:
-    """The best for each (cloud, region) as far as it can matter: exact for plans of several tasks.
-
-    Everything at a location moves data equally, so only the best there is ever needed. And a location whose best is
-    worse than the best of all by more than `reach`, the most that this task's transfers can cost or last together, is
-    never in a best plan. `locations`: stop when so many have been found.
-    """
-    found: dict[Location, Ranked] = {}
-    limit: float | None = None
-    for each in ranking:
-        primary = each.worth.key[0]
-        if limit is None:
-            limit = primary + reach
-        if primary > limit:
-            break
-        found.setdefault((each.offer.cloud, each.offer.region), each)
-        if locations is not None and len(found) >= locations:
-            break
-    return found

@@ -1,6 +1,6 @@
 """Money and time for moving data between real regions; asked by `gravity` and by the plans of several tasks.
 
-Prices are the catalog's `Egress` rows: within a zone or a region nothing unless a row says so, across regions of one
+Prices are the catalog's `Egress` rows: within a region nothing, across regions of one
 cloud the price of that cloud (never taken for free), to another cloud the source's price to the internet. Times follow
 from a bandwidth. Volumes in GB (10**9 bytes, 8 Gbit).
 """
@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from sky.core.model.catalog import Egress, Place
 
-#: Gbit/s between two places where nothing better is known; within a region machines reach more.
+#: Gbit/s between two regions, unless told otherwise; within a region data is there at once.
 ACROSS_GBPS = 10.0
-INSIDE_GBPS = 25.0
 
 #: (cloud, region)
 Location = tuple[str, str]
@@ -44,8 +43,7 @@ class Tariff:
         if gigabytes <= 0:
             return NOTHING
         if source == target:
-            rate = self.rates.get(source, {}).get("within", 0.0)
-            return Transfer(rate * gigabytes, 0.0)
+            return NOTHING
         hours = gigabytes * 8 / self.across_gbps / 3600
         known = self.rate(source, target)
         if known is not None:
@@ -69,14 +67,10 @@ class Tariff:
         near = here is not None and here == self.continents.get(target)
         return (target[1], "continent", "region") if near else (target[1], "region")
 
-    def dearest(self, cloud: str) -> float:
+    def dearest(self, cloud: str | None = None) -> float:
         """The dearest price of a cloud; of all clouds where nothing of this one is known; 0 in a world without."""
         own = [rate for (name, _), row in self.rates.items() if name == cloud for rate in row.values()]
         return max(own or [rate for row in self.rates.values() for rate in row.values()], default=0.0)
-
-    def most(self, source: str) -> float:
-        """No transfer out of a cloud costs more per GB than this."""
-        return self.dearest(source)
 
 
 def tariff(egress: Iterable[Egress], places: Iterable[Place] = (), across_gbps: float = ACROSS_GBPS) -> Tariff:
