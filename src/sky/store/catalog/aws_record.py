@@ -120,12 +120,12 @@ def _accelerator(record: Mapping[str, Any]) -> tuple[str | None, float, float | 
 
 def _features(record: Mapping[str, Any]) -> frozenset[str]:
     usage = record.get("SupportedUsageClasses", ())
-    # Types that Amazon sells by capacity blocks only have no on-demand price; the record still lists them so.
     flags = {
         "metal": record.get("BareMetal"),
         "burstable": record.get("BurstablePerformanceSupported"),
         "efa": record.get("NetworkInfo", {}).get("EfaSupported"),
         "reservation_only": "on-demand" not in usage and "spot" not in usage,
         "no_spot": "spot" not in usage,
+        "capacity_block": "capacity-block" in usage,
     }
     return frozenset(name for name, there in flags.items() if there)

@@ -18,7 +18,15 @@ _SECTIONS = {
     "cloud": {"name", "title", "home", "note"},
     "source": {"id", "url", "as_of", "quality", "via", "note"},
     "place": {"region", "zones", "country", "continent"},
-    "family": {"name", "arch", "accelerator", "accelerator_memory_gib", "memory_gib_per_cpu", "disk_kind", "network_gbps"}
+    "family": {
+        "name",
+        "arch",
+        "accelerator",
+        "accelerator_memory_gib",
+        "memory_gib_per_cpu",
+        "disk_kind",
+        "network_gbps",
+    }
     | {"features", "prefix", "suffix", "sizes", "columns", "rows", "note"},
     "price": {"family", "types", "regions", "source", "usd", "spot_usd", "note"},
     "egress": {"region", "to", "usd_per_gb", "source", "note"},
@@ -27,7 +35,17 @@ _RATES = ("per_cpu", "per_gib", "per_accelerator", "per_machine")
 _SECTIONS["price"] |= {f"{market}{rate}" for market in ("usd_", "spot_usd_") for rate in _RATES}
 #: The sections of one cloud that may be left out.
 _OPTIONAL = ("source", "place", "family", "price", "egress")
-_COLUMNS = {"name", "cpus", "memory_gib", "accelerator", "count", "accelerator_memory_gib", "disk_gb", "usd", "spot_usd"}
+_COLUMNS = {
+    "name",
+    "cpus",
+    "memory_gib",
+    "accelerator",
+    "count",
+    "accelerator_memory_gib",
+    "disk_gb",
+    "usd",
+    "spot_usd",
+}
 _DIGITS = 6
 
 
