@@ -14,35 +14,22 @@ from typing import Any, NamedTuple
 
 from sky.core.model.catalog import Egress, InstanceType, Market, Place, Price, Quality, Row, Source
 
-_SECTIONS = {
-    "cloud": {"name", "title", "home", "note"},
-    "source": {"id", "url", "as_of", "quality", "via", "note"},
-    "place": {"region", "zones", "country", "continent"},
-    "family": {
-        "name",
-        "arch",
-        "accelerator",
-        "accelerator_memory_gib",
-        "memory_gib_per_cpu",
-        "disk_kind",
-        "network_gbps",
-    }
-    | {"features", "prefix", "suffix", "sizes", "columns", "rows", "note"},
-    "price": {"family", "types", "regions", "source", "usd", "spot_usd", "note"},
-    "egress": {"region", "to", "usd_per_gb", "source", "note"},
-}
 _RATES = ("per_cpu", "per_gib", "per_accelerator", "per_machine")
-_SECTIONS["price"] |= {f"{market}{rate}" for market in ("usd_", "spot_usd_") for rate in _RATES}
-#: The sections of one cloud that may be left out.
-_OPTIONAL = ("source", "place", "family", "price", "egress")
-_COLUMNS = {
-    "name",
-    "cpus",
-    "memory_gib",
-    "accelerator",
-    "count",
-    "accelerator_memory_gib",
-    "disk_gb",
+#: The sections of a file and the keys of each.
+_SECTIONS = {
+    name: set(keys.split())
+    for name, keys in {
+        "cloud": "name title home note",
+        "source": "id url as_of quality via note",
+        "place": "region zones country continent",
+        "family": "name arch accelerator accelerator_memory_gib memory_gib_per_cpu disk_kind network_gbps features "
+        "prefix suffix sizes columns rows note",
+        "price": "family types regions source usd spot_usd note "
+        + " ".join(f"{market}_{rate}" for market in ("usd", "spot_usd") for rate in _RATES),
+        "egress": "region to usd_per_gb source note",
+    }.items()
+}
+_COLUMNS = {"name", "cpus", "memory_gib", "accelerator", "count", "accelerator_memory_gib", "disk_gb"} | {
     "usd",
     "spot_usd",
 }
@@ -188,8 +175,8 @@ class _File:
             made = InstanceType(
                 cloud=self.cloud,
                 name=row["name"],
-                cpus=float(cpus),
-                memory_gib=round(float(memory), _DIGITS),
+                cpus=_figure(cpus),
+                memory_gib=round(_figure(memory), _DIGITS),
                 arch=section.get("arch", str, "x86_64"),
                 accelerator=accelerator if count else None,
                 accelerator_count=count,
@@ -312,6 +299,12 @@ class _File:
 
 def _positive(value: object) -> bool:
     return isinstance(value, int | float) and value > 0
+
+
+def _figure(value: object) -> float:
+    """A number that was checked already."""
+    assert isinstance(value, int | float)
+    return float(value)
 
 
 def _number(value: object) -> float | None:

@@ -13,8 +13,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sky.core.catalog.rows import gather
 from sky.core.model.catalog import InstanceType, Market, Place, Price, Quality, Row, Source
 from sky.store.catalog import aws_record, facts
+from sky.store.catalog.build import build
 from sky.store.catalog.facts import CloudFacts, FactsError
 
 #: The release of the package that keeps Amazon's record, and when it was published.
@@ -51,7 +53,7 @@ def rows(clouds: Iterable[CloudFacts], record: Path | None) -> Iterator[tuple[st
 
 def _aws(known: CloudFacts, record: Path) -> Iterator[Row]:
     recorded = Source("aws", RECORD_URL, _seconds(RECORD_DATE), license=RECORD_LICENSE)
-    types = known.types | {each.name: each for each in aws_record.types(record)}
+    types = dict(known.types) | {each.name: each for each in aws_record.types(record)}
     offered = list(_offered(record, recorded))
     priced = {price.instance_type for price in known.prices}
     yield from known.sources
@@ -90,11 +92,9 @@ def _seconds(day: datetime.date) -> float:
 
 def compile_seed(facts_folder: Path, out: Path, *, record: Path | None) -> int:
     """Write the compressed catalog to `out` in one step; its size in bytes. Raises FactsError."""
-    from sky.store.catalog.build import build  # noqa: PLC0415 - the rows can be tested without it
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.sqlite"
-        build(path, [row for _, made in rows(facts.read_all(facts_folder), record) for row in made])
+        build(path, [gather(cloud, made) for cloud, made in rows(facts.read_all(facts_folder), record)])
         data = zlib.compress(path.read_bytes(), level=9)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.new")
