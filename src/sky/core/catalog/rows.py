@@ -34,21 +34,31 @@ class CloudRows:
 def gather(cloud: str, rows: Iterable[Row]) -> CloudRows:
     """Tell rows apart. A row of another cloud is set aside: a source speaks for its own cloud only."""
     made = CloudRows(cloud)
-    prices, foreign = made.prices, 0
-    keep = {Place: made.places, Egress: made.egress, Source: made.sources, Unchanged: made.unchanged}
+    foreign = 0
     for row in rows:
-        kind = type(row)
         if row[0] != cloud:
             foreign += 1
-        elif kind is Price:
-            prices.append(row)  # type: ignore[arg-type] - `kind` tells
-        elif kind is InstanceType:
-            made.types[row[1]] = row  # type: ignore[index,assignment] - `kind` tells
+        elif isinstance(row, Price):
+            made.prices.append(row)
+        elif isinstance(row, InstanceType):
+            made.types[row.name] = row
         else:
-            keep[kind].append(row)  # type: ignore[index,attr-defined] - `kind` tells
-    if any(price[5] is None for price in prices):
-        made.unpriced = [price for price in prices if price.price is None]
-        made.prices = [price for price in prices if price.price is not None]
+            _keep(made, row)
+    if any(price[5] is None for price in made.prices):
+        made.unpriced = [price for price in made.prices if price.price is None]
+        made.prices = [price for price in made.prices if price.price is not None]
     if foreign:
         made.quarantined.append(Quarantined(cloud, f"{foreign} rows", "foreign", "rows of other clouds"))
     return made
+
+
+def _keep(made: CloudRows, row: Place | Egress | Source | Unchanged) -> None:
+    match row:
+        case Place():
+            made.places.append(row)
+        case Egress():
+            made.egress.append(row)
+        case Source():
+            made.sources.append(row)
+        case Unchanged():
+            made.unchanged.append(row)

@@ -98,9 +98,9 @@ def write_cloud(connection: sqlite3.Connection, rows: CloudRows) -> None:
     cloud = rows.cloud
     types = _write_types(connection, cloud, rows.types)
     places = _write_places(connection, rows)
-    sources = _write_sources(connection, rows)
+    provenance = _write_provenance(connection, rows, _write_sources(connection, rows))
     connection.executemany(
-        "insert into offer values (?, ?, ?, ?, ?, ?, ?, ?)", _offers(rows.prices, types, places, sources)
+        "insert into offer values (?, ?, ?, ?, ?, ?)", _offers(rows.prices, types, places, provenance)
     )
     connection.executemany(
         "insert or ignore into offering values (?, ?, ?)",
@@ -120,25 +120,23 @@ def _offers(
     prices: list[Price],
     types: dict[str, int],
     places: dict[tuple[str, str | None], int],
-    sources: dict[str, int],
-) -> Iterator[tuple[object, ...]]:
+    provenance: dict[tuple[str, int, float], int],
+) -> list[tuple[object, ...]]:
     """Rows of `offer` in the order of its key: appending to a B-tree costs a third of inserting into its middle."""
-    market_codes, quality_codes = _MARKET_CODES, _QUALITY_CODES
-    made = [
+    codes = _MARKET_CODES
+    made: list[tuple[object, ...]] = [
         (
             types[name],
             price,
             places[region, zone],
-            market_codes[id(market)],
-            quality_codes[id(quality)],
-            observed,
-            sources[source],
+            codes[id(market)],
+            provenance[source, id(quality), observed],
             interruption,
         )
         for _, name, region, zone, market, price, quality, observed, source, _, interruption in prices
     ]
     made.sort(key=itemgetter(0, 1, 2, 3))
-    return iter(made)
+    return made
 
 
 def _write_types(connection: sqlite3.Connection, cloud: str, types: dict[str, InstanceType]) -> dict[str, int]:
@@ -198,3 +196,17 @@ def _write_sources(connection: sqlite3.Connection, rows: CloudRows) -> dict[str,
         [(rows.cloud, url, observed, count) for url, (observed, count) in sorted(seen.items())],
     )
     return dict(connection.execute("select url, id from source where cloud = ?", (rows.cloud,)))
+
+
+def _write_provenance(
+    connection: sqlite3.Connection, rows: CloudRows, sources: dict[str, int]
+) -> dict[tuple[str, int, float], int]:
+    """Where prices come from, once for all that share it; the key has the identity of the quality."""
+    seen = dict.fromkeys((row[8], id(row[6]), row[7]) for row in rows.prices)
+    first = connection.execute("select ifnull(max(id), 0) + 1 from provenance").fetchone()[0]
+    made = {key: number for number, key in enumerate(seen, first)}
+    connection.executemany(
+        "insert into provenance values (?, ?, ?, ?)",
+        [(number, sources[url], _QUALITY_CODES[quality], seen_at) for (url, quality, seen_at), number in made.items()],
+    )
+    return made

@@ -30,9 +30,11 @@ create table place(
 create table source(
   id integer primary key, cloud text not null, url text not null, fetched real not null, rows integer not null,
   etag text, last_modified text, sha256 text, license text, unique(cloud, url));
+create table provenance(
+  id integer primary key, source integer not null, quality integer not null, observed real not null);
 create table offer(
   itype integer not null, price real not null, place integer not null, market integer not null,
-  quality integer not null, observed real not null, source integer not null, interruption real,
+  provenance integer not null, interruption real,
   primary key(itype, price, place, market)) without rowid;
 create table offering(
   itype integer not null, place integer not null, market integer not null,
@@ -48,9 +50,9 @@ INDEXES = """
 create unique index place_name on place(cloud, region, ifnull(zone, ''));
 create index place_region on place(region, cloud);
 create index itype_accelerator on itype(accelerator, accelerator_count, least);
-create index itype_least on itype(least, cpus, memory_gib, cloud) where least is not null;
-create index itype_least_spot on itype(least_spot, cpus, memory_gib, cloud) where least_spot is not null;
-create index itype_least_on_demand on itype(least_on_demand, cpus, memory_gib, cloud) where least_on_demand is not null;
+create index itype_least on itype(least, cpus, memory_gib, cloud, accelerator);
+create index itype_least_spot on itype(least_spot, cpus, memory_gib, cloud, accelerator);
+create index itype_least_on_demand on itype(least_on_demand, cpus, memory_gib, cloud, accelerator);
 create index itype_name on itype(name);
 create index offer_place on offer(place, price, market);
 """
@@ -68,14 +70,14 @@ from seen where seen.itype = itype.id;
 #: A price that holds in a whole region is spread over the zones of which it is known that they sell the type.
 SPREAD = """
 create temp table spread as
-  select z.itype, o.price, z.place, o.market, o.quality, o.observed, o.source, o.interruption, r.id as region_place
+  select z.itype, o.price, z.place, o.market, o.provenance, o.interruption, r.id as region_place
   from offering z
   join place zp on zp.id = z.place and zp.zone is not null
   join place r on r.cloud = zp.cloud and r.region = zp.region and r.zone is null
   join offer o on o.itype = z.itype and o.place = r.id and o.market = z.market;
 delete from offer where (itype, price, place, market) in (select itype, price, region_place, market from temp.spread);
 insert into offer
-  select itype, price, place, market, quality, observed, source, interruption from temp.spread s
+  select itype, price, place, market, provenance, interruption from temp.spread s
   where not exists (
     select 1 from offer o where o.itype = s.itype and o.place = s.place and o.market = s.market);
 drop table temp.spread;
