@@ -62,7 +62,7 @@ def _sync_folder(folder: Path) -> None:
 @contextmanager
 def new_file(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to an empty catalog file, in one transaction; nobody else may see the file yet."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path.absolute().as_uri(), uri=True, isolation_level=None)
     try:
         connection.executescript("""
             pragma page_size = 4096; pragma journal_mode = off; pragma synchronous = off;
