@@ -226,6 +226,18 @@ class _File:
                         self.cloud, fact.type.name, region, None, market, figure, quality, source.fetched, source.url
                     )
 
+    def _unpriced(self, prices: list[Price]) -> Iterator[Price]:
+        """Types without any price are sold at home, where the cloud has one: they can be shown, and are not offered."""
+        priced, home = {price.instance_type for price in prices}, self.head.get("home", str)
+        source, quality = next(iter(self.sources.values()), (None, None))
+        if home is None or source is None or quality is None:
+            return
+        for name in self.types:
+            if name not in priced:
+                yield Price(
+                    self.cloud, name, home, None, Market.ON_DEMAND, None, quality, source.fetched, source.url
+                )
+
     def _sourced(self, section: _Section) -> tuple[Source, Quality]:
         name = section.need("source", str)
         if name not in self.sources:
@@ -284,13 +296,16 @@ class _File:
             seen.add(key)
         if missing := {price.region for price in prices} - {place.region for place in places}:
             raise FactsError(f"{self.file}: prices in {', '.join(sorted(missing))}, which is no [[place]] of the file")
+        home = self.head.get("home", str)
+        if home is not None and home not in {place.region for place in places}:
+            raise FactsError(f"{self.file} [cloud]: home is {home!r}, which is no [[place]] of the file")
         rows_of = {url: sum(price.source == url for price in prices) for url in {price.source for price in prices}}
         return CloudFacts(
             cloud=self.cloud,
             title=self.head.need("title", str),
             home=self.head.get("home", str),
             types=self.types,
-            prices=tuple(prices),
+            prices=(*prices, *self._unpriced(prices)),
             places=tuple(places),
             egress=tuple(self._egress(section) for section in self._sections("egress")),
             sources=tuple(each._replace(rows=rows_of.get(each.url, 0)) for each, _ in self.sources.values()),
