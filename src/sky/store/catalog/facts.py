@@ -234,9 +234,7 @@ class _File:
             return
         for name in self.types:
             if name not in priced:
-                yield Price(
-                    self.cloud, name, home, None, Market.ON_DEMAND, None, quality, source.fetched, source.url
-                )
+                yield Price(self.cloud, name, home, None, Market.ON_DEMAND, None, quality, source.fetched, source.url)
 
     def _sourced(self, section: _Section) -> tuple[Source, Quality]:
         name = section.need("source", str)

@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sky.core.catalog.rows import gather
+from sky.core.catalog.accelerators import known
+from sky.core.catalog.rows import CloudRows, gather
+from sky.core.catalog.soundness import judge, lowest_per_device, medians
 from sky.core.model.catalog import InstanceType, Market, Place, Price, Quality, Row, Source
 from sky.store.catalog import aws_record, facts
 from sky.store.catalog.build import build
@@ -51,19 +53,21 @@ def rows(clouds: Iterable[CloudFacts], record: Path | None) -> Iterator[tuple[st
         yield each.cloud, made
 
 
-def _aws(known: CloudFacts, record: Path) -> Iterator[Row]:
+def _aws(facts_of: CloudFacts, record: Path) -> Iterator[Row]:
     recorded = Source("aws", RECORD_URL, _seconds(RECORD_DATE), license=RECORD_LICENSE)
-    types = dict(known.types) | {each.name: each for each in aws_record.types(record)}
-    offered = list(_offered(record, recorded))
-    priced = {price.instance_type for price in known.prices}
-    yield from known.sources
+    types = dict(facts_of.types) | {each.name: each for each in aws_record.types(record)}
+    # A machine with a device that has no canonical name can neither be asked for nor be compared.
+    types = {name: each for name, each in types.items() if each.accelerator is None or known(each.accelerator)}
+    offered = [each for each in _offered(record, recorded) if each.instance_type in types]
+    priced = {price.instance_type for price in facts_of.prices}
+    yield from facts_of.sources
     yield recorded._replace(rows=len(types) + len(offered))
     # Amazon lists as sold on demand also what it sells by capacity block alone: of that it publishes no price.
     yield from (_reserved(each) if each.name not in priced else each for each in types.values())
-    yield from _places(known, record)
-    yield from known.prices
+    yield from _places(facts_of, record)
+    yield from facts_of.prices
     yield from offered
-    yield from known.egress
+    yield from facts_of.egress
 
 
 def _offered(record: Path, recorded: Source) -> Iterator[Price]:
@@ -79,8 +83,8 @@ def _reserved(kind: InstanceType) -> InstanceType:
     return kind._replace(features=kind.features | {"reservation_only"})
 
 
-def _places(known: CloudFacts, record: Path) -> Iterator[Place]:
-    of_region = {each.region: each for each in known.places if each.zone is None}
+def _places(facts_of: CloudFacts, record: Path) -> Iterator[Place]:
+    of_region = {each.region: each for each in facts_of.places if each.zone is None}
     for each in aws_record.places(record):
         ours = of_region.get(each.region)
         yield each._replace(country=ours.country, continent=ours.continent) if ours else each
@@ -90,11 +94,23 @@ def _seconds(day: datetime.date) -> float:
     return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC).timestamp()
 
 
+def judged(clouds: Iterable[CloudFacts], record: Path | None) -> list[CloudRows]:
+    """What the seed holds, judged as live prices are. Raises FactsError: of a fact that is not believed, naming it."""
+    gathered = [gather(cloud, made) for cloud, made in rows(clouds, record)]
+    usual = medians([lowest_per_device(each) for each in gathered])
+    believed = [judge(each, medians=usual) for each in gathered]
+    if doubted := [each for cloud in believed for each in cloud.quarantined]:
+        told = "; ".join(f"{each.cloud} {each.what}: {each.rule}: {each.detail}" for each in doubted[:5])
+        raise FactsError(f"{len(doubted)} facts are not believed (rules: sky.core.catalog.soundness): {told}")
+    return believed
+
+
 def compile_seed(facts_folder: Path, out: Path, *, record: Path | None) -> int:
     """Write the compressed catalog to `out` in one step; its size in bytes. Raises FactsError."""
+    believed = judged(facts.read_all(facts_folder), record)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.sqlite"
-        build(path, [gather(cloud, made) for cloud, made in rows(facts.read_all(facts_folder), record)])
+        build(path, believed)
         data = zlib.compress(path.read_bytes(), level=9)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.new")
