@@ -18,20 +18,19 @@ from sky.core.lifecycle import requests as request_life
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job, JobPhase
-from sky.core.model.offers import Offer, Plan
+from sky.core.model.offers import Offer
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.ports import Access, Catalogs, Fleet, LogPiece, Providers, Store
-from sky.engine import planning
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
 from sky.engine.operations import HANDLERS
+from sky.engine.planning import Planner
 from sky.engine.post import Post
-from sky.engine.refusals import refuse_unsupported
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
@@ -71,6 +70,7 @@ class ControlPlane:
         *,
         catalogs: Catalogs,
         access: AccessBoard,
+        planner: Planner,
         retention: Retention | None = None,
         care: CatalogCare | None = None,
     ) -> None:
@@ -83,7 +83,8 @@ class ControlPlane:
         self._post = Post(clock, signals)
         self.catalogs = catalogs
         self.access = access
-        self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk, catalogs)
+        self.planner = planner
+        self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner)
         self._retention = retention
         self._care = care
         self._tasks: list[asyncio.Task[None]] = []
@@ -375,15 +376,9 @@ class ControlPlane:
         return await self.access.check(clouds)
 
     async def offers(self) -> list[Offer]:
-        """Everything on sale at places that can be asked."""
-        found, _ = await planning.offers(self._providers)
+        """Everything on sale at this moment at places that can be asked; the catalog is another matter."""
+        found, _ = await self.planner.offers()
         return found
-
-    async def plan(self, task_config: Mapping[str, object]) -> Plan:
-        """Where a task would be put. Raises ResourcesUnavailableError with every reason when there is no place."""
-        task = TaskSpec.from_config(task_config)
-        refuse_unsupported(task)
-        return await planning.place(self._providers, task)
 
 
 def _named(clusters: list[Cluster], names: Sequence[str] | None) -> list[Cluster]:

@@ -14,18 +14,21 @@ from sky.core.errors import NotSupportedError, ProviderFailure, ResourcesUnavail
 from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
-from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection
+from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import OutcomeKind
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer import explain
 from sky.core.optimizer.conditions import Conditions, Tempo
 from sky.core.optimizer.goals import Goal
-from sky.core.optimizer.gravity import Holding, holdings
+from sky.core.optimizer.gravity import Holding
+from sky.core.optimizer.holdings import holdings
+from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
-from sky.core.optimizer.plan import plan_task, ranking
+from sky.core.optimizer.plan import plan_task
 from sky.core.optimizer.several import plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
+from sky.core.optimizer.wanted import of_task
 from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
+from sky.engine import answers
 from sky.engine.access import AccessBoard
 from sky.kit.clock import Clock
 
@@ -50,11 +53,15 @@ class Questions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A plan with what was asked besides. `enabled` are the clouds that can be used now."""
+    """A plan with what was asked besides.
+
+    `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator.
+    """
 
     task: str | None
     plan: Plan
     enabled: frozenset[str]
+    places: tuple[tuple[Placement, Standing], ...] = ()
     answers: tuple[Rejection, ...] = ()
     comparisons: tuple[str, ...] = ()
     chances: tuple[str, ...] = ()
@@ -81,7 +88,7 @@ class _Ground:
 class Planner:
     """See the module. `section` gives a section of the configuration as it is now."""
 
-    def __init__(  # noqa: PLR0917 - the ports that it reads from
+    def __init__(
         self,
         providers: Providers,
         catalogs: Catalogs,
@@ -126,7 +133,7 @@ class Planner:
         if len(tasks) == 1:
             plans = [plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)]
         else:
-            plans = plan_dag(replace(dag, tasks=tasks), ground.catalog, conditions, questions.goal)
+            plans = list(plan_dag(replace(dag, tasks=tasks), ground.catalog, conditions, questions.goal).plans)
         for task, made in zip(tasks, plans, strict=True):
             if not made.placements:
                 raise self._nowhere(task, made, ground)
@@ -142,7 +149,7 @@ class Planner:
         for task in dag.tasks:
             resolved = self._resolved(task, ground)
             first: dict[tuple[str, str], Placement] = {}
-            for each in ranking(resolved, ground.catalog, self._for(resolved, ground)):
+            for each in _search(resolved, ground.catalog, self._for(resolved, ground), Goal.COST).ranking():
                 first.setdefault((each.offer.cloud, each.offer.instance_type), each.placement())
                 if len(first) >= _MOST_TYPES:
                     break
@@ -247,9 +254,8 @@ class Planner:
     def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
         reasons = [f"{each.place} {each.instance_type}: {each.reason}" for each in made.rejections]
-        conditions = self._for(task, ground)
-        for each in explain.relaxations(task, ground.catalog, conditions):
-            reasons.append(f"nearest: {each.words}")
+        search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
+        reasons += [f"nearest: {line}" for line in answers.opened(search)]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
         return ResourcesUnavailableError(
             f"No place for {task.num_nodes}x {asked}.\n{said}\n"
@@ -260,12 +266,28 @@ class Planner:
     def _answer(
         self, task: TaskSpec, made: Plan, conditions: Conditions, ground: _Ground, questions: Questions
     ) -> Answer:
+        search = _search(task, ground.catalog, conditions, questions.goal)
+        best = next(search.ranking(), None)
+        clouds = sorted(ground.enabled if conditions.enabled is not None else _known(ground))
         return Answer(
             task=task.name,
             plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
             enabled=ground.enabled,
+            places=tuple(answers.best_of_places(search, clouds)),
+            answers=tuple(answers.explained(search, best, questions.why_not, everywhere=questions.explain)),
+            comparisons=tuple(answers.compared(search, questions.what_if)),
+            chances=tuple(answers.chances(search)) if questions.when else (),
         )
 
 
 def _usable(overrides: Overrides, enabled: frozenset[str] | None) -> Iterable[Offer]:
     return (offer for offer in overrides.extra if enabled is None or offer.cloud in enabled)
+
+
+def _known(ground: _Ground) -> set[str]:
+    return {place.cloud for place in ground.catalog.places()} | {offer.cloud for offer in ground.conditions.extra}
+
+
+def _search(task: TaskSpec, catalog: Catalog, conditions: Conditions, goal: Goal) -> Search:
+    wishes = of_task(task, catalog.accelerators())
+    return Search(wishes, catalog, conditions, goal, ordered=task.resources_order == "ordered")

@@ -6,6 +6,7 @@ from pathlib import Path
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.plane import ControlPlane
+from sky.engine.planning import Planner
 from sky.engine.retention import REQUESTS_H, Retention
 from sky.engine.talk import FileTalk
 from sky.kit.clock import SystemClock
@@ -46,6 +47,7 @@ def build(settings: Settings) -> ControlPlane:
         talk=talk,
         catalogs=catalogs,
         access=access,
+        planner=Planner(registry, catalogs, access, store.outcomes, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog")),
         retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours),
     )

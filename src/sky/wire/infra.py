@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from sky.core.errors import not_supported
 from sky.core.model.catalog import Listing, Query
-from sky.core.model.offers import Offer, Placement, Plan
+from sky.core.model.offers import Offer
 from sky.core.ports import Access, Catalog
-from sky.wire.clusters import accelerators_text, check_target
 from sky.wire.codec import Body, Record
 
 #: The only workspace there is yet.

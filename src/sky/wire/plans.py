@@ -46,6 +46,15 @@ class DagBody(Body):
         return DagSpec.from_config({**told, "tasks": self.tasks, "edges": self.edges or []})
 
 
+class CandidateType(Record):
+    """An instance type that a task could take; the estimator of its time is asked about it."""
+
+    cloud: str
+    instance_type: str
+    accelerators: dict[str, float] | None
+    use_spot: bool
+
+
 class StandingRecord(Record):
     """Why a placement stands where it does; money in USD over the whole run, `hours` with transfers."""
 
@@ -98,12 +107,14 @@ class RejectionRecord(Record):
 class PlanRecord(Record):
     """Placements of one task from best to worst, what was left out, and answers to what was asked besides.
 
-    `more`: how many placements follow. `data`: what has to be moved, in one line. `answers`: to `explain` and
+    `placements` are tried in this order; `places` are the best placement of each cloud and accelerator. `more`: how
+    many placements follow. `data`: what has to be moved, in one line. `answers`: to `explain` and
     `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people.
     """
 
     task: str | None
     placements: list[PlacementRecord]
+    places: list[PlacementRecord]
     rejections: list[RejectionRecord]
     more: int | None
     data: str
@@ -166,6 +177,7 @@ def plan_record(
     name: str | None,
     plan: Plan,
     enabled: frozenset[str] | None = None,
+    places: Sequence[tuple[Placement, Standing]] = (),
     answers: Sequence[Rejection] = (),
     comparisons: Sequence[str] = (),
     chances: Sequence[str] = (),
@@ -182,10 +194,28 @@ def plan_record(
     return PlanRecord(
         task=name,
         placements=told,
+        places=[
+            _placement(
+                placement,
+                standing,
+                chosen=bool(plan.placements) and placement == plan.placements[0],
+                enabled=usable(placement.offer),
+            )
+            for placement, standing in places
+        ],
         rejections=[rejection_record(each) for each in plan.rejections],
         more=plan.more,
         data=plan.data,
         answers=[rejection_record(each) for each in answers],
         comparisons=list(comparisons),
         chances=list(chances),
+    )
+
+
+def candidate_type(placement: Placement) -> CandidateType:
+    """The type of a placement as it is told."""
+    offer = placement.offer
+    accelerators = dict(offer.accelerators) or None
+    return CandidateType(
+        cloud=offer.cloud, instance_type=offer.instance_type, accelerators=accelerators, use_spot=offer.use_spot
     )

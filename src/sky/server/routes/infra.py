@@ -8,6 +8,7 @@ from sky.wire.infra import (
     AccessRecord,
     CheckBody,
     EnabledCloudsBody,
+    accelerator_counts,
     accelerator_listings,
     accelerator_offers,
     access_record,
@@ -28,11 +29,10 @@ def routes(api: Api) -> list[Route]:
         return sorted(await plane.access.enabled())
 
     async def accelerators(body: AcceleratorsBody) -> dict[str, list[AcceleratorOffer]]:
-        return accelerator_offers(accelerator_listings(plane.catalogs.current(), body), await plane.offers(), body)
+        return accelerator_offers(await plane.offers(), body, accelerator_listings(plane.catalogs.current(), body))
 
     async def counts(body: AcceleratorsBody) -> dict[str, list[float]]:
-        found = await accelerators(body)
-        return {name: sorted({row.accelerator_count for row in rows}) for name, rows in found.items()}
+        return accelerator_counts(await plane.offers(), body, accelerator_listings(plane.catalogs.current(), body))
 
     return [
         api.read("/check", CheckBody, dict[str, dict[str, AccessRecord]], "Which places can be used, and why", check),
