@@ -3,6 +3,7 @@
 Found by the manifest. The list of a region is some hundred megabytes of CSV and is read as a stream.
 """
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from sky.core.errors import ProviderFailure
 from sky.core.model.catalog import Market, Quality, Row
 from sky.core.ports import PriceAsk, Web
+from sky.providers.aws.transfers import egress
 from sky.providers.documents import Reading, ask_for, endpoint, entries, fields, number, text, wanted
 
 _LISTS = "https://pricing.us-east-1.amazonaws.com"
@@ -46,10 +48,13 @@ _HOURS_OF_A_MONTH = 730
 
 
 def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
-    """On-demand prices of every region, then spot prices. See `core.ports.PriceSource`."""
+    """On-demand prices of every region, prices of transfers, then spot prices. See `core.ports.PriceSource`."""
     base = endpoint(ask, _LISTS)
     for region in _regions(web, f"{base}/offers/v1.0/aws/AmazonEC2/current/region_index.json", ask):
         yield from _on_demand(web, ask, f"{base}/offers/v1.0/aws/AmazonEC2/current/{region}/index.csv", region)
+    with contextlib.suppress(ProviderFailure):
+        # Prices of machines are not thrown away because those of transfers cannot be had: their source shows its age.
+        yield from list(egress(web, ask, base))
     replaced = "endpoint" in ask.config
     yield from _spot(
         web, ask, f"{base}/spot.json" if replaced else _SPOT, f"{base}/spot-advisor-data.json" if replaced else _ADVISOR
