@@ -375,7 +375,7 @@ def test_everything_may_arrive_zipped(told, world, web, home):
 
 def test_the_list_of_a_region_is_never_in_memory(told, world, web, home):
     told("aws")
-    head, _, body = world.answers[f"{EC2}/us-east-1/index.csv"][2].decode().rpartition('"E1"')
+    head, _, _ = world.answers[f"{EC2}/us-east-1/index.csv"][2].decode().rpartition('"E1"')
     other = head.splitlines()[-1].replace('"Shared"', '"Dedicated"') + "\n"
     piece = (other * 500).encode()
     pieces = 120

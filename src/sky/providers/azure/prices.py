@@ -19,6 +19,8 @@ from sky.providers.documents import Reading, endpoint, entries, fields, number, 
 _RETAIL = "https://prices.azure.com"
 _MOST_PAGES = 2000
 _SOLD_OTHERWISE = ("Windows", "Dedicated", "Cloud Services", "CloudServices", "Low Priority", "Promo")
+#: Regions of clouds that need accounts of their own, and sites of telephone companies.
+_ELSEWHERE = re.compile(r"(?:usgov|usdod|china|att|sgx)\w*")
 _SIZE = re.compile(r"(?:Standard|Basic)_[A-Za-z0-9_-]{1,60}")
 
 
@@ -88,6 +90,7 @@ def _is_plain(item: Mapping[str, object], now: float) -> bool:
         and item.get("type") == "Consumption"
         and item.get("tierMinimumUnits", 0) == 0
         and bool(item.get("armSkuName"))
+        and not _ELSEWHERE.fullmatch(text(item.get("armRegionName")))
         and not any(word in words for word in _SOLD_OTHERWISE)
         and not _begins_after(text(item.get("effectiveStartDate")), now)
     )
