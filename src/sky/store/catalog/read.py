@@ -17,6 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from sky.core.catalog.accelerators import devices
 from sky.core.model.catalog import Egress, InstanceType, Listing, Market, Place, Quality, Quarantined, Query, Source
 from sky.core.model.offers import Offer
 from sky.store.catalog.schema import APPLICATION_ID, MARKETS, QUALITIES, VERSION
@@ -37,8 +38,9 @@ class Unusable(Exception):
 class CatalogFile:
     """See `core.ports.Catalog`. May be asked from several threads; what it returned stays readable when it is gone."""
 
-    def __init__(self, connection: sqlite3.Connection, generation: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, generation: str, uri: str | None = None) -> None:
         self._db = connection
+        self._uri = uri
         self._generation = generation
         self._types: dict[int, _Type] = {}
         self._provenance: dict[int, tuple[Quality, float, str]] = {}
@@ -55,7 +57,7 @@ class CatalogFile:
         _check_header(header, size, str(path))
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
-        return cls(connection, generation or path.stem)
+        return cls(connection, generation or path.stem, uri)
 
     @classmethod
     def of_bytes(cls, content: bytes, generation: str) -> "CatalogFile":
@@ -73,6 +75,14 @@ class CatalogFile:
     def close(self) -> None:
         """Let go of the file. Questions that are still being answered fail."""
         self._db.close()
+
+    def attach_to(self, connection: sqlite3.Connection, name: str) -> None:
+        """Let another connection, which is in no transaction, read this generation under a name."""
+        if self._uri is not None:
+            connection.execute(f"attach ? as {name}", (self._uri,))
+        else:
+            connection.execute(f"attach ':memory:' as {name}")
+            connection.deserialize(self._db.serialize(), name=name)
 
     # --- offers ------------------------------------------------------------------------------------------------------
 
@@ -233,6 +243,26 @@ class CatalogFile:
                 where.values,
             )
         ]
+
+    def types_of(self, cloud: str) -> list[InstanceType]:
+        """All types of a cloud, in the order in which they were told."""
+        rows = self._db.execute(
+            f"select {_TYPE} from itype t left join accelerator a on a.id = t.accelerator where t.cloud = ? order by 1",
+            (cloud,),
+        )
+        return [_Type(fields).type for fields in rows]
+
+    def lowest_per_device(self) -> dict[str, dict[str, float]]:
+        """For each cloud the lowest on-demand price, in USD per device and hour, of each accelerator."""
+        made: dict[str, dict[str, float]] = {}
+        for cloud, name, count, usd in self._db.execute(
+            "select t.cloud, a.name, t.accelerator_count, t.least_on_demand from itype t "
+            "join accelerator a on a.id = t.accelerator where t.least_on_demand is not null and t.accelerator_count > 0"
+        ):
+            each = usd / devices(name, count)
+            here = made.setdefault(cloud, {})
+            here[name] = min(each, here.get(name, each))
+        return made
 
     def type_names(self, cloud: str | None = None) -> list[str]:
         """The names of all types, each once, sorted."""
