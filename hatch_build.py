@@ -5,7 +5,7 @@ older than what it is made of; a source archive carries it, so installing from o
 the data files of the package moto, which is asked for only then. By hand: `python hatch_build.py`.
 
     ALTOSTRATUS_SEED=facts   compile without moto: Amazon's types and zones beyond the facts are missing
-    ALTOSTRATUS_SEED=skip    compile nothing: the program starts without prices and fetches them
+    ALTOSTRATUS_SEED=skip    compile nothing: without a seed the program has no prices until it has fetched some
 """
 
 import os
@@ -22,13 +22,16 @@ except ImportError:  # by hand, without the build backend
 ROOT = Path(__file__).parent
 SEED = ROOT / "src" / "sky" / "store" / "catalog" / "seed.sqlite.z"
 SHORT = ("facts", "skip")
+#: What decides the content of the seed, beside the facts.
+COMPILER = (
+    "store/catalog/seed.py", "store/catalog/facts.py", "store/catalog/aws_record.py", "store/catalog/build.py",
+    "store/catalog/schema.py", "core/model/accelerator_names.py",
+)  # fmt: skip
 
 
 def made_of() -> list[Path]:
     """What the seed is compiled from, as far as it lies in this tree."""
-    rooms = (ROOT / "src" / "sky" / "store" / "catalog", ROOT / "src" / "sky" / "core" / "catalog")
-    model = [ROOT / "src" / "sky" / "core" / "model" / name for name in ("catalog.py", "accelerator_names.py")]
-    return [*sorted((ROOT / "facts").glob("*.toml")), *(path for room in rooms for path in room.glob("*.py")), *model]
+    return [*(ROOT / "facts").glob("*.toml"), *(ROOT / "src" / "sky" / path for path in COMPILER)]
 
 
 def stale() -> bool:
@@ -62,6 +65,8 @@ def compile_here(how: str) -> None:
     words = ["--facts", str(ROOT / "facts"), "--out", str(SEED), *(["--facts-only"] if how == "facts" else [])]
     if seed.main(words):
         raise SystemExit("the seed of the catalog was not compiled; the reason is above")
+    if how == "facts":
+        os.utime(SEED, (0, 0))  # good for this build only: the next one without the variable compiles the whole
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc, valid-type]

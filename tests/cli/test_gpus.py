@@ -88,6 +88,11 @@ def test_the_steps_are_told_for_a_place_that_is_named(sky: Sky) -> None:
     assert "to enable:" in sky("check", "-v").stdout
 
 
+def test_other_words_for_a_place_and_misspelt_ones(sky: Sky) -> None:
+    assert "  do: disabled" in sky("check", "DigitalOcean").stdout
+    assert "did you mean azure?" in sky("check", "azurre").stdout
+
+
 def test_the_shape_for_programs(sky: Sky) -> None:
     told = json.loads(sky("check", "-o", "json").stdout)["default"]
     assert len(told) == 28

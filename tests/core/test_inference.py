@@ -186,6 +186,22 @@ def test_a_tpu_has_its_runtime(accelerator: str, given: object, settings: object
     assert made(accelerators=accelerator, accelerator_args=given).get("accelerator_args") == settings
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"zone": "use1-az2"},
+        {"instance_type": "p4d.24xlarge", "accelerators": "40GB:8", "cpus": "64+", "use_spot": True},
+        {"instance_type": "part"},
+        {"infra": "gcp", "instance_type": "n1-standard-8", "accelerators": "Tesla T4"},
+        {"accelerators": "tpu-v5litepod-8"},
+    ],
+)
+def test_the_answer_is_canonical_and_adds_nothing_the_second_time(asked: dict[str, object]) -> None:
+    found = resolve(Resources(**asked), CATALOG)  # type: ignore[arg-type]
+    assert resolve(found, CATALOG) is found
+    assert Resources.from_yaml_config(found.to_yaml_config()) == {found}
+
+
 def test_an_accelerator_has_the_name_that_catalogs_use() -> None:
     assert made(accelerators="Tesla T4:2")["accelerators"] == {"T4": 2}
     assert made(accelerators="tpu-v5litepod-8")["accelerators"] == {"tpu-v5e-8": 1}

@@ -8,6 +8,7 @@ import click
 from sky.cli import exit_codes, options
 from sky.cli.output import emit
 from sky.cli.terminal import Progress, paint, say, talk
+from sky.core.model.clouds import cloud_named
 from sky.sdk import infra as sdk
 from sky.sdk import requests
 from sky.sdk.records import CloudAccess
@@ -20,6 +21,7 @@ from sky.sdk.records import CloudAccess
 @options.output
 def check(infra: tuple[str, ...], *, verbose: bool, workspace: str | None, form: str) -> int:
     """Check infra. Exit code 1 when nothing is enabled."""
+    infra = tuple(_canonical(name) for name in infra)
     with Progress("Checking…"):
         found = requests.get(sdk.check(infra or None, verbose, workspace=workspace))
     if form != "table":
@@ -42,6 +44,14 @@ def check(infra: tuple[str, ...], *, verbose: bool, workspace: str | None, form:
         return exit_codes.ERROR
     say(f"\nEnabled infra: {', '.join(sorted(set(enabled)))}")
     return exit_codes.OK
+
+
+def _canonical(name: str) -> str:
+    """The name by which a place is known; one that is not known here may still be that of a foreign provider."""
+    try:
+        return cloud_named(name).canonical_name()
+    except ValueError:
+        return name
 
 
 def _print_places(clouds: Mapping[str, CloudAccess], *, steps: bool, verbose: bool) -> None:

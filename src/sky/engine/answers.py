@@ -38,7 +38,7 @@ def read_question(text: str, search: Search) -> list[Question]:
     infra = _infra(where) if where else Infra()
     if infra is None:
         raise InvalidSkyPilotConfigError(
-            f"--why-not: found {where!r} behind @; allowed: an infra such as aws/us-east-1"
+            f"--why-not: found {where!r} behind @; allowed: an infra like aws/us-east-1"
         )
     if not where and (place := _infra(what)) is not None:
         return [Question(place)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sky.core.errors import NotSupportedError
+from sky.core.model.schema import nearest
 from sky.core.ports import Access, Compute, PriceSource
 from sky.providers import credentials
 
@@ -112,8 +113,11 @@ class Registry:
     def manifest(self, cloud: str) -> Manifest:
         """What is known of a place without its SDK. Raises NotSupportedError."""
         if cloud not in self._entries:
+            meant = nearest(cloud, self.places())
+            ask = f" (did you mean {meant}?)" if meant else ""
+            here = ", ".join(self.places())
             raise NotSupportedError(
-                f"not supported yet on {cloud}: this installation has providers for {', '.join(self.places())} only"
+                f"not supported yet on {cloud}{ask}: this installation has providers for {here} only"
             )
         made = self._loaded(cloud)
         if isinstance(made, ImportError):

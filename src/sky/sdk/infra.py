@@ -32,7 +32,13 @@ def list_accelerators(  # noqa: PLR0917 - the compatible public signature
     require_price: bool = True,
     case_sensitive: bool = True,
 ) -> RequestId[dict[str, list[AcceleratorOffer]]]:
-    """Accelerators on offer by name; filters match part of a name."""
+    """What is sold with accelerators, by their name: `{name: [AcceleratorOffer]}`, by count and price.
+
+    The whole catalog is listed and what providers such as this machine have now, whether enabled or not. `name_filter`
+    and `region_filter` match part of a name, `quantity_filter` is exact. Without `all_regions`, each instance type is
+    told once, from where it is cheapest; `require_price` leaves out what has no price. Memory is in GiB, prices in USD
+    per hour; `quality`, `observed` (seconds since the epoch) and `source` say where a price is from.
+    """
     body = {
         **_filters(gpus_only, name_filter, region_filter, quantity_filter, clouds),
         "all_regions": all_regions,
@@ -49,7 +55,7 @@ def list_accelerator_counts(
     quantity_filter: int | None = None,
     clouds: Sequence[str] | str | None = None,
 ) -> RequestId[dict[str, list[float]]]:
-    """Counts in which accelerators are on offer, by name."""
+    """Counts in which accelerators are sold, by name, ascending; see `list_accelerators` for the filters."""
     return read("list_accelerator_counts", _filters(gpus_only, name_filter, region_filter, quantity_filter, clouds))
 
 

@@ -188,7 +188,7 @@ def plan_record(
         return enabled is None or offer.cloud in enabled
 
     told = [
-        placement_record(placement, standing, chosen=at == 0, enabled=usable(placement.offer))
+        _placement(placement, standing, chosen=at == 0, enabled=usable(placement.offer))
         for at, (placement, standing) in enumerate(zip_longest(plan.placements, plan.standings))
     ]
     return PlanRecord(

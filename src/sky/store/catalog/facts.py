@@ -283,6 +283,15 @@ class _File:
         region, to = section.get("region", str, "*"), section.need("to", str)
         return Egress(self.cloud, region, to, float(cost), quality, source.url)
 
+    def _addresses(self, prices: list[Price]) -> Iterator[Source]:
+        """The sources by address: a page that was read on several days counts as of the last of them."""
+        by_url: dict[str, Source] = {}
+        for each, _ in self.sources.values():
+            known = by_url.get(each.url)
+            by_url[each.url] = each if known is None or known.fetched < each.fetched else known
+        for each in by_url.values():
+            yield each._replace(rows=sum(price.source == each.url for price in prices))
+
     def facts(self) -> CloudFacts:
         prices = [price for section in self._sections("price") for price in self._prices(section)]
         places = [place for section in self._sections("place") for place in self._place(section)]
@@ -297,7 +306,6 @@ class _File:
         home = self.head.get("home", str)
         if home is not None and home not in {place.region for place in places}:
             raise FactsError(f"{self.file} [cloud]: home is {home!r}, which is no [[place]] of the file")
-        rows_of = {url: sum(price.source == url for price in prices) for url in {price.source for price in prices}}
         return CloudFacts(
             cloud=self.cloud,
             title=self.head.need("title", str),
@@ -306,7 +314,7 @@ class _File:
             prices=(*prices, *self._unpriced(prices)),
             places=tuple(places),
             egress=tuple(self._egress(section) for section in self._sections("egress")),
-            sources=tuple(each._replace(rows=rows_of.get(each.url, 0)) for each, _ in self.sources.values()),
+            sources=tuple(self._addresses(prices)),
         )
 
 

@@ -18,7 +18,7 @@ from sky.core.catalog.rows import CloudRows, gather
 from sky.core.catalog.soundness import judge, lowest_per_device, medians
 from sky.core.model.catalog import InstanceType, Market, Place, Price, Quality, Row, Source
 from sky.store.catalog import aws_record, facts
-from sky.store.catalog.build import build
+from sky.store.catalog.build import build, replaced
 from sky.store.catalog.facts import CloudFacts, FactsError
 
 #: The release of the package that keeps Amazon's record, and when it was published.
@@ -113,9 +113,9 @@ def compile_seed(facts_folder: Path, out: Path, *, record: Path | None) -> int:
         build(path, believed)
         data = zlib.compress(path.read_bytes(), level=9)
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f"{out.name}.new")
-    unfinished.write_bytes(data)
-    unfinished.replace(out)
+    # Two builds of one tree may run at once: each has a file of its own until it is complete.
+    with replaced(out) as unfinished:
+        unfinished.write_bytes(data)
     return len(data)
 
 
