@@ -53,8 +53,8 @@ def brute(asked: TaskSpec, shop: Shop, conditions: Conditions, goal: Goal):
     rows = {}
     wishes = of_task(asked, shop.accelerators())
     level = asked.resources_order == "ordered"
-    on_sale = [(each, conditions.priced(each)) for each in shop.on_sale] + [(each, each) for each in conditions.extra]
-    for wish, (listed, offer) in itertools.product(wishes, on_sale):
+    on_sale = [conditions.priced(each) for each in shop.on_sale] + list(conditions.extra)
+    for wish, offer in itertools.product(wishes, on_sale):
         if misfit(wish, offer, conditions) is not None:
             continue
         transfer = bring(conditions.holdings, (offer.cloud, offer.region), conditions.tariff)
