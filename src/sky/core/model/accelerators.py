@@ -9,70 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sky.core.model.accelerator_names import ACCELERATORS, VENDORS
 from sky.core.model.quantities import plain
 
-#: Spelling of well-known accelerators, found again whatever the case; an unknown name is kept as written.
-_KNOWN = frozenset(
-    [
-        "A10",
-        "A10G",
-        "A100",
-        "A100-80GB",
-        "A40",
-        "A6000",
-        "B200",
-        "B300",
-        "GB200",
-        "GB300",
-        "GH200",
-        "H100",
-        "H100-MEGA",
-        "H100-NVLINK",
-        "H100-SXM",
-        "H200",
-        "H200-SXM",
-        "K80",
-        "L4",
-        "L40",
-        "L40S",
-        "M60",
-        "P4",
-        "P40",
-        "P100",
-        "RTX3090",
-        "RTX4000",
-        "RTX4090",
-        "RTX5000",
-        "RTX5090",
-        "RTX6000",
-        "RTX6000-Ada",
-        "RTXA4000",
-        "RTXA5000",
-        "RTXA6000",
-        "RTXPRO6000",
-        "T4",
-        "T4g",
-        "V100",
-        "V100-32GB",
-        "MI100",
-        "MI200",
-        "MI250",
-        "MI300X",
-        "MI325X",
-        "MI350X",
-        "MI355X",
-        "Gaudi",
-        "Gaudi2",
-        "Gaudi3",
-        "Inferentia",
-        "Inferentia2",
-        "Trainium",
-        "Trainium2",
-    ]
-)
-_BY_LOWER = {name.lower(): name for name in _KNOWN}
-
-_VENDORS = ("nvidia", "amd", "intel", "google", "aws")
+#: The usual spelling, found again whatever the case; an unknown name is kept as written.
+_BY_LOWER = {name.lower(): name for name in ACCELERATORS}
 
 _MEMORY_FILTER = re.compile(r"(?:(?P<vendor>[A-Za-z]+):)?(?P<size>\d+)(?:GB?|GiB)(?P<more>\+?)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9])?")
@@ -124,8 +65,8 @@ def parse_accelerator(text: str, count: object = None) -> AcceleratorRequest:
     found = _MEMORY_FILTER.fullmatch(name)
     if found is not None:
         vendor = (found["vendor"] or "").lower() or None
-        if vendor is not None and vendor not in _VENDORS:
-            raise ValueError(f"found the vendor '{vendor}'; allowed: {', '.join(_VENDORS)}")
+        if vendor is not None and vendor not in VENDORS:
+            raise ValueError(f"found the vendor '{vendor}'; allowed: {', '.join(VENDORS)}")
         size = int(found["size"][:9])
         spelled = f"{vendor}:" if vendor else ""
         spelled += f"{size}GB{found['more']}"
