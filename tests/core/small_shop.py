@@ -101,7 +101,7 @@ def stocked(seed: int, *, clouds: int = 4, regions: int = 3, zones: int = 2, sha
                             accelerator_memory_gb=made.accelerator_memory_gb,
                             arch=made.arch,
                             interruption=chance.choice([None, 0.01, 0.1]),
-                        )  # fmt: skip
+                        )
                     )
     return Shop(found)
 

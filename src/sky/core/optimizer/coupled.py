@@ -26,7 +26,7 @@ class Distances:
     """What one GB costs between any two of some locations: nothing at the same one, else by the classes of both.
 
     Locations of one class cost the same to and from every other location, so minima over many locations are minima
-    over few classes.
+    over few classes. `hours`: hours are counted, else USD, with `hour_usd` for each hour that a transfer takes.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from sky.core.optimizer import chains, solver
+from sky.core.optimizer import bounds, chains, solver
 from sky.core.optimizer.coupled import Edge, Problem, order
 from sky.core.optimizer.transfers import Location
 
@@ -35,6 +35,8 @@ def solve(problem: Problem, *, use_solver: bool | None = None) -> list[Location]
     if not problem.longest:
         strike(kept)
         found = chains.solve(kept) if use_solver is not True else None
+        if found is None and _plan_work(kept).entries > SMALL_WORK:
+            found = bounds.tighten(kept, enough=2 * len(kept.weights))
         if found is not None:
             return found
     if use_solver is not True:

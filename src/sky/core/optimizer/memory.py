@@ -120,12 +120,12 @@ class Memory:
         """How likely one of the tries at 0, `every_minutes`, … up to `minutes` succeeds; None as in `chance`.
 
         Tries of one place are not independent: capacity that is gone stays gone for a while. So tries count as one
-        for each tenth of the half-life, which is on the careful side.
+        for each twentieth of the half-life, which is on the careful side.
         """
         now_chance = self.chance(key, now)
         if now_chance is None:
             return None
-        apart = max(every_minutes, self.half_life_s / 600)
+        apart = max(every_minutes, self.half_life_s / 1200)
         tries = 1 + math.floor(minutes / apart)
         mean, low, high = (1 - (1 - part) ** tries for part in now_chance[:3])
         return Chance(mean, low, high, now_chance.weight)
