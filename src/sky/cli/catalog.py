@@ -1,6 +1,7 @@
 """catalog: what is known of prices, how old it is, and having it made new. Loaded by its group when one runs."""
 
 import re
+from collections.abc import Mapping
 
 import click
 
@@ -33,12 +34,13 @@ def age(said: str | None) -> float | None:
 @options.command("refresh", help="Ask clouds for their prices, and use from now on what is sound.")
 @click.option("--infra", "clouds", multiple=True, metavar="CLOUD", help="Only this cloud (repeatable).")
 @click.option("--if-older", metavar="AGE", help="Only where the known prices are older: 30m, 7h, 2d.")
+@click.option("--accept", is_flag=True, help="Take prices also where they differ too much from those before.")
 @options.asynchronous
 @options.output
-def refresh(clouds: tuple[str, ...], *, if_older: str | None, asynchronous: bool, form: str) -> int:
+def refresh(clouds: tuple[str, ...], *, if_older: str | None, accept: bool, asynchronous: bool, form: str) -> int:
     """Refresh the catalog. Exit code 1 when a cloud that was asked failed."""
     names = [cloud.partition("/")[0] for cloud in clouds] or None
-    request_id = str(sdk.refresh(names, age(if_older)))
+    request_id = str(sdk.refresh(names, age(if_older), accept))
     if asynchronous:
         print_request_id(request_id, form)
         return exit_codes.OK
@@ -72,23 +74,24 @@ def refresh(clouds: tuple[str, ...], *, if_older: str | None, asynchronous: bool
 @options.output
 def status(*, verbose: bool, form: str) -> int:
     """Show the catalog."""
-    found: Record = requests.get(sdk.status(quarantined=verbose))
-    clouds: list[Record] = [Record(each) for each in found["clouds"]]
+    found = requests.get(sdk.status(quarantined=verbose))
+    clouds: list[Record] = list(found.clouds)
     if form != "table":
-        emit(dict(found), form)
+        emit(found, form)
         return exit_codes.OK
     at = times.now()
     say(tables.render(_STATUS, [_row(each, at) for each in clouds], right=("TYPES", "REGIONS", "OFFERS", "PRICED")))
-    for each in found["quarantined"]:
+    for each in found.quarantined:
         say(f"  {each['cloud']} {each['what']}: {each['rule']}: {each['detail']}")
-    talk(f"Generation {found['generation']}. `sky catalog refresh` asks the clouds marked yes for newer prices.", "dim")
+    talk(f"Generation {found.generation}. `sky catalog refresh` asks the clouds marked yes for newer prices.", "dim")
     return exit_codes.OK
 
 
 def _row(cloud: Record, at: float) -> list[object]:
     oldest, newest = cloud.get("oldest"), cloud.get("newest")
     seen = [times.ago(float(each), at) for each in (newest, oldest) if isinstance(each, int | float)]
-    qualities: dict[str, int] = dict(cloud["qualities"])
+    qualities = cloud.get("qualities")
+    counts: Mapping[str, int] = qualities if isinstance(qualities, Mapping) else {}
     fetched = cloud.get("fetched")
     return [
         text(cloud, "cloud"),
@@ -96,7 +99,7 @@ def _row(cloud: Record, at: float) -> list[object]:
         f"{number(cloud, 'regions'):,.0f}",
         f"{number(cloud, 'offers'):,.0f}",
         f"{number(cloud, 'priced'):,.0f}",
-        ", ".join(f"{name} {count:,}" for name, count in sorted(qualities.items(), key=lambda pair: -pair[1])) or "-",
+        ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])) or "-",
         " … ".join(dict.fromkeys(seen)) or "-",
         times.ago(float(fetched), at) if isinstance(fetched, int | float) else "-",
         cloud.get("quarantined") or "-",

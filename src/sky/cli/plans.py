@@ -1,7 +1,7 @@
 """The table of where a task could run, and the reasons beside it. Called by `launch` and `optimize`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from sky.cli import tables
@@ -76,7 +76,8 @@ def _best_of_each(placements: Sequence[Record]) -> list[Record]:
 def _row(placement: Record, *, by_time: bool) -> list[object]:
     nodes = int(number(placement, "num_nodes")) or 1
     instance = text(placement, "instance_type")
-    standing = placement.get("standing") or {}
+    standing = placement.get("standing")
+    hours = standing.get("hours", 0.0) if isinstance(standing, Mapping) else 0.0
     cost = f"{number(placement, 'price_hourly'):.2f}"
     return [
         text(placement, "infra") + ("*" if placement.get("enabled") is False else ""),
@@ -84,7 +85,7 @@ def _row(placement: Record, *, by_time: bool) -> list[object]:
         f"{number(placement, 'cpus'):g}",
         f"{number(placement, 'memory_gb'):.4g}",
         text(placement, "accelerators") or "-",
-        f"{standing.get('hours', 0.0):.2f}" if by_time else cost,
+        f"{hours:.2f}" if by_time else cost,
         "✔" if placement.get("chosen") else " ",
     ]
 

@@ -5,6 +5,7 @@ Everything is asynchronous so that an adapter may wait; the SQLite store never d
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from sky.core.catalog.overrides import Overrides
@@ -377,11 +378,17 @@ class Catalogs(Protocol):
         ...
 
     async def refresh(
-        self, clouds: Sequence[str] | None, if_older_s: float | None, say: Callable[[str], None]
+        self,
+        clouds: Sequence[str] | None,
+        if_older_s: float | None,
+        say: Callable[[str], None],
+        *,
+        accept: bool = False,
     ) -> Sequence[Refreshed]:
         """Ask for new prices of some clouds (None: of all that can be asked), side by side, and swap them in.
 
         Clouds whose prices are younger than `if_older_s` seconds are left alone. One cloud's failure is its own.
+        `accept`: take also what differs too much from the prices before.
         """
         ...
 
@@ -410,7 +417,9 @@ class Reply(Protocol):
 
     def __enter__(self) -> "Reply": ...
 
-    def __exit__(self, *exc_info: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class Web(Protocol):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import TypedDict
 
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.accelerators import parse_accelerator
@@ -37,9 +38,7 @@ def read_question(text: str, search: Search) -> list[Question]:
     what, _, where = text.strip().partition("@")
     infra = _infra(where) if where else Infra()
     if infra is None:
-        raise InvalidSkyPilotConfigError(
-            f"--why-not: found {where!r} behind @; allowed: an infra like aws/us-east-1"
-        )
+        raise InvalidSkyPilotConfigError(f"--why-not: found {where!r} behind @; allowed: an infra like aws/us-east-1")
     if not where and (place := _infra(what)) is not None:
         return [Question(place)]
     sold = search.catalog.types(what)
@@ -78,7 +77,15 @@ def compared(search: Search, changes: tuple[str, ...]) -> list[str]:
     return [_comparison(what_if(search, **_change(text)), search.goal) for text in changes]
 
 
-def _change(text: str) -> dict[str, object]:
+class _Change(TypedDict, total=False):
+    """A change as `compare.what_if` takes it."""
+
+    spot: bool
+    region: str
+    infra: Infra
+
+
+def _change(text: str) -> _Change:
     key, _, value = text.strip().partition("=")
     match key.lower().replace("_", "-"), value:
         case "spot", "":

@@ -27,6 +27,7 @@ async def catalog_refresh(desk: Desk, request: Request) -> object:
         [str(each) for each in clouds] if isinstance(clouds, list) else None,
         float(str(older)) if older is not None else None,
         lambda text: desk.talk.say(request.id, text),
+        accept=bool(request.body.get("accept")),
     )
     return [{**each._asdict(), "state": each.state.value} for each in found]
 

@@ -375,6 +375,10 @@ class ControlPlane:
         """Whether each place can be used, asked now."""
         return await self.access.check(clouds)
 
+    async def enabled(self) -> frozenset[str]:
+        """Places where machines can be rented now."""
+        return await self.access.enabled()
+
     async def offers(self) -> list[Offer]:
         """Everything on sale at this moment at places that can be asked; the catalog is another matter."""
         found, _ = await self.planner.offers()

@@ -14,9 +14,14 @@ def status(quarantined: bool = False) -> RequestId[Record]:
     return read("catalog_status", {"quarantined": quarantined})
 
 
-def refresh(clouds: Sequence[str] | None = None, if_older_s: float | None = None) -> RequestId[list[Record]]:
+def refresh(
+    clouds: Sequence[str] | None = None, if_older_s: float | None = None, accept: bool = False
+) -> RequestId[list[Record]]:
     """Ask clouds (None: all that can be asked) for their prices, unless the known ones are younger than `if_older_s`.
+
+    `accept`: take also what differs too much from the prices before.
 
     Value: one record per cloud with `cloud`, `state`, `detail`, `offers` and `quarantined`.
     """
-    return submit("catalog_refresh", {"clouds": None if clouds is None else list(clouds), "if_older_s": if_older_s})
+    asked = None if clouds is None else list(clouds)
+    return submit("catalog_refresh", {"clouds": asked, "if_older_s": if_older_s, "accept": accept})

@@ -53,11 +53,16 @@ class CatalogHome:
         return [cloud for cloud in self._registry.places() if self._registry.has_prices(cloud)]
 
     async def refresh(
-        self, clouds: Sequence[str] | None, if_older_s: float | None, say: Callable[[str], None]
+        self,
+        clouds: Sequence[str] | None,
+        if_older_s: float | None,
+        say: Callable[[str], None],
+        *,
+        accept: bool = False,
     ) -> Sequence[Refreshed]:
         """Run one refresh to its end; cancelled, its process ends with it. Raises CommandError when it breaks."""
         sources = self._section().get("sources")
-        order = Order(self._directory, clouds, if_older_s, sources if isinstance(sources, Mapping) else {})
+        order = Order(self._directory, clouds, if_older_s, sources if isinstance(sources, Mapping) else {}, accept)
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sky.server.refreshing"),
             stdin=PIPE,

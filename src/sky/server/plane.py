@@ -5,13 +5,23 @@ from pathlib import Path
 from typing import Protocol
 
 from sky.core.model.clusters import Cluster
+from sky.core.model.dags import DagSpec
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
-from sky.core.model.offers import Offer, Plan
+from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
-from sky.core.ports import Access, LogPiece
+from sky.core.ports import Access, Catalogs, LogPiece
+from sky.engine.planning import Answer, Questions
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
+
+
+class Plans(Protocol):
+    """See `engine.planning.Planner`."""
+
+    async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]: ...
+
+    async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]: ...
 
 
 class ControlPlane(Protocol):
@@ -21,6 +31,10 @@ class ControlPlane(Protocol):
     def signals(self) -> Signals: ...
     @property
     def clock(self) -> Clock: ...
+    @property
+    def catalogs(self) -> Catalogs: ...
+    @property
+    def planner(self) -> Plans: ...
 
     async def start(self) -> None: ...
 
@@ -76,10 +90,12 @@ class ControlPlane(Protocol):
 
     async def check(self, clouds: Sequence[str] | None) -> list[Access]: ...
 
+    async def enabled(self) -> frozenset[str]:
+        """Places where machines can be rented now."""
+        ...
+
     async def offers(self) -> list[Offer]: ...
 
     async def cost_report(self, days: int | None) -> list[Cluster]: ...
 
     async def endpoints(self, cluster_name: str, port: int | None) -> Mapping[int, str]: ...
-
-    async def plan(self, task_config: Mapping[str, object]) -> Plan: ...

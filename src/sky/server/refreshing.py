@@ -21,23 +21,30 @@ from sky.core.ports import PriceAsk, PriceSource
 from sky.kit.clock import SystemClock
 from sky.providers.registry import Registry
 from sky.providers.web import PublicWeb
-from sky.store.catalog.generations import Fresh, Generations, rebuild
+from sky.store.catalog.generations import Generations
+from sky.store.catalog.merge import Fresh, Outcome, rebuild
 
 #: Exit code when another refresh of the same catalog is under way.
 BUSY = 3
 
 #: Clouds that are asked at the same time; most of the time they are waited for.
 _SIDE_BY_SIDE = 8
+#: Seconds that a document may wait in all for a server that asks for fewer calls.
+_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a refresh is asked for. `sources` are the settings of price sources by cloud."""
+    """What a refresh is asked for. `sources` are the settings of price sources by cloud.
+
+    `accept`: take also what differs too much from the prices before.
+    """
 
     directory: Path
     clouds: Sequence[str] | None
     if_older_s: float | None
     sources: Mapping[str, Mapping[str, object]]
+    accept: bool = False
 
     def encode(self) -> bytes:
         """As one line of JSON."""
@@ -45,6 +52,7 @@ class Order:
             "directory": str(self.directory),
             "clouds": None if self.clouds is None else list(self.clouds),
             "if_older_s": self.if_older_s,
+            "accept": self.accept,
             "sources": {cloud: dict(section) for cloud, section in self.sources.items()},
         }
         return json.dumps(told).encode() + b"\n"
@@ -53,7 +61,7 @@ class Order:
     def decode(cls, line: str) -> "Order":
         """What `encode` made."""
         told = json.loads(line)
-        return cls(Path(told["directory"]), told["clouds"], told["if_older_s"], told["sources"])
+        return cls(Path(told["directory"]), told["clouds"], told["if_older_s"], told["sources"], told["accept"])
 
 
 def refresh(order: Order, registry: Registry, now: float, tell: Callable[[dict[str, object]], None]) -> None:
@@ -73,7 +81,8 @@ def refresh(order: Order, registry: Registry, now: float, tell: Callable[[dict[s
         else:
             asked[cloud] = source
     fresh: dict[str, Fresh] = {}
-    with PublicWeb() as web, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    web = PublicWeb(patience_s=_PATIENCE_S)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         asks = {cloud: PriceAsk(now, known.get(cloud, {}), order.sources.get(cloud, {})) for cloud in asked}
         runs = {pool.submit(_read, cloud, source, web, asks[cloud]): cloud for cloud, source in asked.items()}
         for run in as_completed(runs):
@@ -87,9 +96,22 @@ def refresh(order: Order, registry: Registry, now: float, tell: Callable[[dict[s
                 tell({"say": f"{cloud}: {_read_so(fresh[cloud])} ({len(runs) - len(fresh)} to go)"})
     if fresh:
         tell({"say": "Checking what came and building the new catalog…"})
-        outcomes += rebuild(generations, fresh, now).values()
+        same = {cloud for cloud, each in fresh.items() if _is_unchanged(each)}
+        made = rebuild(generations, fresh, accept=frozenset(fresh) if order.accept else frozenset())
+        outcomes += [_judged(each, unchanged=each.cloud in same) for each in made.values()]
     for each in sorted(outcomes):
         tell({**each._asdict(), "state": each.state.value})
+
+
+def _judged(outcome: Outcome, *, unchanged: bool) -> Refreshed:
+    state = RefreshState.KEPT if outcome.kept else RefreshState.UNCHANGED if unchanged else RefreshState.REFRESHED
+    return Refreshed(outcome.cloud, state, outcome.reason or "", outcome.rows, outcome.quarantined)
+
+
+def _is_unchanged(fresh: Fresh) -> bool:
+    """Whether all that came is word that nothing changed."""
+    kinds = {type(row) for row in fresh.rows}
+    return Unchanged in kinds and Price not in kinds
 
 
 def _known(generations: Generations) -> dict[str, dict[str, Source]]:

@@ -8,10 +8,14 @@ from sky.wire.codec import Body, Record
 
 
 class CatalogRefreshBody(Body):
-    """Arguments of `/catalog_refresh`; without `clouds`, all that can be asked; `if_older_s` in seconds."""
+    """Arguments of `/catalog_refresh`; without `clouds`, all that can be asked; `if_older_s` in seconds.
+
+    `accept`: take also what differs too much from the prices before.
+    """
 
     clouds: list[str] | None = None
     if_older_s: float | None = None
+    accept: bool = False
 
     def __post_init__(self) -> None:
         """Refuse clouds that do not exist, with the nearest name."""

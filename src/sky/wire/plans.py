@@ -123,9 +123,7 @@ class PlanRecord(Record):
     chances: list[str]
 
 
-def placement_record(
-    placement: Placement, standing: Standing | None, *, chosen: bool, enabled: bool
-) -> PlacementRecord:
+def _placement(placement: Placement, standing: Standing | None, *, chosen: bool, enabled: bool) -> PlacementRecord:
     """A placement as it is told."""
     offer = placement.offer
     return PlacementRecord(

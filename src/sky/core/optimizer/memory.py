@@ -82,17 +82,18 @@ class Memory:
     records: Mapping[Key, Record] = field(default_factory=dict)
     half_life_s: float = HALF_LIFE_S
 
+    @classmethod
+    def of(cls, outcomes: Iterable[tuple[Key, bool, float, str]], half_life_s: float = HALF_LIFE_S) -> "Memory":
+        """What outcomes teach: each is (where, whether granted, when, words); oldest first."""
+        records: dict[Key, Record] = {}
+        for key, granted, at, why in outcomes:
+            _add(records, key, granted, at, why, half_life_s)
+        return cls(records, half_life_s)
+
     def remember(self, key: Key, granted: bool, now: float, why: str = "") -> "Memory":
         """This with one more outcome at `key`."""
         records = dict(self.records)
-        for each in (key, *key.wider()):
-            # Taken out first: the newest stand last, and the oldest are forgotten.
-            old = records.pop(each, Record())
-            yes, no = old.at_time(now, self.half_life_s)
-            seen = (old.refused_at, old.why) if granted else (now, why)
-            records[each] = Record(yes + granted, no + (not granted), max(now, old.at), *seen)
-        for each in list(records)[: max(0, len(records) - MOST_KEYS)]:
-            del records[each]
+        _add(records, key, granted, now, why, self.half_life_s)
         return replace(self, records=records)
 
     def chance(self, key: Key, now: float) -> Chance | None:
@@ -153,6 +154,17 @@ class Memory:
         rows: Iterable[Sequence[Any]] = config["records"]
         records = {Key(row[0], row[1], row[2], row[3], Market(row[4])): Record(*row[5:10]) for row in rows}
         return cls(records, float(config["half_life_s"]))
+
+
+def _add(records: dict[Key, Record], key: Key, granted: bool, now: float, why: str, half_life_s: float) -> None:
+    for each in (key, *key.wider()):
+        # Taken out first: the newest stand last, and the oldest are forgotten.
+        old = records.pop(each, Record())
+        yes, no = old.at_time(now, half_life_s)
+        seen = (old.refused_at, old.why) if granted else (now, why)
+        records[each] = Record(yes + granted, no + (not granted), max(now, old.at), *seen)
+    while len(records) > MOST_KEYS:
+        del records[next(iter(records))]
 
 
 def wilson(yes: float, no: float) -> Chance:

@@ -26,7 +26,7 @@ def routes(api: Api) -> list[Route]:
         return {body.workspace or DEFAULT_WORKSPACE: {access.cloud: access_record(access) for access in found}}
 
     async def enabled(body: EnabledCloudsBody) -> list[str]:
-        return sorted(await plane.access.enabled())
+        return sorted(await plane.enabled())
 
     async def accelerators(body: AcceleratorsBody) -> dict[str, list[AcceleratorOffer]]:
         return accelerator_offers(await plane.offers(), body, accelerator_listings(plane.catalogs.current(), body))
