@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from sky.core.catalog.inference import resolve
 from sky.core.catalog.overrides import Overrides
 from sky.core.errors import NotSupportedError, ProviderFailure, ResourcesUnavailableError
-from sky.core.model.catalog import Market
+from sky.core.model.catalog import Market, Query
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
@@ -107,6 +107,7 @@ class Planner:
         self._allowed = allowed
         self._memory = _Kept()
         self._tariff = _Kept()
+        self._own = _Kept()
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
         """What the places that can be asked sell at this moment, and the places that did not answer."""
@@ -170,10 +171,10 @@ class Planner:
             features=self._features(),
             reservations=overrides.reservations,
             quotas=overrides.quotas,
-            price_of=overrides.price_of,
-            denied=overrides.denied,
-            least_multiplier=overrides.least_multiplier,
-            extra=(*live, *_usable(overrides, None if all_infra else enabled)),
+            price_of=overrides.price_of if overrides.prices else None,
+            denied=overrides.denied if overrides.denials else None,
+            least_multiplier=overrides.least_factor,
+            extra=(*live, *overrides.extra, *self._own_prices(catalog, overrides)),
             replaced=frozenset(offer.cloud for offer in live),
             memory=await self._learnt(),
             tariff=self._rates(catalog),
@@ -215,6 +216,24 @@ class Planner:
             self._memory = _Kept(of, Memory.of(told))
         assert isinstance(self._memory.value, Memory)
         return self._memory.value
+
+    def _own_prices(self, catalog: Catalog, overrides: Overrides) -> tuple[Offer, ...]:
+        """Offers for which the user names a price: with these at hand, the search need not fear lower ones."""
+        rules = [rule for rule in overrides.prices if rule.price is not None]
+        of = (catalog.generation, overrides)
+        if rules and self._own.of != of:
+            found: dict[object, Offer] = {}
+            for rule in rules:
+                asked = Query(
+                    clouds=frozenset([rule.scope.infra.cloud]) if rule.scope.infra.cloud else None,
+                    region=rule.scope.infra.region,
+                    zone=rule.scope.infra.zone,
+                )
+                for offer in catalog.offers(asked):
+                    if rule.scope.covers(offer):
+                        found[offer.place, offer.instance_type, offer.market] = overrides.price_of(offer)
+            self._own = _Kept(of, tuple(found.values()))
+        return self._own.value if rules and isinstance(self._own.value, tuple) else ()
 
     def _rates(self, catalog: Catalog) -> Tariff:
         if self._tariff.of != catalog.generation:
@@ -278,10 +297,6 @@ class Planner:
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),
         )
-
-
-def _usable(overrides: Overrides, enabled: frozenset[str] | None) -> Iterable[Offer]:
-    return (offer for offer in overrides.extra if enabled is None or offer.cloud in enabled)
 
 
 def _known(ground: _Ground) -> set[str]:

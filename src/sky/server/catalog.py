@@ -20,10 +20,8 @@ from sky.core.ports import Catalog
 from sky.providers.registry import Registry
 from sky.server.refreshing import BUSY, Order
 from sky.store.catalog.generations import Generations
-from sky.store.catalog.override_files import OverrideFolder
+from sky.store.catalog.override_files import FOLDER, OverrideFiles
 
-#: Where users lay their own prices over the catalog's.
-OVERRIDES = Path("~/.sky/catalog.d")
 #: How much of what a child said on stderr is shown when it fails, in characters.
 _LAST_WORDS = 2000
 
@@ -36,7 +34,7 @@ class CatalogHome:
         self._registry = registry
         self._section = section
         self._generations = Generations(directory)
-        self._folders: dict[Path, OverrideFolder] = {}
+        self._folders: dict[Path, OverrideFiles] = {}
 
     def current(self) -> Catalog:
         """The newest generation."""
@@ -45,8 +43,8 @@ class CatalogHome:
     def overrides(self) -> Overrides:
         """The user's own rows and rules."""
         named = self._section().get("folder")
-        path = (Path(named) if isinstance(named, str) else OVERRIDES).expanduser()
-        return self._folders.setdefault(path, OverrideFolder(path)).read()
+        path = (Path(named) if isinstance(named, str) else FOLDER).expanduser()
+        return self._folders.setdefault(path, OverrideFiles(path)).read(self.current())
 
     def refreshable(self) -> Sequence[str]:
         """Clouds with a price source."""

@@ -112,14 +112,16 @@ class Overrides:
         """No price is below this times the catalog's: 1 without rules, 0 where a rule names a price of its own."""
         if any(rule.price is not None for rule in self.prices):
             return 0.0
-        return self._least_factor()
+        return self.least_factor
 
     def lower_bound(self, price: float) -> float:
         """What an offer of this price in the catalog, or of a higher one, costs at least; closer than the factor."""
         own = [rule.price for rule in self.prices if rule.price is not None]
-        return min([price * self._least_factor(), *own])
+        return min([price * self.least_factor, *own])
 
-    def _least_factor(self) -> float:
+    @property
+    def least_factor(self) -> float:
+        """The least that a rule multiplies a price by; 1 where none does."""
         return min([1.0, *(rule.multiplier for rule in self.prices if rule.multiplier is not None)])
 
     def price_of(self, offer: Offer) -> Offer:

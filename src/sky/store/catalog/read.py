@@ -17,9 +17,21 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sky.core.model.catalog import Egress, InstanceType, Listing, Market, Place, Quality, Quarantined, Query, Source
+from sky.core.model.catalog import (
+    CloudSummary,
+    Egress,
+    InstanceType,
+    Listing,
+    Market,
+    Place,
+    Quality,
+    Quarantined,
+    Query,
+    Source,
+)
 from sky.core.model.offers import Offer
 from sky.store.catalog.schema import APPLICATION_ID, MARKETS, QUALITIES, VERSION
+from sky.store.catalog.summary import summarize
 
 _QUALITY_OF: tuple[Quality, ...] = tuple(QUALITIES)
 _LEAST = {None: "least", Market.ON_DEMAND: "least_on_demand", Market.SPOT: "least_spot", Market.RESERVED: "least"}
@@ -303,6 +315,10 @@ class CatalogFile:
     def quarantined(self) -> Sequence[Quarantined]:
         """The rows that were not believed."""
         return [Quarantined(*row) for row in self._db.execute("select cloud, what, rule, detail from quarantine")]
+
+    def summary(self) -> Sequence[CloudSummary]:
+        """What it holds of each cloud."""
+        return summarize(self._db)
 
 
 class _Type:
