@@ -94,11 +94,11 @@ TYPES = [
     ),
 ]  # fmt: skip
 ZONES = {
-    "us-east-1": {"us-east-1a": ["m5.large", "p4d.24xlarge", "x1.odd"], "us-east-1b": ["m5.large", "g6f.large"]},
+    "us-east-1": {"us-east-1a": ["m5.large", "p4d.24xlarge", "x1.odd"], "us-east-1b": ["m5.large", "p5e.48xlarge"]},
     "eu-west-1": {"eu-west-1a": ["m5.large", "m6g.large"]},
 }
 IDS = {
-    "us-east-1": {"use1-az4": ["m5.large", "g6f.large"], "use1-az2": ["m5.large", "p4d.24xlarge", "x1.odd"]},
+    "us-east-1": {"use1-az4": ["m5.large", "p5e.48xlarge"], "use1-az2": ["m5.large", "p4d.24xlarge", "x1.odd"]},
     "eu-west-1": {"euw1-az1": ["m5.large"]},
 }
 
@@ -230,6 +230,15 @@ def test_what_has_no_list_price_and_capacity_blocks_is_reserved_only(folder, rec
     types = seed.judged(facts.read_all(folder), record)[0].types
     assert "reservation_only" in types["p5e.48xlarge"].features
     assert "reservation_only" not in types["p4d.24xlarge"].features
+
+
+def test_zones_tell_the_markets_on_which_they_sell(folder, record):
+    (rows,) = seed.judged(facts.read_all(folder), record)
+    markets = {}
+    for price in rows.unpriced:
+        markets.setdefault((price.instance_type, price.zone), set()).add(price.market)
+    assert markets["m5.large", "us-east-1a"] == {Market.ON_DEMAND, Market.SPOT}
+    assert markets["p5e.48xlarge", "us-east-1b"] == {Market.ON_DEMAND}
 
 
 def test_a_device_without_a_canonical_name_is_left_out(folder, record):

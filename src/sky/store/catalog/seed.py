@@ -10,7 +10,7 @@ import datetime
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sky.core.catalog.accelerators import known
@@ -58,7 +58,7 @@ def _joined(told: CloudFacts, record: Path) -> Iterator[Row]:
     types = dict(told.types) | {each.name: each for each in descriptions.types(record, told.cloud)}
     # A machine with a device that has no canonical name can neither be asked for nor be compared.
     types = {name: each for name, each in types.items() if each.accelerator is None or known(each.accelerator)}
-    offered = [each for each in _offered(record, recorded) if each.instance_type in types]
+    offered = list(_offered(record, recorded, types))
     priced = {price.instance_type for price in told.prices if price.price is not None}
     yield from told.sources
     yield recorded._replace(rows=len(types) + len(offered))
@@ -70,13 +70,16 @@ def _joined(told: CloudFacts, record: Path) -> Iterator[Row]:
     yield from told.egress
 
 
-def _offered(record: Path, recorded: Source) -> Iterator[Price]:
-    """That a zone sells a type. It has no price of its own: one that is known holds in the whole region."""
+def _offered(record: Path, recorded: Source, types: Mapping[str, InstanceType]) -> Iterator[Price]:
+    """That a zone sells a type, on which markets. It has no price of its own: a known one holds in the whole region."""
+    cloud, seen, url = recorded.cloud, recorded.fetched, recorded.url
     for region, zone, names in descriptions.offerings(record):
         for name in names:
-            yield Price(
-                recorded.cloud, name, region, zone, Market.ON_DEMAND, None, Quality.LIST, recorded.fetched, recorded.url
-            )
+            if name not in types:
+                continue
+            yield Price(cloud, name, region, zone, Market.ON_DEMAND, None, Quality.LIST, seen, url)
+            if "no_spot" not in types[name].features:
+                yield Price(cloud, name, region, zone, Market.SPOT, None, Quality.LIST, seen, url)
 
 
 def _reserved(kind: InstanceType) -> InstanceType:
