@@ -37,8 +37,6 @@ _HOST = (0.04, 0.005)
 #: So many findings of one rule are kept in full; the rest is a number.
 _TOLD = 100
 
-Key = tuple[str, str, str | None]
-
 
 class Finding(NamedTuple):
     """A row that a rule does not believe, and the figures."""
@@ -49,39 +47,52 @@ class Finding(NamedTuple):
 
 
 @dataclass(slots=True)
+class Shelf:
+    """Prices of one zone (of one region where there are none) by type, one for each market."""
+
+    on_demand: dict[str, Price] = field(default_factory=dict)
+    spot: dict[str, Price] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Book:
-    """Prices of one cloud by (type, region, zone), one for each market; what came twice is in `repeated`."""
+    """Prices of one cloud by (region, zone); what came twice is in `repeated`.
+
+    `pairs`: each spot price with the on-demand price of the same type in the same zone, or region: in USD, and the row.
+    """
 
     types: Mapping[str, InstanceType]
-    on_demand: dict[Key, Price] = field(default_factory=dict)
-    spot: dict[Key, Price] = field(default_factory=dict)
+    shelves: dict[tuple[str, str | None], Shelf] = field(default_factory=dict)
     repeated: list[tuple[Price, Price]] = field(default_factory=list)
-    #: Each spot price with the on-demand price of the same type in the same zone, or region: in USD, and the row.
     pairs: list[tuple[float, float, Price]] = field(default_factory=list)
 
     @classmethod
     def of(cls, prices: Iterable[Price], types: Mapping[str, InstanceType]) -> Book:
         """Enter prices; of two for the same thing the dearer one stays."""
         made = cls(types)
-        on_demand, spot, on_demand_market = made.on_demand, made.spot, Market.ON_DEMAND
+        shelves, on_demand_market = made.shelves, Market.ON_DEMAND
         for price in prices:
-            shelf = on_demand if price[4] is on_demand_market else spot
-            key = price[1:4]
-            if key in shelf:
-                made.repeated.append((shelf[key], price))
-                if (price[5] or 0.0) <= (shelf[key][5] or 0.0):
+            shelf = shelves.get(price[2:4])
+            if shelf is None:
+                shelf = shelves[price[2:4]] = Shelf()
+            entries = shelf.on_demand if price[4] is on_demand_market else shelf.spot
+            name = price[1]
+            if name in entries:
+                made.repeated.append((entries[name], price))
+                if (price[5] or 0.0) <= (entries[name][5] or 0.0):
                     continue
-            shelf[key] = price
+            entries[name] = price
         made.pairs = list(made._paired())
         return made
 
     def _paired(self) -> Iterable[tuple[float, float, Price]]:
-        on_demand = self.on_demand
-        for key, price in self.spot.items():
-            if key in on_demand:
-                yield price[5], on_demand[key][5], price  # type: ignore[misc]  # rows without a price are not entered
-            elif key[2] is not None and (key[0], key[1], None) in on_demand:
-                yield price[5], on_demand[key[0], key[1], None][5], price  # type: ignore[misc]  # as above
+        nothing = Shelf()
+        for (region, _), shelf in self.shelves.items():
+            here, around = shelf.on_demand, self.shelves.get((region, None), nothing).on_demand
+            for name, price in shelf.spot.items():
+                beside = here.get(name) or around.get(name)
+                if beside is not None:
+                    yield price[5], beside[5], price  # type: ignore[misc]  # rows without a price are not entered
 
 
 def judge(
@@ -104,7 +115,7 @@ def judge(
         kept.prices = [price for price in kept.prices if price[1] in kept.types]
         kept.unpriced = [price for price in rows.unpriced if price[1] in kept.types]
     book = Book.of(kept.prices, kept.types)
-    by_place = _by_place(book)
+    by_place = {zone or region: shelf.on_demand for (region, zone), shelf in book.shelves.items()}
     later = [
         *duplicates(book),
         *device_prices(kept.prices, kept.types, medians or {}),
@@ -394,12 +405,13 @@ def spot_floors(book: Book) -> list[Finding]:
         for name, made in book.types.items()
         if made.accelerator and made.accelerator_count >= 1
     }
-    for key, price in book.spot.items():
-        count = counts.get(key[0])
-        if count and price[5] in (count, count / 100) and price[4] is Market.SPOT:
-            on_demand = book.on_demand.get(key)
-            if on_demand is None or (on_demand[5] or 0.0) > 2 * count:
-                findings.append(Finding(price, "spot floor", f"a bid of exactly {price[5] / count:g} per device"))
+    for shelf in book.shelves.values():
+        for name, price in shelf.spot.items():
+            count = counts.get(name)
+            if count and price[5] in (count, count / 100) and price[4] is Market.SPOT:
+                beside = shelf.on_demand.get(name)
+                if beside is None or (beside[5] or 0.0) > 2 * count:
+                    findings.append(Finding(price, "spot floor", f"a bid of exactly {price[5] / count:g} per device"))
     return findings
 
 
@@ -431,18 +443,6 @@ def medians(clouds: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 # --- bookkeeping -----------------------------------------------------------------------------------------------------
-
-
-def _by_place(book: Book) -> dict[str, dict[str, Price]]:
-    """On-demand prices by zone (by region where there are none) and type."""
-    made: dict[str, dict[str, Price]] = {}
-    for (name, region, zone), price in book.on_demand.items():
-        place = zone or region
-        here = made.get(place)
-        if here is None:
-            here = made[place] = {}
-        here[name] = price
-    return made
 
 
 def _without(prices: list[Price], findings: list[Finding]) -> list[Price]:

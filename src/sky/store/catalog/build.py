@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from tempfile import mkstemp
+from typing import Any
 
 from sky.core.catalog.accelerators import known, spellings
 from sky.core.catalog.rows import CloudRows
 from sky.core.model.accelerator_names import ACCELERATORS
-from sky.core.model.catalog import InstanceType, Place, Price
+from sky.core.model.catalog import InstanceType, Place, Price, Source
 from sky.store.catalog.schema import APPLICATION_ID, INDEXES, LEAST, MARKETS, QUALITIES, SPREAD, TABLES, VERSION
 
 # By identity: an enum's own hash is a Python call, and there is a look-up for each of 300,000 rows.
@@ -97,18 +98,14 @@ def write_cloud(connection: sqlite3.Connection, rows: CloudRows) -> None:
     """Add one cloud. Every price must name a type of `rows`, or one that is in the file already."""
     cloud = rows.cloud
     types = _write_types(connection, cloud, rows.types)
-    places = _write_places(connection, rows)
-    provenance = _write_provenance(connection, rows, _write_sources(connection, rows))
-    connection.executemany(
-        "insert into offer values (?, ?, ?, ?, ?, ?)", _offers(rows.prices, types, places, provenance)
-    )
-    connection.executemany(
-        "insert or ignore into offering values (?, ?, ?)",
-        sorted(
-            (types[row.instance_type], places[row.region, row.zone], _MARKET_CODES[id(row.market)])
-            for row in rows.unpriced
-        ),
-    )
+    places = _Numbers(_next(connection, "place"))
+    provenance = _Numbers(_next(connection, "provenance"))
+    offers = _offers(rows.prices, types, places, provenance)
+    offering = [(types[row[1]], places[row[2:4]], _MARKET_CODES[id(row[4])]) for row in rows.unpriced]
+    connection.executemany("insert into offer values (?, ?, ?, ?, ?, ?)", offers)
+    connection.executemany("insert or ignore into offering values (?, ?, ?)", sorted(offering))
+    _write_places(connection, rows, places)
+    _write_provenance(connection, rows, provenance)
     connection.executemany(
         "insert into egress values (?, ?, ?, ?, ?, ?)",
         [(cloud, e.region, e.to, e.usd_per_gb, QUALITIES[e.quality], e.source) for e in rows.egress],
@@ -116,13 +113,32 @@ def write_cloud(connection: sqlite3.Connection, rows: CloudRows) -> None:
     connection.executemany("insert into quarantine values (?, ?, ?, ?)", rows.quarantined)
 
 
+class _Numbers(dict[Any, int]):
+    """Numbers for rows to come, given out in the order in which they are first asked for."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self._next = first
+
+    def __missing__(self, key: Any) -> int:
+        self[key] = number = self._next
+        self._next += 1
+        return number
+
+
+def _next(connection: sqlite3.Connection, table: str) -> int:
+    """The first number that no row of a table has."""
+    found: int = connection.execute(f"select ifnull(max(id), 0) + 1 from {table}").fetchone()[0]  # noqa: S608 - ours
+    return found
+
+
 def _offers(
-    prices: list[Price],
-    types: dict[str, int],
-    places: dict[tuple[str, str | None], int],
-    provenance: dict[tuple[str, int, float], int],
+    prices: list[Price], types: dict[str, int], places: _Numbers, provenance: _Numbers
 ) -> list[tuple[object, ...]]:
-    """Rows of `offer` in the order of its key: appending to a B-tree costs a third of inserting into its middle."""
+    """Rows of `offer` in the order of its key: appending to a B-tree costs a third of inserting into its middle.
+
+    The key of a provenance has the identity of the quality.
+    """
     codes = _MARKET_CODES
     made: list[tuple[object, ...]] = [
         (
@@ -163,50 +179,41 @@ def _write_types(connection: sqlite3.Connection, cloud: str, types: dict[str, In
     return dict(connection.execute("select name, id from itype where cloud = ?", (cloud,)))
 
 
-def _write_places(connection: sqlite3.Connection, rows: CloudRows) -> dict[tuple[str, str | None], int]:
-    cloud = rows.cloud
+def _write_places(connection: sqlite3.Connection, rows: CloudRows, places: _Numbers) -> None:
+    """Every place that was told, and those in which something is sold: a zone is where its region is."""
     told = {(place.region, place.zone): place for place in rows.places}
-    sold = dict.fromkeys((row[2], row[3]) for part in (rows.prices, rows.unpriced) for row in part)
-    for region, zone in sold:
-        if (region, zone) not in told:
-            # A zone is where its region is.
-            known_region = told.get((region, None))
-            told[region, zone] = (known_region or Place(cloud, region))._replace(zone=zone, zone_id=None)
-    connection.executemany("insert into place values (null, ?, ?, ?, ?, ?, ?)", told.values())
-    found = connection.execute("select region, zone, id from place where cloud = ?", (cloud,))
-    return {(region, zone): number for region, zone, number in found}
+    for key in told:
+        places[key]
+    made = []
+    for (region, zone), number in places.items():
+        place = told.get((region, zone))
+        if place is None:
+            around = told.get((region, None)) or Place(rows.cloud, region)
+            place = around._replace(zone=zone, zone_id=None)
+        made.append((number, *place))
+    connection.executemany("insert into place values (?, ?, ?, ?, ?, ?, ?)", made)
 
 
-def _write_sources(connection: sqlite3.Connection, rows: CloudRows) -> dict[str, int]:
+def _write_provenance(connection: sqlite3.Connection, rows: CloudRows, provenance: _Numbers) -> None:
+    """The documents that were told or that prices name, and where prices come from, once for all that share it."""
+    named = {each.url: each for each in rows.sources}
+    for url, _, observed in provenance:
+        known_source = named.get(url)
+        if known_source is None or (known_source.fetched < observed and known_source not in rows.sources):
+            named[url] = Source(rows.cloud, url, observed)
+    first = _next(connection, "source")
+    numbers = {url: number for number, url in enumerate(named, first)}
     connection.executemany(
-        "insert or replace into source values (null, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into source values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (each.cloud, each.url, each.fetched, each.rows, each.etag, each.last_modified, each.sha256, each.license)
-            for each in rows.sources
+            (numbers[url], s.cloud, s.url, s.fetched, s.rows, s.etag, s.last_modified, s.sha256, s.license)
+            for url, s in named.items()
         ],
     )
-    told = {each.url for each in rows.sources}
-    seen: dict[str, tuple[float, int]] = {}
-    for row in rows.prices:
-        if row[8] not in told:
-            observed, count = seen.get(row[8], (0.0, 0))
-            seen[row[8]] = (max(observed, row[7]), count + 1)
-    connection.executemany(
-        "insert into source(cloud, url, fetched, rows) values (?, ?, ?, ?)",
-        [(rows.cloud, url, observed, count) for url, (observed, count) in sorted(seen.items())],
-    )
-    return dict(connection.execute("select url, id from source where cloud = ?", (rows.cloud,)))
-
-
-def _write_provenance(
-    connection: sqlite3.Connection, rows: CloudRows, sources: dict[str, int]
-) -> dict[tuple[str, int, float], int]:
-    """Where prices come from, once for all that share it; the key has the identity of the quality."""
-    seen = dict.fromkeys((row[8], id(row[6]), row[7]) for row in rows.prices)
-    first = connection.execute("select ifnull(max(id), 0) + 1 from provenance").fetchone()[0]
-    made = {key: number for number, key in enumerate(seen, first)}
     connection.executemany(
         "insert into provenance values (?, ?, ?, ?)",
-        [(number, sources[url], _QUALITY_CODES[quality], seen_at) for (url, quality, seen_at), number in made.items()],
+        [
+            (number, numbers[url], _QUALITY_CODES[quality], observed)
+            for (url, quality, observed), number in provenance.items()
+        ],
     )
-    return made

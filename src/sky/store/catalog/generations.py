@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkstemp
 
 from sky.store.catalog.read import CatalogFile, Unusable
 
@@ -51,9 +50,7 @@ class Generations:
     def publish(self, write: Callable[[Path], None]) -> str:
         """Make what `write` writes to a path the current generation, and return its name. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = mkstemp(prefix=".gen-", suffix=".new", dir=self.folder)
-        os.close(handle)
-        writing = Path(name)
+        writing = _new_beside(self.folder / "gen")
         try:
             write(writing)
             with writing.open("rb+") as file:
@@ -156,16 +153,16 @@ class Generations:
         return "-" if stamp is None else f"{stamp[1]}.{stamp[2]}"
 
     def _point_at(self, generation: str) -> None:
-        handle, name = mkstemp(prefix=".current.", suffix=".new", dir=self.folder)
+        writing = _new_beside(self._pointer)
         try:
-            with os.fdopen(handle, "w") as file:
+            with writing.open("w") as file:
                 file.write(f"{generation} {self._seed_mark()}\n")
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(self._pointer)
+            writing.chmod(0o644)
+            writing.replace(self._pointer)
         finally:
-            Path(name).unlink(missing_ok=True)
+            writing.unlink(missing_ok=True)
 
     def _prune(self, current: str) -> None:
         """Keep the current generation and the one before; readers that have an older one open go on with it."""
@@ -197,6 +194,15 @@ def _read_pointer(path: Path) -> tuple[str, str]:
     if len(words) != 2 or not words[0].startswith("gen-") or "/" in words[0]:
         return "", ""
     return words[0], words[1]
+
+
+def _new_beside(path: Path) -> Path:
+    """An empty file of a name that nobody else has, in the same folder."""
+    import tempfile  # noqa: PLC0415 - 4 ms that a process which only reads does not need
+
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    os.close(handle)
+    return Path(name)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -17,7 +17,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sky.core.catalog.accelerators import devices
 from sky.core.model.catalog import Egress, InstanceType, Listing, Market, Place, Quality, Quarantined, Query, Source
 from sky.core.model.offers import Offer
 from sky.store.catalog.schema import APPLICATION_ID, MARKETS, QUALITIES, VERSION
@@ -252,17 +251,12 @@ class CatalogFile:
         )
         return [_Type(fields).type for fields in rows]
 
-    def lowest_per_device(self) -> dict[str, dict[str, float]]:
-        """For each cloud the lowest on-demand price, in USD per device and hour, of each accelerator."""
-        made: dict[str, dict[str, float]] = {}
-        for cloud, name, count, usd in self._db.execute(
+    def lowest_of_types(self) -> list[tuple[str, str, float, float]]:
+        """Cloud, accelerator, count, and the lowest on-demand price in USD per hour of each type that has them."""
+        return self._db.execute(
             "select t.cloud, a.name, t.accelerator_count, t.least_on_demand from itype t "
             "join accelerator a on a.id = t.accelerator where t.least_on_demand is not null and t.accelerator_count > 0"
-        ):
-            each = usd / devices(name, count)
-            here = made.setdefault(cloud, {})
-            here[name] = min(each, here.get(name, each))
-        return made
+        ).fetchall()
 
     def places(self, cloud: str | None = None) -> list[Place]:
         """Regions and zones in which something is sold, by name."""
