@@ -24,7 +24,7 @@ SEED = ROOT / "src" / "sky" / "store" / "catalog" / "seed.sqlite.z"
 SHORT = ("facts", "skip")
 #: What decides the content of the seed, beside the facts.
 COMPILER = (
-    "store/catalog/seed.py", "store/catalog/facts.py", "store/catalog/aws_record.py", "store/catalog/build.py",
+    "store/catalog/seed.py", "store/catalog/facts.py", "store/catalog/descriptions.py", "store/catalog/build.py",
     "store/catalog/schema.py", "core/model/accelerator_names.py",
 )  # fmt: skip
 

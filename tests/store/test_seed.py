@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sky.core.model.catalog import Market, Query
-from sky.store.catalog import aws_record, facts, seed
+from sky.store.catalog import descriptions, facts, seed
 from sky.store.catalog.facts import FactsError
 from sky.store.catalog.generations import Generations
 
@@ -21,6 +21,7 @@ FACTS = """
 name = "aws"
 title = "Amazon"
 home = "us-east-1"
+described_by = "moto"
 
 [[source]]
 id = "list"
@@ -93,11 +94,11 @@ TYPES = [
     ),
 ]  # fmt: skip
 ZONES = {
-    "us-east-1": {"us-east-1a": ["m5.large", "p4d.24xlarge", "x1.odd"], "us-east-1b": ["m5.large", "g6f.large"]},
+    "us-east-1": {"us-east-1a": ["m5.large", "p4d.24xlarge", "x1.odd"], "us-east-1b": ["m5.large", "p5e.48xlarge"]},
     "eu-west-1": {"eu-west-1a": ["m5.large", "m6g.large"]},
 }
 IDS = {
-    "us-east-1": {"use1-az4": ["m5.large", "g6f.large"], "use1-az2": ["m5.large", "p4d.24xlarge", "x1.odd"]},
+    "us-east-1": {"use1-az4": ["m5.large", "p5e.48xlarge"], "use1-az2": ["m5.large", "p4d.24xlarge", "x1.odd"]},
     "eu-west-1": {"euw1-az1": ["m5.large"]},
 }
 
@@ -173,6 +174,7 @@ def test_rates_are_added_up(folder):
         ("usd_per_gb = 0.09", "usd_per_gb = -1", ["[[egress]] #1", "-1"]),
         ("[[egress]]", "[[egres]]", ["'egres'", "egress"]),
         ("[cloud]", "[cloud", ["aws.toml", "TOML"]),
+        ('described_by = "moto"', 'described_by = "hearsay"', ["aws.toml [cloud]", "'hearsay'", "moto"]),
         ('home = "us-east-1"', 'home = "us-moon-1"', ["us-moon-1", "[[place]]"]),
     ],
 )
@@ -209,7 +211,7 @@ def test_a_fact_that_the_rules_doubt_fails_the_build(tmp_path, folder):
 
 
 def test_devices_get_our_names_counts_and_memory(record):
-    found = {each.name: each for each in aws_record.types(record)}
+    found = {each.name: each for each in descriptions.types(record, "aws")}
     assert [
         (found[name].accelerator, found[name].accelerator_count, found[name].accelerator_memory_gib)
         for name in ("p4d.24xlarge", "p4de.24xlarge", "g6f.large", "trn2.48xlarge", "m5.large")
@@ -219,7 +221,7 @@ def test_devices_get_our_names_counts_and_memory(record):
 
 
 def test_zones_have_the_id_that_offers_the_same(record):
-    assert {place.zone: place.zone_id for place in aws_record.places(record) if place.zone} == {
+    assert {place.zone: place.zone_id for place in descriptions.places(record, "aws") if place.zone} == {
         "us-east-1a": "use1-az2", "us-east-1b": "use1-az4", "eu-west-1a": None,
     }  # fmt: skip
 
@@ -228,6 +230,15 @@ def test_what_has_no_list_price_and_capacity_blocks_is_reserved_only(folder, rec
     types = seed.judged(facts.read_all(folder), record)[0].types
     assert "reservation_only" in types["p5e.48xlarge"].features
     assert "reservation_only" not in types["p4d.24xlarge"].features
+
+
+def test_zones_tell_the_markets_on_which_they_sell(folder, record):
+    (rows,) = seed.judged(facts.read_all(folder), record)
+    markets = {}
+    for price in rows.unpriced:
+        markets.setdefault((price.instance_type, price.zone), set()).add(price.market)
+    assert markets["m5.large", "us-east-1a"] == {Market.ON_DEMAND, Market.SPOT}
+    assert markets["p5e.48xlarge", "us-east-1b"] == {Market.ON_DEMAND}
 
 
 def test_a_device_without_a_canonical_name_is_left_out(folder, record):

@@ -19,7 +19,7 @@ _RATES = ("per_cpu", "per_gib", "per_accelerator", "per_machine")
 _SECTIONS = {
     name: set(keys.split())
     for name, keys in {
-        "cloud": "name title home note",
+        "cloud": "name title home described_by note",
         "source": "id url as_of quality via note",
         "place": "region zones country continent",
         "family": "name arch accelerator accelerator_memory_gib memory_gib_per_cpu disk_kind network_gbps features "
@@ -50,11 +50,12 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class CloudFacts:
-    """What one file says. `types` by name, in the order of the file."""
+    """What one file says. `types` by name, in the order of the file; `described`: moto has its types and zones, too."""
 
     cloud: str
     title: str
     home: str | None
+    described: bool
     types: Mapping[str, InstanceType]
     prices: tuple[Price, ...]
     places: tuple[Place, ...]
@@ -226,6 +227,12 @@ class _File:
                         self.cloud, fact.type.name, region, None, market, figure, quality, source.fetched, source.url
                     )
 
+    def _described(self) -> bool:
+        by = self.head.get("described_by", str)
+        if by not in (None, "moto"):
+            raise FactsError(f"{self.head.where}: described_by is {by!r}; moto is wanted, or nothing")
+        return by is not None
+
     def _unpriced(self, prices: list[Price]) -> Iterator[Price]:
         """Types without any price are sold at home, where the cloud has one: they can be shown, and are not offered."""
         priced, home = {price.instance_type for price in prices}, self.head.get("home", str)
@@ -310,6 +317,7 @@ class _File:
             cloud=self.cloud,
             title=self.head.need("title", str),
             home=self.head.get("home", str),
+            described=self._described(),
             types=self.types,
             prices=(*prices, *self._unpriced(prices)),
             places=tuple(places),

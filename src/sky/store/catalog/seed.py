@@ -10,14 +10,14 @@ import datetime
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sky.core.catalog.accelerators import known
 from sky.core.catalog.rows import CloudRows, gather
 from sky.core.catalog.soundness import judge, lowest_per_device, medians
 from sky.core.model.catalog import InstanceType, Market, Place, Price, Quality, Row, Source
-from sky.store.catalog import aws_record, facts
+from sky.store.catalog import descriptions, facts
 from sky.store.catalog.build import build, replaced
 from sky.store.catalog.facts import CloudFacts, FactsError
 
@@ -36,7 +36,7 @@ class NoRecord(RuntimeError):
 
 def record_folder() -> Path:
     """Where the record is. Raises NoRecord."""
-    found, release = aws_record.resources(), aws_record.release()
+    found, release = descriptions.resources(), descriptions.release()
     if found is None or release != RECORD_RELEASE:
         there = "it is not installed" if found is None else f"found {release}"
         raise NoRecord(
@@ -47,34 +47,39 @@ def record_folder() -> Path:
 
 
 def rows(clouds: Iterable[CloudFacts], record: Path | None) -> Iterator[tuple[str, list[Row]]]:
-    """Cloud by cloud, what the seed holds; with a record, Amazon's types and zones come from there."""
+    """Cloud by cloud, what the seed holds; with a record, types and zones of the cloud that it describes are its."""
     for each in clouds:
-        made = list(each.rows()) if each.cloud != "aws" or record is None else list(_aws(each, record))
-        yield each.cloud, made
+        yield each.cloud, list(_joined(each, record) if record is not None and each.described else each.rows())
 
 
-def _aws(facts_of: CloudFacts, record: Path) -> Iterator[Row]:
-    recorded = Source("aws", RECORD_URL, _seconds(RECORD_DATE), license=RECORD_LICENSE)
-    types = dict(facts_of.types) | {each.name: each for each in aws_record.types(record)}
+def _joined(told: CloudFacts, record: Path) -> Iterator[Row]:
+    """The facts of a cloud, mainly its prices, with what the record says of its types and zones."""
+    recorded = Source(told.cloud, RECORD_URL, _seconds(RECORD_DATE), license=RECORD_LICENSE)
+    types = dict(told.types) | {each.name: each for each in descriptions.types(record, told.cloud)}
     # A machine with a device that has no canonical name can neither be asked for nor be compared.
     types = {name: each for name, each in types.items() if each.accelerator is None or known(each.accelerator)}
-    offered = [each for each in _offered(record, recorded) if each.instance_type in types]
-    priced = {price.instance_type for price in facts_of.prices}
-    yield from facts_of.sources
+    offered = list(_offered(record, recorded, types))
+    priced = {price.instance_type for price in told.prices if price.price is not None}
+    yield from told.sources
     yield recorded._replace(rows=len(types) + len(offered))
-    # Amazon lists as sold on demand also what it sells by capacity block alone: of that it publishes no price.
+    # Also what is sold by capacity block alone is described as sold on demand: of that no price is published.
     yield from (_reserved(each) if each.name not in priced else each for each in types.values())
-    yield from _places(facts_of, record)
-    yield from facts_of.prices
+    yield from _places(told, record)
+    yield from (price for price in told.prices if price.instance_type in types)
     yield from offered
-    yield from facts_of.egress
+    yield from told.egress
 
 
-def _offered(record: Path, recorded: Source) -> Iterator[Price]:
-    """That a zone sells a type. It has no price of its own: one that is known holds in the whole region."""
-    for region, zone, names in aws_record.offerings(record):
+def _offered(record: Path, recorded: Source, types: Mapping[str, InstanceType]) -> Iterator[Price]:
+    """That a zone sells a type, on which markets. It has no price of its own: a known one holds in the whole region."""
+    cloud, seen, url = recorded.cloud, recorded.fetched, recorded.url
+    for region, zone, names in descriptions.offerings(record):
         for name in names:
-            yield Price("aws", name, region, zone, Market.ON_DEMAND, None, Quality.LIST, recorded.fetched, recorded.url)
+            if name not in types:
+                continue
+            yield Price(cloud, name, region, zone, Market.ON_DEMAND, None, Quality.LIST, seen, url)
+            if "no_spot" not in types[name].features:
+                yield Price(cloud, name, region, zone, Market.SPOT, None, Quality.LIST, seen, url)
 
 
 def _reserved(kind: InstanceType) -> InstanceType:
@@ -83,9 +88,9 @@ def _reserved(kind: InstanceType) -> InstanceType:
     return kind._replace(features=kind.features | {"reservation_only"})
 
 
-def _places(facts_of: CloudFacts, record: Path) -> Iterator[Place]:
-    of_region = {each.region: each for each in facts_of.places if each.zone is None}
-    for each in aws_record.places(record):
+def _places(told: CloudFacts, record: Path) -> Iterator[Place]:
+    of_region = {each.region: each for each in told.places if each.zone is None}
+    for each in descriptions.places(record, told.cloud):
         ours = of_region.get(each.region)
         yield each._replace(country=ours.country, continent=ours.continent) if ours else each
 

@@ -1,4 +1,4 @@
-"""What Amazon's own descriptions say of its machines, as the package `moto` records them.
+"""What a vendor's own descriptions say of its machines, as the package `moto` records them (of Amazon's EC2).
 
 `store.catalog.seed` reads the two data files of that package (Apache-2.0, see `NOTICE`) when a wheel is built: the
 specifications of every type, and which zone offers it. They hold no prices. The package is never imported.
@@ -38,11 +38,11 @@ def release() -> str | None:
         return None
 
 
-def types(folder: Path) -> Iterator[InstanceType]:
+def types(folder: Path, cloud: str) -> Iterator[InstanceType]:
     """Every type, by name."""
     record: Mapping[str, Mapping[str, Any]] = _load(folder / "instance_types.json.gz")
     for name in sorted(record):
-        yield _type(record[name])
+        yield _type(record[name], cloud)
 
 
 def offerings(folder: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -52,17 +52,17 @@ def offerings(folder: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield path.name.removesuffix(".json.gz"), zone, tuple(sorted(names))
 
 
-def places(folder: Path) -> Iterator[Place]:
+def places(folder: Path, cloud: str) -> Iterator[Place]:
     """Regions and zones. A zone's id is known where exactly one id of the region offers just the same types."""
     for path in sorted((folder / "instance_type_offerings" / "availability-zone").glob("*.json.gz")):
         region = path.name.removesuffix(".json.gz")
-        yield Place("aws", region)
+        yield Place(cloud, region)
         by_id = _by_location(path.parents[1] / "availability-zone-id" / path.name)
         by_zone = _by_location(path)
         for zone, names in sorted(by_zone.items()):
             alike = [each for each, sold in by_id.items() if sold == names]
             alone = len(alike) == 1 and sum(sold == names for sold in by_zone.values()) == 1
-            yield Place("aws", region, zone, alike[0] if alone else None)
+            yield Place(cloud, region, zone, alike[0] if alone else None)
 
 
 def _load(path: Path) -> Any:
@@ -77,14 +77,14 @@ def _by_location(path: Path) -> dict[str, set[str]]:
     return found
 
 
-def _type(record: Mapping[str, Any]) -> InstanceType:
+def _type(record: Mapping[str, Any], cloud: str) -> InstanceType:
     accelerator, count, memory = _accelerator(record)
     name: str = record["InstanceType"]
     disks = record.get("InstanceStorageInfo", {})
     cards = record.get("NetworkInfo", {}).get("NetworkCards", [])
     network = sum(card.get("BaselineBandwidthInGbps", 0.0) for card in cards)
     return InstanceType(
-        cloud="aws",
+        cloud=cloud,
         name=name,
         cpus=float(record["VCpuInfo"]["DefaultVCpus"]),
         memory_gib=record["MemoryInfo"]["SizeInMiB"] / _GIB,
