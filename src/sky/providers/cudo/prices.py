@@ -47,9 +47,7 @@ def _type(reading: Reading, told: Mapping[str, object]) -> Iterator[Row]:
         if _fits(told, (devices, cpus, gib)):
             size = f"{named}_{devices}x{cpus}v{gib}gb"
             price = devices * per_device + cpus * per_cpu + gib * per_gib
-            yield from reading.type(
-                size, cpus, gib, accelerator=device or None, count=devices or None, family=named
-            )  # fmt: skip
+            yield from reading.type(size, cpus, gib, accelerator=device or None, count=devices or None, family=named)
             yield from reading.price(size, told.get("dataCenterId"), price)
 
 
