@@ -138,8 +138,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("SHADEFORM_API_KEY", "HCLOUD_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN",
                  "MITHRIL_API_KEY", "PRIME_INTELLECT_API_KEY", "PRIME_API_KEY", "LAMBDA_API_KEY",
-                 "HYPERBOLIC_API_KEY", "FLUIDSTACK_API_KEY",
-                 "VERDA_CLIENT_ID", "VERDA_CLIENT_SECRET", "RUNPOD_API_KEY", "GCP_API_KEY"):  # fmt: skip
+                 "HYPERBOLIC_API_KEY", "FLUIDSTACK_API_KEY", "VERDA_CLIENT_ID", "VERDA_CLIENT_SECRET",
+                 "RUNPOD_API_KEY", "CUDO_API_KEY", "GCP_API_KEY"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -37,6 +37,7 @@ PLACES = {
                         "/v1/instance-availability?is_spot=false": "verda-stock.json",
                         "/v1/instance-availability?is_spot=true": "verda-stock-spot.json"},
               {".verda/config.json": json.dumps({"client_id": "me", "client_secret": "secret-verda-1"})}),
+    "cudo": ("cudo", {"/v1/vms/machine-types": "cudo.json"}, {".config/cudo/cudo.yml": "key: secret-cudo-1\n"}),
     "seeweb": ("seeweb", {"/ecs/v2/plans": "seeweb.json"},
                {".seeweb_cloud/seeweb_keys": "[DEFAULT]\napi_key = secret-seeweb-1\n"}),
     "mithril": ("mithril", {"/v2/instance-types": "mithril-types.json", "/v2/spot/availability": "mithril.json"},

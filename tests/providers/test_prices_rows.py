@@ -313,6 +313,20 @@ def test_verda(told, world):
     assert world.asked[1][2]["Authorization"] == "Bearer tok-abcdefgh"
 
 
+def test_cudo(told):
+    rows = told("cudo")
+    assert types(rows) == {
+        "sapphire-rapids-h100_1x8v16gb": (8, 16, "H100 SXM", 1, None),
+        "sapphire-rapids-h100_1x8v32gb": (8, 32, "H100 SXM", 1, None),
+        "sapphire-rapids-h100_1x12v24gb": (12, 24, "H100 SXM", 1, None),
+        "sapphire-rapids-h100_1x12v48gb": (12, 48, "H100 SXM", 1, None),
+        "epyc-milan_0x2v4gb": (2, 4, None, 0, None),
+        "epyc-milan_0x2v8gb": (2, 8, None, 0, None),
+        "epyc-milan_0x4v8gb": (4, 8, None, 0, None),
+    }
+    assert prices(rows)["sapphire-rapids-h100_1x8v32gb", "us-santaclara-1", OD] == pytest.approx(2.144)
+
+
 def test_seeweb(told):
     rows = told("seeweb")
     assert types(rows) == {"ECS2GPU3": (16, 120, "A100 80GB", 2, 80), "eCS1": (1, 1, None, 0, None)}
