@@ -17,7 +17,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sky.core.catalog.accelerators import devices
 from sky.core.model.catalog import Egress, InstanceType, Listing, Market, Place, Quality, Quarantined, Query, Source
 from sky.core.model.offers import Offer
 from sky.store.catalog.schema import APPLICATION_ID, MARKETS, QUALITIES, VERSION
@@ -226,9 +225,9 @@ class CatalogFile:
             if query.max_price is not None and (not prices or prices[0][3] > query.max_price):
                 continue
             shown = on_demand or spot
-            known = self._provenance_of(shown[4]) if shown else (None, None, None)
+            quality, observed, _ = self._provenance_of(shown[4]) if shown else (None, None, None)
             zones = tuple(sorted({row[1] for row in here if row[1] is not None}))
-            yield Listing(made.type, region, on_demand and on_demand[3], spot and spot[3], zones, *known)
+            yield Listing(made.type, region, on_demand and on_demand[3], spot and spot[3], zones, quality, observed)
 
     # --- all of a kind -----------------------------------------------------------------------------------------------
 
@@ -252,17 +251,12 @@ class CatalogFile:
         )
         return [_Type(fields).type for fields in rows]
 
-    def lowest_per_device(self) -> dict[str, dict[str, float]]:
-        """For each cloud the lowest on-demand price, in USD per device and hour, of each accelerator."""
-        made: dict[str, dict[str, float]] = {}
-        for cloud, name, count, usd in self._db.execute(
+    def lowest_of_types(self) -> list[tuple[str, str, float, float]]:
+        """Cloud, accelerator, count, and the lowest on-demand price in USD per hour of each type that has them."""
+        return self._db.execute(
             "select t.cloud, a.name, t.accelerator_count, t.least_on_demand from itype t "
             "join accelerator a on a.id = t.accelerator where t.least_on_demand is not null and t.accelerator_count > 0"
-        ):
-            each = usd / devices(name, count)
-            here = made.setdefault(cloud, {})
-            here[name] = min(each, here.get(name, each))
-        return made
+        ).fetchall()
 
     def type_names(self, cloud: str | None = None) -> list[str]:
         """The names of all types, each once, sorted."""
