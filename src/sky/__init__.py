@@ -36,8 +36,9 @@ _HOMES = {
     "sky.wire.config": "Config",
     "sky.sdk.clusters": (
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "
-        "endpoints optimize validate tail_provision_logs tail_hook_logs"
+        "endpoints tail_provision_logs tail_hook_logs"
     ),
+    "sky.sdk.plans": "optimize validate",
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",
     "sky.sdk.server": "api_info api_start api_stop api_server_logs api_login api_logout",
     "sky.sdk.infra": "check enabled_clouds list_accelerators list_accelerator_counts",

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 SHORT = {
     "agent.py": ["--starts", "1", "--jobs", "5", "--idle", "0.1"],
     "cli.py": ["--runs", "1"],
+    "plans.py": ["--runs", "1"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
     "server.py": ["--requests", "200", "--clusters", "2"],
 }

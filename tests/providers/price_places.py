@@ -3,6 +3,8 @@
 import json
 from importlib import import_module
 
+TRANSFERS = "/offers/v1.0/aws/AWSDataTransfer/current/index.csv"
+BANDWIDTH = "/api/retail/prices?$filter=serviceName eq 'Bandwidth' and priceType eq 'Consumption'"
 RETAIL = "/api/retail/prices?$filter=serviceName eq 'Virtual Machines' and priceType eq 'Consumption'"
 EC2 = "/offers/v1.0/aws/AmazonEC2/current"
 SCALEWAY = [
@@ -12,8 +14,10 @@ SCALEWAY = [
 #: Place to (folder, documents by path, the files or variables that hold its key).
 PLACES = {
     "aws": ("aws", {f"{EC2}/region_index.json": "aws-regions.json", f"{EC2}/us-east-1/index.csv": "aws-us-east-1.csv",
-                    "/spot.json": "aws-spot.json", "/spot-advisor-data.json": "aws-advisor.json"}, {}),
-    "azure": ("azure", {RETAIL: "azure-1.json", "/api/retail/prices?$filter=x&$skip=1000": "azure-2.json"}, {}),
+                    TRANSFERS: "aws-transfers.csv", "/spot.json": "aws-spot.json",
+                    "/spot-advisor-data.json": "aws-advisor.json"}, {}),
+    "azure": ("azure", {RETAIL: "azure-1.json", BANDWIDTH: "azure-bandwidth.json",
+                        "/api/retail/prices?$filter=x&$skip=1000": "azure-2.json"}, {}),
     "gcp": ("gcp", {"/machine-types-regions.csv": "gcp.csv"}, {}),
     "oci": ("oci", {"/a/ocom/docs/cloudestimator2/data/shapes.json": "oci-shapes.json",
                     "/pls/apex/cetools/api/v1/products/?currencyCode=USD": "oci-products.json"}, {}),

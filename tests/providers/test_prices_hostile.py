@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from price_places import EC2, KEYED, PLACES, RETAIL, graphql, source, stocked
+from price_places import BANDWIDTH, EC2, KEYED, PLACES, RETAIL, TRANSFERS, graphql, source, stocked
 
 from conftest import RECORDED, World
 from sky.core.errors import CredentialsRejected, ProviderDown, ProviderFailure, RequestInvalid, Throttled
@@ -15,7 +15,7 @@ from sky.core.model.catalog import Egress, InstanceType, Place, Price, Source, U
 from sky.providers.web import PublicWeb
 
 #: Documents without which the rest is still told.
-OPTIONAL = {"/spot-advisor-data.json"}
+OPTIONAL = {"/spot-advisor-data.json", TRANSFERS, BANDWIDTH}
 DOCUMENTS = [(place, path) for place in sorted(PLACES) for path in PLACES[place][1] if path not in OPTIONAL]
 
 
@@ -32,6 +32,8 @@ def sound(rows):
             assert type(row.accelerator_count) is float and (row.accelerator is None) == (row.accelerator_count == 0)
             assert row.accelerator_memory_gib is None or 0 < row.accelerator_memory_gib <= 2048
             assert math.isfinite(row.local_disk_gb) and row.arch in ("x86_64", "arm64")
+        if isinstance(row, Egress):
+            assert type(row.usd_per_gb) is float and 0 < row.usd_per_gb <= 10
         if isinstance(row, Price):
             assert type(row.price) is float and 0 < row.price <= 10_000
             assert row.zone is None or row.zone
@@ -158,6 +160,17 @@ def test_a_page_cannot_send_the_next_question_elsewhere(world, web, home, link):
     world.json(RETAIL, {**document, "NextPageLink": link})
     with pytest.raises(ProviderDown, match="end of its pages"):
         gather(world, web, "azure")
+
+
+@pytest.mark.parametrize(("place", "path"), [("aws", TRANSFERS), ("azure", BANDWIDTH)])
+@pytest.mark.parametrize("wrong", sorted(WRONG))
+def test_prices_of_machines_do_not_depend_on_those_of_transfers(world, web, home, place, path, wrong):
+    stocked(world, place, home)
+    before = [row for row in gather(world, web, place) if isinstance(row, Price)]
+    world.answers[path], _ = WRONG[wrong]
+    rows = gather(world, web, place)
+    assert [row for row in rows if isinstance(row, Price)] == before
+    assert not any(isinstance(row, Egress) for row in rows)
 
 
 def test_pages_in_a_circle_end(world, web, home):
@@ -300,7 +313,11 @@ def test_random_values_in_a_graph_give_sound_rows_or_a_failure(home, tmp_path, m
 
 @pytest.mark.parametrize(
     ("place", "path", "name"),
-    [("aws", f"{EC2}/us-east-1/index.csv", "aws-us-east-1.csv"), ("gcp", "/machine-types-regions.csv", "gcp.csv")],
+    [
+        ("aws", f"{EC2}/us-east-1/index.csv", "aws-us-east-1.csv"),
+        ("aws", TRANSFERS, "aws-transfers.csv"),
+        ("gcp", "/machine-types-regions.csv", "gcp.csv"),
+    ],
 )
 def test_random_tables_give_sound_rows_or_a_failure(home, place, path, name):
     good = (RECORDED / name).read_text()

@@ -1,5 +1,7 @@
 """What becomes of a good answer: for every place the exact types and prices, in the right units."""
 
+import tracemalloc
+
 import pytest
 from price_places import EC2, PLACES, SCALEWAY, source, stocked
 
@@ -34,6 +36,10 @@ def prices(rows):
     return made
 
 
+def egress(rows):
+    return {(row.region, row.to): row.usd_per_gb for row in rows if isinstance(row, Egress)}
+
+
 def attribute(rows, name):
     return {getattr(row, name) for row in rows if isinstance(row, Price)}
 
@@ -49,10 +55,13 @@ def test_rows_are_in_order_and_say_where_they_are_from(told, world, place):
         if isinstance(row, Price):
             assert row.source in sources and row.observed == world.ask().now
             assert (row.region, row.zone) in places
-    assert sum(row.rows for row in sources.values()) == len(prices(rows)) > 0
+        if isinstance(row, Egress):
+            assert row.source in sources
+    assert sum(row.rows for row in sources.values()) == len(prices(rows)) + len(egress(rows))
+    assert prices(rows)
     assert all("secret" not in repr(row) for row in rows)
     assert isinstance(rows[-1], Source)
-    assert not any(isinstance(row, Unchanged | Egress) for row in rows)
+    assert not any(isinstance(row, Unchanged) for row in rows)
 
 
 def test_aws(told):
@@ -69,6 +78,11 @@ def test_aws(told):
         ("t4g.micro", "us-east-1", OD): 0.0084,
         ("trn1.32xlarge", "us-east-1", OD): 21.0,
         ("m5.xlarge", "us-east-1", SPOT): 0.071,
+    }
+    assert egress(rows) == {
+        ("us-east-1", "eu-west-1"): 0.02,
+        ("us-east-1", "internet"): 0.09,
+        ("us-east-1", "zone"): 0.01,
     }
     shapes = {row.name: row for row in rows if isinstance(row, InstanceType)}
     assert (shapes["p4d.24xlarge"].local_disk_gb, shapes["p4d.24xlarge"].local_disk_kind) == (8000, "nvme")
@@ -111,6 +125,7 @@ def test_aws_tells_spot_prices_also_where_the_advisor_is_silent(told, world, web
 def test_azure(told):
     rows = told("azure")
     assert types(rows) == {}
+    assert egress(rows) == {("eastus", "internet"): 0.087}
     assert prices(rows) == {
         ("Standard_D4s_v5", "eastus", OD): 0.2,
         ("Standard_D4s_v5", "eastus", SPOT): 0.04,
@@ -123,7 +138,7 @@ def test_azure_is_the_same_whatever_the_order_of_pages_and_items(told, world, we
     before = prices(told("azure"))
     import json
 
-    first, second = (path for path in world.answers if path.startswith("/api/retail"))
+    first, second = (path for path in world.answers if path.startswith("/api/retail") and "Bandwidth" not in path)
     pages = [json.loads(world.answers[path][2]) for path in (first, second)]
     link = pages[0]["NextPageLink"]
     for page in pages:
@@ -187,6 +202,7 @@ def test_oci(told):
     assert found["VM.GPU2.1", "us-ashburn-1", OD] == pytest.approx(1.2)
     assert found["VM.Standard.E4.Flex$_4_16", "us-ashburn-1", OD] == pytest.approx(0.05 + 0.024)
     assert found["VM.Standard.E4.Flex$_4_16", "us-ashburn-1", SPOT] == pytest.approx(0.037)
+    assert egress(rows) == {("us-ashburn-1", "internet"): 0.0085, ("uk-london-1", "internet"): 0.0085}
     halves = {row.quality for row in rows if isinstance(row, Price) and row.market is SPOT}
     assert halves == {Quality.DERIVED}
 
@@ -355,3 +371,31 @@ def test_everything_may_arrive_zipped(told, world, web, home):
     before = told("gcp")
     world.zipped("/machine-types-regions.csv")
     assert list(source("gcp")(web, world.ask())) == before
+
+
+def test_the_list_of_a_region_is_never_in_memory(told, world, web, home):
+    told("aws")
+    head, _, _ = world.answers[f"{EC2}/us-east-1/index.csv"][2].decode().rpartition('"E1"')
+    other = head.splitlines()[-1].replace('"Shared"', '"Dedicated"') + "\n"
+    piece = (other * 500).encode()
+    pieces = 120
+
+    def answer(handler, _):
+        size = len(head.encode()) + len(piece) * pieces
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(size))
+        handler.end_headers()
+        handler.wfile.write(head.encode())
+        for _ in range(pieces):
+            handler.wfile.write(piece)
+
+    world.answers[f"{EC2}/us-east-1/index.csv"] = answer
+    assert len(piece) * pieces > 8 * 2**20
+    tracemalloc.start()
+    try:
+        rows = sum(isinstance(row, Price) for row in source("aws")(web, world.ask()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == 5
+    assert peak < 4 * 2**20

@@ -206,6 +206,24 @@ def test_a_date_to_wait_for_counts_from_the_server_s_own(world, web):
     assert raised.value.retry_after == 90
 
 
+def test_a_patient_web_waits_as_it_is_told_and_not_for_ever(world):
+    pauses = []
+
+    def answer(handler, _):
+        if len(pauses) < 2:
+            return 429, {"Retry-After": "0" if pauses else "20"}, b""
+        return 200, {}, b"here"
+
+    world.answers["/list"] = answer
+    assert lines(PublicWeb(patience_s=30, sleep=pauses.append), f"{world.url}/list") == ["here"]
+    assert pauses == [20, 1]
+    world.answers["/list"] = (429, {"Retry-After": "20"}, b"")
+    pauses.clear()
+    with pytest.raises(Throttled):
+        lines(PublicWeb(patience_s=30, sleep=pauses.append), f"{world.url}/list")
+    assert pauses == [20]
+
+
 def test_redirects_are_followed_and_bounded(world, web):
     world.answers["/old"] = (302, {"Location": "/new"}, b"")
     world.text("/new", "here")

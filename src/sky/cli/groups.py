@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sky.cli import exit_codes
-from sky.cli.table_of_commands import API_ROWS, GPUS_ROWS, HIDDEN_COMMANDS, SECTIONS, Row, root_help
+from sky.cli.table_of_commands import API_ROWS, CATALOG_ROWS, GPUS_ROWS, HIDDEN_COMMANDS, SECTIONS, Row, root_help
 
 #: Set by the shell's completion script when it asks for words.
 COMPLETION = "_SKY_COMPLETE"
@@ -107,6 +107,7 @@ def _root_parameters() -> list[click.Parameter]:
 
 root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMANDS, params=_root_parameters())
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
+catalog = LazyGroup("catalog", CATALOG_ROWS, help="Prices: how good and how old they are, and newer ones.")
 gpus = LazyGroup("gpus", GPUS_ROWS, help="Accelerators and where they are sold.")
 
 

@@ -48,6 +48,7 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
     help="Cluster to use, or to make under this name (a new name otherwise).",
 )
 @click.option("--dryrun", is_flag=True, help="Show where it would run; change nothing.")
+@click.option("--all-infra", is_flag=True, help="With --dryrun: show places that are not enabled, too.")
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @options.task_options
 @click.option("--priority", help="-1000 to 1000, or the name of a priority class.")
@@ -74,6 +75,8 @@ _KEY_OF_SECRET = re.compile(r"^((?:--secret=)?[^=]*).*", re.DOTALL)
 def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **flags: Any) -> int:
     """Run a task on a cluster, made for it if need be."""
     _refuse(flags, cluster)
+    if flags["all_infra"] and not flags["dryrun"]:
+        raise click.UsageError("--all-infra compares places that cannot be used yet: it goes with --dryrun.")
     if flags["asynchronous"] and flags["dryrun"]:
         raise click.UsageError("--dryrun changes nothing, so there is no request for --async to return.")
     task = task_of(entrypoint, flags)
@@ -148,7 +151,7 @@ def prepare(task: object, name: str, *, existing: list[Record], flags: dict[str,
         talk(f"Running on the existing cluster {name!r}.")
         question = None
     elif status is None:
-        found = plans.of(task)
+        found = plans.of(task, all_infra=flags["all_infra"])
         plans.show(found)
         question = f"Launching a new cluster {name!r}."
         if flags["dryrun"] and form != "table":

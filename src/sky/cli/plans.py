@@ -1,16 +1,18 @@
-"""The table of where a task could run, shown before `launch` asks. Called by `launch`."""
+"""The table of where a task could run, and the reasons beside it. Called by `launch` and `optimize`."""
 
 import sys
 from collections.abc import Sequence
+from typing import Any, TextIO
 
 from sky.cli import tables
 from sky.cli.status_view import Record, number, text
 from sky.cli.terminal import talk
-from sky.sdk import clusters as sdk
+from sky.sdk import plans as sdk
 from sky.sdk import requests
 from sky.sdk.records import PlanRecord
 
 _COLUMNS = ("INFRA", "INSTANCE", "vCPUs", "Mem(GB)", "GPUS", "COST ($)", "CHOSEN")
+_TIMES = ("INFRA", "INSTANCE", "vCPUs", "Mem(GB)", "GPUS", "TIME (hr)", "CHOSEN")
 _KEYS = (
     "infra",
     "instance_type",
@@ -21,47 +23,92 @@ _KEYS = (
     "use_spot",
     "price_hourly",
     "chosen",
+    "enabled",
+    "reserved_nodes",
+    "quality",
+    "observed",
+    "standing",
 )
+_REASON_KEYS = ("infra", "instance_type", "reason", "code", "asked", "found", "remedy")
 #: Rows shown of a plan; the rest are dearer.
 ROWS = 8
 
 
-def of(task: object) -> list[PlanRecord]:
-    """Ask the server where the task could run: one plan per task. Raises ResourcesUnavailableError when nowhere."""
-    return requests.get(sdk.optimize([task]))
+def of(task: object, **questions: Any) -> list[PlanRecord]:
+    """Ask the server where a task or DAG could run: one plan per task. Raises ResourcesUnavailableError."""
+    return requests.get(sdk.optimize(task if hasattr(task, "tasks") else [task], **questions))
 
 
-def show(plans: Sequence[PlanRecord]) -> None:
-    """Show plans on stderr, cheapest first."""
+def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
+    """Return the candidates of one task as the interface's table, best first."""
+    placements: Sequence[Record] = plan.get("placements") or ()
+    shown = _best_of_each(placements)[:ROWS]
+    by_time = target.upper() == "TIME"
+    headers = _TIMES if by_time else _COLUMNS
+    rows = [_row(placement, by_time=by_time) for placement in shown]
+    lines = [tables.render(headers, rows, right=("vCPUs", "Mem(GB)", headers[5]), stream=stream)]
+    others = len(placements) - len(shown) + int(number(plan, "more"))
+    if others > 0:
+        lines.append(f"… and {others:,} more places; `sky optimize --explain` tells why these.")
+    if any(placement.get("enabled") is False for placement in shown):
+        lines.append("* not enabled yet: `sky check CLOUD` tells how to get in.")
+    if plan.get("data"):
+        lines.append(text(plan, "data"))
+    return "\n".join(lines)
+
+
+def show(plans: Sequence[PlanRecord], *, target: str = "COST") -> None:
+    """Show plans on stderr, best first."""
     for plan in plans:
-        placements: Sequence[Record] = plan.get("placements") or ()
-        if not placements:
-            continue
-        rows = [_row(placement) for placement in placements[:ROWS]]
-        talk(tables.render(_COLUMNS, rows, right=("vCPUs", "Mem(GB)", "COST ($)"), stream=sys.stderr))
-        if len(placements) > ROWS:
-            talk(f"… and {len(placements) - ROWS} more places.")
+        if plan.get("placements"):
+            talk(render(plan, target=target, stream=sys.stderr))
 
 
-def _row(placement: Record) -> list[object]:
+def _best_of_each(placements: Sequence[Record]) -> list[Record]:
+    """The best place of each cloud, accelerator and market: the rows of the interface."""
+    first: dict[tuple[object, ...], Record] = {}
+    for each in placements:
+        key = (each.get("cloud"), each.get("accelerators"), each.get("use_spot"))
+        first.setdefault(key, each)
+    return list(first.values())
+
+
+def _row(placement: Record, *, by_time: bool) -> list[object]:
     nodes = int(number(placement, "num_nodes")) or 1
     instance = text(placement, "instance_type")
+    standing = placement.get("standing") or {}
+    cost = f"{number(placement, 'price_hourly'):.2f}"
     return [
-        text(placement, "infra"),
+        text(placement, "infra") + ("*" if placement.get("enabled") is False else ""),
         (f"{nodes}x {instance}" if nodes > 1 else instance) + ("[Spot]" if placement.get("use_spot") else ""),
         f"{number(placement, 'cpus'):g}",
         f"{number(placement, 'memory_gb'):.4g}",
         text(placement, "accelerators") or "-",
-        f"{number(placement, 'price_hourly'):.2f}",
+        f"{standing.get('hours', 0.0):.2f}" if by_time else cost,
         "✔" if placement.get("chosen") else " ",
     ]
+
+
+def reason_line(reason: Record) -> str:
+    """Return why one offer, or a whole place, was not taken: "gcp/us-central1 a2-highgpu-8g: 34 % dearer …"."""
+    what = " ".join(part for part in (text(reason, "infra"), text(reason, "instance_type")) if part not in ("", "*"))
+    remedy = f" ({text(reason, 'remedy')})" if reason.get("remedy") else ""
+    return f"{what}: {text(reason, 'reason')}{remedy}" if what else f"{text(reason, 'reason')}{remedy}"
 
 
 def shape(plan: PlanRecord) -> dict[str, object]:
     """Return a plan as `-o json` promises it."""
     placements: Sequence[Record] = plan.get("placements") or ()
-    rejections: Sequence[Record] = plan.get("rejections") or ()
-    return {
+    told: dict[str, object] = {
         "placements": [{key: placement.get(key) for key in _KEYS} for placement in placements],
-        "rejections": [{key: one.get(key) for key in ("infra", "instance_type", "reason")} for one in rejections],
+        "rejections": [{key: one.get(key) for key in _REASON_KEYS} for one in plan.get("rejections") or ()],
+    }
+    answers: Sequence[Record] = plan.get("answers") or ()
+    return told | {
+        "task": plan.get("task"),
+        "more": plan.get("more"),
+        "data": plan.get("data") or None,
+        "answers": [{key: one.get(key) for key in _REASON_KEYS} for one in answers],
+        "comparisons": list(plan.get("comparisons") or ()),
+        "chances": list(plan.get("chances") or ()),
     }

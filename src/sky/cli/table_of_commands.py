@@ -24,6 +24,8 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
 INFRA_COMMANDS: tuple[Row, ...] = (
     ("check", "sky.cli.infra:check", "Show which infra can be used, and why others cannot."),
     ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
+    ("optimize", "sky.cli.optimize:optimize", "Show where a task would run, and why not elsewhere."),
+    ("catalog", "sky.cli.groups:catalog", "Prices: how good and how old they are, and newer ones."),
 )
 
 SERVER_COMMANDS: tuple[Row, ...] = (("api", "sky.cli.groups:api", "The API server and the requests made to it."),)
@@ -69,6 +71,11 @@ API_ROWS: tuple[Row, ...] = (
 GPUS_ROWS: tuple[Row, ...] = (
     ("list", "sky.cli.gpus:gpus_list", "Show accelerators, where they are sold and at what price."),
     ("label", "sky.cli.later:gpus_label", "Label the GPU nodes of Kubernetes (not supported yet)."),
+)
+
+CATALOG_ROWS: tuple[Row, ...] = (
+    ("status", "sky.cli.catalog:status", "Show what the catalog holds of each cloud."),
+    ("refresh", "sky.cli.catalog:refresh", "Ask clouds for their prices."),
 )
 
 ROOT_OPTIONS: tuple[tuple[str, str], ...] = (

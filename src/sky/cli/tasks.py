@@ -13,6 +13,8 @@ import click
 from sky.cli.entrypoint import COMMAND_NAME, Entrypoint
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.tasks import TaskSpec
+from sky.sdk.dag_files import dag_from_spec
+from sky.sdk.dags import Dag
 from sky.sdk.tasks import Task
 from sky.wire.dotenv import load_env_file
 from sky.wire.task_yaml import load_config, load_dag, read_single
@@ -53,6 +55,26 @@ def make_task(entry: Entrypoint, flags: Mapping[str, Any]) -> Task:
         task.num_nodes = flags["num_nodes"]
     _override_workdir(task, flags)
     return task
+
+
+def make_dag(entry: Entrypoint, flags: Mapping[str, Any]) -> Task | Dag:
+    """Return the task of an entrypoint as `make_task` does, or the DAG of a file that holds several tasks.
+
+    The options of a task then hold for each of them.
+    """
+    if entry.yaml is None:
+        return make_task(entry, flags)
+    envs, secrets = variables(entry, flags)
+    spec = load_dag(text=entry.yaml, source=entry.source, env_overrides=envs, secrets_overrides=secrets)
+    if len(spec.tasks) == 1:
+        return make_task(entry, flags)
+    dag = dag_from_spec(spec)
+    override = resources_override(flags)
+    for task in dag.tasks:
+        if override:
+            task.set_resources_override(override)
+        task.num_nodes = flags.get("num_nodes") or task.num_nodes
+    return dag
 
 
 def _spec(entry: Entrypoint, envs: Mapping[str, str], secrets: Mapping[str, str]) -> TaskSpec:

@@ -11,7 +11,6 @@ from sky.sdk.clusters import (
     exec,
     job_status,
     launch,
-    optimize,
     queue,
     start,
     status,
@@ -19,9 +18,9 @@ from sky.sdk.clusters import (
     tail_hook_logs,
     tail_logs,
     tail_provision_logs,
-    validate,
 )
 from sky.sdk.infra import check, enabled_clouds, list_accelerator_counts, list_accelerators
+from sky.sdk.plans import optimize, validate
 from sky.sdk.requests import api_cancel, api_status, get, stream_and_get, stream_response
 from sky.sdk.server import api_info, api_login, api_logout, api_server_logs, api_start, api_stop, dashboard
 

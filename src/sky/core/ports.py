@@ -3,16 +3,29 @@
 Everything is asynchronous so that an adapter may wait; the SQLite store never does.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
+from sky.core.catalog.overrides import Overrides
 from sky.core.lifecycle.machine import Step
-from sky.core.model.catalog import Egress, InstanceType, Listing, Place, Quarantined, Query, Row, Source
+from sky.core.model.catalog import (
+    CloudSummary,
+    Egress,
+    InstanceType,
+    Listing,
+    Place,
+    Quarantined,
+    Query,
+    Refreshed,
+    Row,
+    Source,
+)
 from sky.core.model.clusters import Autostop, Cluster, Instance
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
+from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
 
 E = TypeVar("E")
@@ -170,6 +183,21 @@ class Stories(Protocol):
     async def last_of_each(self, entity: str, ids: Sequence[str]) -> Mapping[str, Entry]: ...
 
 
+class Outcomes(Protocol):
+    """What places answered when machines were asked for."""
+
+    @property
+    def revision(self) -> int:
+        """Changes when this process added one: what was learnt from them before is out of date."""
+        ...
+
+    async def add(self, outcome: Outcome) -> None: ...
+
+    async def since(self, at: float) -> Sequence[Outcome]:
+        """Those from a time on (seconds since the epoch), oldest first; at most some tens of thousands."""
+        ...
+
+
 class Store(Protocol):
     """Everything that is remembered."""
 
@@ -181,6 +209,8 @@ class Store(Protocol):
     def requests(self) -> RequestRows: ...
     @property
     def stories(self) -> Stories: ...
+    @property
+    def outcomes(self) -> Outcomes: ...
 
     async def get_value(self, key: str) -> str | None:
         """A small named value (a watcher's position, a check's outcome)."""
@@ -322,6 +352,38 @@ class Catalog(Protocol):
     def sources(self) -> Sequence[Source]: ...
 
     def quarantined(self) -> Sequence[Quarantined]: ...
+
+    def summary(self) -> Sequence[CloudSummary]:
+        """What it holds of each cloud, by name."""
+        ...
+
+
+class Catalogs(Protocol):
+    """The catalog as it is now, what the user lays over it, and the way to a newer one."""
+
+    def current(self) -> Catalog:
+        """The newest generation; cheap to ask for again. Raises CatalogMissing when there is none."""
+        ...
+
+    def overrides(self) -> Overrides:
+        """The user's own prices, places, reservations and refusals, as the files are now.
+
+        Raises InvalidSkyPilotConfigError with the file and the place in it.
+        """
+        ...
+
+    def refreshable(self) -> Sequence[str]:
+        """Clouds that have something to be asked for prices."""
+        ...
+
+    async def refresh(
+        self, clouds: Sequence[str] | None, if_older_s: float | None, say: Callable[[str], None]
+    ) -> Sequence[Refreshed]:
+        """Ask for new prices of some clouds (None: of all that can be asked), side by side, and swap them in.
+
+        Clouds whose prices are younger than `if_older_s` seconds are left alone. One cloud's failure is its own.
+        """
+        ...
 
 
 class Reply(Protocol):

@@ -6,11 +6,21 @@ Run by `work.Driver` under `plane`. Each order's outcome is an event of `core.li
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError, ProviderFailure, Throttled
+from sky.core.errors import (
+    AgentRefused,
+    AgentUnreachable,
+    CapacityRefused,
+    NotSupportedError,
+    ProviderFailure,
+    QuotaReached,
+    Throttled,
+)
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster, Instance, InstanceState
-from sky.core.ports import ClusterRows, Compute, CreateAsk, Fleet, Providers, Stoppable
+from sky.core.model.offers import Placement
+from sky.core.model.outcomes import Outcome, OutcomeKind
+from sky.core.ports import ClusterRows, Compute, CreateAsk, Fleet, Outcomes, Providers, Stoppable
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
@@ -19,6 +29,9 @@ _THROTTLE_TRIES = 6
 _THROTTLE_WAIT_S = 60.0
 
 T = TypeVar("T")
+
+#: Refusals that say something about the next time.
+_LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
 
 _NODE_FAILURES = (AgentUnreachable, AgentRefused, ProviderFailure, NotSupportedError)
 
@@ -29,8 +42,17 @@ class ClusterWork:
     name = "cluster"
     table: Table[Cluster] = life.TABLE
 
-    def __init__(self, rows: ClusterRows, providers: Providers, fleet: Fleet, clock: Clock, signals: Signals) -> None:
+    def __init__(
+        self,
+        rows: ClusterRows,
+        outcomes: Outcomes,
+        providers: Providers,
+        fleet: Fleet,
+        clock: Clock,
+        signals: Signals,
+    ) -> None:
         self.rows = rows
+        self._outcomes = outcomes
         self._providers = providers
         self._fleet = fleet
         self._clock = clock
@@ -91,11 +113,23 @@ class ClusterWork:
             compute = self._providers.compute(order.placement.offer.cloud)
             labels = {"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user}
             ask = CreateAsk(key, cluster.id, cluster.name, order.placement, labels)
-            return life.NodesCreated(tuple(await self._patiently(lambda: compute.create(ask))))
+            created = tuple(await self._patiently(lambda: compute.create(ask)))
+            await self._learn(order.placement, OutcomeKind.GRANTED)
+            return life.NodesCreated(created)
         except ProviderFailure as failure:
+            if (kind := _LESSONS.get(type(failure))) is not None:
+                await self._learn(order.placement, kind, failure.reason)
             return life.ProvisionRefused(failure.scope, failure.reason)
         except NotSupportedError as error:
             return life.ProvisionRefused("account", str(error))
+
+    async def _learn(self, placement: Placement, kind: OutcomeKind, reason: str = "") -> None:
+        """Remember what a place answered. Of a machine that is shared there is no question of capacity."""
+        offer = placement.offer
+        if not offer.shared:
+            at = self._clock.now()
+            where = (offer.cloud, offer.region, offer.zone, offer.instance_type, offer.market)
+            await self._outcomes.add(Outcome(at, *where, kind, placement.num_nodes, reason))
 
     async def _resume(self, cluster: Cluster, key: str, order: object) -> object:
         try:

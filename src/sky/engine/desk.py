@@ -8,7 +8,8 @@ from typing import Protocol
 from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.requests import Request
-from sky.core.ports import Fleet, Providers, Store
+from sky.core.ports import Catalogs, Fleet, Store
+from sky.engine.planning import Planner
 from sky.engine.post import Post
 from sky.engine.waiting import until
 from sky.kit.clock import Clock
@@ -43,9 +44,10 @@ class Desk:
     post: Post
     clock: Clock
     signals: Signals
-    providers: Providers
     fleet: Fleet
     talk: Talk
+    catalogs: Catalogs
+    planner: Planner
 
     async def cluster(self, name: str) -> Cluster:
         """The living cluster of this name. Raises ClusterDoesNotExist."""

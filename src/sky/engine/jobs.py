@@ -11,7 +11,7 @@ from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job
 from sky.core.model.tasks import GitSource, TaskSpec
-from sky.core.optimizer.choose import amount
+from sky.core.optimizer.wanted import Bounds
 from sky.core.ports import AgentClient, ClusterRows, Fleet, JobRows
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
@@ -134,7 +134,7 @@ def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
     accelerators = wanted.accelerator_request
     cpus = DEFAULT_CPU_DEMAND
     if not job.run_setup and wanted.cpus is not None:
-        cpus = amount(wanted.cpus)
+        cpus = Bounds.read(wanted.cpus).least
     return {
         "name": job.name,
         "user": job.user,

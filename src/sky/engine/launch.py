@@ -20,8 +20,8 @@ from sky.core.model.offers import Placement
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.choose import misfit
-from sky.engine import planning
+from sky.core.optimizer.goals import Goal
+from sky.core.optimizer.shortfall import shortfall
 from sky.engine.desk import Desk, flag, text
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
@@ -41,7 +41,7 @@ async def launch(desk: Desk, request: Request) -> object:
         desk.talk.say(request.id, f"Without effect in this version: {', '.join(idle)}")
     existing = await _own_or_named(desk, request, name)
     if existing is None:
-        made = await planning.place(desk.providers, task)
+        made = await desk.planner.place(task, _goal(body))
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
         existing = await _open(desk, request, task, name, made.placements)
@@ -207,7 +207,7 @@ def _check_fits(cluster: Cluster, task: TaskSpec) -> None:
     lent = replace(
         cluster.placement.offer, cpus=cluster.placement.cpus, accelerators=dict(cluster.placement.accelerators)
     )
-    reasons = [misfit(each, lent) for each in task.resources]
+    reasons = [shortfall(each, lent) for each in task.resources]
     if all(reasons):
         why = "; ".join(dict.fromkeys(map(str, reasons)))
         raise ResourcesMismatchError(
@@ -239,6 +239,10 @@ def _job_resources(task: TaskSpec) -> str:
 def _stamp(now: float) -> str:
     """A time that sorts, for names of log folders: milliseconds since the epoch."""
     return str(int(now * 1000))
+
+
+def _goal(body: Mapping[str, object]) -> Goal:
+    return Goal((text(body, "optimize_target") or "COST").lower())
 
 
 def _mapping(body: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -18,18 +18,19 @@ from sky.core.lifecycle import requests as request_life
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job, JobPhase
-from sky.core.model.offers import Offer, Plan
+from sky.core.model.offers import Offer
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
-from sky.core.ports import Access, Fleet, LogPiece, Providers, Store
-from sky.engine import planning
+from sky.core.ports import Access, Catalogs, Fleet, LogPiece, Providers, Store
+from sky.engine.access import AccessBoard
+from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
 from sky.engine.operations import HANDLERS
+from sky.engine.planning import Planner
 from sky.engine.post import Post
-from sky.engine.refusals import refuse_unsupported
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
@@ -66,7 +67,12 @@ class ControlPlane:
         clock: Clock,
         signals: Signals,
         talk: Talk,
+        *,
+        catalogs: Catalogs,
+        access: AccessBoard,
+        planner: Planner,
         retention: Retention | None = None,
+        care: CatalogCare | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -75,8 +81,12 @@ class ControlPlane:
         self._fleet = fleet
         self._talk = talk
         self._post = Post(clock, signals)
-        self._desk = Desk(store, self._post, clock, signals, providers, fleet, talk)
+        self.catalogs = catalogs
+        self.access = access
+        self.planner = planner
+        self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner)
         self._retention = retention
+        self._care = care
         self._tasks: list[asyncio.Task[None]] = []
         self._reads: Shared[LogPiece] = Shared()
 
@@ -87,7 +97,9 @@ class ControlPlane:
         holder = new_id(self.clock.now())
         nouns = (
             RequestWork(self._desk, HANDLERS),
-            ClusterWork(self.store.clusters, self._providers, self._fleet, self.clock, self.signals),
+            ClusterWork(
+                self.store.clusters, self.store.outcomes, self._providers, self._fleet, self.clock, self.signals
+            ),
             JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
         )
         for noun in nouns:
@@ -102,6 +114,8 @@ class ControlPlane:
         self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
+        if self._care is not None:
+            self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
 
@@ -358,25 +372,13 @@ class ControlPlane:
     # --- places --------------------------------------------------------------------------------------------------
 
     async def check(self, clouds: Sequence[str] | None = None) -> list[Access]:
-        """Whether each place can be used."""
-        return list(await asyncio.gather(*(self._check(name) for name in clouds or self._providers.names())))
-
-    async def _check(self, cloud: str) -> Access:
-        try:
-            return await self._providers.compute(cloud).check()
-        except NotSupportedError as error:
-            return Access(cloud, False, str(error))
+        """Whether each place can be used, asked now."""
+        return await self.access.check(clouds)
 
     async def offers(self) -> list[Offer]:
-        """Everything on sale at places that can be asked."""
-        found, _ = await planning.offers(self._providers)
+        """Everything on sale at this moment at places that can be asked; the catalog is another matter."""
+        found, _ = await self.planner.offers()
         return found
-
-    async def plan(self, task_config: Mapping[str, object]) -> Plan:
-        """Where a task would be put. Raises ResourcesUnavailableError with every reason when there is no place."""
-        task = TaskSpec.from_config(task_config)
-        refuse_unsupported(task)
-        return await planning.place(self._providers, task)
 
 
 def _named(clusters: list[Cluster], names: Sequence[str] | None) -> list[Cluster]:

@@ -1,44 +1,293 @@
-"""Asks every provider what it sells and lets `core.optimizer` rank it; used by launch, dry runs and `sky.optimize`."""
+"""Gathers what a plan depends on, and lets `core.optimizer` decide; used by launch, dry runs and `sky.optimize`.
+
+The catalog and the user's overrides are files, access is remembered for minutes, outcomes for as long as none is
+added: a plan costs milliseconds.
+"""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from sky.core.catalog.inference import resolve
+from sky.core.catalog.overrides import Overrides
 from sky.core.errors import NotSupportedError, ProviderFailure, ResourcesUnavailableError
-from sky.core.model.offers import Offer, Plan, Rejection
+from sky.core.model.catalog import Market
+from sky.core.model.clouds import cloud_named
+from sky.core.model.dags import DagSpec
+from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
+from sky.core.model.outcomes import OutcomeKind
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.choose import plan
-from sky.core.ports import Providers
+from sky.core.optimizer.conditions import Conditions, Tempo
+from sky.core.optimizer.goals import Goal
+from sky.core.optimizer.gravity import Holding
+from sky.core.optimizer.holdings import holdings
+from sky.core.optimizer.locations import Search
+from sky.core.optimizer.memory import Key, Memory
+from sky.core.optimizer.plan import plan_task
+from sky.core.optimizer.several import plan_dag
+from sky.core.optimizer.transfers import Tariff, tariff
+from sky.core.optimizer.wanted import of_task
+from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
+from sky.engine import answers
+from sky.engine.access import AccessBoard
+from sky.kit.clock import Clock
+
+#: Seconds of the past that are learnt from; older outcomes weigh nothing by then.
+_PAST_S = 7 * 86400.0
+#: Instance types that are told for an estimator of time; a task that leaves more open had better say more.
+_MOST_TYPES = 2000
 
 
-async def offers(providers: Providers) -> tuple[list[Offer], list[Rejection]]:
-    """Everything on sale, and the places that could not be asked."""
-    names = providers.names()
-    answers = await asyncio.gather(*(_ask(providers, name) for name in names))
-    found = [offer for answer in answers if not isinstance(answer, Rejection) for offer in answer]
-    return found, [answer for answer in answers if isinstance(answer, Rejection)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """What is asked of a plan besides the plan. See `wire.plans.DagBody`; `estimates` in seconds, one map per task."""
+
+    goal: Goal = Goal.COST
+    explain: bool = False
+    why_not: tuple[str, ...] = ()
+    what_if: tuple[str, ...] = ()
+    when: bool = False
+    all_infra: bool = False
+    estimates: Sequence[Mapping[str, float]] = ()
 
 
-async def _ask(providers: Providers, name: str) -> Iterable[Offer] | Rejection:
-    try:
-        return await providers.compute(name).offers()
-    except (ProviderFailure, NotSupportedError) as error:
-        return Rejection(name, "*", str(error))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A plan with what was asked besides.
+
+    `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator.
+    """
+
+    task: str | None
+    plan: Plan
+    enabled: frozenset[str]
+    places: tuple[tuple[Placement, Standing], ...] = ()
+    answers: tuple[Rejection, ...] = ()
+    comparisons: tuple[str, ...] = ()
+    chances: tuple[str, ...] = ()
 
 
-async def place(providers: Providers, task: TaskSpec) -> Plan:
-    """The ranked placements of a task. Raises ResourcesUnavailableError with every reason when there is none."""
-    on_sale, unasked = await offers(providers)
-    made = plan(task.resources, task.resources_order == "ordered", task.num_nodes, on_sale)
-    made = Plan(made.placements, (*made.rejections, *unasked))
-    if not made.placements:
+@dataclass(slots=True)
+class _Kept:
+    """What was made from something that rarely changes, and what it was made from."""
+
+    of: object = None
+    value: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What holds for every task that is planned now."""
+
+    catalog: Catalog
+    conditions: Conditions
+    enabled: frozenset[str]
+    unasked: tuple[Rejection, ...] = field(default=())
+
+
+class Planner:
+    """See the module. `section` gives a section of the configuration as it is now."""
+
+    def __init__(
+        self,
+        providers: Providers,
+        catalogs: Catalogs,
+        access: AccessBoard,
+        outcomes: Outcomes,
+        clock: Clock,
+        section: Callable[[str], Mapping[str, object]],
+        allowed: Callable[[], Sequence[str] | None],
+    ) -> None:
+        self._providers = providers
+        self._catalogs = catalogs
+        self._access = access
+        self._outcomes = outcomes
+        self._clock = clock
+        self._section = section
+        self._allowed = allowed
+        self._memory = _Kept()
+        self._tariff = _Kept()
+
+    async def offers(self) -> tuple[list[Offer], list[Rejection]]:
+        """What the places that can be asked sell at this moment, and the places that did not answer."""
+        return await self._live(self._providers.names())
+
+    async def place(self, task: TaskSpec, goal: Goal = Goal.COST) -> Plan:
+        """The ranked placements of a task. Raises ResourcesUnavailableError with every reason when there is none."""
+        ground = await self._ground()
+        resolved = self._resolved(task, ground)
+        made = plan_task(resolved, ground.catalog, self._for(resolved, ground), goal)
+        made = replace(made, rejections=(*made.rejections, *ground.unasked))
+        if not made.placements:
+            raise self._nowhere(resolved, made, ground)
+        return made
+
+    async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
+        """One answer per task. Raises ResourcesUnavailableError when a task fits nowhere."""
+        ground = await self._ground(all_infra=questions.all_infra)
+        tasks = tuple(self._resolved(task, ground) for task in dag.tasks)
+        conditions = [
+            self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {})
+            for at, task in enumerate(tasks)
+        ]
+        if len(tasks) == 1:
+            plans = [plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)]
+        else:
+            plans = list(plan_dag(replace(dag, tasks=tasks), ground.catalog, conditions, questions.goal).plans)
+        for task, made in zip(tasks, plans, strict=True):
+            if not made.placements:
+                raise self._nowhere(task, made, ground)
+        return [
+            self._answer(task, made, given, ground, questions)
+            for task, made, given in zip(tasks, plans, conditions, strict=True)
+        ]
+
+    async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]:
+        """For each task one placement of every (cloud, instance type) that it could take, cheapest first."""
+        ground = await self._ground(all_infra=all_infra)
+        found: list[list[Placement]] = []
+        for task in dag.tasks:
+            resolved = self._resolved(task, ground)
+            first: dict[tuple[str, str], Placement] = {}
+            for each in _search(resolved, ground.catalog, self._for(resolved, ground), Goal.COST).ranking():
+                first.setdefault((each.offer.cloud, each.offer.instance_type), each.placement())
+                if len(first) >= _MOST_TYPES:
+                    break
+            found.append(list(first.values()))
+        return found
+
+    # --- the ground ----------------------------------------------------------------------------------------------
+
+    async def _ground(self, *, all_infra: bool = False) -> _Ground:
+        catalog, overrides = self._catalogs.current(), self._catalogs.overrides()
+        enabled = await self._access.enabled()
+        allowed = self._allowed()
+        if allowed is not None:
+            enabled &= {cloud_named(name).canonical_name() for name in allowed}
+        live, unasked = await self._live(sorted(enabled))
+        conditions = Conditions(
+            enabled=None if all_infra else enabled,
+            features=self._features(),
+            reservations=overrides.reservations,
+            quotas=overrides.quotas,
+            price_of=overrides.price_of,
+            denied=overrides.denied,
+            least_multiplier=overrides.least_multiplier,
+            extra=(*live, *_usable(overrides, None if all_infra else enabled)),
+            replaced=frozenset(offer.cloud for offer in live),
+            memory=await self._learnt(),
+            tariff=self._rates(catalog),
+            now=self._clock.now(),
+        )
+        return _Ground(catalog, conditions, enabled, tuple(unasked))
+
+    async def _live(self, names: Sequence[str]) -> tuple[list[Offer], list[Rejection]]:
+        answers = await asyncio.gather(*(self._ask(name) for name in names))
+        found = [offer for answer in answers if not isinstance(answer, Rejection) for offer in answer]
+        return found, [answer for answer in answers if isinstance(answer, Rejection)]
+
+    async def _ask(self, name: str) -> Iterable[Offer] | Rejection:
+        try:
+            return await self._providers.compute(name).offers()
+        except (ProviderFailure, NotSupportedError) as error:
+            return Rejection(name, "*", str(error), Reason.UNREACHABLE, remedy=f"sky check {name}")
+
+    def _features(self) -> dict[str, frozenset[str]]:
+        known = {name: self._providers.offered(name) for name in self._providers.places()}
+        return {name: features for name, features in known.items() if features is not None}
+
+    async def _learnt(self) -> Memory:
+        """The memory of outcomes; made again when one was added here, and now and then for those of other servers."""
+        now = self._clock.now()
+        of = (self._outcomes.revision, now // 60)
+        if self._memory.of != of:
+            outcomes = await self._outcomes.since(now - _PAST_S)
+            told = (
+                (
+                    Key(each.cloud, each.region, each.zone, each.instance_type, Market(each.market)),
+                    each.kind is OutcomeKind.GRANTED,
+                    each.at,
+                    each.reason,
+                )
+                for each in outcomes
+                if each.kind is not OutcomeKind.LOST
+            )
+            self._memory = _Kept(of, Memory.of(told))
+        assert isinstance(self._memory.value, Memory)
+        return self._memory.value
+
+    def _rates(self, catalog: Catalog) -> Tariff:
+        if self._tariff.of != catalog.generation:
+            self._tariff = _Kept(catalog.generation, tariff(catalog.egress(), catalog.places()))
+        assert isinstance(self._tariff.value, Tariff)
+        return self._tariff.value
+
+    # --- one task ------------------------------------------------------------------------------------------------
+
+    def _resolved(self, task: TaskSpec, ground: _Ground) -> TaskSpec:
+        """The task with what its resources leave open filled in where there is one answer."""
+        conditions = ground.conditions
+        resources = tuple(
+            resolve(each, ground.catalog, ground.enabled, own=conditions.extra, path=("resources",))
+            for each in task.resources
+        )
+        return task if resources == task.resources else replace(task, resources=resources)
+
+    def _for(self, task: TaskSpec, ground: _Ground, estimates: Mapping[str, float] | None = None) -> Conditions:
+        """The conditions with what this task alone brings: its data, and how long it runs where."""
+        made = replace(ground.conditions, holdings=self._holdings(task))
+        if not estimates:
+            return made
+        hours = {name: seconds / 3600 for name, seconds in estimates.items()}
+        longest = max(hours.values())
+
+        def of(offer: Offer) -> float:
+            # A type that came up between the two questions has no estimate; the longest is the careful guess.
+            return hours.get(f"{offer.cloud}/{offer.instance_type}", longest)
+
+        return replace(made, tempo=Tempo(hours=min(hours.values()), hours_of=of))
+
+    def _holdings(self, task: TaskSpec) -> tuple[Holding, ...]:
+        known = self._section("data").get("buckets")
+        return holdings(task, known if isinstance(known, Mapping) else {})
+
+    def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
-        reasons = "\n".join(f"  {each.place} {each.instance_type}: {each.reason}" for each in made.rejections)
-        unknown = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(providers.names())
-        for cloud in sorted(unknown):
-            reasons += f"\n  not supported yet on {cloud}"
-        raise ResourcesUnavailableError(
-            f"No place for {task.num_nodes}x {asked}.\n{reasons.strip(chr(10)) or '  nothing is on sale'}\n"
-            "`sky check` lists the places that can be used.",
+        reasons = [f"{each.place} {each.instance_type}: {each.reason}" for each in made.rejections]
+        search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
+        reasons += [f"nearest: {line}" for line in answers.opened(search)]
+        said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
+        return ResourcesUnavailableError(
+            f"No place for {task.num_nodes}x {asked}.\n{said}\n"
+            "`sky check` lists the places that can be used; `sky optimize --all-infra` plans over all that are known.",
             no_failover=True,
         )
-    return made
+
+    def _answer(
+        self, task: TaskSpec, made: Plan, conditions: Conditions, ground: _Ground, questions: Questions
+    ) -> Answer:
+        search = _search(task, ground.catalog, conditions, questions.goal)
+        best = next(search.ranking(), None)
+        clouds = sorted(ground.enabled if conditions.enabled is not None else _known(ground))
+        return Answer(
+            task=task.name,
+            plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
+            enabled=ground.enabled,
+            places=tuple(answers.best_of_places(search, clouds)),
+            answers=tuple(answers.explained(search, best, questions.why_not, everywhere=questions.explain)),
+            comparisons=tuple(answers.compared(search, questions.what_if)),
+            chances=tuple(answers.chances(search)) if questions.when else (),
+        )
+
+
+def _usable(overrides: Overrides, enabled: frozenset[str] | None) -> Iterable[Offer]:
+    return (offer for offer in overrides.extra if enabled is None or offer.cloud in enabled)
+
+
+def _known(ground: _Ground) -> set[str]:
+    return {place.cloud for place in ground.catalog.places()} | {offer.cloud for offer in ground.conditions.extra}
+
+
+def _search(task: TaskSpec, catalog: Catalog, conditions: Conditions, goal: Goal) -> Search:
+    wishes = of_task(task, catalog.accelerators())
+    return Search(wishes, catalog, conditions, goal, ordered=task.resources_order == "ordered")

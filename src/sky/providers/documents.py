@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sky.core.errors import CredentialsRejected, ProviderDown, RequestInvalid
-from sky.core.model.catalog import InstanceType, Market, Place, Price, Quality, Row, Source, Unchanged
+from sky.core.model.catalog import Egress, InstanceType, Market, Place, Price, Quality, Row, Source, Unchanged
 from sky.core.ports import PriceAsk, Reply, Web
 from sky.providers.web import shown
 
@@ -212,6 +212,16 @@ class Reading:
             return []
         land = country if isinstance(country, str) and re.fullmatch(r"[A-Z]{2}", country) else None
         return [Place(self.cloud, where, within, None, land)]
+
+    def egress(self, region: object, to: object, usd_per_gb: object) -> list[Row]:
+        """What moving data out of a region costs; `to` in the words of `core.model.catalog.Egress`."""
+        where, there, cost = name(region), name(to), number(usd_per_gb, 10)
+        if where is None or there is None or cost is None:
+            return self.skip(region)
+        if not self._first(("egress", where, there)):
+            return []
+        self.made += 1
+        return [Egress(self.cloud, where, there, cost, self._quality, self.url)]
 
     def skip(self, what: object = None) -> list[Row]:
         """Count a row that cannot be believed."""

@@ -124,6 +124,11 @@ class Registry:
             raise _not_loadable(cloud, made)
         return made
 
+    def has_prices(self, cloud: str) -> bool:
+        """Whether the place has something to be asked for prices."""
+        made = self._loaded(cloud)
+        return isinstance(made, Manifest) and bool(made.prices)
+
     def _loaded(self, cloud: str) -> Manifest | ImportError:
         if cloud not in self._manifests:
             try:

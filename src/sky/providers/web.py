@@ -40,7 +40,9 @@ class PublicWeb:
     """Asks public and keyed endpoints. See `core.ports.Web`.
 
     `timeout_s` is the longest that one document may take from the question to its last byte, `stall_s` the longest
-    silence within it, both in seconds. `context` replaces the system's trust (tests bring their own authority).
+    silence within it, both in seconds. `patience_s` is how long one document may wait in all for a server that asks for
+    fewer calls before that is a failure; lists of hundreds of pages need some. `context` replaces the system's trust
+    (tests bring their own authority).
     """
 
     def __init__(
@@ -48,10 +50,14 @@ class PublicWeb:
         timeout_s: float = 600.0,
         stall_s: float = 30.0,
         *,
+        patience_s: float = 0.0,
         max_redirects: int = 5,
         context: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._patience_s = patience_s
+        self._sleep = sleep
         self._timeout_s = timeout_s
         self._stall_s = stall_s
         self._max_redirects = max_redirects
@@ -72,7 +78,22 @@ class PublicWeb:
         Raises ProviderDown, Throttled, CredentialsRejected or RequestInvalid with the URL (without its query, where
         keys travel) and what the server said.
         """
-        exchange = _Exchange(url, dict(headers or {}), body, self._clock() + self._timeout_s, self._clock)
+        patience = self._patience_s
+        while True:
+            try:
+                return self._asked(url, dict(headers or {}), body, known, at_most)
+            except Throttled as throttled:
+                # At least a second: a server that says none while it refuses would be asked in a tight loop.
+                pause = max(throttled.retry_after, 1.0)
+                if pause > patience:
+                    raise
+                patience -= pause
+                self._sleep(pause)
+
+    def _asked(
+        self, url: str, headers: dict[str, str], body: bytes | None, known: Source | None, at_most: int
+    ) -> "WebReply":
+        exchange = _Exchange(url, headers, body, self._clock() + self._timeout_s, self._clock)
         if known is not None and body is None:
             exchange.condition(known)
         for _ in range(self._max_redirects + 1):

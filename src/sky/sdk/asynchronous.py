@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sky.core.errors import ApiServerConnectionError, JobExitCode, RequestCancelled, not_supported
-from sky.sdk import clusters, infra, requests, server, starting
+from sky.sdk import clusters, infra, plans, requests, server, starting
 from sky.sdk.http1 import query
 from sky.sdk.ids import RequestId
 from sky.sdk.streams import Followed, Writer
@@ -229,7 +229,7 @@ job_status = _awaited(clusters.job_status)
 cancel = _awaited(clusters.cancel)
 cost_report = _awaited(clusters.cost_report)
 endpoints = _awaited(clusters.endpoints)
-optimize = _awaited(clusters.optimize)
+optimize = _awaited(plans.optimize)
 cluster_events = _awaited(clusters.cluster_events)
 check = _awaited(infra.check)
 enabled_clouds = _awaited(infra.enabled_clouds)
@@ -237,7 +237,7 @@ list_accelerators = _awaited(infra.list_accelerators)
 list_accelerator_counts = _awaited(infra.list_accelerator_counts)
 api_cancel = _awaited(requests.api_cancel)
 
-validate = _threaded(clusters.validate)
+validate = _threaded(plans.validate)
 download_logs = _threaded(clusters.download_logs)
 api_status = _threaded(requests.api_status)
 api_info = _threaded(server.api_info)

@@ -22,7 +22,6 @@ from sky.sdk.records import (
     ClusterJobRecord,
     CostRecord,
     EventRecord,
-    PlanRecord,
     StatusResponse,
 )
 from sky.sdk.requests import get, read, submit
@@ -43,7 +42,7 @@ class TaskLike(Protocol):
 Launched = tuple[int | None, ClusterHandle | None]
 
 
-def _tasks(entrypoint: Any) -> list[Any]:
+def tasks_of(entrypoint: Any) -> list[Any]:
     """The tasks of a task, a DAG, or a list of tasks."""
     inner = getattr(entrypoint, "tasks", None)
     if inner is not None:
@@ -51,7 +50,7 @@ def _tasks(entrypoint: Any) -> list[Any]:
     return list(entrypoint) if isinstance(entrypoint, list | tuple) else [entrypoint]
 
 
-def _config(task: Any) -> dict[str, Any]:
+def config_of(task: Any) -> dict[str, Any]:
     if isinstance(task, Mapping):
         return dict(task)
     spec: _Spec = task.to_spec()
@@ -59,13 +58,13 @@ def _config(task: Any) -> dict[str, Any]:
 
 
 def _only(entrypoint: Any, call: str) -> dict[str, Any]:
-    tasks = _tasks(entrypoint)
+    tasks = tasks_of(entrypoint)
     if len(tasks) != 1:
         raise ValueError(f"sky.{call} takes one task, found a DAG of {len(tasks)}; pipelines go to sky.jobs.launch.")
-    return _config(tasks[0])
+    return config_of(tasks[0])
 
 
-def _word(value: Any) -> str:
+def word_of(value: Any) -> str:
     """An enum or text as the word that travels."""
     return str(getattr(value, "value", value)).upper()
 
@@ -135,7 +134,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "wait_for": _wait_for(wait_for),
         "dryrun": dryrun,
         "down": down,
-        "optimize_target": _word(optimize_target),
+        "optimize_target": word_of(optimize_target),
         "no_setup": no_setup,
         "clone_disk_from": clone_disk_from,
         "fast": fast,
@@ -193,7 +192,7 @@ def status(
     names = [cluster_names] if isinstance(cluster_names, str) else cluster_names
     body = {
         "cluster_names": None if names is None else list(names),
-        "refresh": ("FORCE" if refresh else "NONE") if isinstance(refresh, bool | None) else _word(refresh),
+        "refresh": ("FORCE" if refresh else "NONE") if isinstance(refresh, bool | None) else word_of(refresh),
         "all_users": all_users,
         "include_credentials": _include_credentials,
         "summary": _summary_response,
@@ -425,21 +424,6 @@ def cost_report(days: int | None = None) -> RequestId[list[CostRecord]]:
 def endpoints(cluster: str, port: int | str | None = None) -> RequestId[dict[int, str]]:
     """Where a cluster's ports can be reached: `{port: URL}`."""
     return read("endpoints", {"cluster": cluster, "port": None if port is None else int(port)})
-
-
-def optimize(dag: Any, minimize: Any = "COST", admin_policy_request_options: Any = None) -> RequestId[list[PlanRecord]]:
-    """Where the tasks of a task or DAG would run. Value: one plan per task, its best placement first."""
-    return read("optimize", {"tasks": [_config(task) for task in _tasks(dag)], "minimize": _word(minimize)})
-
-
-def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options: Any = None) -> None:
-    """Check a task or DAG here and (unless `workdir_only`) on the server. Raises what is wrong with it."""
-    for task in _tasks(dag):
-        check = getattr(task, "validate", None)
-        if check is not None:
-            check()
-    if not workdir_only:
-        get(read("validate", {"tasks": [_config(task) for task in _tasks(dag)]}))
 
 
 def cluster_events(cluster_name: str) -> RequestId[list[EventRecord]]:

@@ -159,6 +159,8 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "endpoints": lambda told: ByNumber({int(port): url for port, url in told.items()}),
     "check": _check,
     "list_accelerators": lambda told: {acc: [AcceleratorOffer(each) for each in rows] for acc, rows in told.items()},
+    "catalog_status": Record,
+    "catalog_refresh": lambda told: [Record(each) for each in told],
     "optimize": lambda told: [_plan(each) for each in told],
     "stop": lambda told: None,
     "down": lambda told: None,

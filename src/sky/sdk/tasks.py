@@ -482,6 +482,11 @@ class Task:
         self._time_estimator = func
         return self
 
+    @property
+    def has_time_estimator(self) -> bool:
+        """Whether an estimator was given."""
+        return self._time_estimator is not None
+
     def estimate_runtime(self, resources: Resources) -> float:
         """Return the estimated seconds; raises ``NotImplementedError`` without an estimator."""
         if self._time_estimator is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from sky.server.api import Api
 from sky.server.asgi import App
 from sky.server.identity import gatekeeper
-from sky.server.routes import clusters, infra, jobs, requests, server, uploads
+from sky.server.routes import catalog, clusters, infra, jobs, plans, requests, server, uploads
 
 
 def build_app(
@@ -17,6 +17,8 @@ def build_app(
         *jobs.routes(api),
         *requests.routes(api),
         *infra.routes(api),
+        *plans.routes(api),
+        *catalog.routes(api),
         *uploads.routes(api),
         *server.routes(api, stop),
     ]

@@ -3,13 +3,17 @@
 from functools import partial
 from pathlib import Path
 
+from sky.engine.access import AccessBoard
+from sky.engine.catalog import CatalogCare
 from sky.engine.plane import ControlPlane
+from sky.engine.planning import Planner
 from sky.engine.retention import REQUESTS_H, Retention
 from sky.engine.talk import FileTalk
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
 from sky.server.blobs import blob_path, prune
+from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile
 from sky.server.fleet import NodeFleet
 from sky.server.settings import Settings
@@ -31,12 +35,19 @@ def build(settings: Settings) -> ControlPlane:
         said = config.section("api_server").get("requests_retention_hours")
         return float(said) if isinstance(said, int | float) else REQUESTS_H
 
+    registry = Registry(root, config.section)
+    catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
+    access = AccessBoard(registry, clock)
     return ControlPlane(
         store=store,
-        providers=Registry(root, config.section),
+        providers=registry,
         fleet=NodeFleet(blob),
         clock=clock,
         signals=signals,
         talk=talk,
+        catalogs=catalogs,
+        access=access,
+        planner=Planner(registry, catalogs, access, store.outcomes, clock, config.section, config.allowed_clouds),
+        care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog")),
         retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours),
     )

@@ -1,7 +1,7 @@
 """The server's own configuration file, read again when it changes; `assembly` hands sections of it to providers."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _NOWHERE = Path(os.devnull)
@@ -17,6 +17,15 @@ class ConfigFile:
 
     def section(self, name: str) -> Mapping[str, object]:
         """One section as it is now; empty if absent. Raises InvalidSkyPilotConfigError with file, line and column."""
+        found = self._over.get(name, self._current().get(name))
+        return found if isinstance(found, Mapping) else {}
+
+    def allowed_clouds(self) -> Sequence[str] | None:
+        """Places that may be used, None for all. Raises InvalidSkyPilotConfigError."""
+        found = self._over.get("allowed_clouds", self._current().get("allowed_clouds"))
+        return [str(each) for each in found] if isinstance(found, list | tuple) else None
+
+    def _current(self) -> Mapping[str, object]:
         named = os.environ.get("SKYPILOT_GLOBAL_CONFIG")
         path = Path(named or "~/.sky/config.yaml").expanduser()
         seen = (str(path), path.stat().st_mtime_ns if path.exists() else 0)
@@ -29,5 +38,4 @@ class ConfigFile:
             # working directory in which there is none.
             self._values = load_config(env=env, cwd=_NOWHERE, home=Path.home()).to_dict()
             self._seen = seen
-        found = self._over.get(name, self._values.get(name))
-        return found if isinstance(found, Mapping) else {}
+        return self._values

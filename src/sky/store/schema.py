@@ -6,7 +6,7 @@
 from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0001"
+REVISION = "0002"
 
 METADATA = MetaData()
 
@@ -102,6 +102,22 @@ STORIES = Table(
 )
 Index("stories_entity", STORIES.c.entity, STORIES.c.entity_id)
 Index("stories_name", STORIES.c.entity, STORIES.c.name)
+
+OUTCOMES = Table(
+    "outcomes",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("cloud", String(64), nullable=False),
+    Column("region", String(256), nullable=False),
+    Column("zone", String(256)),
+    Column("instance_type", String(256), nullable=False),
+    Column("market", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("nodes", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+Index("outcomes_at", OUTCOMES.c.at)
 
 VALUES = Table(
     "state_values",

@@ -9,6 +9,7 @@ from sky.store import retention
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database
 from sky.store.jobs import SqlJobs
+from sky.store.outcomes import SqlOutcomes
 from sky.store.requests import SqlRequests
 from sky.store.schema import VALUES
 from sky.store.stories import SqlStories
@@ -24,6 +25,7 @@ class SqliteStore:
         self.jobs = SqlJobs(self._db)
         self.requests = SqlRequests(self._db)
         self.stories = SqlStories(self._db)
+        self.outcomes = SqlOutcomes(self._db)
         for rows in (self.clusters, self.jobs, self.requests):
             rows.break_leases()
 

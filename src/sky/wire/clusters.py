@@ -31,11 +31,14 @@ def _check_wait_for(word: str | None) -> None:
         raise ValueError(f"wait_for: found {word[:40]!r}; allowed: {', '.join(_WAIT_FOR)}")
 
 
+#: What plans can make small: dollars, hours, or the dollars to be expected with refusals and preemptions.
+TARGETS = ("COST", "TIME", "EXPECTED")
+
+
 def check_target(word: str) -> None:
-    """Refuse what the optimizer cannot make small. Raises ValueError, NotSupportedError."""
-    if word not in ("COST", "TIME"):
-        raise ValueError(f"found {word[:40]!r} to be made small; allowed: COST, TIME")
-    _refuse(word == "TIME", "Choosing by time instead of by cost (OptimizeTarget.TIME)")
+    """Refuse what the optimizer cannot make small. Raises ValueError."""
+    if word not in TARGETS:
+        raise ValueError(f"found {word[:40]!r} to be made small; allowed: {', '.join(TARGETS)}")
 
 
 class LaunchBody(Body):

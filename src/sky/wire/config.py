@@ -68,6 +68,14 @@ CONFIG = Section(
     {
         **_PLACES,
         "local": _LOCAL,
+        "catalog": _section(
+            "catalog",
+            "the catalog of prices",
+            refresh=_BOOL,
+            older_than_hours=Field(("number",), "age at which prices are asked for again", least=0),
+            folder=_TEXT,
+            sources=Field(("mapping",), "settings of price sources by cloud", values=_OPEN),
+        ),
         "allowed_clouds": Field(("list",), "places that may be used", values=_TEXT),
         "active_workspace": _TEXT,
         "admin_policy": _TEXT,

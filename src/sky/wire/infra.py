@@ -1,14 +1,12 @@
-"""Messages about places with compute: access, accelerators, plans. Used by the server's routes."""
+"""Messages about places with compute: access and accelerators. Used by the server's routes."""
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from sky.core.errors import not_supported
 from sky.core.model.catalog import Listing, Query
-from sky.core.model.offers import Offer, Placement, Plan
+from sky.core.model.offers import Offer
 from sky.core.ports import Access, Catalog
-from sky.wire.clusters import accelerators_text, check_target
 from sky.wire.codec import Body, Record
 
 #: The only workspace there is yet.
@@ -60,19 +58,6 @@ class AcceleratorsBody(Body):
     case_sensitive: bool = True
 
 
-class DagBody(Body):
-    """Arguments of `/optimize` and `/validate`: tasks in their canonical configuration, in order."""
-
-    tasks: list[dict[str, Any]]
-    name: str | None = None
-    minimize: str = "COST"
-    workdir_only: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what the optimizer cannot make small."""
-        check_target(self.minimize)
-
-
 class AccessRecord(Record):
     """Whether a place can be used, and if not, why and what to do; `credentials`: whether the user's were found."""
 
@@ -105,39 +90,6 @@ class AcceleratorOffer(Record):
     source: str | None
 
 
-class PlacementRecord(Record):
-    """A place where a task can run; `price_hourly` in USD for all nodes, memory in GiB per node."""
-
-    infra: str
-    cloud: str
-    region: str
-    zone: str | None
-    instance_type: str
-    num_nodes: int
-    cpus: float
-    memory_gb: float
-    accelerators: str | None
-    use_spot: bool
-    price_hourly: float
-    chosen: bool
-
-
-class RejectionRecord(Record):
-    """An offer that was not chosen, and why."""
-
-    infra: str
-    instance_type: str
-    reason: str
-
-
-class PlanRecord(Record):
-    """Placements of one task from best to worst, and what was left out."""
-
-    task: str | None
-    placements: list[PlacementRecord]
-    rejections: list[RejectionRecord]
-
-
 def access_record(access: Access) -> AccessRecord:
     """Access to a place as it is told."""
     return AccessRecord(
@@ -147,36 +99,6 @@ def access_record(access: Access) -> AccessRecord:
         hint=access.hint,
         account=access.account,
         credentials=access.credentials,
-    )
-
-
-def _placement_record(placement: Placement, chosen: bool) -> PlacementRecord:
-    offer = placement.offer
-    return PlacementRecord(
-        infra=offer.place,
-        cloud=offer.cloud,
-        region=offer.region,
-        zone=offer.zone,
-        instance_type=offer.instance_type,
-        num_nodes=placement.num_nodes,
-        cpus=placement.cpus,
-        memory_gb=placement.memory_gb,
-        accelerators=accelerators_text(placement.accelerators),
-        use_spot=offer.use_spot,
-        price_hourly=placement.price_hourly,
-        chosen=chosen,
-    )
-
-
-def plan_record(name: str | None, plan: Plan) -> PlanRecord:
-    """A plan as it is told; the first placement is the chosen one."""
-    return PlanRecord(
-        task=name,
-        placements=[_placement_record(placement, at == 0) for at, placement in enumerate(plan.placements)],
-        rejections=[
-            RejectionRecord(infra=rejection.place, instance_type=rejection.instance_type, reason=rejection.reason)
-            for rejection in plan.rejections
-        ],
     )
 
 

@@ -151,6 +151,51 @@ class Listing(NamedTuple):
     source: str | None = None
 
 
+class RefreshState(enum.StrEnum):
+    """What became of one cloud in a refresh.
+
+    `REFRESHED`: new rows are in. `UNCHANGED`: the source says that nothing has changed. `YOUNG`: not asked, its prices
+    are young enough. `KEPT`: what came was not believed, the old rows stay. `FAILED`: it could not be asked. `LOCKED`:
+    it answers only with credentials, and there are none. `SOURCELESS`: nothing is known that could be asked.
+    """
+
+    REFRESHED = "refreshed"
+    UNCHANGED = "unchanged"
+    YOUNG = "young"
+    KEPT = "kept"
+    FAILED = "failed"
+    LOCKED = "locked"
+    SOURCELESS = "sourceless"
+
+
+class Refreshed(NamedTuple):
+    """The outcome of a refresh for one cloud: offers in the new generation, rows not believed, and why in words."""
+
+    cloud: str
+    state: RefreshState
+    detail: str = ""
+    offers: int = 0
+    quarantined: int = 0
+
+
+class CloudSummary(NamedTuple):
+    """What a generation holds of one cloud.
+
+    `priced` of its `offers` have a price. `observed` is when the oldest and the newest of these were seen, `fetched`
+    when its documents were last read. `qualities` counts priced offers by quality.
+    """
+
+    cloud: str
+    types: int
+    regions: int
+    offers: int
+    priced: int
+    observed: tuple[float, float] | None
+    fetched: float | None
+    qualities: tuple[tuple[Quality, int], ...] = ()
+    quarantined: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """What a catalog is asked for; `None` leaves a field open. Bounds are inclusive.

@@ -6,10 +6,11 @@ import enum
 
 
 class OptimizeTarget(enum.Enum):
-    """What the optimizer makes small."""
+    """What the optimizer makes small: dollars, hours, or dollars with refusals and preemptions to be expected."""
 
     COST = "cost"
     TIME = "time"
+    EXPECTED = "expected"
 
 
 class StatusRefreshMode(enum.Enum):

@@ -1,5 +1,6 @@
 """What a place sells, and where a run was put; made by providers, ranked by the optimizer, kept by the store."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,32 +54,95 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """An offer taken for `num_nodes` nodes; `cpus` and `memory_gb` are the slots each node lends to jobs."""
+    """An offer taken for `num_nodes` nodes; `cpus` and `memory_gb` are the slots each node lends to jobs.
+
+    `reserved_nodes` of them are paid for already by a reservation.
+    """
 
     offer: Offer
     num_nodes: int
     cpus: float
     memory_gb: float
     accelerators: Mapping[str, float] = field(default_factory=dict)
+    reserved_nodes: int = 0
 
     @property
     def price_hourly(self) -> float:
-        """USD per hour for all nodes."""
-        return self.offer.price_hourly * self.num_nodes
+        """USD per hour for all nodes; those of a reservation cost nothing more."""
+        return self.offer.price_hourly * (self.num_nodes - self.reserved_nodes)
+
+
+class Reason(enum.StrEnum):
+    """Why an offer was not taken: stable codes for programs, the words beside them are for people."""
+
+    PLACE = "place"
+    INSTANCE_TYPE = "instance_type"
+    MARKET = "market"
+    CPUS = "cpus"
+    MEMORY = "memory"
+    ACCELERATORS = "accelerators"
+    ACCELERATOR_MEMORY = "accelerator_memory"
+    ARCH = "arch"
+    ONLY_BY_NAME = "only_by_name"
+    LOCAL_DISK = "local_disk"
+    PRICE_LIMIT = "price_limit"
+    NO_PRICE = "no_price"
+    NOT_ENABLED = "not_enabled"
+    UNREACHABLE = "unreachable"
+    DENIED = "denied"
+    REFUSED = "refused"
+    QUOTA = "quota"
+    RESERVATION = "reservation"
+    FEATURE = "feature"
+    DEARER = "dearer"
+    SLOWER = "slower"
+    NOT_SOLD = "not_sold"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An offer that was not chosen, and why, in words for the user."""
+    """An offer that was not chosen, and why: in words for the user, and as code, numbers and remedy.
+
+    `asked` and `found` are the two figures that do not meet, with their units; empty where there are none. `remedy`
+    is what the user could change.
+    """
 
     place: str
     instance_type: str
     reason: str
+    code: Reason | None = None
+    asked: str = ""
+    found: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Why a placement stands where it does in the order.
+
+    `objective` in USD, or in hours where time is made small; `price` USD for the machines over the run, `data` USD for
+    transfers, `expected_loss` USD that refusals and preemptions are expected to cost; `hours` from the start to the
+    end, transfers included; `why` in words.
+    """
+
+    objective: float
+    price: float
+    data: float
+    expected_loss: float
+    hours: float
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Placements from best to worst, and every offer that was left out with its reason."""
+    """Placements from best to worst, the order in which they are tried; and what was left out, with its reason.
+
+    `standings` go with the placements one by one (or there are none). `more` is how many placements follow those that
+    are held here, `None` where nobody counted. `data` is one line about what has to be moved for the first one.
+    """
 
     placements: tuple[Placement, ...]
     rejections: tuple[Rejection, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    more: int | None = None
+    data: str = ""

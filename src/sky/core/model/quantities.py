@@ -92,6 +92,18 @@ def parse_size_gb(value: object, *, least: int = 1) -> int:
     return int(size)
 
 
+def parse_volume_gb(value: object) -> float:
+    """Return an amount of data in GB (10^9 bytes) from ``40``, ``"40GB"``, ``"1.2TB"``."""
+    text = str(value).strip()
+    found = _SIZE.fullmatch(text) if len(text) <= _MAX_TEXT else None
+    factor = {"": 1.0, "gb": 1.0, "g": 1.0, "mb": 1e-3, "tb": 1e3, "t": 1e3, "pb": 1e6}.get(
+        found[2].lower() if found else "?"
+    )
+    if found is None or factor is None or isinstance(value, bool):
+        raise ValueError(f"found '{text[:_MAX_TEXT]}'; allowed: an amount of data like 40, 40GB or 1.2TB")
+    return float(found[1]) * factor
+
+
 def parse_duration_seconds(value: object, *, unit: str = "s") -> float:
     """Return seconds from a number in ``unit`` or from ``30s``, ``10m``, ``2h``, ``1d``, ``1w``."""
     text = str(value).strip()

@@ -72,6 +72,18 @@ def is_cloud_uri(text: str) -> bool:
     return found is not None and (found[1].lower() in CLOUD_SCHEMES or bool(_AZURE.match(text)))
 
 
+#: Clouds whose object store a scheme names; the others belong to nobody who also rents machines.
+_CLOUD_OF_SCHEME = {"s3": "aws", "gs": "gcp", "cos": "ibm", "oci": "oci", "nebius": "nebius", "cw": "coreweave"}
+
+
+def cloud_of_address(text: str) -> str | None:
+    """Return the cloud in which an address of an object store lies; ``None`` for other texts and clouds apart."""
+    if _AZURE.match(text):
+        return "azure"
+    found = _URL_SCHEME.match(text)
+    return _CLOUD_OF_SCHEME.get(found[1].lower()) if found is not None else None
+
+
 def is_remote_source(text: str) -> bool:
     """Say whether a source is fetched by the node: an object store or a web address."""
     found = _URL_SCHEME.match(text)

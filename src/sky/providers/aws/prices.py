@@ -3,6 +3,7 @@
 Found by the manifest. The list of a region is some hundred megabytes of CSV and is read as a stream.
 """
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterator, Mapping
@@ -10,14 +11,16 @@ from collections.abc import Iterator, Mapping
 from sky.core.errors import ProviderFailure
 from sky.core.model.catalog import Market, Quality, Row
 from sky.core.ports import PriceAsk, Web
+from sky.providers.aws.transfers import egress
 from sky.providers.documents import Reading, ask_for, endpoint, entries, fields, number, text, wanted
 
 _LISTS = "https://pricing.us-east-1.amazonaws.com"
 _SPOT = "https://website.spot.ec2.aws.a2z.com/spot.json"
 _ADVISOR = "https://spot-bid-advisor.s3.amazonaws.com/spot-advisor-data.json"
 _LARGEST_LIST = 2 * 2**30
-#: A region of the partition `aws`: neither a local zone nor China, whose lists are elsewhere and not in dollars.
-_REGION = re.compile(r"(?!cn-)[a-z]{2}(?:-gov)?-[a-z]+-\d{1,2}")
+#: A region of the partition `aws`: neither a local zone, nor one of those for governments or China, which need accounts
+#: of their own.
+_REGION = re.compile(r"(?!cn-)[a-z]{2}-[a-z]+-\d{1,2}")
 #: What a row must say to be the price of a plain Linux machine; other rows of the same type cost more or less.
 _PLAIN = {
     "TermType": "OnDemand",
@@ -36,7 +39,8 @@ _DEVICES = {
     "p2": ("K80", 12.0), "p3": ("V100", 16.0), "p3dn": ("V100-32GB", 32.0), "p4d": ("A100", 40.0),
     "p4de": ("A100-80GB", 80.0), "p5": ("H100", 80.0), "p5e": ("H200", 141.0), "p5en": ("H200", 141.0),
     "g3": ("M60", 8.0), "g3s": ("M60", 8.0), "g4dn": ("T4", 16.0), "g5": ("A10G", 24.0), "g5g": ("T4g", 16.0),
-    "g6": ("L4", 24.0), "gr6": ("L4", 24.0), "g6e": ("L40S", 48.0),
+    "g6": ("L4", 24.0), "gr6": ("L4", 24.0), "g6e": ("L40S", 48.0), "g7e": ("RTXPRO6000", 96.0),
+    "p6-b200": ("B200", 180.0),
 }  # fmt: skip
 #: Families with devices of any kind: of those not above only the price is told, their shape comes from elsewhere.
 _WITH_DEVICES = re.compile(r"(?:p\d|g\d|gr\d|inf|trn|dl|vt|f\d)")
@@ -46,10 +50,13 @@ _HOURS_OF_A_MONTH = 730
 
 
 def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
-    """On-demand prices of every region, then spot prices. See `core.ports.PriceSource`."""
+    """On-demand prices of every region, prices of transfers, then spot prices. See `core.ports.PriceSource`."""
     base = endpoint(ask, _LISTS)
     for region in _regions(web, f"{base}/offers/v1.0/aws/AmazonEC2/current/region_index.json", ask):
         yield from _on_demand(web, ask, f"{base}/offers/v1.0/aws/AmazonEC2/current/{region}/index.csv", region)
+    with contextlib.suppress(ProviderFailure):
+        # Prices of machines are not thrown away because those of transfers cannot be had: their source shows its age.
+        yield from list(egress(web, ask, base))
     replaced = "endpoint" in ask.config
     yield from _spot(
         web, ask, f"{base}/spot.json" if replaced else _SPOT, f"{base}/spot-advisor-data.json" if replaced else _ADVISOR

@@ -39,7 +39,7 @@ _DEVICES: tuple[tuple[str, str, float, int | None], ...] = (
     (r"g4-standard-192", "RTXPRO6000", 96.0, 4),
     (r"g4-standard-384", "RTXPRO6000", 96.0, 8),
 )
-_WITH_DEVICES = re.compile(r"(?:a\d+x?|g\d+|ct\d\w*)-")
+_WITH_DEVICES = re.compile(r"(?:a\d+x?|g[2-9]\d*|ct\d\w*)-")
 #: Names in the table that are a way to order a type and no type of their own.
 _NO_TYPE = re.compile(r".*-(?:tier1|nolssd)")
 #: What can be attached to N1: the official name, ours, GiB, and the most vCPUs that go with so many.

@@ -56,6 +56,12 @@ _REGIONS = [
     "us-phoenix-1",
     "us-sanjose-1",
 ]
+#: Parts under which data that goes to the internet is billed, by the beginning of the names of regions.
+_TRANSFERS = {
+    "B88327": ("us-", "ca-", "eu-", "uk-"),
+    "B93455": ("ap-", "sa-"),
+    "B93456": ("me-", "af-", "il-"),
+}
 #: Devices by the word in a shape's name: ours, and GiB of one (the estimator tells the total for most, not for all).
 _DEVICES = {
     "GPU2": ("P100", 16.0), "GPU3": ("V100", 16.0), "GPU4": ("A100", 40.0), "A10": ("A10", 24.0),
@@ -77,6 +83,10 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     costs = _parts(web, ask)
     only = wanted(ask)
     regions = [each for each in _REGIONS if only is None or each in only]
+    for transfer, beginnings in _TRANSFERS.items():
+        for region in regions:
+            if transfer in costs and region.startswith(beginnings):
+                yield from reading.egress(region, "internet", costs[transfer][0])
     with web.get(url, at_most=32 * 2**20) as reply:
         shapes = fields(reply.json()).get("items")
         if not isinstance(shapes, list):
@@ -93,17 +103,17 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
 
 
 def _parts(web: Web, ask: PriceAsk) -> dict[str, tuple[float, str]]:
-    """Part number to USD per unit and hour, and what the unit is."""
+    """Part number to USD per unit (of the first tier that costs something), and what the unit is."""
     url = f"{endpoint(ask, _PARTS)}/pls/apex/cetools/api/v1/products/?currencyCode=USD"
     with web.get(url, at_most=32 * 2**20) as reply:
         products = fields(reply.json()).get("items")
-    found = {}
+    found: dict[str, tuple[float, str]] = {}
     for product in map(fields, entries(products)):
         for local in map(fields, entries(product.get("currencyCodeLocalizations"))):
             for price in map(fields, entries(local.get("prices"))):
                 cost = number(price.get("value"), 1000)
                 if local.get("currencyCode") == "USD" and price.get("model") == "PAY_AS_YOU_GO" and cost is not None:
-                    found[text(product.get("partNumber"))] = (cost, text(product.get("metricName")).upper())
+                    found.setdefault(text(product.get("partNumber")), (cost, text(product.get("metricName")).upper()))
     if not found:
         raise Reading("oci", url, ask, Quality.LIST).malformed("price in USD")
     return found

@@ -1,0 +1,168 @@
+"""The plans of tasks that belong together: pipelines and graphs whose tasks hand data on, and groups.
+
+The engine's planning calls `plan_dag`. Each task's offers come down to the best per location, the graph is solved
+exactly over these, and each task's plan is then its own ranking with what its neighbours' places cost it, so that the
+failover order is right as well.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sky.core.model.dags import DagSpec
+from sky.core.model.offers import Plan
+from sky.core.model.tasks import TaskSpec
+from sky.core.optimizer import dags, groups
+from sky.core.optimizer.conditions import Conditions
+from sky.core.optimizer.coupled import HOURS_PER_USD, Distances, Edge, Problem
+from sky.core.optimizer.goals import Goal
+from sky.core.optimizer.gravity import Holding
+from sky.core.optimizer.locations import Search, best_by_location
+from sky.core.optimizer.plan import MOST, laid_out
+from sky.core.optimizer.rank import Ranked
+from sky.core.optimizer.sold import Sold
+from sky.core.optimizer.transfers import Location
+from sky.core.optimizer.wanted import of_task
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Plans of all tasks in their order; empty ones where a task fits nowhere. `total` in USD, or hours for TIME.
+
+    `note` says how the places of a group were found.
+    """
+
+    plans: tuple[Plan, ...]
+    total: float | None
+    note: str = ""
+
+
+def plan_dag(
+    dag: DagSpec,
+    catalog: Sold,
+    conditions: Conditions | Sequence[Conditions],
+    goal: Goal = Goal.COST,
+    *,
+    most: int = MOST,
+    needs: Iterable[str] = (),
+    use_solver: bool | None = None,
+) -> Chosen:
+    """Place all tasks together. `conditions`: for all, or for each task its own (holdings, hours).
+
+    `most` placements are kept per task. Raises NotSupportedError where the tasks are too entangled without the
+    solver, ValueError for a circle.
+    """
+    each_has = [conditions] * len(dag.tasks) if isinstance(conditions, Conditions) else list(conditions)
+    spellings = catalog.accelerators()
+    needed = tuple(needs)
+    searches = [
+        Search(of_task(task, spellings, needs=needed), catalog, own, goal, ordered=task.resources_order == "ordered")
+        for task, own in zip(dag.tasks, each_has, strict=True)
+    ]
+    if dag.is_job_group:
+        grouped = groups.together(searches, catalog)
+        plans = tuple(
+            _plan(search, where, (), most, grouped.only) for search, where in zip(searches, grouped.chosen, strict=True)
+        )
+        return Chosen(plans, grouped.total, grouped.note)
+    edges = flows(dag)
+    best = _candidates(searches, edges, catalog)
+    if not all(best):
+        empty = [_plan(search, None, (), most) for search in searches]
+        return Chosen(tuple(empty), None, "not every task fits somewhere")
+    problem = as_problem(best, edges, each_has[0], goal)
+    chosen = dags.solve(problem, use_solver=use_solver)
+    plans = tuple(_plan(search, chosen[task], _near(task, chosen, edges), most) for task, search in enumerate(searches))
+    return Chosen(plans, problem.value(chosen))
+
+
+def flows(dag: DagSpec) -> list[Edge]:
+    """What tasks hand to each other, in GB: the outputs of the earlier one, all of them to each later one.
+
+    Without edges, tasks of a pipeline follow each other in their order.
+    """
+    pairs = dag.edges or tuple((task, task + 1) for task in range(len(dag.tasks) - 1))
+    return [Edge(first, second, _gigabytes(dag.tasks[first])) for first, second in pairs]
+
+
+def _gigabytes(task: TaskSpec) -> float:
+    return float(sum(task.outputs.values()))
+
+
+def as_problem(
+    best: Sequence[Mapping[Location, Ranked]], edges: Sequence[Edge], conditions: Conditions, goal: Goal
+) -> Problem:
+    """Candidates per location in numbers."""
+    longest = goal is Goal.TIME
+    locations = {where for each in best for where in each}
+    hour_usd = conditions.tempo.value_of_hour if goal is Goal.EXPECTED else 0.0
+    distances = Distances(locations, conditions.tariff, hours=longest, hour_usd=hour_usd)
+    weights = [{where: _weight(ranked.worth.key, longest) for where, ranked in each.items()} for each in best]
+    return Problem(weights, edges, distances, longest)
+
+
+def _weight(key: tuple[float, float], longest: bool) -> float:
+    return key[0] + HOURS_PER_USD * key[1] if longest else key[0]
+
+
+def _candidates(searches: Sequence[Search], edges: Sequence[Edge], catalog: Sold) -> list[dict[Location, Ranked]]:
+    """For each task the best per location; tasks that ask for the same share the search."""
+    if not edges or not any(edge.gigabytes for edge in edges):
+        places: list[Location] = []
+    else:
+        places = sorted({(place.cloud, place.region) for place in catalog.places()})
+    reaches = [0.0] * len(searches)
+    for edge in edges:
+        for task in (edge.source, edge.target):
+            tariff = searches[task].conditions.tariff
+            if searches[task].goal is Goal.TIME:
+                reaches[task] += edge.gigabytes * 8 / tariff.across_gbps / 3600
+            else:
+                waited = searches[task].conditions.tempo.value_of_hour * 8 / tariff.across_gbps / 3600
+                reaches[task] += edge.gigabytes * (tariff.dearest() + waited)
+    shared: dict[object, tuple[float, dict[Location, Ranked]]] = {}
+    keys = [_key(search) for search in searches]
+    widest: dict[object, float] = {}
+    for key, reach in zip(keys, reaches, strict=True):
+        widest[key] = max(widest.get(key, 0.0), reach)
+    for key, search in zip(keys, searches, strict=True):
+        if key not in shared:
+            shared[key] = (widest[key], best_by_location(search.first_level(), widest[key], places))
+    return [shared[key][1] for key in keys]
+
+
+def _key(search: Search) -> object:
+    """Searches with the same key find the same."""
+    return tuple(search.wishes), id(search.conditions), search.ordered
+
+
+def _near(task: int, chosen: Sequence[Location], edges: Sequence[Edge]) -> tuple[Holding, ...]:
+    """What a task reads from and writes to its neighbours, seen as data that has its place."""
+    found = []
+    for edge in edges:
+        if edge.gigabytes and task in (edge.source, edge.target):
+            outgoing = edge.source == task
+            cloud, region = chosen[edge.target if outgoing else edge.source]
+            found.append(Holding(cloud, region, edge.gigabytes, "the other tasks' data", outgoing))
+    return tuple(found)
+
+
+def _plan(
+    search: Search, where: Location | None, near: tuple[Holding, ...], most: int, only: Location | None = None
+) -> Plan:
+    """A task's own ranking, given where its neighbours are; the chosen location first."""
+    conditions = replace(search.conditions, holdings=(*search.conditions.holdings, *near))
+    if only is not None:
+        search = replace(search, wishes=search.narrowed(only))
+    ranking = replace(search, conditions=conditions).ranking()
+    first: list[Ranked] = []
+    for each in ranking:
+        first.append(each)
+        if len(first) >= most:
+            break
+    if where is not None:
+        # Equally good places may stand in another order here than in the plan of all tasks.
+        at = next((at for at, each in enumerate(first) if (each.offer.cloud, each.offer.region) == where), None)
+        best = first.pop(at) if at is not None else replace(search, conditions=conditions).at(where)
+        if best is not None:
+            first.insert(0, best)
+    return laid_out(first[:most], conditions, search.goal, ranking=ranking)

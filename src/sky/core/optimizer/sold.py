@@ -1,0 +1,27 @@
+"""What the optimizer asks of a catalog; `core.ports.Catalog` is one, and so is any list of offers in a test."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from sky.core.model.catalog import InstanceType, Place, Query
+from sky.core.model.offers import Offer
+
+
+class Sold(Protocol):
+    """What is on sale. See `core.ports.Catalog`, of which this is a part."""
+
+    def offers(self, query: Query) -> Iterator[Offer]:
+        """What has a price, cheapest first, found lazily."""
+        ...
+
+    def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:
+        """The types of this name."""
+        ...
+
+    def places(self, cloud: str | None = None) -> list[Place]:
+        """Regions and zones in which something is sold."""
+        ...
+
+    def accelerators(self) -> Mapping[str, str]:
+        """Every known spelling in lower case to the canonical name."""
+        ...

@@ -1,0 +1,41 @@
+"""Which places can be used; asked for `sky check`, and remembered for a while for everything that plans."""
+
+import asyncio
+from collections.abc import Sequence
+
+from sky.core.errors import NotSupportedError, ProviderFailure
+from sky.core.ports import Access, Providers
+from sky.kit.clock import Clock
+
+#: Seconds for which an answer is good enough to plan by. Asking a cloud who one is takes a second; credentials last.
+_GOOD_FOR_S = 300.0
+
+
+class AccessBoard:
+    """What each place said last, and when."""
+
+    def __init__(self, providers: Providers, clock: Clock) -> None:
+        self._providers = providers
+        self._clock = clock
+        self._known: dict[str, tuple[float, Access]] = {}
+
+    async def check(self, clouds: Sequence[str] | None = None) -> list[Access]:
+        """Ask places (None: all that are known) now, side by side."""
+        asked = self._providers.places() if clouds is None else clouds
+        return list(await asyncio.gather(*(self._ask(cloud) for cloud in asked)))
+
+    async def enabled(self) -> frozenset[str]:
+        """Places where machines can be rented now, as far as is known from the last few minutes."""
+        fresh = self._clock.now() - _GOOD_FOR_S
+        names = self._providers.names()
+        stale = [name for name in names if self._known.get(name, (-1.0,))[0] < fresh]
+        await asyncio.gather(*(self._ask(cloud) for cloud in stale))
+        return frozenset(name for name in names if self._known[name][1].enabled)
+
+    async def _ask(self, cloud: str) -> Access:
+        try:
+            access = await self._providers.check(cloud)
+        except (NotSupportedError, ProviderFailure) as error:
+            access = Access(cloud, False, str(error))
+        self._known[cloud] = (self._clock.now(), access)
+        return access

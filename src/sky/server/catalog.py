@@ -1,0 +1,102 @@
+"""The catalog of this server: the newest generation, the user's overrides, and refreshes as child processes.
+
+Made by `server.assembly`; the engine sees `core.ports.Catalogs`.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sky.core.catalog.overrides import Overrides
+from sky.core.errors import CommandError
+from sky.core.model.catalog import Refreshed, RefreshState
+from sky.core.ports import Catalog
+from sky.providers.registry import Registry
+from sky.server.refreshing import BUSY, Order
+from sky.store.catalog.generations import Generations
+from sky.store.catalog.override_files import OverrideFolder
+
+#: Where users lay their own prices over the catalog's.
+OVERRIDES = Path("~/.sky/catalog.d")
+#: How much of what a child said on stderr is shown when it fails, in characters.
+_LAST_WORDS = 2000
+
+
+class CatalogHome:
+    """See `core.ports.Catalogs`. `section` gives the section `catalog` of the configuration as it is now."""
+
+    def __init__(self, directory: Path, registry: Registry, section: Callable[[], Mapping[str, object]]) -> None:
+        self._directory = directory
+        self._registry = registry
+        self._section = section
+        self._generations = Generations(directory)
+        self._folders: dict[Path, OverrideFolder] = {}
+
+    def current(self) -> Catalog:
+        """The newest generation."""
+        return self._generations.reader()
+
+    def overrides(self) -> Overrides:
+        """The user's own rows and rules."""
+        named = self._section().get("folder")
+        path = (Path(named) if isinstance(named, str) else OVERRIDES).expanduser()
+        return self._folders.setdefault(path, OverrideFolder(path)).read()
+
+    def refreshable(self) -> Sequence[str]:
+        """Clouds with a price source."""
+        return [cloud for cloud in self._registry.places() if self._registry.has_prices(cloud)]
+
+    async def refresh(
+        self, clouds: Sequence[str] | None, if_older_s: float | None, say: Callable[[str], None]
+    ) -> Sequence[Refreshed]:
+        """Run one refresh to its end; cancelled, its process ends with it. Raises CommandError when it breaks."""
+        sources = self._section().get("sources")
+        order = Order(self._directory, clouds, if_older_s, sources if isinstance(sources, Mapping) else {})
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sky.server.refreshing"),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+            limit=2**20,
+        )
+        assert child.stdin is not None and child.stderr is not None
+        last_words = asyncio.ensure_future(child.stderr.read())
+        try:
+            child.stdin.write(order.encode())
+            child.stdin.close()
+            outcomes = await _follow(child, say)
+            code = await child.wait()
+        finally:
+            await _end(child)
+            said = (await last_words).decode(errors="replace").strip()
+        if code == BUSY:
+            raise CommandError(code, "sky catalog refresh", "another refresh of this catalog is under way", None)
+        if code != 0:
+            raise CommandError(code, "sky catalog refresh", "the refresh broke off", said[-_LAST_WORDS:] or None)
+        return outcomes
+
+
+async def _follow(child: Process, say: Callable[[str], None]) -> list[Refreshed]:
+    assert child.stdout is not None
+    outcomes: list[Refreshed] = []
+    async for line in child.stdout:
+        told = json.loads(line)
+        if "say" in told:
+            say(str(told["say"]))
+        else:
+            outcomes.append(Refreshed(**{**told, "state": RefreshState(told["state"])}))
+    return outcomes
+
+
+async def _end(child: Process) -> None:
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
