@@ -23,8 +23,9 @@ from sky.core.model.quantities import plain
 from sky.core.model.resources import Resources
 from sky.core.model.schema import Path, Problems
 
-#: Close names that a message offers.
+#: Names that a message lists, and close ones that it offers.
 _MOST_NAMED = 5
+_MOST_CLOSE = 3
 
 #: GiB by which a size may be off and still be the one that was asked for.
 _ROUNDING = 0.01
@@ -157,6 +158,10 @@ def _resolve_place(
         return asked
     places = catalog.places(asked.cloud)
     fitting = [each for each in places if _lies_in(each, asked)]
+    if not fitting and asked.zone is not None and (asked.cloud or asked.region):
+        # Where no zone is known at all, a zone cannot be judged; what is known of the region still helps.
+        around = [each for each in places if asked.region in (None, each.region)]
+        fitting = [] if any(each.zone for each in around) else around
     if not fitting:
         _refuse_place(asked, places, path, problems)
         return asked
@@ -165,8 +170,8 @@ def _resolve_place(
         return asked
     if asked.zone is None:
         return Infra(cloud, asked.region)
-    regions = sorted({(each.region, each.zone) for each in fitting if each.cloud == cloud})
-    return Infra(cloud, *regions[0]) if len(regions) == 1 else Infra(cloud, asked.region, asked.zone)
+    found = {(each.region, each.zone) for each in fitting if each.cloud == cloud and each.zone}
+    return Infra(cloud, *found.pop()) if len(found) == 1 else Infra(cloud, asked.region, asked.zone)
 
 
 def _lies_in(place: Place, asked: Infra) -> bool:
@@ -213,11 +218,9 @@ def _refuse_place(asked: Infra, places: Iterable[Place], path: Path, problems: P
         tail = f"it is in the region {_listed(elsewhere)}"
     elif near:
         tail = f"did you mean {_listed(shown, 'or')}?"
-    elif not names:
-        tail = "nothing is sold by zone there; leave the zone out"
     else:
-        some = sorted(names)[:_MOST_NAMED]
-        tail = f"there are {_listed(some)}{' and more' if len(names) > len(some) else ''}"
+        some = sorted(names)
+        tail = f"there are {_listed(some if len(some) <= _MOST_NAMED else [*some[:_MOST_NAMED], 'more'])}"
     where = Infra(asked.cloud, None if by_region else asked.region)
     problems.add(
         (*path, "infra"),
@@ -236,8 +239,8 @@ def _nobody(place: Infra) -> str:
 def _close(word: str, known: Iterable[str]) -> list[str]:
     """Words that are like this one or begin with it, most alike first."""
     known = list(known)
-    near = difflib.get_close_matches(word.lower(), known, n=_MOST_NAMED, cutoff=0.7)
-    return near or [each for each in sorted(known) if each.startswith(word.lower())][:_MOST_NAMED]
+    near = difflib.get_close_matches(word.lower(), known, n=_MOST_CLOSE, cutoff=0.7)
+    return near or [each for each in sorted(known) if each.startswith(word.lower())][:_MOST_CLOSE]
 
 
 # --- instance types --------------------------------------------------------------------------------------------------

@@ -237,9 +237,9 @@ class CatalogFile:
             if query.max_price is not None and (not prices or prices[0][3] > query.max_price):
                 continue
             shown = on_demand or spot
-            quality, observed, _ = self._provenance_of(shown[4]) if shown else (None, None, None)
+            known = self._provenance_of(shown[4]) if shown else (None, None, None)
             zones = tuple(sorted({row[1] for row in here if row[1] is not None}))
-            yield Listing(made.type, region, on_demand and on_demand[3], spot and spot[3], zones, quality, observed)
+            yield Listing(made.type, region, on_demand and on_demand[3], spot and spot[3], zones, *known)
 
     # --- all of a kind -----------------------------------------------------------------------------------------------
 
