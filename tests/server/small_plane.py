@@ -3,22 +3,28 @@
 `build` is what `python -m sky.server --plane` is given when a test needs a real process.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sky.core.catalog.overrides import Overrides
 from sky.core.errors import ClusterDoesNotExist, to_wire
+from sky.core.model.catalog import Refreshed
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.model.dags import DagSpec
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.core.ports import Access, LogPiece
+from sky.engine.planning import Answer, Questions
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
 from sky.kit.signals import Signals
 from sky.server.settings import Settings
+from sky.store.catalog.build import build as build_catalog
+from sky.store.catalog.read import CatalogFile
 
 OFFER = Offer("local", "local", None, "this-machine", 2, 8, 0.0, {"H100": 8})
 
@@ -229,8 +235,57 @@ class SmallPlane:
         self._cluster(cluster_name)
         return {8080: "http://127.0.0.2:8080"}
 
-    async def plan(self, task_config: Mapping[str, object]) -> Plan:
-        return Plan((Placement(OFFER, 1, 2, 8),), (Rejection("aws/us-east-1", "m5.large", "not enabled"),))
+    async def enabled(self) -> frozenset[str]:
+        return frozenset(["local"])
+
+    @property
+    def planner(self) -> "SmallPlanner":
+        return SmallPlanner()
+
+    @property
+    def catalogs(self) -> "SmallCatalogs":
+        return SmallCatalogs(self.settings.state_dir / "catalog")
+
+
+class SmallPlanner:
+    """One plan for everything."""
+
+    async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
+        plan = Plan((Placement(OFFER, 1, 2, 8),), (Rejection("aws/us-east-1", "m5.large", "not enabled"),))
+        return [Answer(task=task.name, plan=plan, enabled=frozenset(["local"])) for task in dag.tasks]
+
+    async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]:
+        return [[Placement(OFFER, 1, 2, 8)] for _ in dag.tasks]
+
+
+class SmallCatalogs:
+    """An empty catalog."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def current(self) -> CatalogFile:
+        path = self._folder / "empty.sqlite"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            build_catalog(path, [])
+        return CatalogFile.open(path)
+
+    def overrides(self) -> Overrides:
+        return Overrides()
+
+    def refreshable(self) -> Sequence[str]:
+        return ()
+
+    async def refresh(
+        self,
+        clouds: Sequence[str] | None,
+        if_older_s: float | None,
+        say: Callable[[str], None],
+        *,
+        accept: bool = False,
+    ) -> Sequence[Refreshed]:
+        return ()
 
 
 class SlowPlane(SmallPlane):

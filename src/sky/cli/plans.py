@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from sky.cli import tables
+from sky.cli import tables, times
 from sky.cli.status_view import Record, number, text
 from sky.cli.terminal import talk
 from sky.sdk import plans as sdk
@@ -32,6 +32,8 @@ _KEYS = (
 _REASON_KEYS = ("infra", "instance_type", "reason", "code", "asked", "found", "remedy")
 #: Rows shown of a plan; the rest are dearer.
 ROWS = 8
+#: Seconds after which the age of prices is worth a word.
+_OLD_S = 3 * 86400.0
 
 
 def of(task: object, **questions: Any) -> list[PlanRecord]:
@@ -42,7 +44,7 @@ def of(task: object, **questions: Any) -> list[PlanRecord]:
 def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
     """Return the candidates of one task as the interface's table, best first."""
     placements: Sequence[Record] = plan.get("placements") or ()
-    shown = _best_of_each(placements)[:ROWS]
+    shown = (plan.get("places") or placements)[:ROWS]
     by_time = target.upper() == "TIME"
     headers = _TIMES if by_time else _COLUMNS
     rows = [_row(placement, by_time=by_time) for placement in shown]
@@ -52,6 +54,8 @@ def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
         lines.append(f"… and {others:,} more places; `sky optimize --explain` tells why these.")
     if any(placement.get("enabled") is False for placement in shown):
         lines.append("* not enabled yet: `sky check CLOUD` tells how to get in.")
+    if ages := _ages(shown):
+        lines.append(ages)
     if plan.get("data"):
         lines.append(text(plan, "data"))
     return "\n".join(lines)
@@ -64,28 +68,31 @@ def show(plans: Sequence[PlanRecord], *, target: str = "COST") -> None:
             talk(render(plan, target=target, stream=sys.stderr))
 
 
-def _best_of_each(placements: Sequence[Record]) -> list[Record]:
-    """The best place of each cloud, accelerator and market: the rows of the interface."""
-    first: dict[tuple[object, ...], Record] = {}
-    for each in placements:
-        key = (each.get("cloud"), each.get("accelerators"), each.get("use_spot"))
-        first.setdefault(key, each)
-    return list(first.values())
+def _ages(placements: Sequence[Record]) -> str:
+    """How old the prices shown are, where that is more than a few days."""
+    seen = [float(at) for each in placements if isinstance(at := each.get("observed"), int | float)]
+    now = times.now()
+    if not seen or now - min(seen) < _OLD_S:
+        return ""
+    ages = dict.fromkeys([times.ago(max(seen), now), times.ago(min(seen), now)])
+    return f"Prices seen {' to '.join(ages)}; `sky catalog refresh` asks for today's."
 
 
 def _row(placement: Record, *, by_time: bool) -> list[object]:
     nodes = int(number(placement, "num_nodes")) or 1
     instance = text(placement, "instance_type")
     standing = placement.get("standing")
-    hours = standing.get("hours", 0.0) if isinstance(standing, Mapping) else 0.0
-    cost = f"{number(placement, 'price_hourly'):.2f}"
+    figures: Mapping[str, float] = standing if isinstance(standing, Mapping) else {}
+    hours = figures.get("hours", 0.0)
+    # What the run costs: the machines for as long as it is taken to last (an hour, unless told), and moving its data.
+    cost = sum(figures.get(part, 0.0) for part in ("price", "data", "expected_loss"))
     return [
         text(placement, "infra") + ("*" if placement.get("enabled") is False else ""),
         (f"{nodes}x {instance}" if nodes > 1 else instance) + ("[Spot]" if placement.get("use_spot") else ""),
         f"{number(placement, 'cpus'):g}",
         f"{number(placement, 'memory_gb'):.4g}",
         text(placement, "accelerators") or "-",
-        f"{hours:.2f}" if by_time else cost,
+        f"{hours:.2f}" if by_time else f"{cost:.2f}",
         "✔" if placement.get("chosen") else " ",
     ]
 

@@ -130,7 +130,8 @@ def _cost(told: Mapping[str, Any]) -> CostRecord:
 
 def _plan(told: Mapping[str, Any]) -> PlanRecord:
     record = PlanRecord(told)
-    record["placements"] = [Record(each) for each in record["placements"]]
+    for part in ("placements", "places", "answers"):
+        record[part] = [Record(each) for each in record.get(part) or ()]
     record["rejections"] = [Record(each) for each in record["rejections"]]
     return record
 
