@@ -101,7 +101,10 @@ def test_nothing_to_add_gives_the_same_request_back() -> None:
     ("asked", "says"),
     [
         ({"region": "us-east-1"}, ["region 'us-east-1', which aws and lambda have", "infra: aws/us-east-1"]),
-        ({"region": "us-esat-1"}, ["'us-esat-1', which no cloud in the catalog has", "us-east-1 (aws, lambda)"]),
+        (
+            {"region": "us-esat-1"},
+            ["'us-esat-1', which no cloud in the catalog has", "did you mean us-east-1 (aws, lambda)"],
+        ),
         ({"infra": "gcp/us-central2"}, ["which gcp does not have", "did you mean us-central1?"]),
         ({"infra": "oci/mars"}, ["which oci does not have; there are us-ashburn-1"]),
         ({"infra": "aws/eu-west-1/us-east-1a"}, ["zone 'us-east-1a', which aws/eu-west-1 does not have", "us-east-1"]),

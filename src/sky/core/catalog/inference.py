@@ -240,6 +240,8 @@ def _close(word: str, known: Iterable[str]) -> list[str]:
     """Words that are like this one or begin with it, most alike first."""
     known = list(known)
     near = difflib.get_close_matches(word.lower(), known, n=_MOST_CLOSE, cutoff=0.7)
+    # Two letters in the wrong order are the commonest slip, and cost as much as a wrong one by the measure above.
+    near.sort(key=lambda each: sorted(each) != sorted(word.lower()))
     return near or [each for each in sorted(known) if each.startswith(word.lower())][:_MOST_CLOSE]
 
 
