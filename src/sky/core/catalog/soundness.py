@@ -82,17 +82,21 @@ class Book:
                 if (price[5] or 0.0) <= (entries[name][5] or 0.0):
                     continue
             entries[name] = price
-        made.pairs = list(made._paired())
+        made._pair()
         return made
 
-    def _paired(self) -> Iterable[tuple[float, float, Price]]:
+    def _pair(self) -> None:
         nothing = Shelf()
         for (region, _), shelf in self.shelves.items():
-            here, around = shelf.on_demand, self.shelves.get((region, None), nothing).on_demand
-            for name, price in shelf.spot.items():
-                beside = here.get(name) or around.get(name)
-                if beside is not None:
-                    yield price[5], beside[5], price  # type: ignore[misc]  # rows without a price are not entered
+            here = shelf.on_demand
+            self.pairs += [(row[5], here[name][5], row) for name, row in shelf.spot.items() if name in here]  # type: ignore[misc]  # rows without a price are not entered
+            if not shelf.spot.keys() <= here.keys():
+                around = self.shelves.get((region, None), nothing).on_demand
+                self.pairs += [
+                    (row[5], around[name][5], row)  # type: ignore[misc]  # as above
+                    for name, row in shelf.spot.items()
+                    if name in around and name not in here
+                ]
 
 
 def judge(
