@@ -59,7 +59,7 @@ def test_clouds_without_prices_are_the_ones_we_know_of(known):
 
 
 def test_every_price_says_where_it_is_from_and_of_when(known):
-    first, last = datetime.datetime(2023, 1, 1, tzinfo=datetime.UTC), datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
+    first, last = datetime.datetime(2021, 1, 1, tzinfo=datetime.UTC), datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
     for each in known.values():
         told = {source.url: source for source in each.sources}
         for price in each.prices:
