@@ -21,8 +21,8 @@ CLOUDS = [
     "mithril", "nebius", "oci", "ovhcloud", "paperspace", "primeintellect", "runpod", "scaleway", "scp", "seeweb",
     "shadeform", "vast", "verda", "vultr", "yotta",
 ]  # fmt: skip
-#: Clouds of which no price in dollars was found in a dated record; their types are listed.
-WITHOUT_PRICES = {"hetzner", "mithril", "scaleway", "seeweb"}
+#: Clouds of which no price in dollars was found that is recent enough; their types are listed.
+WITHOUT_PRICES = {"fluidstack", "hetzner", "hyperbolic", "mithril", "scaleway", "seeweb"}
 #: Facts that public data contradicts by more than a quarter, and why we are right.
 ACKNOWLEDGED = {
     ("azure", "Standard_D64as_v5", "eastus"): "the public record has the price of Windows here",
