@@ -120,7 +120,15 @@ def test_silence_is_ended_by_the_stall_limit(world):
         lines(PublicWeb(timeout_s=20, stall_s=0.2), f"{world.url}/list")
 
 
-@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b""])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"",
+    ],
+)
 def test_a_drip_that_never_stalls_is_ended_by_the_deadline(world, begin):
     def answer(handler, _):
         handler.wfile.write(begin or b"HTTP/1.1 200 OK\r\nX-Drip: ")
@@ -340,7 +348,7 @@ def test_over_tls_documents_arrive_redirects_stay_and_drips_end(world, certified
         lines(PublicWeb(context=context), f"{url}/down")
 
     def drip(handler, _):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n")
         while not world.release.wait(0.02):
             handler.wfile.write(b"x")
 

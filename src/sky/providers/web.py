@@ -128,7 +128,8 @@ class PublicWeb(Web):
         host, wait = place.hostname or "", min(self._stall_s, max(exchange.left(), 0.001))
         if place.scheme == "http":
             return http.client.HTTPConnection(host, place.port or 80, timeout=wait)
-        context = self._context or ssl.create_default_context()
+        # Reading the system's authorities takes tens of milliseconds: once, not for each of some hundred pages.
+        context = self._context = self._context or ssl.create_default_context()
         proxy = None if _is_loopback(host) or urllib.request.proxy_bypass(host) else _proxy()
         if proxy is None:
             return http.client.HTTPSConnection(host, place.port or 443, timeout=wait, context=context)
