@@ -14,4 +14,5 @@ MANIFEST = Manifest(
         "Install cudoctl and run `cudoctl init`; it writes `~/.config/cudo/cudo.yml`.",
     ),
     offered=frozenset(["autodown", "mounts", "multi_node", "ports"]),
+    prices="sky.providers.cudo.prices:rows",
 )
