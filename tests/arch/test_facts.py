@@ -21,8 +21,8 @@ CLOUDS = [
     "mithril", "nebius", "oci", "ovhcloud", "paperspace", "primeintellect", "runpod", "scaleway", "scp", "seeweb",
     "shadeform", "vast", "verda", "vultr", "yotta",
 ]  # fmt: skip
-#: Clouds of which no price in dollars was found in a dated record; their types are listed.
-WITHOUT_PRICES = {"hetzner", "mithril", "scaleway", "seeweb"}
+#: Clouds of which no price in dollars was found that is recent enough; their types are listed.
+WITHOUT_PRICES = {"fluidstack", "hetzner", "hyperbolic", "mithril", "scaleway", "seeweb"}
 #: Facts that public data contradicts by more than a quarter, and why we are right.
 ACKNOWLEDGED = {
     ("azure", "Standard_D64as_v5", "eastus"): "the public record has the price of Windows here",
@@ -59,7 +59,7 @@ def test_clouds_without_prices_are_the_ones_we_know_of(known):
 
 
 def test_every_price_says_where_it_is_from_and_of_when(known):
-    first, last = datetime.datetime(2023, 1, 1, tzinfo=datetime.UTC), datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
+    first, last = datetime.datetime(2021, 1, 1, tzinfo=datetime.UTC), datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
     for each in known.values():
         told = {source.url: source for source in each.sources}
         for price in each.prices:

@@ -87,14 +87,22 @@ def test_another_price_in_one_region_alone_is_found():
     assert len(kept(made)) == 11
 
 
-@pytest.mark.parametrize(("factor", "found"), [(1.6, False), (0.75, False), (2.3, True), (0.5, True)])
-def test_the_ratio_to_the_home_region_is_bounded(factor, found):
-    rows = [a_price("p5.48xlarge", 55.04), a_price("p5.48xlarge", 55.04 * factor, "sa-east-1")]
-    extra = a_type("m5.xlarge")
-    made = judged(P5, extra, *rows, a_price("m5.xlarge", 0.192))
+@pytest.mark.parametrize(("factor", "found"), [(1.6, False), (0.55, False), (2.6, True), (0.45, True)])
+def test_the_ratio_to_the_usual_price_is_bounded(factor, found):
+    regions = ("us-east-1", "us-east-2", "us-west-2")
+    rows = [*(a_price("p5.48xlarge", 55.04, each) for each in regions), a_price("p5.48xlarge", 55.04 * factor, "sa")]
+    made = judged(P5, *rows)
     assert (rules(made) == ["uneven region"]) is found
-    live = [each._replace(quality=Quality.LIVE) for each in rows]
-    assert rules(judged(P5, extra, *live, a_price("m5.xlarge", 0.192))) == []
+    assert (("p5.48xlarge", "sa", OD) in kept(made)) is not found
+    assert rules(judged(P5, *(each._replace(quality=Quality.LIVE) for each in rows))) == []
+
+
+def test_a_committed_price_in_some_regions_is_found_among_the_others():
+    # One catalog has H100:8 devices at 33.61 in seven regions, at 78 to 102 in the others.
+    made = a_type("a3-highgpu-8g", 208, 1872, "H100", 8, 80.0, cloud="gcp")
+    prices = {f"r{number}": 78.0 + 3 * number for number in range(8)} | {"us-central1": 33.61, "us-west1": 33.61}
+    found = judged(made, *(a_price(made.name, usd, region, cloud="gcp") for region, usd in prices.items()))
+    assert {region for _, region, _ in kept(found)} == {f"r{number}" for number in range(8)}
 
 
 def test_a_price_that_nobody_converted_is_not_taken_for_dollars():
@@ -219,9 +227,8 @@ def test_a_machine_has_a_shape(made):
     ],
 )
 def test_a_spot_price_is_below_and_no_floor(on_demand, spot, rule):
-    made = judged(P5, a_price("p5.48xlarge", max(on_demand, 8)), a_price("p5.48xlarge", spot, zone="a", market=SPOT)
-                  ) if on_demand < 8 and False else judged(
-        a_type("g", 8, 32), a_price("g", on_demand), a_price("g", spot, zone="us-east-1a", market=SPOT))  # fmt: skip
+    spot_row = a_price("g", spot, zone="us-east-1a", market=SPOT)
+    made = judged(a_type("g", 8, 32), a_price("g", on_demand), spot_row)
     assert rules(made) == ([rule] if rule else [])
     assert kept(made)["g", "us-east-1", OD] == on_demand
     assert (("g", "us-east-1", SPOT) in kept(made)) is (rule is None)

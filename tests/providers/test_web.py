@@ -2,6 +2,9 @@
 
 import gzip
 import http.client
+import shutil
+import ssl
+import subprocess
 import threading
 import zlib
 
@@ -117,7 +120,15 @@ def test_silence_is_ended_by_the_stall_limit(world):
         lines(PublicWeb(timeout_s=20, stall_s=0.2), f"{world.url}/list")
 
 
-@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b""])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"",
+    ],
+)
 def test_a_drip_that_never_stalls_is_ended_by_the_deadline(world, begin):
     def answer(handler, _):
         handler.wfile.write(begin or b"HTTP/1.1 200 OK\r\nX-Drip: ")
@@ -299,6 +310,51 @@ def test_nobody_there_is_said_so(web, unused_port):
 def test_https_is_verified(world, web):
     with pytest.raises(ProviderDown, match="SSL"):
         web.get(world.url.replace("http:", "https:"))
+
+
+@pytest.fixture
+def certified(world, tmp_path):
+    """The world over TLS, with a certificate that this test alone believes in: its URL, and the file."""
+    made, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", made],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    world.server.socket = context.wrap_socket(world.server.socket, server_side=True)
+    return world.url.replace("http:", "https:"), made
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_certificate_that_nobody_signed_is_refused(world, web, certified):
+    url, _ = certified
+    world.text("/list", "secret plans")
+    with pytest.raises(ProviderDown, match="CERTIFICATE_VERIFY_FAILED"):
+        web.get(f"{url}/list")
+    assert world.asked == []
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_over_tls_documents_arrive_redirects_stay_and_drips_end(world, certified):
+    url, made = certified
+    context = ssl.create_default_context(cafile=made)
+    world.text("/list", "one")
+    world.answers["/old"] = (302, {"Location": "/list"}, b"")
+    assert lines(PublicWeb(context=context), f"{url}/old") == ["one"]
+    world.answers["/down"] = (302, {"Location": f"http://127.0.0.1:{world.server.server_port}/list"}, b"")
+    with pytest.raises(RequestInvalid, match="from https to http"):
+        lines(PublicWeb(context=context), f"{url}/down")
+
+    def drip(handler, _):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n")
+        while not world.release.wait(0.02):
+            handler.wfile.write(b"x")
+
+    world.answers["/drip"] = drip
+    with pytest.raises(ProviderDown, match="did not arrive in the time"):
+        lines(PublicWeb(timeout_s=0.5, stall_s=10, context=context), f"{url}/drip")
 
 
 def test_https_goes_through_the_proxy_of_the_environment(world, web, monkeypatch):

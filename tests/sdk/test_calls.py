@@ -14,7 +14,7 @@ from serving import Served, eventually
 
 from sky.core import errors
 from sky.core.model.statuses import ClusterStatus, JobStatus
-from sky.sdk import clusters, infra, requests, server, transport
+from sky.sdk import clusters, infra, plans, requests, server, transport
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.ids import RequestId
 from sky.sdk.records import ClusterHandle, StatusResponse
@@ -178,7 +178,7 @@ def test_other_reads(served: Served) -> None:
     assert requests.get(clusters.endpoints("one", 8080)) == {8080: "http://127.0.0.2:8080"}
     assert requests.get(clusters.cost_report(days=1))[0].status is ClusterStatus.UP
     assert requests.get(clusters.cluster_events("one"))[0].text == "the agent answers"
-    plan = requests.get(clusters.optimize({"run": "x"}))[0]
+    plan = requests.get(plans.optimize({"run": "x"}))[0]
     assert plan.placements[0].infra == "local"
     clusters.validate({"run": "x"})
     with pytest.raises(errors.InvalidSkyPilotConfigError, match="num_nodes"):

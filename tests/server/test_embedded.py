@@ -6,7 +6,7 @@ import pytest
 from small_plane import build, build_broken
 
 from sky import local
-from sky.sdk import clusters, requests, server
+from sky.sdk import clusters, plans, requests, server
 from sky.sdk.http1 import Address
 from sky.sdk.transport import current_endpoint
 from sky.server.lock import AlreadyRunning
@@ -35,4 +35,4 @@ def test_what_keeps_it_from_starting_is_raised(state: Path) -> None:
 def test_the_whole_product_runs_in_one_process(state: Path) -> None:
     with local.embedded(state):
         assert requests.get(clusters.status()) == []
-        assert "local" in requests.get(clusters.optimize({"run": "true"}))[0].placements[0].infra
+        assert "local" in requests.get(plans.optimize({"run": "true"}))[0].placements[0].infra

@@ -1,7 +1,9 @@
 """The seed: facts read strictly, Amazon's record joined to them, and the catalog file that comes of both."""
 
 import gzip
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import zlib
@@ -306,3 +308,60 @@ def test_the_command_for_developers(tmp_path):
     assert done.returncode == 0, done.stderr
     assert zlib.decompress(out.read_bytes()).startswith(b"SQLite format 3\0")
     assert out.stat().st_size < 700_000
+
+
+# --- the build -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hook(tmp_path, monkeypatch):
+    """The build hook over a tree of its own, with our facts and a seed that is newer than they."""
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "aws.toml").write_text(FACTS)
+    monkeypatch.setattr(made, "ROOT", tmp_path)
+    monkeypatch.setattr(made, "SEED", tmp_path / "seed.sqlite.z")
+    monkeypatch.delenv("ALTOSTRATUS_SEED", raising=False)
+    made.SEED.write_bytes(b"compiled")
+    return made
+
+
+def wanted(hook):
+    return hook.CustomBuildHook.dependencies(object())
+
+
+def test_a_build_asks_for_moto_only_to_compile(hook, monkeypatch):
+    monkeypatch.setattr(hook, "moto", lambda: "moto==1.2.3")
+    assert wanted(hook) == []
+    os.utime(hook.SEED, (0, 0))
+    assert wanted(hook) == ["moto==1.2.3"]
+    hook.SEED.unlink()
+    assert wanted(hook) == ["moto==1.2.3"]
+    monkeypatch.setenv("ALTOSTRATUS_SEED", "facts")
+    assert wanted(hook) == []
+
+
+def test_a_tree_without_facts_compiles_nothing(hook):
+    hook.SEED.unlink()
+    (hook.ROOT / "facts" / "aws.toml").unlink()
+    (hook.ROOT / "facts").rmdir()
+    assert not hook.stale()
+
+
+def test_the_hook_pins_the_release_that_the_compiler_wants(hook, monkeypatch):
+    monkeypatch.setattr(hook, "SEED", ROOT / "src" / "sky" / "store" / "catalog" / "seed.sqlite.z")
+    assert hook.moto() == f"moto=={seed.RECORD_RELEASE}"
+
+
+def test_what_was_compiled_without_moto_is_compiled_again(hook):
+    hook.SEED.unlink()
+    hook.compile_here("facts")
+    assert zlib.decompress(hook.SEED.read_bytes()).startswith(b"SQLite format 3")
+    assert hook.stale()
+
+
+def test_another_word_for_the_variable_is_refused(hook):
+    with pytest.raises(SystemExit, match="'fact'; allowed are facts and skip"):
+        hook.compile_here("fact")

@@ -8,6 +8,7 @@ shape keeps the rows of the last time.
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,7 +42,8 @@ def number(value: object, most: float = math.inf) -> float | None:
 
 def name(value: object) -> str | None:
     """A name as places give them to types, regions and devices; None for anything else."""
-    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
+    # Interned: a list names a few thousand types and regions some hundred thousand times.
+    return sys.intern(value) if isinstance(value, str) and _NAME.fullmatch(value) else None
 
 
 def text(value: object) -> str:

@@ -20,12 +20,12 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urljoin, urlsplit
 
 from sky.core.errors import CredentialsRejected, ProviderDown, ProviderFailure, RequestInvalid, Throttled
 from sky.core.model.catalog import Source
+from sky.core.ports import Reply, Web
 from sky.version import __version__
 
 _PIECE = 64 * 2**10
@@ -36,7 +36,7 @@ _LONGEST_PAUSE_S = 3600.0
 _SECRET_LIKE = re.compile(r"[A-Za-z0-9_.~+/=-]{6,}")
 
 
-class PublicWeb:
+class PublicWeb(Web):
     """Asks public and keyed endpoints. See `core.ports.Web`.
 
     `timeout_s` is the longest that one document may take from the question to its last byte, `stall_s` the longest
@@ -128,7 +128,8 @@ class PublicWeb:
         host, wait = place.hostname or "", min(self._stall_s, max(exchange.left(), 0.001))
         if place.scheme == "http":
             return http.client.HTTPConnection(host, place.port or 80, timeout=wait)
-        context = self._context or ssl.create_default_context()
+        # Reading the system's authorities takes tens of milliseconds: once, not for each of some hundred pages.
+        context = self._context = self._context or ssl.create_default_context()
         proxy = None if _is_loopback(host) or urllib.request.proxy_bypass(host) else _proxy()
         if proxy is None:
             return http.client.HTTPSConnection(host, place.port or 443, timeout=wait, context=context)
@@ -190,6 +191,8 @@ class _Exchange:
         except ValueError:
             raise RequestInvalid(f"{self.shown}: a redirect to what is not a URL") from None
         before, after = self.place, self._checked(there)
+        if before.scheme == "https" and after.scheme != "https":
+            raise RequestInvalid(f"{self.shown}: a redirect from https to http, which is not followed")
         if (before.scheme, before.hostname, before.port) != (after.scheme, after.hostname, after.port):
             self._own = {}
         self.place = after
@@ -259,7 +262,7 @@ class _Guard:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-class WebReply:
+class WebReply(Reply):
     """An answer that is read as a stream. See `core.ports.Reply`."""
 
     def __init__(
@@ -362,9 +365,7 @@ class WebReply:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._guard.stop()
         self._response.close()
         self._connection.close()

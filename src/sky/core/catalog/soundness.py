@@ -28,8 +28,8 @@ PER_DEVICE = (0.05, 25.0)
 FROM_MEDIAN = 4.0
 #: How far sizes of a family, and its types in another region, may lie from their median.
 UNEVEN = 0.12
-#: A region's price over the home region's.
-REGION_RATIO = (0.7, 2.2)
+#: A region's price over the usual one. True of real lists: 0.55 (one family in Mumbai) and 2.3 (southern Brazil).
+REGION_RATIO = (0.5, 2.5)
 #: Fewer than so many sizes show no pattern, and no more than one in so many may deviate from one.
 _PATTERN = 5
 #: What a host costs, roughly, in USD per vCPU and per GiB an hour: taken off a dear price before it is called too dear.
@@ -82,17 +82,21 @@ class Book:
                 if (price[5] or 0.0) <= (entries[name][5] or 0.0):
                     continue
             entries[name] = price
-        made.pairs = list(made._paired())
+        made._pair()
         return made
 
-    def _paired(self) -> Iterable[tuple[float, float, Price]]:
+    def _pair(self) -> None:
         nothing = Shelf()
         for (region, _), shelf in self.shelves.items():
-            here, around = shelf.on_demand, self.shelves.get((region, None), nothing).on_demand
-            for name, price in shelf.spot.items():
-                beside = here.get(name) or around.get(name)
-                if beside is not None:
-                    yield price[5], beside[5], price  # type: ignore[misc]  # rows without a price are not entered
+            here = shelf.on_demand
+            self.pairs += [(row[5], here[name][5], row) for name, row in shelf.spot.items() if name in here]  # type: ignore[misc]  # rows without a price are not entered
+            if not shelf.spot.keys() <= here.keys():
+                around = self.shelves.get((region, None), nothing).on_demand
+                self.pairs += [
+                    (row[5], around[name][5], row)  # type: ignore[misc]  # as above
+                    for name, row in shelf.spot.items()
+                    if name in around and name not in here
+                ]
 
 
 def judge(
@@ -313,31 +317,26 @@ def uneven_sizes(by_place: Mapping[str, Mapping[str, Price]], types: Mapping[str
 
 
 def uneven_regions(by_place: Mapping[str, Mapping[str, Price]], types: Mapping[str, InstanceType]) -> list[Finding]:
-    """Prices whose ratio to the home region cannot be, or is not that of the rest of the family.
+    """Prices whose ratio to what the type usually costs cannot be, or is not that of the rest of the family there.
 
+    The usual price is the median over regions: a home region would have to be known, and may itself be wrong.
     Accelerated types are priced one by one, so only the bounds hold for them, and none for live prices of theirs.
     """
-    home = max(by_place.items(), key=lambda pair: len(pair[1]), default=("", {}))[1]
+    usual = _usual(by_place)
     groups = list(_families(types).values())
-    single = [name for name, made in types.items() if made.accelerator and name in home]
+    single = [name for name, made in types.items() if made.accelerator and name in usual]
     findings: list[Finding] = []
     low, high = REGION_RATIO
     for place, prices in by_place.items():
-        if prices is home:
+        ratios = {name: price[5] / usual[name] for name, price in prices.items()}  # type: ignore[operator]  # as above
+        if not ratios or (min(ratios.values()) > 1 - UNEVEN / 2 and max(ratios.values()) < 1 + UNEVEN / 2):
             continue
         for name in single:
-            price = prices.get(name)
-            if price is None or price[6] is Quality.LIVE:
-                continue
-            ratio = (price[5] or 0.0) / (home[name][5] or 1.0)
-            if not low <= ratio <= high:
-                findings.append(_ratio_finding(price, ratio, place, f"allowed {low} to {high}"))
+            ratio = ratios.get(name, 1.0)
+            if not low <= ratio <= high and prices[name][6] is not Quality.LIVE:
+                findings.append(_ratio_finding(prices[name], ratio, place, f"allowed {low} to {high}"))
         for group in groups:
-            each = [
-                ((prices[name][5] or 0.0) / (home[name][5] or 1.0), name)
-                for name, _ in group
-                if name in prices and name in home
-            ]
+            each = [(ratios[name], name) for name, _ in group if name in ratios]
             outside = [(ratio, name) for ratio, name in each if not low <= ratio <= high]
             findings += [
                 _ratio_finding(prices[name], ratio, place, f"allowed {low} to {high}") for ratio, name in outside
@@ -350,8 +349,22 @@ def uneven_regions(by_place: Mapping[str, Mapping[str, Price]], types: Mapping[s
     return findings
 
 
+def _usual(by_place: Mapping[str, Mapping[str, Price]]) -> dict[str, float]:
+    """The median price of each type over places."""
+    seen: dict[str, list[float]] = {}
+    for prices in by_place.values():
+        for name, price in prices.items():
+            here = seen.get(name)
+            if here is None:
+                here = seen[name] = []
+            here.append(price[5])  # type: ignore[arg-type]  # rows without a price are not entered
+    for each in seen.values():
+        each.sort()
+    return {name: each[(len(each) - 1) // 2] for name, each in seen.items()}
+
+
 def _ratio_finding(price: Price, ratio: float, place: str, beside: str) -> Finding:
-    return Finding(price, "uneven region", f"{ratio:.3g} times the home region's price in {place}; {beside}")
+    return Finding(price, "uneven region", f"{ratio:.3g} times what it usually costs, in {place}; {beside}")
 
 
 def _families(types: Mapping[str, InstanceType]) -> dict[tuple[object, ...], list[tuple[str, float]]]:

@@ -61,7 +61,7 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     reading = Reading("gcp", url, ask, Quality.LIST)
     hosts: Hosts = {}
     costs: Costs = {}
-    key = text(ask.config.get("api_key")) or os.environ.get("GCP_API_KEY", "")
+    key = text(ask.config.get("api_key")) or os.environ.get("GCP_API_KEY", "").strip()
     # Attached GPUs are priced with their hosts: the table is read whole whenever both can be known.
     with web.get(url) if key else ask_for(web, ask, url) as reply:
         if reply.unchanged:
