@@ -433,14 +433,16 @@ def spot_floors(book: Book) -> list[Finding]:
 def lowest_per_device(rows: CloudRows) -> dict[str, float]:
     """The lowest on-demand price per device and hour of each accelerator in one cloud."""
     made: dict[str, float] = {}
-    accelerated = {name: each for name, each in rows.types.items() if each.accelerator}
-    for price in rows.prices:
-        each = accelerated.get(price[1])
-        if each is None or price[4] is not Market.ON_DEMAND or not price[5] or price[5] <= 0:
-            continue
-        name = canonical(each.accelerator or "", each.accelerator_memory_gib)
+    counted = {}
+    for each in rows.types.values():
+        name = canonical(each.accelerator, each.accelerator_memory_gib) if each.accelerator else None
         if name is not None and each.accelerator_count > 0:
-            usd = price[5] / devices(name, each.accelerator_count)
+            counted[each.name] = (name, devices(name, each.accelerator_count))
+    on_demand = Market.ON_DEMAND
+    for price in rows.prices:
+        if price[1] in counted and price[4] is on_demand and price[5] and price[5] > 0:
+            name, count = counted[price[1]]
+            usd = price[5] / count
             made[name] = min(usd, made.get(name, usd))
     return made
 
