@@ -237,6 +237,9 @@ def _match(connection: sqlite3.Connection, cloud: str) -> None:
 
 
 def _carry_zones(connection: sqlite3.Connection, cloud: str) -> None:
+    zones = connection.execute("select 1 from last.place where cloud = ? and zone is not null", (cloud,))
+    if zones.fetchone() is None:
+        return
     connection.execute(
         """insert into place(cloud, region, zone, zone_id, country, continent)
            select cloud, region, zone, zone_id, country, continent from last.place o
@@ -250,9 +253,9 @@ def _carry_zones(connection: sqlite3.Connection, cloud: str) -> None:
     for table in ("offering", "offer"):
         # Prices of zones count too: they were made of a region's price and the offerings of then.
         connection.execute(
-            f"insert or ignore into offering select t.new, p.new, o.market from last.{table} o "
-            "join temp.type_now t on t.old = o.itype join temp.place_now p on p.old = o.place "
-            "join last.place z on z.id = o.place and z.zone is not null"
+            f"insert or ignore into offering select t.new, p.new, o.market from temp.type_now t "
+            f"cross join last.{table} o on o.itype = t.old cross join temp.place_now p on p.old = o.place "
+            "cross join last.place z on z.id = o.place and z.zone is not null"
         )
 
 
