@@ -5,6 +5,7 @@ from importlib import import_module
 
 TRANSFERS = "/offers/v1.0/aws/AWSDataTransfer/current/index.csv"
 BANDWIDTH = "/api/retail/prices?$filter=serviceName eq 'Bandwidth' and priceType eq 'Consumption'"
+RATES = "/stats/eurofxref/eurofxref-daily.xml"
 RETAIL = "/api/retail/prices?$filter=serviceName eq 'Virtual Machines' and priceType eq 'Consumption'"
 EC2 = "/offers/v1.0/aws/AmazonEC2/current"
 SCALEWAY = [
@@ -21,16 +22,18 @@ PLACES = {
     "gcp": ("gcp", {"/machine-types-regions.csv": "gcp.csv"}, {}),
     "oci": ("oci", {"/a/ocom/docs/cloudestimator2/data/shapes.json": "oci-shapes.json",
                     "/pls/apex/cetools/api/v1/products/?currencyCode=USD": "oci-products.json"}, {}),
-    "ovhcloud": ("ovhcloud", {"/1.0/order/catalog/public/cloud?ovhSubsidiary=IE": "ovhcloud.json"}, {}),
+    "ovhcloud": ("ovhcloud", {"/1.0/order/catalog/public/cloud?ovhSubsidiary=IE": "ovhcloud.json",
+                              RATES: "rates.xml"}, {}),
     "runpod": ("runpod", {"/graphql": None}, {}),
     "vast": ("vast", {"/api/v0/bundles/": "vast.json"}, {}),
     "vultr": ("vultr", {"/v2/plans": "vultr.json", "/v2/plans-metal": "vultr-metal.json"}, {}),
-    "scaleway": ("scaleway", {path: "scaleway.json" for path in SCALEWAY}, {}),
+    "scaleway": ("scaleway", {RATES: "rates.xml", **dict.fromkeys(SCALEWAY, "scaleway.json")}, {}),
     "lambda": ("lambda_cloud", {"/api/v1/instance-types": "lambda.json"},
                {".lambda_cloud/lambda_keys": "api_key = secret-lambda-1\n"}),
     "do": ("digitalocean", {"/v2/sizes?per_page=200": "digitalocean.json"},
            {".config/doctl/config.yaml": "context: default\naccess-token: secret-do-1\n"}),
-    "hetzner": ("hetzner", {"/v1/pricing": "hetzner-pricing.json", "/v1/server_types": "hetzner.json"},
+    "hetzner": ("hetzner", {"/v1/pricing": "hetzner-pricing.json", "/v1/server_types": "hetzner.json",
+                            RATES: "rates.xml"},
                 {".config/hcloud/cli.toml": 'active_context = "x"\n[[contexts]]\n  token = "secret-hetzner-1"\n'}),
     "shadeform": ("shadeform", {"/v1/instances/types": "shadeform.json"}, {".shadeform/api_key": "secret-shade-1\n"}),
     "verda": ("verda", {"/v1/oauth2/token": "verda-token.json", "/v1/instance-types": "verda.json",
@@ -38,7 +41,7 @@ PLACES = {
                         "/v1/instance-availability?is_spot=true": "verda-stock-spot.json"},
               {".verda/config.json": json.dumps({"client_id": "me", "client_secret": "secret-verda-1"})}),
     "cudo": ("cudo", {"/v1/vms/machine-types": "cudo.json"}, {".config/cudo/cudo.yml": "key: secret-cudo-1\n"}),
-    "seeweb": ("seeweb", {"/ecs/v2/plans": "seeweb.json"},
+    "seeweb": ("seeweb", {"/ecs/v2/plans": "seeweb.json", RATES: "rates.xml"},
                {".seeweb_cloud/seeweb_keys": "[DEFAULT]\napi_key = secret-seeweb-1\n"}),
     "mithril": ("mithril", {"/v2/instance-types": "mithril-types.json", "/v2/spot/availability": "mithril.json"},
                 {".config/mithril/config.yaml": "api_key: secret-mithril-1\n"}),

@@ -3,9 +3,11 @@
 import tracemalloc
 
 import pytest
-from price_places import EC2, PLACES, SCALEWAY, source, stocked
+from price_places import EC2, PLACES, RATES, SCALEWAY, source, stocked
 
+from sky.core.errors import ProviderDown
 from sky.core.model.catalog import Egress, InstanceType, Market, Place, Price, Quality, Source, Unchanged
+from sky.providers.documents import Reading
 
 OD, SPOT = Market.ON_DEMAND, Market.SPOT
 
@@ -61,6 +63,7 @@ def test_rows_are_in_order_and_say_where_they_are_from(told, world, place):
     assert prices(rows)
     assert all("secret" not in repr(row) for row in rows)
     assert isinstance(rows[-1], Source)
+    assert attribute(rows, "currency") == {"USD"}
     assert not any(isinstance(row, Unchanged) for row in rows)
 
 
@@ -124,7 +127,7 @@ def test_aws_tells_spot_prices_also_where_the_advisor_is_silent(told, world, web
 
 def test_azure(told):
     rows = told("azure")
-    assert types(rows) == {}
+    assert types(rows) == {"Standard_D4s_v5": (4, 16, None, 0, None)}
     assert egress(rows) == {("eastus", "internet"): 0.087}
     assert prices(rows) == {
         ("Standard_D4s_v5", "eastus", OD): 0.2,
@@ -211,12 +214,47 @@ def test_ovhcloud(told):
     rows = told("ovhcloud")
     assert types(rows) == {"b3-8": (2, 8, None, 0, None), "l4-180": (45, 180, "L4", 2, 24)}
     assert prices(rows) == {
-        ("b3-8", "GRA11", OD): pytest.approx(0.0508),
-        ("b3-8", "DE1", OD): pytest.approx(0.0508),
-        ("b3-8", "EU-WEST-LZ-BRU-A", OD): pytest.approx(0.0608),
-        ("l4-180", "GRA9", OD): pytest.approx(1.5),
+        ("b3-8", "GRA11", OD): pytest.approx(0.0635),
+        ("b3-8", "DE1", OD): pytest.approx(0.0635),
+        ("b3-8", "EU-WEST-LZ-BRU-A", OD): pytest.approx(0.076),
+        ("l4-180", "GRA9", OD): pytest.approx(1.875),
     }
-    assert attribute(rows, "currency") == {"EUR"}
+    assert attribute(rows, "quality") == {Quality.DERIVED}
+
+
+def test_ovhcloud_in_the_currency_of_another_subsidiary(told, world, web, home):
+    told("ovhcloud")
+    path = "/1.0/order/catalog/public/cloud?ovhSubsidiary=CA"
+    world.recorded(path, "ovhcloud.json", {'"EUR"': '"CAD"'})
+    rows = list(source("ovhcloud")(web, world.ask(subsidiary="CA")))
+    assert prices(rows)["l4-180", "GRA9", OD] == pytest.approx(1.5 * 1.25 / 1.5)
+    world.recorded(path, "ovhcloud.json", {'"EUR"': '"USD"'})
+    rows = list(source("ovhcloud")(web, world.ask(subsidiary="CA")))
+    assert prices(rows)["l4-180", "GRA9", OD] == 1.5
+    assert attribute(rows, "quality") == {Quality.LIST}
+    world.recorded(path, "ovhcloud.json", {'"EUR"': '"XXX"'})
+    with pytest.raises(ProviderDown, match="no rate between XXX and USD"):
+        list(source("ovhcloud")(web, world.ask(subsidiary="CA")))
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "12.5", "0.0001", "1e3", "", "9" * 30])
+def test_a_rate_that_cannot_be_true_is_refused(told, world, web, home, rate):
+    told("hetzner")
+    world.recorded(RATES, "rates.xml", {"1.2500": rate})
+    with pytest.raises(ProviderDown, match="no rate between EUR and USD"):
+        list(source("hetzner")(web, world.ask()))
+
+
+@pytest.mark.parametrize(
+    ("said", "gib", "bare"),
+    [("A100 SXM4", 80, "A100"), ("A100-80G-PCIE", 80, "A100"), ("RTX A6000 48GB", 48, "RTX A6000"),
+     ("H100_80GB", 80, "H100"), ("H100 SXM", 80, "H100 SXM"), ("V100-32GB", None, "V100-32GB"), ("L4", 24, "L4"),
+     ("L40S (compute mode)", None, "L40S"), ("80GB", 80, "80GB")],
+)  # fmt: skip
+def test_a_device_is_named_without_its_memory(world, said, gib, bare):
+    reading = Reading("x", "https://x.example/", world.ask(), Quality.LIST)
+    (made,) = reading.type("t", 1, 1, accelerator=said, count=1, device_gib=gib)
+    assert made.accelerator == bare
 
 
 def test_runpod(told):
@@ -224,7 +262,7 @@ def test_runpod(told):
     assert types(rows) == {
         "1x_H100-SXM_SECURE": (20, 125, "H100 SXM", 1, 80),
         "2x_H100-SXM_SECURE": (40, 250, "H100 SXM", 2, 80),
-        "1x_A100-80GB_SECURE": (8, 117, "A100 PCIe", 1, 80),
+        "1x_A100-80GB_SECURE": (8, 117, "A100", 1, 80),
     }
     found = prices(rows)
     assert found["2x_H100-SXM_SECURE", "US-GA-1", OD] == pytest.approx(5.4)
@@ -267,8 +305,8 @@ def test_scaleway(told):
     assert types(rows) == {"DEV1-S": (2, 2, None, 0, None), "H100-2-80G": (48, 480, "H100-PCIe", 2, 80)}
     assert len(SCALEWAY) == 9
     assert {row.zone for row in rows if isinstance(row, Price)} == {"fr-par-1", "fr-par-2", "fr-par-3"}
-    assert prices(rows)["H100-2-80G", "fr-par-2", OD] == 5.5
-    assert attribute(rows, "currency") == {"EUR"}
+    assert prices(rows)["H100-2-80G", "fr-par-2", OD] == pytest.approx(6.875)
+    assert attribute(rows, "quality") == {Quality.DERIVED}
 
 
 def test_lambda(told, world):
@@ -291,19 +329,23 @@ def test_digitalocean(told):
 def test_hetzner(told):
     rows = told("hetzner")
     assert types(rows) == {"cx23": (2, 4, None, 0, None), "cax11": (2, 4, None, 0, None)}
-    assert prices(rows) == {("cx23", "fsn1", OD): 0.006, ("cx23", "hel1", OD): 0.0062, ("cax11", "fsn1", OD): 0.0066}
-    assert attribute(rows, "currency") == {"EUR"}
+    assert prices(rows) == {
+        ("cx23", "fsn1", OD): pytest.approx(0.0075),
+        ("cx23", "hel1", OD): pytest.approx(0.00775),
+        ("cax11", "fsn1", OD): pytest.approx(0.00825),
+    }
+    assert attribute(rows, "quality") == {Quality.DERIVED}
 
 
 def test_shadeform(told):
     rows = told("shadeform")
-    assert types(rows) == {"hyperstack_A100-80Gx2": (60, 240, "A100-80G", 2, 80)}
+    assert types(rows) == {"hyperstack_A100-80Gx2": (60, 240, "A100", 2, 80)}
     assert prices(rows) == {("hyperstack_A100-80Gx2", "canada-1", OD): 2.85}
 
 
 def test_verda(told, world):
     rows = told("verda")
-    assert types(rows)["8A100.176V"] == (176, 1480, "A100 SXM4", 8, 80)
+    assert types(rows)["8A100.176V"] == (176, 1480, "A100", 8, 80)
     assert prices(rows) == {
         ("8A100.176V", "FIN-01", OD): 10.32,
         ("8A100.176V", "FIN-03", OD): 10.32,
@@ -329,8 +371,8 @@ def test_cudo(told):
 
 def test_seeweb(told):
     rows = told("seeweb")
-    assert types(rows) == {"ECS2GPU3": (16, 120, "A100 80GB", 2, 80), "eCS1": (1, 1, None, 0, None)}
-    assert prices(rows)["ECS2GPU3", "it-mi2", OD] == 3.8
+    assert types(rows) == {"ECS2GPU3": (16, 120, "A100", 2, 80), "eCS1": (1, 1, None, 0, None)}
+    assert prices(rows)["ECS2GPU3", "it-mi2", OD] == pytest.approx(4.75)
 
 
 def test_mithril_tells_the_last_price_and_no_floor(told):
@@ -341,7 +383,7 @@ def test_mithril_tells_the_last_price_and_no_floor(told):
 
 def test_primeintellect(told):
     rows = told("primeintellect")
-    assert types(rows) == {"8x_H100_80GB_lambdalabs": (208, 1800, "H100_80GB", 8, 80)}
+    assert types(rows) == {"8x_H100_80GB_lambdalabs": (208, 1800, "H100", 8, 80)}
     assert prices(rows) == {
         ("8x_H100_80GB_lambdalabs", "us-south-2", OD): pytest.approx(24.1),
         ("8x_H100_80GB_hyperstack", "united_states", OD): pytest.approx(24.1),

@@ -125,14 +125,26 @@ def ask_for(
     return web.get(url, headers=headers, known=ask.known.get(url), at_most=at_most)
 
 
+def _device(said: str | None, gib: float | None) -> str | None:
+    """A device without what is told beside its name: its memory, which has a column, and how an A100 is mounted."""
+    if said is None:
+        return None
+    bare = re.sub(r" ?\(compute mode\)$", "", said)
+    bare = re.sub(r"^(A100.*?)[ _-](?:SXM4?|PCIE)$", r"\1", bare, flags=re.IGNORECASE)
+    if gib is not None:
+        bare = re.sub(rf"[ _-]?{gib:g} ?GB?$", "", bare, flags=re.IGNORECASE)
+    return bare or said
+
+
 class Reading:
     """One document on its way into rows.
 
     Every method returns the rows it made, none where the fields make no sense; `end` closes the document with its
-    `Source`. A type and a place are made once, a price once for each (type, region, zone, market): the first counts.
+    `Source`. `usd` is what one unit of the document's currency is worth in USD. A type and a place are made once, a
+    price once for each (type, region, zone, market): the first counts.
     """
 
-    def __init__(self, cloud: str, url: str, ask: PriceAsk, quality: Quality, *, currency: str = "USD") -> None:
+    def __init__(self, cloud: str, url: str, ask: PriceAsk, quality: Quality, *, usd: float = 1.0) -> None:
         self.cloud = cloud
         self.url = url
         self.made = 0
@@ -142,8 +154,9 @@ class Reading:
         self._first_left_out = ""
         self._all = wanted(ask) is None
         self._now = ask.now
-        self._quality = quality
-        self._currency = currency
+        # A price that was converted is computed from published figures, whatever it was before.
+        self._quality = quality if usd == 1.0 else Quality.DERIVED
+        self._usd = usd
         self._seen: set[tuple[object, ...]] = set()
 
     def type(
@@ -164,7 +177,7 @@ class Reading:
     ) -> list[Row]:
         """The shape of a machine; memory of the machine and of one device in GiB, `disk_gb` of all disks inside."""
         named, vcpus, memory = name(type_name), number(cpus, _MOST_CPUS), number(memory_gib, _MOST_MEMORY_GIB)
-        device, devices = name(accelerator), number(count, _MOST_DEVICES)
+        device, devices = _device(name(accelerator), number(device_gib)), number(count, _MOST_DEVICES)
         if named is None or vcpus is None or memory is None or (device is None) != (devices is None):
             self._types_left_out += 1
             self._note(type_name)
@@ -202,8 +215,8 @@ class Reading:
             return rows
         self.made += 1
         row = Price(
-            self.cloud, named, where, within, market, cost, quality or self._quality, self._now, self.url,
-            self._currency, interruption,
+            self.cloud, named, where, within, market, cost * self._usd, quality or self._quality, self._now, self.url,
+            interruption=interruption,
         )  # fmt: skip
         return [*rows, row]
 

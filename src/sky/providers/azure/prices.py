@@ -1,7 +1,7 @@
 """What Azure sells, from its public retail prices: on demand and spot by region.
 
-Found by the manifest. The list tells no shapes, so only prices and places are made (and what sending data to the
-internet costs); the shapes are those that the catalog knows already.
+Found by the manifest. The list tells no shapes: those that a name tells for certain are made here, the others are what
+the catalog knows already. What sending data to the internet costs is told, too.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from sky.core.errors import ProviderFailure
 from sky.core.model.catalog import Market, Quality, Row
 from sky.core.ports import PriceAsk, Web
+from sky.providers.azure.sizes import shape
 from sky.providers.documents import Reading, endpoint, entries, fields, number, same_origin, text, wanted
 
 _RETAIL = "https://prices.azure.com"
@@ -108,5 +109,8 @@ def _price(reading: Reading, item: Mapping[str, object]) -> list[Row]:
     size, spot = text(item.get("armSkuName")), "Spot" in f"{item.get('meterName')} {item.get('skuName')}"
     if not _SIZE.fullmatch(size) or item.get("currencyCode", "USD") != "USD":
         return reading.skip(size)
+    made: list[Row] = []
+    if (told := shape(size)) is not None:
+        made = reading.type(size, told.cpus, told.memory_gib, arch=told.arch, family=told.family)
     market = Market.SPOT if spot else Market.ON_DEMAND
-    return reading.price(size, item.get("armRegionName"), item.get("retailPrice"), market=market)
+    return made + reading.price(size, item.get("armRegionName"), item.get("retailPrice"), market=market)

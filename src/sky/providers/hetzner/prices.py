@@ -1,6 +1,6 @@
 """What Hetzner Cloud sells: server types by location, net prices, from its API with the user's token.
 
-Found by the manifest.
+Found by the manifest. Prices are in EUR and converted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from sky.core.model.catalog import Quality, Row
 from sky.core.ports import PriceAsk, Web
 from sky.providers.documents import Reading, endpoint, entries, fields, key, number, text, wanted
+from sky.providers.exchange import usd_per
 
 _API = "https://api.hetzner.cloud"
 _MOST_PAGES = 50
@@ -26,9 +27,8 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     base, only = endpoint(ask, _API), wanted(ask)
     with web.get(f"{base}/v1/pricing", headers=headers) as reply:
         currency = text(fields(fields(reply.json()).get("pricing")).get("currency"))
-    reading = Reading("hetzner", f"{base}/v1/server_types", ask, Quality.LIVE, currency=currency)
-    if currency not in ("EUR", "USD"):
-        raise reading.malformed("currency that is known")
+    usd = usd_per(web, ask, currency)
+    reading = Reading("hetzner", f"{base}/v1/server_types", ask, Quality.LIVE, usd=usd)
     for told in _server_types(web, reading, headers):
         if told.get("deprecation") is None and told.get("deprecated") is not True:
             yield from _server_type(reading, told, only)

@@ -1,7 +1,8 @@
 """What OVHcloud sells: instances of its public cloud by region, from its public order catalog.
 
 Found by the manifest. Needs no key. Prices are in the currency of a subsidiary (`subsidiary` under `ovhcloud` in the
-configuration, `IE` without it), before tax, in units of a hundred-millionth.
+configuration, `IE` without it), before tax, in units of a
+hundred-millionth, and converted.
 """
 
 import re
@@ -11,6 +12,7 @@ from sky.core.errors import RequestInvalid
 from sky.core.model.catalog import Quality, Row
 from sky.core.ports import PriceAsk, Web
 from sky.providers.documents import Reading, ask_for, endpoint, entries, fields, number, text, wanted
+from sky.providers.exchange import usd_per
 
 _API = "https://api.ovh.com"
 _UNITS = 1e8
@@ -30,10 +32,10 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
             return
         catalog = fields(reply.json())
         currency = text(fields(catalog.get("locale")).get("currencyCode"))
-        reading = Reading("ovhcloud", url, ask, Quality.LIST, currency=currency)
         addons = catalog.get("addons")
-        if not isinstance(addons, list) or not re.fullmatch(r"[A-Z]{3}", currency):
-            raise reading.malformed("list of addons with a currency")
+        if not isinstance(addons, list):
+            raise Reading("ovhcloud", url, ask, Quality.LIST).malformed("list of addons")
+        reading = Reading("ovhcloud", url, ask, Quality.LIST, usd=usd_per(web, ask, currency))
         only = wanted(ask)
         for addon in map(fields, entries(addons)):
             technical = fields(fields(addon.get("blobs")).get("technical"))

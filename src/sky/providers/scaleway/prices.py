@@ -1,6 +1,6 @@
-"""What Scaleway sells: server types of each zone, in EUR, from its public product list.
+"""What Scaleway sells: server types of each zone, from its public product list.
 
-Found by the manifest. Needs no key.
+Found by the manifest. Needs no key. Prices are in EUR and converted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from sky.core.model.catalog import Quality, Row
 from sky.core.ports import PriceAsk, Web
 from sky.providers.documents import Reading, endpoint, fields, number, wanted
+from sky.providers.exchange import usd_per
 
 _API = "https://api.scaleway.com"
 _ZONES = (
@@ -22,14 +23,15 @@ _ARCHITECTURES = {"x86_64": "x86_64", "arm64": "arm64"}
 def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     """Types by zone. See `core.ports.PriceSource`."""
     base, only = endpoint(ask, _API), wanted(ask)
+    usd = usd_per(web, ask, "EUR")
     for zone in _ZONES:
         region = zone.rpartition("-")[0]
         if only is None or region in only:
-            yield from _zone(web, ask, f"{base}/instance/v1/zones/{zone}/products/servers", region, zone)
+            yield from _zone(web, ask, f"{base}/instance/v1/zones/{zone}/products/servers", region, zone, usd)
 
 
-def _zone(web: Web, ask: PriceAsk, url: str, region: str, zone: str) -> Iterator[Row]:
-    reading = Reading("scaleway", url, ask, Quality.LIVE, currency="EUR")
+def _zone(web: Web, ask: PriceAsk, url: str, region: str, zone: str, usd: float) -> Iterator[Row]:
+    reading = Reading("scaleway", url, ask, Quality.LIVE, usd=usd)
     per_page = 100
     for page in range(1, _MOST_PAGES + 1):
         with web.get(f"{url}?per_page={per_page}&page={page}") as reply:

@@ -1,6 +1,6 @@
-"""What Seeweb sells: plans of its cloud servers by region, in EUR, from its API with the user's key.
+"""What Seeweb sells: plans of its cloud servers by region, from its API with the user's key.
 
-Found by the manifest.
+Found by the manifest. Prices are in EUR and converted.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from sky.core.model.catalog import Quality, Row
 from sky.core.ports import PriceAsk, Web
 from sky.providers.documents import Reading, endpoint, entries, fields, key, number, text, wanted
+from sky.providers.exchange import usd_per
 
 _API = "https://api.seeweb.it"
 _MIB_OF_A_GIB = 1024
@@ -18,7 +19,7 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     """Plans by region. See `core.ports.PriceSource`."""
     secret = key("seeweb", file="~/.seeweb_cloud/seeweb_keys", pattern=r"^\s*api_key\s*=\s*(\S+)")
     url = f"{endpoint(ask, _API)}/ecs/v2/plans"
-    reading = Reading("seeweb", url, ask, Quality.LIVE, currency="EUR")
+    reading = Reading("seeweb", url, ask, Quality.LIVE, usd=usd_per(web, ask, "EUR"))
     with web.get(url, headers={"X-APITOKEN": secret}) as reply:
         plans = fields(reply.json()).get("plans")
         if not isinstance(plans, list):
