@@ -83,9 +83,12 @@ def _solve(
             messages[task, child] = message
             told.append(message)
         if told:
-            totals[task] = {
-                where: weight + joined([message[where][0] for message in told]) for where, weight in own.items()
-            }
+            if len(told) == 1:
+                totals[task] = {where: weight + told[0][where][0] for where, weight in own.items()}
+            else:
+                totals[task] = {
+                    where: weight + joined([message[where][0] for message in told]) for where, weight in own.items()
+                }
     chosen: dict[int, Location] = {}
     for task in down:
         if task in roots:
@@ -106,30 +109,25 @@ def _message(
     problem: Problem, totals: Mapping[Location, float], edge: Edge, child: int, targets: Mapping[Location, float]
 ) -> _Message:
     """For each location of the parent the least of child total plus transfer, and where the child then is."""
-    distances = problem.distances
+    classes, gigabytes = problem.distances.classes, edge.gigabytes
     best: dict[int, tuple[float, Location]] = {}
     for where, total in totals.items():
-        of_class = distances.class_of(where)
-        known = best.get(of_class)
-        if known is None or (total, where) < known:
+        of_class = classes[where]
+        if of_class not in best or (total, where) < best[of_class]:
             best[of_class] = (total, where)
-    from_child = edge.source == child
+    far = problem.distances.into if edge.source == child else problem.distances.out_of
+    firsts = [(other, total, there) for other, (total, there) in best.items()]
     through: dict[int, tuple[float, Location]] = {}
     found: _Message = {}
     for where in targets:
-        mine = distances.class_of(where)
-        least = through.get(mine)
-        if least is None:
-            least = min(
-                (
-                    total + edge.gigabytes * (distances.by_class(other, mine) if from_child else
-                                              distances.by_class(mine, other)),
-                    there,
-                )
-                for other, (total, there) in best.items()
-            )  # fmt: skip
-            through[mine] = least
-        here = totals.get(where)
+        mine = classes[where]
+        if mine not in through:
+            row = far[mine]
+            through[mine] = min([(total + gigabytes * row[other], there) for other, total, there in firsts])
+        least = through[mine]
         # The best of a class may be this very location, priced as if it were another: being here is never dearer.
-        found[where] = least if here is None or least[0] < here else (here, where)
+        if where in totals and totals[where] <= least[0]:
+            found[where] = (totals[where], where)
+        else:
+            found[where] = least
     return found

@@ -34,20 +34,25 @@ class Distances:
     ) -> None:
         self._hours = hours
         self._hour_usd = hour_usd
-        self._classes: dict[Location, int] = {}
+        #: The number of each location's class.
+        self.classes: dict[Location, int] = {}
         exceptions = {(cloud, scope) for (cloud, _), row in tariff.rates.items() for scope in row}
+        by_continent = {cloud for (cloud, _), row in tariff.rates.items() if "continent" in row}
         known: dict[object, int] = {}
         members: list[list[Location]] = []
         for location in sorted(set(locations)):
             cloud, region = location
             own = region if location in tariff.rates or location in exceptions else None
-            key = (cloud, own, tariff.continents.get(location))
+            key = (cloud, own, tariff.continents.get(location) if cloud in by_continent else None)
             number = known.setdefault(key, len(members))
             if number == len(members):
                 members.append([])
             members[number].append(location)
-            self._classes[location] = number
+            self.classes[location] = number
         self._unit = [[self._between(a, b, tariff) for b in members] for a in members]
+        #: By class: what one GB costs from there to each class, and from each class to there.
+        self.out_of = self._unit
+        self.into = [list(column) for column in zip(*self._unit, strict=True)]
         self.most = max((one for row in self._unit for one in row), default=0.0)
 
     def _between(self, sources: Sequence[Location], targets: Sequence[Location], tariff: Tariff) -> float:
@@ -61,11 +66,11 @@ class Distances:
 
     def class_of(self, location: Location) -> int:
         """The number of a location's class."""
-        return self._classes[location]
+        return self.classes[location]
 
     def unit(self, source: Location, target: Location) -> float:
         """For one GB from one location to another."""
-        return 0.0 if source == target else self._unit[self._classes[source]][self._classes[target]]
+        return 0.0 if source == target else self._unit[self.classes[source]][self.classes[target]]
 
     def by_class(self, source: int, target: int) -> float:
         """For one GB between different locations of two classes."""

@@ -96,6 +96,7 @@ def bound(
     tempo = conditions.tempo
     hours = tempo.hours + transfer.hours
     usd = price_hourly * conditions.least_multiplier * num_nodes * tempo.hours + transfer.usd
-    # A rounding error must not put a bound above what it bounds.
-    usd, hours = usd * (1 - 1e-12), hours * (1 - 1e-12)
+    # A rounding error must not put a bound above what it bounds. Hours are summed as in `worth`, and equal to the bit:
+    # a bound below hours that are all the same would let nothing out before everything has been seen.
+    usd *= 1 - 1e-12
     return (hours, usd) if goal is Goal.TIME else (usd, hours)

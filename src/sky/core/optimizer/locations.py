@@ -4,19 +4,23 @@ Everything at a location (a region of a cloud) moves data equally, so only the b
 `several` and `groups` ask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from sky.core.model.catalog import Market
 from sky.core.model.infra import Infra
+from sky.core.model.offers import Offer
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.goals import Goal
+from sky.core.optimizer.fit import misfit
+from sky.core.optimizer.goals import Goal, worth
+from sky.core.optimizer.gravity import bring
 from sky.core.optimizer.rank import Ranked, Ranking
-from sky.core.optimizer.sold import Sold
-from sky.core.optimizer.transfers import Location
-from sky.core.optimizer.wanted import Wish
+from sky.core.optimizer.sold import Sold, SoldByPlace
+from sky.core.optimizer.transfers import NOTHING, Location
+from sky.core.optimizer.wanted import Wish, query
 
-#: Offers taken from a ranking per location found before the locations that are left are asked one by one.
-_PATIENCE = 12
+#: Offers taken from a ranking before the locations that are left are asked one by one.
+_PATIENCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,64 @@ class Search:
 
     def at(self, location: Location) -> Ranked | None:
         """The best at one location."""
+        if self._plain:
+            return self._cheapest_at(location)
         wishes = self.narrowed(location)
         return next(Ranking(wishes, self.catalog, self.conditions, self.goal, ordered=self.ordered), None)
+
+    def at_each(self, locations: Collection[Location]) -> dict[Location, Ranked]:
+        """The best at each of some locations, where there is one."""
+        catalog = self.catalog
+        if not (self._plain and isinstance(catalog, SoldByPlace)):
+            return {where: best for where in sorted(locations) if (best := self.at(where)) is not None}
+        found: dict[Location, Ranked] = {}
+        closer: set[Location] = set()
+        for wish in self.wishes:
+            asked = query(wish, self.conditions.enabled)
+            for offer in catalog.lowest(asked) if asked is not None else ():
+                where = (offer.cloud, offer.region)
+                if where not in locations:
+                    continue
+                if misfit(wish, offer, self.conditions) is not None:
+                    # What is cheapest there is blocked or the like: another one may do.
+                    closer.add(where)
+                    continue
+                each = self._worth(wish, offer)
+                if where not in found or each.worth.key < found[where].worth.key:
+                    found[where] = each
+        for where in sorted(closer):
+            best = self.at(where)
+            if best is not None:
+                found[where] = best
+        return found
+
+    def _worth(self, wish: Wish, offer: Offer) -> Ranked:
+        has = self.conditions
+        transfer = bring(has.holdings, (offer.cloud, offer.region), has.tariff) if has.holdings else NOTHING
+        return Ranked(wish, offer, worth(self.goal, offer, wish.num_nodes, transfer, has))
+
+    @property
+    def _plain(self) -> bool:
+        """Whether at one location the order of the catalog's prices is the order that counts."""
+        has, tempo = self.conditions, self.conditions.tempo
+        markets = {wish.market for wish in self.wishes}
+        expected = self.goal is Goal.EXPECTED and (has.memory.records or Market.SPOT in markets)
+        special = has.extra or has.replaced or has.reservations or has.price_of or tempo.hours_of
+        return not (expected or special or self.ordered or any(wish.infra.zone for wish in self.wishes))
+
+    def _cheapest_at(self, location: Location) -> Ranked | None:
+        best: Ranked | None = None
+        for wish in self.wishes:
+            asked = query(wish, frozenset([location[0]]), location[1])
+            for offer in self.catalog.offers(asked) if asked is not None else ():
+                if misfit(wish, offer, self.conditions) is None:
+                    found = self._worth(wish, offer)
+                    if best is None or found.worth.key < best.worth.key:
+                        best = found
+                    break
+                if wish.max_price is not None and offer.price_hourly > wish.max_price:
+                    break
+        return best
 
 
 def best_by_location(search: Search, reach: float, places: Sequence[Location]) -> dict[Location, Ranked]:
@@ -77,12 +137,9 @@ def best_by_location(search: Search, reach: float, places: Sequence[Location]) -
         missing.discard(where)
         if not missing:
             return found
-        if taken > _PATIENCE * (len(found) + 20):
+        if taken >= _PATIENCE:
             break
     else:
         return found
-    for where in sorted(missing):
-        best = search.at(where)
-        if best is not None and best.worth.key[0] <= limit:
-            found[where] = best
+    found |= {where: each for where, each in search.at_each(missing).items() if each.worth.key[0] <= limit}
     return found

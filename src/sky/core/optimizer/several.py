@@ -7,6 +7,7 @@ failover order is right as well.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Plan
@@ -14,10 +15,10 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer import dags, groups
 from sky.core.optimizer.conditions import Conditions
 from sky.core.optimizer.coupled import HOURS_PER_USD, Distances, Edge, Problem
-from sky.core.optimizer.goals import Goal
-from sky.core.optimizer.gravity import Holding
+from sky.core.optimizer.goals import Goal, worth
+from sky.core.optimizer.gravity import Holding, bring
 from sky.core.optimizer.locations import Search, best_by_location
-from sky.core.optimizer.plan import MOST, laid_out
+from sky.core.optimizer.plan import laid_out
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.sold import Sold
 from sky.core.optimizer.transfers import Location
@@ -42,13 +43,14 @@ def plan_dag(
     conditions: Conditions | Sequence[Conditions],
     goal: Goal = Goal.COST,
     *,
-    most: int = MOST,
+    most: int = 1,
     needs: Iterable[str] = (),
     use_solver: bool | None = None,
 ) -> Chosen:
     """Place all tasks together. `conditions`: for all, or for each task its own (holdings, hours).
 
-    `most` placements are kept per task. Raises NotSupportedError where the tasks are too entangled without the
+    `most` placements are kept per task; the first is of the plan of all, those after it are ranked with the other
+    tasks where they are. Raises NotSupportedError where the tasks are too entangled without the
     solver, ValueError for a circle.
     """
     each_has = [conditions] * len(dag.tasks) if isinstance(conditions, Conditions) else list(conditions)
@@ -61,7 +63,8 @@ def plan_dag(
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)
         plans = tuple(
-            _plan(search, where, (), most, grouped.only) for search, where in zip(searches, grouped.chosen, strict=True)
+            _plan(search, where, (), most, only=grouped.only)
+            for search, where in zip(searches, grouped.chosen, strict=True)
         )
         return Chosen(plans, grouped.total, grouped.note)
     edges = flows(dag)
@@ -71,7 +74,10 @@ def plan_dag(
         return Chosen(tuple(empty), None, "not every task fits somewhere")
     problem = as_problem(best, edges, each_has[0], goal)
     chosen = dags.solve(problem, use_solver=use_solver)
-    plans = tuple(_plan(search, chosen[task], _near(task, chosen, edges), most) for task, search in enumerate(searches))
+    plans = tuple(
+        _plan(search, chosen[task], _near(task, chosen, edges), most, known=best[task])
+        for task, search in enumerate(searches)
+    )
     return Chosen(plans, problem.value(chosen))
 
 
@@ -147,22 +153,38 @@ def _near(task: int, chosen: Sequence[Location], edges: Sequence[Edge]) -> tuple
 
 
 def _plan(
-    search: Search, where: Location | None, near: tuple[Holding, ...], most: int, only: Location | None = None
+    search: Search,
+    where: Location | None,
+    near: tuple[Holding, ...],
+    most: int,
+    *,
+    only: Location | None = None,
+    known: Mapping[Location, Ranked] | None = None,
 ) -> Plan:
     """A task's own ranking, given where its neighbours are; the chosen location first."""
-    conditions = replace(search.conditions, holdings=(*search.conditions.holdings, *near))
+    search = (
+        replace(search, conditions=replace(search.conditions, holdings=(*search.conditions.holdings, *near)))
+        if near
+        else search
+    )
     if only is not None:
         search = replace(search, wishes=search.narrowed(only))
-    ranking = replace(search, conditions=conditions).ranking()
-    first: list[Ranked] = []
-    for each in ranking:
-        first.append(each)
-        if len(first) >= most:
-            break
+    if most == 1 and where is not None and known is not None:
+        return laid_out([_moved(search, known[where])], search.conditions, search.goal)
+    ranking = search.ranking()
+    first = list(islice(ranking, most))
     if where is not None:
         # Equally good places may stand in another order here than in the plan of all tasks.
         at = next((at for at, each in enumerate(first) if (each.offer.cloud, each.offer.region) == where), None)
-        best = first.pop(at) if at is not None else replace(search, conditions=conditions).at(where)
+        best = first.pop(at) if at is not None else search.at(where)
         if best is not None:
             first.insert(0, best)
-    return laid_out(first[:most], conditions, search.goal, ranking=ranking)
+    return laid_out(first[:most], search.conditions, search.goal, ranking=ranking)
+
+
+def _moved(search: Search, ranked: Ranked) -> Ranked:
+    """The same offer with all data that its task now has."""
+    offer, conditions = ranked.offer, search.conditions
+    transfer = bring(conditions.holdings, (offer.cloud, offer.region), conditions.tariff)
+    stands = worth(search.goal, offer, ranked.wish.num_nodes, transfer, conditions)
+    return ranked._replace(worth=stands)

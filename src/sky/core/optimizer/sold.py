@@ -1,7 +1,7 @@
 """What the optimizer asks of a catalog; `core.ports.Catalog` is one, and so is any list of offers in a test."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sky.core.model.catalog import InstanceType, Place, Query
 from sky.core.model.offers import Offer
@@ -24,4 +24,13 @@ class Sold(Protocol):
 
     def accelerators(self) -> Mapping[str, str]:
         """Every known spelling in lower case to the canonical name."""
+        ...
+
+
+@runtime_checkable
+class SoldByPlace(Sold, Protocol):
+    """A catalog that can also tell the cheapest of every region at once; others are asked region by region."""
+
+    def lowest(self, query: Query) -> Iterator[Offer]:
+        """The cheapest offer of each (cloud, region) that has one, in no order."""
         ...

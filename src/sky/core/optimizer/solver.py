@@ -70,7 +70,7 @@ def solve(program: Program, seconds: float) -> list[float]:
     model.a_matrix_.value_ = program.values
     kinds = highspy.HighsVarType
     model.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in program.whole]
-    highs = highspy.Highs()
+    highs = highspy.Highs()  # type: ignore[no-untyped-call,unused-ignore]
     highs.silent()
     highs.setOptionValue("mip_rel_gap", 0.0)
     highs.setOptionValue("mip_abs_gap", 1e-9)

@@ -10,9 +10,10 @@ since no offer is below the bound of its type), or over the places of one region
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush, heapreplace
 from heapq import merge as merge_sorted
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _QUALITY_OF: tuple[Quality, ...] = tuple(QUALITIES)
 _LEAST = {None: "least", Market.ON_DEMAND: "least_on_demand", Market.SPOT: "least_spot", Market.RESERVED: "least"}
 _TYPE = """t.id, t.cloud, t.name, t.cpus, t.memory_gib, t.arch, a.name, t.accelerator_count, t.accelerator_memory_gib,
     t.local_disk_gb, t.local_disk_kind, t.network_gbps, t.family, t.features"""
+#: Times the lowest price in a cloud: up to there nearly all of its regions sell something of what is asked for.
+_NEAR = 3.0
 #: What SQLite gives for `_OFFER`; begins with the price and the number of the type.
 Row = tuple[Any, ...]
 _OFFER = "o.price, o.itype, p.region, p.zone, o.market, o.provenance, o.interruption"
@@ -166,6 +169,43 @@ class CatalogFile:
         )
         streams = [self._db.execute(sql, (place, *where.values)) for place in places]
         return merge_sorted(*streams, key=itemgetter(0))
+
+    def lowest(self, query: Query) -> Iterator[Offer]:
+        """The cheapest offer of each region that has one, in no order, without asking region by region.
+
+        One pass over what costs little more than the cheapest of its cloud finds nearly all; the other regions are
+        walked in the order of price.
+        """
+        market = query.market or Market.ON_DEMAND
+        least, where = _LEAST[market], _of_types(query)
+        # Of few types everything is looked at; then what is not found is not sold.
+        few = bool(query.accelerator or query.instance_type)
+        places = _Where()
+        places.equal("p.region", query.region)
+        places.equal("p.zone", query.zone)
+        places.among("p.cloud", query.clouds)
+        near = _Where(f"t.{least} <= c.highest")
+        near.add("o.price <= c.highest")
+        near.equal("o.market", MARKETS[market])
+        near.also(where)
+        near.also(places)
+        # Beside a minimum, SQLite gives the other columns of the row that has it.
+        rows = self._db.execute(
+            "select min(o.price), o.itype, p.region, p.zone, o.market, o.provenance, o.interruption, p.cloud from "
+            f"(select t.cloud, {1e9 if few else _NEAR} * min(t.{least}) as highest from itype t{where} group by t.cloud) c "
+            "cross join itype t on t.cloud = c.cloud cross join offer o on o.itype = t.id "
+            f"cross join place p on p.id = o.place{near} group by p.cloud, p.region",
+            (*where.values, *near.values),
+        ).fetchall()
+        found = {(row[-1], row[2]) for row in rows}
+        yield from (self._offer(row[:-1]) for row in rows if query.max_price is None or row[0] <= query.max_price)
+        sold = {cloud for cloud, _ in found}
+        for cloud, region in self._db.execute(
+            f"select distinct p.cloud, p.region from place p{places}", places.values
+        ).fetchall():
+            if not few and cloud in sold and (cloud, region) not in found:
+                one = replace(query, clouds=frozenset([cloud]), region=region, market=market)
+                yield from islice(self.offers(one), 1)
 
     def _offer(self, row: Row) -> Offer:
         price, itype, region, zone, market, provenance, interruption = row
@@ -338,8 +378,8 @@ class _Type:
 class _Where:
     """Conditions of a statement and their values, in the same order."""
 
-    def __init__(self, *first: str) -> None:
-        self.conditions = list(first[:1])
+    def __init__(self, *first: Any) -> None:
+        self.conditions: list[str] = list(first[:1])
         self.values: list[object] = list(first[1:])
 
     def add(self, condition: str, *values: object) -> None:
