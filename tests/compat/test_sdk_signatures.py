@@ -93,7 +93,7 @@ def test_the_coroutine_of_the_same_name_takes_the_same(name: str) -> None:
             "INIT PENDING SETTING_UP RUNNING FAILED_DRIVER SUCCEEDED FAILED FAILED_SETUP CANCELLED",
         ),
         (sky.StatusRefreshMode, "NONE AUTO FORCE"),
-        (sky.OptimizeTarget, "COST TIME"),
+        (sky.OptimizeTarget, "COST TIME EXPECTED"),
         (sky.DagExecution, "SERIAL PARALLEL"),
         (sky.StorageMode, "MOUNT COPY MOUNT_CACHED"),
         (sky.StoreType, "S3 GCS AZURE R2 IBM OCI NEBIUS COREWEAVE VASTDATA HF VOLUME"),

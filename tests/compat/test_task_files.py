@@ -172,7 +172,7 @@ FILES = {
           cloud: aws
           region: us-west-2
           zone: us-west-2a
-          instance_type: p3.2xlarge
+          instance_type: g4dn.xlarge
           ports: [8888, 6006-6010, '22']
           image_id: {us-west-2: ami-0123456789abcdef0}
         experimental:
@@ -255,7 +255,7 @@ REFUSED = {
     "ssh_pool.yaml": ["not supported yet on ssh"],
     "autostop_hook.yaml": ["autostop.hook", "not supported yet on local"],
     "hooks.yaml": ["config.hooks", "not supported yet on local"],
-    "tpu.yaml": ["not supported yet on gcp"],
+    "tpu.yaml": ["us-central2", "catalog", "gcp"],
     "old_style.yaml": ["not supported yet on aws"],
     "by_ratio_and_filters.yaml": ["not supported yet on runpod"],
     "secret_store.yaml": ["managed_secrets", "not supported yet on local"],

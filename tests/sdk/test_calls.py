@@ -180,9 +180,9 @@ def test_other_reads(served: Served) -> None:
     assert requests.get(clusters.cluster_events("one"))[0].text == "the agent answers"
     plan = requests.get(plans.optimize({"run": "x"}))[0]
     assert plan.placements[0].infra == "local"
-    clusters.validate({"run": "x"})
+    plans.validate({"run": "x"})
     with pytest.raises(errors.InvalidSkyPilotConfigError, match="num_nodes"):
-        clusters.validate({"run": "x", "num_nodes": 0})
+        plans.validate({"run": "x", "num_nodes": 0})
 
 
 def test_api_status(served: Served) -> None:

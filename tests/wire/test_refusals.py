@@ -9,7 +9,8 @@ from sky.core.errors import ClientError, InvalidClusterNameError, InvalidSkyPilo
 from sky.core.model.offers import Offer
 from sky.wire.clusters import AutostopBody, LaunchBody, StartBody, StatusBody
 from sky.wire.codec import decode
-from sky.wire.infra import AcceleratorsBody, CheckBody, DagBody, EnabledCloudsBody, accelerator_offers
+from sky.wire.infra import AcceleratorsBody, CheckBody, EnabledCloudsBody, accelerator_offers
+from sky.wire.plans import DagBody
 
 H100 = Offer("aws", "us-east-1", None, "p5", 192, 2048, 98.0, {"H100": 8})
 
@@ -27,14 +28,13 @@ def body(kind, **fields):
         (LaunchBody, {"task": {}, "wait_for": "bogus"}, ClientError, "jobs_and_ssh, jobs, none"),
         (LaunchBody, {"task": {}, "clone_disk_from": "a"}, NotSupportedError, "disk of another"),
         (LaunchBody, {"task": {}, "resize": True}, NotSupportedError, "--resize"),
-        (LaunchBody, {"task": {}, "optimize_target": "TIME"}, NotSupportedError, "TIME"),
-        (LaunchBody, {"task": {}, "optimize_target": "BEAUTY"}, ClientError, "COST, TIME"),
+        (LaunchBody, {"task": {}, "optimize_target": "BEAUTY"}, ClientError, "COST, TIME, EXPECTED"),
         (StartBody, {"cluster_name": "a", "wait_for": ""}, ClientError, "wait_for"),
         (AutostopBody, {"cluster_name": "a", "idle_minutes": 5, "hook": "x"}, NotSupportedError, "hook"),
         (StatusBody, {"refresh": "SOON"}, ClientError, "NONE, AUTO, FORCE"),
         (CheckBody, {"workspace": "team"}, NotSupportedError, "'team'"),
         (EnabledCloudsBody, {"workspace": "team"}, NotSupportedError, "'team'"),
-        (DagBody, {"tasks": [], "minimize": "TIME"}, NotSupportedError, "TIME"),
+        (DagBody, {"tasks": [], "minimize": "BEAUTY"}, ClientError, "COST, TIME, EXPECTED"),
     ],
 )
 def test_refused(kind, fields, error, says) -> None:

@@ -36,6 +36,8 @@ from sky.kit.clock import Clock
 _PAST_S = 7 * 86400.0
 #: Instance types that are told for an estimator of time; a task that leaves more open had better say more.
 _MOST_TYPES = 2000
+#: Ways out that are told when there is no place.
+_MOST_NEAREST = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,8 +275,10 @@ class Planner:
     def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
         reasons = [f"{each.place} {each.instance_type}: {each.reason}" for each in made.rejections]
+        named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
+        reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
-        reasons += [f"nearest: {line}" for line in answers.opened(search)]
+        reasons += [f"nearest: {line}" for line in answers.opened(search)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
         return ResourcesUnavailableError(
             f"No place for {task.num_nodes}x {asked}.\n{said}\n"

@@ -6,6 +6,7 @@ Made by `server.assembly`; the engine sees `core.ports.Catalogs`.
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -19,8 +20,12 @@ from sky.core.model.catalog import Refreshed, RefreshState
 from sky.core.ports import Catalog
 from sky.providers.registry import Registry
 from sky.server.refreshing import BUSY, Order
+from sky.store.catalog.build import build
 from sky.store.catalog.generations import Generations
 from sky.store.catalog.override_files import FOLDER, OverrideFiles
+from sky.store.catalog.read import CatalogFile, Unusable
+
+log = logging.getLogger(__name__)
 
 #: How much of what a child said on stderr is shown when it fails, in characters.
 _LAST_WORDS = 2000
@@ -37,8 +42,18 @@ class CatalogHome:
         self._folders: dict[Path, OverrideFiles] = {}
 
     def current(self) -> Catalog:
-        """The newest generation."""
-        return self._generations.reader()
+        """The newest generation; an empty one where there is neither a seed nor anything refreshed."""
+        try:
+            return self._generations.reader()
+        except Unusable:
+            log.warning("there is no catalog: `sky catalog refresh` makes one")
+            return self._empty()
+
+    def _empty(self) -> CatalogFile:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        path = self._directory / "empty.sqlite"
+        build(path, [])
+        return CatalogFile.open(path)
 
     def overrides(self) -> Overrides:
         """The user's own rows and rules."""

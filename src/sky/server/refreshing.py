@@ -23,6 +23,7 @@ from sky.providers.registry import Registry
 from sky.providers.web import PublicWeb
 from sky.store.catalog.generations import Generations
 from sky.store.catalog.merge import Fresh, Outcome, rebuild
+from sky.store.catalog.read import Unusable
 
 #: Exit code when another refresh of the same catalog is under way.
 BUSY = 3
@@ -117,7 +118,11 @@ def _is_unchanged(fresh: Fresh) -> bool:
 def _known(generations: Generations) -> dict[str, dict[str, Source]]:
     """The documents that today's rows came from, by cloud and URL."""
     found: dict[str, dict[str, Source]] = {}
-    for each in generations.reader().sources():
+    try:
+        sources = generations.reader().sources()
+    except Unusable:
+        return found
+    for each in sources:
         found.setdefault(each.cloud, {})[each.url] = each
     return found
 

@@ -232,8 +232,8 @@ def _refuse_place(asked: Infra, places: Iterable[Place], path: Path, problems: P
 
 
 def _nobody(place: Infra) -> str:
-    """`no cloud in the catalog has`, or `aws/eu-west-1 does not have`."""
-    return f"{place} does not have" if place.to_str() else "no cloud in the catalog has"
+    """`no cloud in the catalog has`, or `the catalog does not have for aws/eu-west-1`."""
+    return f"the catalog does not have for {place}" if place.to_str() else "no cloud in the catalog has"
 
 
 def _close(word: str, known: Iterable[str]) -> list[str]:
