@@ -383,10 +383,13 @@ def test_mithril_tells_the_last_price_and_no_floor(told):
 
 def test_primeintellect(told):
     rows = told("primeintellect")
-    assert types(rows) == {"8x_H100_80GB_lambdalabs": (208, 1800, "H100", 8, 80)}
+    assert types(rows) == {
+        "lambdalabs__8xH100_80GB__208__1800": (208, 1800, "H100", 8, 80),
+        "crusoecloud__CPU_NODE__2__8": (2, 8, None, 0, None),
+    }
     assert prices(rows) == {
-        ("8x_H100_80GB_lambdalabs", "us-south-2", OD): pytest.approx(24.1),
-        ("8x_H100_80GB_hyperstack", "united_states", OD): pytest.approx(24.1),
+        ("lambdalabs__8xH100_80GB__208__1800", "US - us-south-2", OD): pytest.approx(24.1),
+        ("crusoecloud__CPU_NODE__2__8", "US - us-east1-a", OD): 0.1,
     }
 
 

@@ -1,7 +1,8 @@
 """What Prime Intellect brokers: machines of many clouds in stock right now, from its API with the user's key.
 
-Found by the manifest. Types are named for count, device and the cloud behind, `8x_H100_80GB_lambdalabs`; an offer
-costs what its machine and the processors, memory and disk that come with it cost together.
+Found by the manifest. Types are named for the cloud behind, devices, vCPUs and GiB, as in
+`lambdalabs__8xH100_80GB__208__1800`, regions for country and data centre, `US - us-south-2`. An offer costs what its
+machine and the processors, memory and disk that come with it cost together.
 """
 
 import math
@@ -13,6 +14,8 @@ from sky.providers.documents import Reading, endpoint, entries, fields, key, num
 
 _API = "https://api.primeintellect.ai"
 _MOST_PAGES = 100
+#: In place of a device where there is none.
+_NO_DEVICE = "CPU_NODE"
 _IN_STOCK = ("available", "low", "medium", "high", "")
 
 
@@ -28,10 +31,12 @@ def rows(web: Web, ask: PriceAsk) -> Iterator[Row]:
     reading = Reading("primeintellect", url, ask, Quality.LIVE)
     cheapest: dict[tuple[str, str], tuple[float, Mapping[str, object]]] = {}
     for offer in _offers(web, reading, {"Authorization": f"Bearer {secret}"}):
-        region = text(offer.get("dataCenter")) or text(offer.get("region")) or text(offer.get("country"))
         named, price = _named(offer), _price(offer)
-        if named is None or price is None:
-            reading.skip(offer.get("gpuType"))
+        region = f"{text(offer.get('country'))} - {text(offer.get('dataCenter')) or text(offer.get('region'))}"
+        if named is None:
+            continue  # some clouds behind do not tell their shape, and without it a machine has no name
+        if price is None:
+            reading.skip(named)
         elif price < cheapest.get((named, region), (math.inf,))[0] and (only is None or region in only):
             cheapest[named, region] = (price, offer)
     for (named, region), (price, offer) in cheapest.items():
@@ -48,7 +53,7 @@ def _offers(web: Web, reading: Reading, headers: Mapping[str, str]) -> Iterator[
         if not isinstance(told.get("items"), list):
             raise reading.malformed("list of offers")
         for offer in map(fields, entries(told["items"])):
-            if text(offer.get("stockStatus")).lower() in _IN_STOCK and not text(offer.get("gpuType")).startswith("CPU"):
+            if text(offer.get("stockStatus")).lower() in _IN_STOCK:
                 yield offer
         seen += len(entries(told["items"]))
         if not entries(told["items"]) or seen >= (number(told.get("totalCount")) or 0.0):
@@ -57,8 +62,17 @@ def _offers(web: Web, reading: Reading, headers: Mapping[str, str]) -> Iterator[
 
 
 def _named(offer: Mapping[str, object]) -> str | None:
-    count, device, behind = number(offer.get("gpuCount"), 64), text(offer.get("gpuType")), text(offer.get("provider"))
-    return f"{count:g}x_{device}_{behind}" if count and device and behind else None
+    device, behind, count = text(offer.get("gpuType")), text(offer.get("provider")), number(offer.get("gpuCount"), 64)
+    cpus, gib = _shape_of(offer)
+    if not device or not behind or cpus is None or gib is None or (count is None and device != _NO_DEVICE):
+        return None
+    kind = device if device == _NO_DEVICE else f"{count:g}x{device}"
+    return f"{behind}__{kind}__{cpus:g}__{gib:g}"
+
+
+def _shape_of(offer: Mapping[str, object]) -> tuple[float | None, float | None]:
+    cpus, gib = (fields(offer.get(each)).get("defaultCount") for each in ("vcpu", "memory"))
+    return number(cpus, 4096), number(gib, 65536)
 
 
 def _price(offer: Mapping[str, object]) -> float | None:
@@ -72,12 +86,12 @@ def _price(offer: Mapping[str, object]) -> float | None:
 
 
 def _shape(reading: Reading, named: str, offer: Mapping[str, object]) -> list[Row]:
+    with_devices = text(offer.get("gpuType")) != _NO_DEVICE
     count, memory = number(offer.get("gpuCount"), 64), number(offer.get("gpuMemory"), 1e5)
-    cpus, gib = (number(fields(offer.get(each)).get("defaultCount")) for each in ("vcpu", "memory"))
-    if cpus is None or gib is None:
-        return []  # some clouds behind do not tell their shape; what is known of it stays
+    cpus, gib = _shape_of(offer)
     return reading.type(
-        named, cpus, gib, accelerator=offer.get("gpuType"), count=count,
+        named, cpus, gib,
+        accelerator=offer.get("gpuType") if with_devices else None, count=count if with_devices else None,
         # The memory is that of all devices together.
         device_gib=memory / count if memory and count else None, family=text(offer.get("provider")),
     )  # fmt: skip
