@@ -177,10 +177,11 @@ class CatalogFile:
         near.equal("o.market", MARKETS[market])
         near.also(where)
         near.also(places)
+        factor = 1e9 if few else _NEAR
         # Beside a minimum, SQLite gives the other columns of the row that has it.
         rows = self._db.execute(
             "select min(o.price), o.itype, p.region, p.zone, o.market, o.provenance, o.interruption, p.cloud from "
-            f"(select t.cloud, {1e9 if few else _NEAR} * min(t.{least}) as highest from itype t{where} group by t.cloud) c "
+            f"(select t.cloud, {factor} * min(t.{least}) as highest from itype t{where} group by t.cloud) c "
             "cross join itype t on t.cloud = c.cloud cross join offer o on o.itype = t.id "
             f"cross join place p on p.id = o.place{near} group by p.cloud, p.region",
             (*where.values, *near.values),
