@@ -87,8 +87,7 @@ def _nearest(cheapest: Sequence[tuple[float, int]], row: Mapping[int, float]) ->
         if value >= found:
             break
         total = value + row[of_class]
-        if total < found:
-            found = total
+        found = min(found, total)
     return found
 
 

@@ -27,7 +27,7 @@ _LEAST = {None: "least", Market.ON_DEMAND: "least_on_demand", Market.SPOT: "leas
 _TYPE = """t.id, t.cloud, t.name, t.cpus, t.memory_gib, t.arch, a.name, t.accelerator_count, t.accelerator_memory_gib,
     t.local_disk_gb, t.local_disk_kind, t.network_gbps, t.family, t.features"""
 #: Times the lowest price in a cloud: up to there nearly all of its regions sell something of what is asked for.
-_NEAR = 3.0
+_NEAR = 2.2
 #: What SQLite gives for `_OFFER`; begins with the price and the number of the type.
 Row = tuple[Any, ...]
 _OFFER = "o.price, o.itype, p.region, p.zone, o.market, o.provenance, o.interruption"
@@ -167,7 +167,7 @@ class CatalogFile:
         market = query.market or Market.ON_DEMAND
         least, where = _LEAST[market], _of_types(query)
         # Of few types everything is looked at; then what is not found is not sold.
-        few = bool(query.accelerator or query.instance_type)
+        few = bool(query.accelerator or query.instance_type or query.min_accelerator_memory_gib)
         places = _Where()
         places.equal("p.region", query.region)
         places.equal("p.zone", query.zone)
