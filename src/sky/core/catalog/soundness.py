@@ -28,8 +28,8 @@ PER_DEVICE = (0.05, 25.0)
 FROM_MEDIAN = 4.0
 #: How far sizes of a family, and its types in another region, may lie from their median.
 UNEVEN = 0.12
-#: A region's price over the home region's.
-REGION_RATIO = (0.7, 2.2)
+#: A region's price over the usual one. True of real lists: 0.55 (one family in Mumbai) and 2.3 (southern Brazil).
+REGION_RATIO = (0.5, 2.5)
 #: Fewer than so many sizes show no pattern, and no more than one in so many may deviate from one.
 _PATTERN = 5
 #: What a host costs, roughly, in USD per vCPU and per GiB an hour: taken off a dear price before it is called too dear.
@@ -82,17 +82,21 @@ class Book:
                 if (price[5] or 0.0) <= (entries[name][5] or 0.0):
                     continue
             entries[name] = price
-        made.pairs = list(made._paired())
+        made._pair()
         return made
 
-    def _paired(self) -> Iterable[tuple[float, float, Price]]:
+    def _pair(self) -> None:
         nothing = Shelf()
         for (region, _), shelf in self.shelves.items():
-            here, around = shelf.on_demand, self.shelves.get((region, None), nothing).on_demand
-            for name, price in shelf.spot.items():
-                beside = here.get(name) or around.get(name)
-                if beside is not None:
-                    yield price[5], beside[5], price  # type: ignore[misc]  # rows without a price are not entered
+            here = shelf.on_demand
+            self.pairs += [(row[5], here[name][5], row) for name, row in shelf.spot.items() if name in here]  # type: ignore[misc]  # rows without a price are not entered
+            if not shelf.spot.keys() <= here.keys():
+                around = self.shelves.get((region, None), nothing).on_demand
+                self.pairs += [
+                    (row[5], around[name][5], row)  # type: ignore[misc]  # as above
+                    for name, row in shelf.spot.items()
+                    if name in around and name not in here
+                ]
 
 
 def judge(
@@ -116,11 +120,12 @@ def judge(
         kept.unpriced = [price for price in rows.unpriced if price[1] in kept.types]
     book = Book.of(kept.prices, kept.types)
     by_place = {zone or region: shelf.on_demand for (region, zone), shelf in book.shelves.items()}
+    usual = usual_prices(by_place)
     later = [
         *duplicates(book),
         *device_prices(kept.prices, kept.types, medians or {}),
-        *uneven_sizes(by_place, kept.types),
-        *uneven_regions(by_place, kept.types),
+        *uneven_sizes(by_place, kept.types, usual),
+        *uneven_regions(by_place, kept.types, usual),
         *spot_not_below(book),
         *spot_floors(book),
     ]
@@ -291,53 +296,46 @@ def _device_finding(price: Price, made: InstanceType, medians: Mapping[str, floa
     )
 
 
-def uneven_sizes(by_place: Mapping[str, Mapping[str, Price]], types: Mapping[str, InstanceType]) -> list[Finding]:
-    """Sizes of a family without accelerators whose price per vCPU is not that of the other sizes in the same place.
+def uneven_sizes(
+    by_place: Mapping[str, Mapping[str, Price]], types: Mapping[str, InstanceType], usual: Mapping[str, float]
+) -> list[Finding]:
+    """Sizes of a family without accelerators whose usual price per vCPU is not that of the other sizes.
 
     This is what a licence, a dedicated host or a missing discount in one row looks like. A family that is not linear as
-    a whole is left alone.
+    a whole is left alone. What is odd in one region only is found by `uneven_regions`.
     """
-    groups = [group for group in _families(types).values() if len(group) >= _PATTERN]
     findings = []
-    for place, prices in by_place.items():
-        for group in groups:
-            each = [((prices[name][5] or 0.0) / cpus, name) for name, cpus in group if name in prices]
-            findings += [
-                Finding(
-                    prices[name], "uneven size",
-                    f"{value:.4g} per vCPU where the family asks {median:.4g} in {place}",
-                )
-                for value, name, median in _deviants(each)
-            ]  # fmt: skip
+    for group in _families(types).values():
+        each = [(usual[name] / cpus, name) for name, cpus in group if name in usual]
+        for value, name, median in _deviants(each):
+            told = f"{value:.4g} per vCPU where the family asks {median:.4g}"
+            findings += [Finding(prices[name], "uneven size", told) for prices in by_place.values() if name in prices]
     return findings
 
 
-def uneven_regions(by_place: Mapping[str, Mapping[str, Price]], types: Mapping[str, InstanceType]) -> list[Finding]:
-    """Prices whose ratio to the home region cannot be, or is not that of the rest of the family.
+def uneven_regions(
+    by_place: Mapping[str, Mapping[str, Price]], types: Mapping[str, InstanceType], usual: Mapping[str, float]
+) -> list[Finding]:
+    """Prices whose ratio to what the type usually costs cannot be, or is not that of the rest of the family there.
 
+    The usual price is the median over regions: a home region would have to be known, and may itself be wrong.
     Accelerated types are priced one by one, so only the bounds hold for them, and none for live prices of theirs.
     """
-    home = max(by_place.items(), key=lambda pair: len(pair[1]), default=("", {}))[1]
     groups = list(_families(types).values())
-    single = [name for name, made in types.items() if made.accelerator and name in home]
+    single = [name for name, made in types.items() if made.accelerator and name in usual]
     findings: list[Finding] = []
     low, high = REGION_RATIO
     for place, prices in by_place.items():
-        if prices is home:
-            continue
+        ratios = {name: price[5] / usual[name] for name, price in prices.items()}  # type: ignore[operator]  # as above
+        least, most = min(ratios.values(), default=1.0), max(ratios.values(), default=1.0)
+        if low <= least and most <= high and most <= least * (1 + UNEVEN):
+            continue  # as one: no family can be apart
         for name in single:
-            price = prices.get(name)
-            if price is None or price[6] is Quality.LIVE:
-                continue
-            ratio = (price[5] or 0.0) / (home[name][5] or 1.0)
-            if not low <= ratio <= high:
-                findings.append(_ratio_finding(price, ratio, place, f"allowed {low} to {high}"))
+            ratio = ratios.get(name, 1.0)
+            if not low <= ratio <= high and prices[name][6] is not Quality.LIVE:
+                findings.append(_ratio_finding(prices[name], ratio, place, f"allowed {low} to {high}"))
         for group in groups:
-            each = [
-                ((prices[name][5] or 0.0) / (home[name][5] or 1.0), name)
-                for name, _ in group
-                if name in prices and name in home
-            ]
+            each = [(ratios[name], name) for name, _ in group if name in ratios]
             outside = [(ratio, name) for ratio, name in each if not low <= ratio <= high]
             findings += [
                 _ratio_finding(prices[name], ratio, place, f"allowed {low} to {high}") for ratio, name in outside
@@ -350,8 +348,22 @@ def uneven_regions(by_place: Mapping[str, Mapping[str, Price]], types: Mapping[s
     return findings
 
 
+def usual_prices(by_place: Mapping[str, Mapping[str, Price]]) -> dict[str, float]:
+    """The median price of each type over places."""
+    seen: dict[str, list[float]] = {}
+    for prices in by_place.values():
+        for name, price in prices.items():
+            here = seen.get(name)
+            if here is None:
+                here = seen[name] = []
+            here.append(price[5])  # type: ignore[arg-type]  # rows without a price are not entered
+    for each in seen.values():
+        each.sort()
+    return {name: each[(len(each) - 1) // 2] for name, each in seen.items()}
+
+
 def _ratio_finding(price: Price, ratio: float, place: str, beside: str) -> Finding:
-    return Finding(price, "uneven region", f"{ratio:.3g} times the home region's price in {place}; {beside}")
+    return Finding(price, "uneven region", f"{ratio:.3g} times what it usually costs, in {place}; {beside}")
 
 
 def _families(types: Mapping[str, InstanceType]) -> dict[tuple[object, ...], list[tuple[str, float]]]:
@@ -406,12 +418,12 @@ def spot_floors(book: Book) -> list[Finding]:
         if made.accelerator and made.accelerator_count >= 1
     }
     for shelf in book.shelves.values():
-        for name, price in shelf.spot.items():
-            count = counts.get(name)
-            if count and price[5] in (count, count / 100) and price[4] is Market.SPOT:
-                beside = shelf.on_demand.get(name)
-                if beside is None or (beside[5] or 0.0) > 2 * count:
-                    findings.append(Finding(price, "spot floor", f"a bid of exactly {price[5] / count:g} per device"))
+        for name in shelf.spot.keys() & counts.keys():
+            price, count, beside = shelf.spot[name], counts[name], shelf.on_demand.get(name)
+            floor = price[5] in (count, count / 100) and price[4] is Market.SPOT
+            if floor and (beside is None or (beside[5] or 0.0) > 2 * count):
+                each = (price[5] or 0.0) / count
+                findings.append(Finding(price, "spot floor", f"a bid of exactly {each:g} per device"))
     return findings
 
 
@@ -421,14 +433,16 @@ def spot_floors(book: Book) -> list[Finding]:
 def lowest_per_device(rows: CloudRows) -> dict[str, float]:
     """The lowest on-demand price per device and hour of each accelerator in one cloud."""
     made: dict[str, float] = {}
-    accelerated = {name: each for name, each in rows.types.items() if each.accelerator}
-    for price in rows.prices:
-        each = accelerated.get(price[1])
-        if each is None or price[4] is not Market.ON_DEMAND or not price[5] or price[5] <= 0:
-            continue
-        name = canonical(each.accelerator or "", each.accelerator_memory_gib)
+    counted = {}
+    for each in rows.types.values():
+        name = canonical(each.accelerator, each.accelerator_memory_gib) if each.accelerator else None
         if name is not None and each.accelerator_count > 0:
-            usd = price[5] / devices(name, each.accelerator_count)
+            counted[each.name] = (name, devices(name, each.accelerator_count))
+    on_demand = Market.ON_DEMAND
+    for price in rows.prices:
+        if price[1] in counted and price[4] is on_demand and price[5] and price[5] > 0:
+            name, count = counted[price[1]]
+            usd = price[5] / count
             made[name] = min(usd, made.get(name, usd))
     return made
 

@@ -8,7 +8,6 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
@@ -134,13 +133,13 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
 
 def _offers(
     prices: list[Price], types: dict[str, int], places: _Numbers, provenance: _Numbers
-) -> list[tuple[object, ...]]:
+) -> list[tuple[Any, ...]]:
     """Rows of `offer` in the order of its key: appending to a B-tree costs a third of inserting into its middle.
 
     The key of a provenance has the identity of the quality.
     """
     codes = _MARKET_CODES
-    made: list[tuple[object, ...]] = [
+    made: list[tuple[Any, ...]] = [
         (
             types[name],
             price,
@@ -151,7 +150,8 @@ def _offers(
         )
         for _, name, region, zone, market, price, quality, observed, source, _, interruption in prices
     ]
-    made.sort(key=itemgetter(0, 1, 2, 3))
+    # No two rows agree in type, price, place and market, so that nothing behind these is compared.
+    made.sort()
     return made
 
 

@@ -217,7 +217,7 @@ def _carry_over(connection: sqlite3.Connection, rows: CloudRows) -> None:
     _match(connection, cloud)
     zoned = any(price[3] is not None for part in (rows.prices, rows.unpriced) for price in part)
     if not zoned:
-        _carry_zones(connection, cloud)
+        _carry_zones(connection, rows)
     if not rows.egress:
         connection.execute("insert into egress select * from last.egress where cloud = ?", (cloud,))
 
@@ -236,7 +236,12 @@ def _match(connection: sqlite3.Connection, cloud: str) -> None:
     )
 
 
-def _carry_zones(connection: sqlite3.Connection, cloud: str) -> None:
+def _carry_zones(connection: sqlite3.Connection, rows: CloudRows) -> None:
+    """In which zones types are sold, for rows that speak of regions only."""
+    cloud = rows.cloud
+    has_zones = "select exists(select 1 from last.place where cloud = ? and zone is not null)"
+    if not connection.execute(has_zones, (cloud,)).fetchone()[0]:
+        return
     connection.execute(
         """insert into place(cloud, region, zone, zone_id, country, continent)
            select cloud, region, zone, zone_id, country, continent from last.place o
@@ -247,13 +252,19 @@ def _carry_zones(connection: sqlite3.Connection, cloud: str) -> None:
         (cloud,),
     )
     _match(connection, cloud)
-    for table in ("offering", "offer"):
-        # Prices of zones count too: they were made of a region's price and the offerings of then.
-        connection.execute(
-            f"insert or ignore into offering select t.new, p.new, o.market from last.{table} o "
-            "join temp.type_now t on t.old = o.itype join temp.place_now p on p.old = o.place "
-            "join last.place z on z.id = o.place and z.zone is not null"
-        )
+    carry = """insert or ignore into offering select t.new, p.new, o.market from temp.type_now t
+        cross join last.{table} o on o.itype = t.old cross join temp.place_now p on p.old = o.place
+        cross join last.place z on z.id = o.place and z.zone is not null {told}"""
+    connection.execute(carry.format(table="offering", told=""))
+    # Prices of zones say where a type is sold too, as long as its region has a new price to spread over them.
+    connection.execute("create temp table told_region(itype integer, region text, primary key(itype, region))")
+    connection.executemany(
+        "insert or ignore into temp.told_region select id, ? from main.itype where cloud = ? and name = ?",
+        {(price[2], cloud, price[1]) for price in rows.prices},
+    )
+    told = "join temp.told_region f on f.itype = t.new and f.region = z.region"
+    connection.execute(carry.format(table="offer", told=told))
+    connection.execute("drop table temp.told_region")
 
 
 def _carry_documents(connection: sqlite3.Connection, rows: CloudRows) -> None:
@@ -277,7 +288,7 @@ def _scope_of(connection: sqlite3.Connection, document: Unchanged) -> tuple[str 
     Where no row names the document, all rows of its region, or of the whole cloud, are taken to be of it.
     """
     named = connection.execute(
-        "select 1 from last.source s join last.provenance v on v.source = s.id where s.cloud = ? and s.url = ?",
+        "select 1 from last.source s join last.provenance v on v.source = s.id where s.cloud = ? and s.url = ? limit 1",
         (document.cloud, document.url),
     ).fetchone()
     return (document.url if named else None), document.region
