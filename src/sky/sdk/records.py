@@ -94,7 +94,7 @@ class PlacementRecord(Record):
     """A place where a task can run, as `sky.optimize` tells it."""
 
     def resources(self) -> Any:
-        """The `sky.Resources` that ask for exactly this, and know its price: `get_cost(seconds)` is that of one node."""
+        """The `sky.Resources` that ask for exactly this and know its price: `get_cost(seconds)` is of one node."""
         from sky.core.model.accelerators import parse_accelerators  # noqa: PLC0415 - only for who asks
         from sky.core.model.resources import Resources  # noqa: PLC0415
 
