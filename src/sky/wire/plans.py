@@ -109,7 +109,8 @@ class PlanRecord(Record):
 
     `placements` are tried in this order; `places` are the best placement of each cloud and accelerator. `more`: how
     many placements follow. `data`: what has to be moved, in one line. `answers`: to `explain` and
-    `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people. `note` is about all tasks of a DAG together.
+    `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people. `note` is about all
+    tasks of a DAG together.
     """
 
     task: str | None
@@ -177,6 +178,7 @@ def plan_record(
     plan: Plan,
     enabled: frozenset[str] | None = None,
     places: Sequence[tuple[Placement, Standing]] = (),
+    *,
     answers: Sequence[Rejection] = (),
     comparisons: Sequence[str] = (),
     chances: Sequence[str] = (),
