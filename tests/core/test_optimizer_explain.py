@@ -79,6 +79,25 @@ def test_why_not(question, resources, conditions, code, words):
     assert told.remedy
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(Infra("a"), accelerator="t4"),
+        Question(Infra("a"), market=Market.ON_DEMAND),
+        Question(Infra("a"), instance_type="t8"),
+        Question(Infra("a")),
+    ],
+)
+@pytest.mark.parametrize("asked_for", ["T4:8", "16GB:8"])
+def test_what_fits_is_found_behind_any_number_of_cheaper_things(question, asked_for):
+    cheap = [Offer("a", f"r{n}", None, "t1", 8, 32, 0.1, {"T4": 1}, accelerator_memory_gb=16) for n in range(600)]
+    dear = [Offer(cloud, "r1", None, "t8", 64, 256, usd, {"T4": 8}, accelerator_memory_gb=16)
+            for cloud, usd in (("a", 5.0), ("b", 4.0))]  # fmt: skip
+    asked = search({"accelerators": asked_for}, shop=Shop([*cheap, *dear]))
+    told = why_not(asked, question, next(asked.ranking()))
+    assert (told.place, told.code, told.reason) == ("a/r1", Reason.DEARER, "25 % dearer than the choice")
+
+
 def test_one_answer_for_each_cloud():
     asked = search(A100, Conditions(enabled=frozenset({"a", "b"}), extra=(Offer("own", "x", None, "t", 8, 32, 0.1),)))
     told = every_cloud(asked, next(asked.ranking()))
