@@ -211,8 +211,9 @@ def _nearest(search: Search, question: Question) -> Rejection | None:
     for wish in search.wishes:
         name = wish.accelerator.name if wish.accelerator and not wish.accelerator.is_filter else None
         kinds = [name, None] if name is not None and question.accelerator is None else [None]
-        for kind in kinds:
-            found = _nearest_of(search, wish, _offers(search, question, kind))
+        # First what has everything that was asked for, and breaks a later rule; then wider and wider.
+        for offers in (_offers(search, question, wish=wish), *(_offers(search, question, kind) for kind in kinds)):
+            found = _nearest_of(search, wish, offers)
             if found is not None and (best is None or found[:2] < best[:2]):
                 best = found
             if found is not None:
