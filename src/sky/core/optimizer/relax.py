@@ -12,7 +12,7 @@ from sky.core.model.catalog import Market, Query
 from sky.core.model.infra import Infra
 from sky.core.model.offers import Reason
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.gravity import next_cent, money
+from sky.core.optimizer.gravity import money, next_cent
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.sold import Sold
