@@ -133,7 +133,7 @@ def test_a_question_that_nobody_can_answer_is_not_asked():
         (None, SLICE, {"instance_type": "g6f", "accelerators": "L4:0.25"}),
         (None, SLICE, {"instance_type": "g6f", "accelerators": "L4:0.125"}),
         (Reason.ACCELERATORS, SLICE, {"instance_type": "g6f", "accelerators": "L4:0.5"}),
-        (Reason.ACCELERATORS, GPU, {"instance_type": "p5", "accelerators": "H100:4"}),
+        (Reason.ACCELERATORS, GPU, {"instance_type": "g8", "accelerators": "H100:4"}),
         (Reason.LOCAL_DISK, PLAIN, {"local_disk": "nvme:300+"}),
         (None, GPU, {"local_disk": "nvme:300+", "accelerators": "H100:8"}),
         (None, GPU, {"local_disk": "ssd:300+", "accelerators": "H100:8"}),
