@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from small_shop import Shop, stocked
+from small_shop import Shop
 
 from sky.core.model.catalog import Egress, Market, Quality
 from sky.core.model.infra import Infra
@@ -12,12 +12,11 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer import gravity
 from sky.core.optimizer.compare import what_if, when
 from sky.core.optimizer.conditions import Blocked, Conditions
-from sky.core.optimizer.explain import Question, every_cloud, met, why_not
+from sky.core.optimizer.explain import Question, every_cloud, why_not
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import Holding
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
-from sky.core.optimizer.plan import plan_task
 from sky.core.optimizer.relax import relaxations, similar_accelerators
 from sky.core.optimizer.transfers import Transfer, tariff
 from sky.core.optimizer.wanted import of_task
@@ -98,6 +97,43 @@ def test_what_fits_is_found_behind_any_number_of_cheaper_things(question, asked_
     assert (told.place, told.code, told.reason) == ("a/r1", Reason.DEARER, "25 % dearer than the choice")
 
 
+def test_a_place_that_refused_lately_says_so():
+    memory = Memory().remember(Key("a", "r2", None, "p8", Market.ON_DEMAND), False, 1000.0, "capacity")
+    for now, words in ((1720.0, "; refused 12 minutes ago: capacity"), (90_000.0, "")):
+        told = answer(Question(Infra("a", "r2"), "p8"), A100, Conditions(memory=memory, now=now))
+        assert (told.code, told.reason) == (Reason.DEARER, "38 % dearer than the choice" + words)
+
+
+class Unpriced(Shop):
+    """A shop in which cloud `u` sells without telling prices."""
+
+    def listings(self, query):
+        for each in super().listings(query):
+            yield each._replace(price=None) if each.type.cloud == "u" else each
+
+    def offers(self, query):
+        return (each for each in super().offers(query) if each.cloud != "u")
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        (Question(Infra("u")), Reason.NO_PRICE),
+        (Question(Infra("u", "r1")), Reason.NO_PRICE),
+        (Question(Infra("u", "r1"), "p8"), Reason.NO_PRICE),
+        (Question(Infra("u", "r9")), Reason.NOT_SOLD),
+        (Question(Infra("u"), "m8"), Reason.NOT_SOLD),
+        (Question(Infra("b")), Reason.ACCELERATORS),
+    ],
+)
+def test_what_has_no_known_price_is_not_said_to_be_unsold(question, code):
+    shop = Unpriced([*SHOP.on_sale, Offer("u", "r1", None, "p8", 96, 1000, 1.0, {"A100": 8}, accelerator_memory_gb=40)])
+    asked = search(A100, shop=shop)
+    told = why_not(asked, question, next(asked.ranking()))
+    assert told.code is code
+    assert code is not Reason.NO_PRICE or (told.place, told.instance_type) == ("u/r1", "p8")
+
+
 def test_what_breaks_the_last_rule_is_nearest_behind_any_number_of_cheaper_things():
     cheap = [Offer("a", f"r{n}", None, "t1", 8, 32, 0.1, {"T4": 1}, accelerator_memory_gb=16) for n in range(600)]
     dear = Offer("a", "r1", None, "t8", 64, 256, 5.0, {"T4": 8}, accelerator_memory_gb=16)
@@ -173,6 +209,12 @@ def test_an_accelerator_with_as_much_memory_or_more():
     ]
 
 
+def test_a_misspelt_accelerator_is_told_with_what_was_probably_meant():
+    asked = search({"accelerators": "H10O:8"})
+    assert next(asked.ranking(), None) is None
+    assert [str(each) for each in relaxations(asked)] == ["take H100:8: h8 in b/r1, $25 per hour"]
+
+
 def test_a_misspelt_accelerator_has_near_names():
     names = {"a100": "A100", "a100-80gb": "A100-80GB", "h100": "H100", "l4": "L4"}
     assert similar_accelerators("A1000", names)[0] == "A100"
@@ -204,12 +246,6 @@ def test_when_knows_what_certainty_costs():
     assert told.now.mean < told.soon.mean
     assert told.certain.offer.region == "r2"
     assert told.extra == pytest.approx(3.8)
-
-
-def test_rejections_are_counted_by_code():
-    made = plan_task(TaskSpec.from_config({"resources": {"cpus": "2+", "memory": "1+"}}), stocked(1), Conditions(
-        blocked=(Blocked("c0"), Blocked("c1"))), most=30)  # fmt: skip
-    assert met(made.rejections)["refused"] > 1
 
 
 # --- transfers -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ Called for `sky optimize --explain` and its like. A choice is never explained by
 the catalog is asked about exactly what the question names.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -12,16 +13,21 @@ from sky.core.model.catalog import Market, Query
 from sky.core.model.infra import Infra
 from sky.core.model.offers import Offer, Reason, Rejection
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.fit import RULES, Misfit, against, misfit
+from sky.core.optimizer.fit import RULES, Misfit, against, misfit, since
 from sky.core.optimizer.goals import Goal, worth
 from sky.core.optimizer.gravity import bring, money, span
 from sky.core.optimizer.locations import Search
+from sky.core.optimizer.memory import Key
 from sky.core.optimizer.plan import percent
 from sky.core.optimizer.rank import Ranked
-from sky.core.optimizer.wanted import Wish, query
+from sky.core.optimizer.wanted import ONLY_BY_NAME, Wish, query
 
 #: Offers looked at for one question.
 _MOST_LOOKED_AT = 400
+#: What is said of machines of another shape: less to the point than that the right ones have no known price.
+_OF_ANOTHER_KIND = frozenset({
+    Reason.PLACE, Reason.INSTANCE_TYPE, Reason.ACCELERATORS, Reason.ACCELERATOR_MEMORY, Reason.CPUS, Reason.MEMORY,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ def why_not(search: Search, question: Question, best: Ranked | None) -> Rejectio
     if fitting is not None:
         return _judged(search, fitting, best)
     nearest = _nearest(search, question)
+    if nearest is None or nearest.code in _OF_ANOTHER_KIND:
+        nearest = _unpriced(search, question) or nearest
     if nearest is not None:
         return nearest
     asked = " or ".join(dict.fromkeys(_shape(wish) for wish in search.wishes))
@@ -61,6 +69,23 @@ def why_not(search: Search, question: Question, best: Ranked | None) -> Rejectio
         "nothing",
         "`sky gpus list` shows what is sold where" if any(wish.accelerator for wish in search.wishes) else "",
     )
+
+
+def _unpriced(search: Search, question: Question) -> Rejection | None:
+    """What has everything that was asked for and is sold there, at a price that nobody has told."""
+    for wish in search.wishes:
+        asked = _asked(question, wish, _canonical(search, question.accelerator))
+        for listing in islice(search.catalog.listings(asked), _MOST_LOOKED_AT) if asked is not None else ():
+            made = listing.type
+            if listing.price is None and listing.spot_price is None and not made.features & set(ONLY_BY_NAME):
+                return Rejection(
+                    f"{made.cloud}/{listing.region}",
+                    made.name,
+                    f"{made.name} is sold there, and its price is not known",
+                    Reason.NO_PRICE,
+                    remedy=f"`sky catalog refresh --infra {made.cloud}` asks for it; or write it into ~/.sky/catalog.d",
+                )
+    return None
 
 
 def every_cloud(search: Search, best: Ranked | None) -> tuple[Rejection, ...]:
@@ -141,17 +166,22 @@ def _offers(
             and (name is None or name.lower() in names)
         ):
             yield offer
+    asked = _asked(question, wish, name)
+    if asked is not None:
+        yield from map(search.conditions.priced, islice(search.catalog.offers(asked), _MOST_LOOKED_AT))
+
+
+def _asked(question: Question, wish: Wish | None, accelerator: str | None) -> Query | None:
+    """The question as a catalog is asked it, within a wish if there is one; None where nothing is in both."""
+    infra = question.infra
     clouds = frozenset([infra.cloud]) if infra.cloud else None
     asked = Query(clouds=clouds, region=infra.region) if wish is None else query(wish, clouds, infra.region)
-    if asked is None:
-        return
-    asked = asked._replace(
+    return asked and asked._replace(
         zone=infra.zone or asked.zone,
         instance_type=question.instance_type or asked.instance_type,
-        accelerator=name or asked.accelerator,
+        accelerator=accelerator or asked.accelerator,
         market=question.market or asked.market,
     )
-    yield from map(search.conditions.priced, islice(search.catalog.offers(asked), _MOST_LOOKED_AT))
 
 
 def _judged(search: Search, fitting: Ranked, best: Ranked | None) -> Rejection:
@@ -168,12 +198,19 @@ def _judged(search: Search, fitting: Ranked, best: Ranked | None) -> Rejection:
     return Rejection(
         offer.place,
         offer.instance_type,
-        _compared(search, fitting, best),
+        _compared(search, fitting, best) + _refused_lately(search.conditions, offer),
         Reason.SLOWER if slower else Reason.DEARER,
         _figure(search.goal, best),
         _figure(search.goal, fitting),
         f"infra: {offer.place} takes it",
     )
+
+
+def _refused_lately(conditions: Conditions, offer: Offer) -> str:
+    """`; refused 12 minutes ago: capacity`, as long as that says something about now."""
+    at, why = conditions.memory.last_refusal(Key.of(offer)) or (-math.inf, "")
+    ago = conditions.now - at
+    return f"; refused {since(ago)} ago: {why}" if ago <= conditions.memory.half_life_s else ""
 
 
 def _compared(search: Search, each: Ranked, best: Ranked | None) -> str:
@@ -238,12 +275,3 @@ def _first_broken(wish: Wish, offer: Offer, conditions: Conditions) -> tuple[int
         if wrong is not None:
             return depth, wrong
     return len(RULES), against(wish, offer, conditions)
-
-
-def met(rejections: Sequence[Rejection]) -> dict[str, int]:
-    """How many rejections there are by code, most frequent first."""
-    counts: dict[str, int] = {}
-    for each in rejections:
-        code = each.code.value if each.code else ""
-        counts[code] = counts.get(code, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
