@@ -64,11 +64,7 @@ def plan_dag(
     ]
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)
-        plans = tuple(
-            _plan(search, where, (), most, only=grouped.only)
-            for search, where in zip(searches, grouped.chosen, strict=True)
-        )
-        return Chosen(plans, grouped.total, grouped.note)
+        return Chosen(_group_plans(searches, grouped, most), grouped.total, grouped.note)
     edges = flows(dag)
     best = _candidates(searches, edges, catalog)
     if not all(best):
@@ -81,6 +77,19 @@ def plan_dag(
         _plan(search, chosen[task], near[task], most, known=best[task]) for task, search in enumerate(searches)
     )
     return Chosen(plans, problem.value(chosen), near=near)
+
+
+def _group_plans(searches: Sequence[Search], grouped: groups.Grouped, most: int) -> tuple[Plan, ...]:
+    """The plans of tasks that run at the same time, each beside the machines of those before it."""
+    plans: list[Plan] = []
+    left = list(searches)
+    for where in grouped.chosen:
+        search, *left = left
+        plans.append(_plan(search, where, (), most, only=grouped.only))
+        if plans[-1].placements:
+            taken = plans[-1].placements[0]
+            left = [each.beside(taken.offer, taken.num_nodes) for each in left]
+    return tuple(plans)
 
 
 def flows(dag: DagSpec) -> list[Edge]:
