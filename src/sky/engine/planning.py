@@ -25,6 +25,7 @@ from sky.core.optimizer.holdings import holdings
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
 from sky.core.optimizer.plan import plan_task
+from sky.core.optimizer.relax import similar_accelerators
 from sky.core.optimizer.several import Chosen, plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
 from sky.core.optimizer.wanted import of_task
@@ -288,6 +289,7 @@ class Planner:
         named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
+        reasons += _misspelt(task, ground.catalog)
         reasons += [f"nearest: {line}" for line in answers.opened(search)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
         return ResourcesUnavailableError(
@@ -306,7 +308,7 @@ class Planner:
             task=task.name,
             plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
             enabled=ground.enabled,
-            places=tuple(answers.best_of_places(search, clouds)),
+            places=tuple(answers.best_of_places(search, clouds, (made.placements[0], made.standings[0]))),
             answers=tuple(answers.explained(search, best, questions.why_not, everywhere=questions.explain)),
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),
@@ -326,6 +328,16 @@ def _total(chosen: Chosen, goal: Goal) -> str:
     """The line about all tasks: what they cost or last together, and how a group was placed."""
     figure = "" if chosen.total is None else span(chosen.total) if goal is Goal.TIME else money(chosen.total)
     return ", ".join(part for part in (f"all tasks together: {figure}" if figure else "", chosen.note) if part)
+
+
+def _misspelt(task: TaskSpec, catalog: Catalog) -> Iterable[str]:
+    """Names of accelerators that nobody sells, with those that could be meant."""
+    for resources in task.resources:
+        asked = resources.accelerator_request
+        if asked is not None and not asked.is_filter:
+            near = similar_accelerators(asked.name, catalog.accelerators())
+            if near:
+                yield f"no accelerator is called {asked.name}; did you mean {' or '.join(near)}?"
 
 
 def _repriced(overrides: Overrides) -> Iterable[Repriced]:
