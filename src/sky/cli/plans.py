@@ -119,4 +119,5 @@ def shape(plan: PlanRecord) -> dict[str, object]:
         "answers": [{key: one.get(key) for key in _REASON_KEYS} for one in answers],
         "comparisons": list(plan.get("comparisons") or ()),
         "chances": list(plan.get("chances") or ()),
+        "note": plan.get("note") or None,
     }

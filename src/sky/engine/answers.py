@@ -157,8 +157,10 @@ def _chance(chance: Chance) -> str:
     return f"{chance.mean:.0%} ({chance.low:.0%} to {chance.high:.0%})"
 
 
-def best_of_places(search: Search, clouds: list[str]) -> list[tuple[Placement, Standing]]:
-    """For each cloud its best placement of each accelerator: the rows of the interface's table, best first."""
+def best_of_places(
+    search: Search, clouds: list[str], chosen: tuple[Placement, Standing]
+) -> list[tuple[Placement, Standing]]:
+    """The choice, then for each cloud its best placement of each accelerator: the rows of the interface's table."""
     found: list[tuple[Placement, Standing]] = []
     for cloud in clouds:
         there = replace(search, conditions=_only(search, cloud))
@@ -167,7 +169,9 @@ def best_of_places(search: Search, clouds: list[str]) -> list[tuple[Placement, S
             first.setdefault((tuple(sorted(each.offer.accelerators.items())), each.offer.use_spot), each)
         plan = laid_out(list(first.values()), search.conditions, search.goal)
         found += zip(plan.placements, plan.standings, strict=True)
-    return sorted(found, key=lambda pair: (pair[1].objective, pair[0].offer.place))
+    rest = [pair for pair in found if pair[0] != chosen[0]]
+    rest.sort(key=lambda pair: (pair[1].objective, pair[1].price, pair[0].offer.place))
+    return [chosen, *rest]
 
 
 def _only(search: Search, cloud: str) -> Conditions:

@@ -11,21 +11,22 @@ from dataclasses import dataclass, field, replace
 from sky.core.catalog.inference import resolve
 from sky.core.catalog.overrides import Overrides
 from sky.core.errors import NotSupportedError, ProviderFailure, ResourcesUnavailableError
-from sky.core.model.catalog import Market, Query
+from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.conditions import Conditions, Tempo
+from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
 from sky.core.optimizer.goals import Goal
-from sky.core.optimizer.gravity import Holding
+from sky.core.optimizer.gravity import Holding, money, span
 from sky.core.optimizer.holdings import holdings
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
 from sky.core.optimizer.plan import plan_task
-from sky.core.optimizer.several import plan_dag
+from sky.core.optimizer.relax import similar_accelerators
+from sky.core.optimizer.several import Chosen, plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
 from sky.core.optimizer.wanted import of_task
 from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
@@ -59,12 +60,14 @@ class Answer:
     """A plan with what was asked besides.
 
     `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator.
+    `note` is about all tasks of the DAG together.
     """
 
     task: str | None
     plan: Plan
     enabled: frozenset[str]
     places: tuple[tuple[Placement, Standing], ...] = ()
+    note: str = ""
     answers: tuple[Rejection, ...] = ()
     comparisons: tuple[str, ...] = ()
     chances: tuple[str, ...] = ()
@@ -110,7 +113,6 @@ class Planner:
         self._allowed = allowed
         self._memory = _Kept()
         self._tariff = _Kept()
-        self._own = _Kept()
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
         """What the places that can be asked sell at this moment, and the places that did not answer."""
@@ -134,15 +136,22 @@ class Planner:
             self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {})
             for at, task in enumerate(tasks)
         ]
+        note = ""
         if len(tasks) == 1:
             plans = [plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)]
         else:
-            plans = list(plan_dag(replace(dag, tasks=tasks), ground.catalog, conditions, questions.goal).plans)
+            chosen = plan_dag(replace(dag, tasks=tasks), ground.catalog, _handed_on(dag, conditions), questions.goal)
+            plans, note = list(chosen.plans), _total(chosen, questions.goal)
+            near = chosen.near or ((),) * len(tasks)
+            conditions = [
+                replace(given, holdings=(*given.holdings, *beside))
+                for given, beside in zip(_handed_on(dag, conditions), near, strict=True)
+            ]
         for task, made in zip(tasks, plans, strict=True):
             if not made.placements:
                 raise self._nowhere(task, made, ground)
         return [
-            self._answer(task, made, given, ground, questions)
+            replace(self._answer(task, made, given, ground, questions), note=note)
             for task, made, given in zip(tasks, plans, conditions, strict=True)
         ]
 
@@ -177,7 +186,8 @@ class Planner:
             price_of=overrides.price_of if overrides.prices else None,
             denied=overrides.denied if overrides.denials else None,
             least_multiplier=overrides.least_factor,
-            extra=(*live, *overrides.extra, *self._own_prices(catalog, overrides)),
+            repriced=tuple(_repriced(overrides)),
+            extra=(*live, *overrides.extra),
             replaced=frozenset(offer.cloud for offer in live),
             memory=await self._learnt(),
             tariff=self._rates(catalog),
@@ -219,24 +229,6 @@ class Planner:
             self._memory = _Kept(of, Memory.of(told))
         assert isinstance(self._memory.value, Memory)
         return self._memory.value
-
-    def _own_prices(self, catalog: Catalog, overrides: Overrides) -> tuple[Offer, ...]:
-        """Offers for which the user names a price: with these at hand, the search need not fear lower ones."""
-        rules = [rule for rule in overrides.prices if rule.price is not None]
-        of = (catalog.generation, overrides)
-        if rules and self._own.of != of:
-            found: dict[object, Offer] = {}
-            for rule in rules:
-                asked = Query(
-                    clouds=frozenset([rule.scope.infra.cloud]) if rule.scope.infra.cloud else None,
-                    region=rule.scope.infra.region,
-                    zone=rule.scope.infra.zone,
-                )
-                for offer in catalog.offers(asked):
-                    if rule.scope.covers(offer):
-                        found[offer.place, offer.instance_type, offer.market] = overrides.price_of(offer)
-            self._own = _Kept(of, tuple(found.values()))
-        return self._own.value if rules and isinstance(self._own.value, tuple) else ()
 
     def _rates(self, catalog: Catalog) -> Tariff:
         if self._tariff.of != catalog.generation:
@@ -297,6 +289,7 @@ class Planner:
         named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
+        reasons += _misspelt(task, ground.catalog)
         reasons += [f"nearest: {line}" for line in answers.opened(search)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
         return ResourcesUnavailableError(
@@ -315,11 +308,43 @@ class Planner:
             task=task.name,
             plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
             enabled=ground.enabled,
-            places=tuple(answers.best_of_places(search, clouds)),
+            places=tuple(answers.best_of_places(search, clouds, (made.placements[0], made.standings[0]))),
             answers=tuple(answers.explained(search, best, questions.why_not, everywhere=questions.explain)),
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),
         )
+
+
+def _handed_on(dag: DagSpec, conditions: Sequence[Conditions]) -> list[Conditions]:
+    """What a task hands to the next goes along the edge between them, and is not written elsewhere as well."""
+    before = {first for first, _ in dag.edges}
+    return [
+        replace(given, holdings=tuple(each for each in given.holdings if not each.outgoing)) if at in before else given
+        for at, given in enumerate(conditions)
+    ]
+
+
+def _total(chosen: Chosen, goal: Goal) -> str:
+    """The line about all tasks: what they cost or last together, and how a group was placed."""
+    figure = "" if chosen.total is None else span(chosen.total) if goal is Goal.TIME else money(chosen.total)
+    return ", ".join(part for part in (f"all tasks together: {figure}" if figure else "", chosen.note) if part)
+
+
+def _misspelt(task: TaskSpec, catalog: Catalog) -> Iterable[str]:
+    """Names of accelerators that nobody sells, with those that could be meant."""
+    for resources in task.resources:
+        asked = resources.accelerator_request
+        if asked is not None and not asked.is_filter:
+            near = similar_accelerators(asked.name, catalog.accelerators())
+            if near:
+                yield f"no accelerator is called {asked.name}; did you mean {' or '.join(near)}?"
+
+
+def _repriced(overrides: Overrides) -> Iterable[Repriced]:
+    """Offers for which the user names a price: with these looked up, the search need not fear lower ones."""
+    for rule in overrides.prices:
+        if rule.price is not None:
+            yield Repriced(rule.scope.infra.cloud, rule.scope.infra.region, None, rule.scope.covers)
 
 
 def _known(ground: _Ground) -> set[str]:

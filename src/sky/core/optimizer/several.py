@@ -29,12 +29,14 @@ from sky.core.optimizer.wanted import of_task
 class Chosen:
     """Plans of all tasks in their order; empty ones where a task fits nowhere. `total` in USD, or hours for TIME.
 
-    `note` says how the places of a group were found.
+    `note` says how the places of a group were found. `near` is, for each task of a pipeline, what it exchanges with
+    the others where these were put.
     """
 
     plans: tuple[Plan, ...]
     total: float | None
     note: str = ""
+    near: tuple[tuple[Holding, ...], ...] = ()
 
 
 def plan_dag(
@@ -74,11 +76,11 @@ def plan_dag(
         return Chosen(tuple(empty), None, "not every task fits somewhere")
     problem = as_problem(best, edges, each_has[0], goal)
     chosen = dags.solve(problem, use_solver=use_solver)
+    near = tuple(_near(task, chosen, edges) for task in range(len(searches)))
     plans = tuple(
-        _plan(search, chosen[task], _near(task, chosen, edges), most, known=best[task])
-        for task, search in enumerate(searches)
+        _plan(search, chosen[task], near[task], most, known=best[task]) for task, search in enumerate(searches)
     )
-    return Chosen(plans, problem.value(chosen))
+    return Chosen(plans, problem.value(chosen), near=near)
 
 
 def flows(dag: DagSpec) -> list[Edge]:
