@@ -4,16 +4,18 @@ import ast
 import importlib
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from sky.agent.server import Agent
+from sky.cli import plans
 from sky.cli import table_of_commands as commands
 from sky.core.catalog import overrides
 from sky.core.errors import NotSupportedError
 from sky.core.model.catalog import Quality, RefreshState
-from sky.core.model.offers import Reason
+from sky.core.model.offers import Reason, Standing
 from sky.core.model.tasks import TaskSpec
 from sky.engine.refusals import refuse_unsupported
 from sky.store.catalog.override_files import OverrideFiles
@@ -163,6 +165,13 @@ def test_shapes_are_those_of_the_room():
 
     assert len(shapes(DOCS / "cli.md")) > 10
     assert shapes(DOCS / "cli.md") == shapes(SOURCE / "cli" / "README.md")
+
+
+def test_the_shape_of_plans_names_every_key():
+    _, _, rest = text(DOCS / "cli.md").partition("| `launch --dryrun`, `optimize` |")
+    row, _, _ = rest.partition("\n")
+    told = {*plans.shape({}), *plans._KEYS, *plans._REASON_KEYS, *(field.name for field in fields(Standing))}
+    assert sorted(told - set(re.findall(r"\w+", row))) == []
 
 
 def test_every_variable_is_documented():
