@@ -64,6 +64,9 @@ def refresh(clouds: tuple[str, ...], *, if_older: str | None, accept: bool, asyn
             for each in found
         ]
         say(tables.render(_OUTCOME, rows, right=("OFFERS", "NOT BELIEVED")))
+        if kept := [text(each, "cloud") for each in found if text(each, "state") == "kept"]:
+            talk("kept: the prices from before are used on. If the new ones are right, take them with")
+            talk(f"  sky catalog refresh --accept {' '.join(f'--infra {cloud}' for cloud in kept)}")
     else:
         say("No cloud can be asked for prices.")
     return exit_codes.OK if all(text(each, "state") in _WELL for each in found) else exit_codes.ERROR
