@@ -56,8 +56,7 @@ def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
         lines.append("* not enabled yet: `sky check CLOUD` tells how to get in.")
     if ages := _ages(shown):
         lines.append(ages)
-    if plan.get("data"):
-        lines.append(text(plan, "data"))
+    lines += [text(plan, key) for key in ("data", "note") if plan.get(key)]
     return "\n".join(lines)
 
 
@@ -116,6 +115,7 @@ def shape(plan: PlanRecord) -> dict[str, object]:
         "task": plan.get("task"),
         "more": plan.get("more"),
         "data": plan.get("data") or None,
+        "note": plan.get("note") or None,
         "answers": [{key: one.get(key) for key in _REASON_KEYS} for one in answers],
         "comparisons": list(plan.get("comparisons") or ()),
         "chances": list(plan.get("chances") or ()),

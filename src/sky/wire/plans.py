@@ -108,8 +108,8 @@ class PlanRecord(Record):
     """Placements of one task from best to worst, what was left out, and answers to what was asked besides.
 
     `placements` are tried in this order; `places` are the best placement of each cloud and accelerator. `more`: how
-    many placements follow. `data`: what has to be moved, in one line. `answers`: to `explain` and
-    `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people.
+    many placements follow. `data`: what has to be moved, `note`: how tasks were brought together, each in one line.
+    `answers`: to `explain` and `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people.
     """
 
     task: str | None
@@ -121,6 +121,7 @@ class PlanRecord(Record):
     answers: list[RejectionRecord]
     comparisons: list[str]
     chances: list[str]
+    note: str = ""
 
 
 def _placement(placement: Placement, standing: Standing | None, *, chosen: bool, enabled: bool) -> PlacementRecord:
@@ -176,9 +177,11 @@ def plan_record(
     plan: Plan,
     enabled: frozenset[str] | None = None,
     places: Sequence[tuple[Placement, Standing]] = (),
+    *,
     answers: Sequence[Rejection] = (),
     comparisons: Sequence[str] = (),
     chances: Sequence[str] = (),
+    note: str = "",
 ) -> PlanRecord:
     """A plan as it is told; the first placement is the chosen one. `enabled` None: every place in it can be used."""
 
@@ -207,6 +210,7 @@ def plan_record(
         answers=[rejection_record(each) for each in answers],
         comparisons=list(comparisons),
         chances=list(chances),
+        note=note,
     )
 
 

@@ -51,4 +51,5 @@ def _told(answer: Answer) -> PlanRecord:
         answers=answer.answers,
         comparisons=answer.comparisons,
         chances=answer.chances,
+        note=answer.note,
     )
