@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from sky.core.model.catalog import InstanceType, Market, Place, Query
+from sky.core.model.catalog import InstanceType, Listing, Place, Query
 from sky.core.model.offers import Offer
 
 MEMORY = {"A100": 40, "A100-80GB": 80, "H100": 80, "L4": 24, "T4": 16, "V100": 16, "GH200": 96}
@@ -25,6 +25,16 @@ class Shop:
             if matches(query, each):
                 self.taken += 1
                 yield each
+
+    def listings(self, query: Query) -> Iterator[Listing]:
+        groups: dict[tuple[str, str, str], list[Offer]] = {}
+        for each in self.on_sale:
+            if matches(query, each):
+                groups.setdefault((each.cloud, each.instance_type, each.region), []).append(each)
+        for (cloud, name, region), some in groups.items():
+            made = InstanceType(cloud, name, some[0].cpus, some[0].memory_gb)
+            zones = tuple(sorted({each.zone for each in some if each.zone}))
+            yield Listing(made, region, some[0].price_hourly, None, zones)
 
     def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:
         found = {}
@@ -104,7 +114,3 @@ def stocked(seed: int, *, clouds: int = 4, regions: int = 3, zones: int = 2, sha
                         )
                     )
     return Shop(found)
-
-
-def spot(each: Offer) -> bool:
-    return each.market is Market.SPOT

@@ -107,7 +107,10 @@ def test_nothing_to_add_gives_the_same_request_back() -> None:
         ),
         ({"infra": "gcp/us-central2"}, ["which the catalog does not have for gcp", "did you mean us-central1?"]),
         ({"infra": "oci/mars"}, ["which the catalog does not have for oci; there are us-ashburn-1"]),
-        ({"infra": "aws/eu-west-1/us-east-1a"}, ["zone 'us-east-1a', which the catalog does not have for aws/eu-west-1", "us-east-1"]),
+        (
+            {"infra": "aws/eu-west-1/us-east-1a"},
+            ["zone 'us-east-1a', which the catalog does not have for aws/eu-west-1", "us-east-1"],
+        ),
         ({"infra": "aws/us-east-1/us-east-1z"}, ["did you mean us-east-1b or us-east-1a?"]),
         ({"infra": "lambda/us-east-2/us-east-2a"}, ["region 'us-east-2', which the catalog does not have for lambda"]),
         ({"infra": "*/oslo/oslo-a"}, ["region 'oslo', which no cloud in the catalog has"]),

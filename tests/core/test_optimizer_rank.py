@@ -14,7 +14,7 @@ from sky.core.model.catalog import Egress, Market, Quality
 from sky.core.model.conditions import Quota, Reservation
 from sky.core.model.offers import Offer, Reason
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.conditions import Blocked, Conditions, Tempo
+from sky.core.optimizer.conditions import Blocked, Conditions, Repriced, Tempo
 from sky.core.optimizer.fit import misfit
 from sky.core.optimizer.goals import Goal, expected_run, worth
 from sky.core.optimizer.gravity import Holding, bring
@@ -251,3 +251,43 @@ def test_the_closed_forms_are_the_mean_of_many_runs(hours, nodes, interruption, 
     expected = expected_run(hours, nodes, interruption, chance, tempo)
     assert machine / runs == pytest.approx(expected.machine_hours, rel=0.05)
     assert idle / runs == pytest.approx(expected.idle_hours, rel=0.08)
+
+
+def test_a_price_of_ones_own_is_found_wherever_it_stands_in_the_catalog():
+    shop = stocked(3, clouds=20, regions=10)
+    dear = max((each for each in shop.on_sale if each.accelerators == {"H100": 8} and not each.use_spot),
+               key=lambda each: each.price_hourly)  # fmt: skip
+
+    def ours(each):
+        return (each.cloud, each.region, each.instance_type, each.use_spot) == (
+            dear.cloud, dear.region, dear.instance_type, False)  # fmt: skip
+
+    conditions = Conditions(
+        price_of=lambda each: replace(each, price_hourly=0.01) if ours(each) else each,
+        repriced=(Repriced(dear.cloud, dear.region, None, ours),),
+    )
+    asked = task({"resources": {"accelerators": "H100:8"}})
+    made = plan_task(asked, shop, conditions, most=5)
+    assert (made.placements[0].offer.place, made.placements[0].price_hourly) == (dear.place, 0.01)
+    assert len({each.offer.place for each in made.placements}) == 5
+    assert shop.taken <= 10
+
+
+def test_a_zone_is_served_by_prices_that_hold_in_its_region():
+    shop = Shop(
+        [
+            Offer("a", "r1", None, "m", 8, 32, 1.0),
+            Offer("a", "r1", "r1a", "m", 8, 32, 0.4, use_spot=True),
+            Offer("a", "r1", None, "n", 8, 32, 0.5),
+            Offer("a", "r1", "r1b", "n", 8, 32, 0.2, use_spot=True),
+            Offer("b", "r1", "r1a", "m", 8, 32, 2.0),
+        ]
+    )
+    found = list(ranking(task({"resources": {"infra": "*/*/r1a"}}), shop, Conditions()))
+    assert [(each.offer.place, each.offer.instance_type) for each in found] == [("a/r1/r1a", "m"), ("b/r1/r1a", "m")]
+
+
+def test_time_is_as_lazy_as_money():
+    shop = stocked(3, clouds=20, regions=10)
+    plan_task(task({"resources": {"cpus": "8"}}), shop, Conditions(), Goal.TIME, most=10)
+    assert shop.taken <= 13

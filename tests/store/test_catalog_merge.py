@@ -225,17 +225,17 @@ def test_the_world_comes_through_whole(generations):
 # --- by properties ---------------------------------------------------------------------------------------------------
 
 cells = st.dictionaries(
-    st.tuples(st.sampled_from(["m.4", "m.8"]), st.sampled_from(["r1", "r2"]), st.sampled_from([None, "a"]),
-              st.sampled_from([OD, SPOT])),
-    st.integers(5, 9), max_size=5,
-)  # fmt: skip
+    st.tuples(st.sampled_from(["m.4", "m.8"]), st.sampled_from(["r1", "r2"]), st.sampled_from([OD, SPOT])),
+    st.integers(5, 9),
+    max_size=5,
+)
 
 
-def document(number, told):
+def document(number, told, zone):
     """The rows of one document: of two markets in one region, spot is the cheaper one. Documents do not overlap."""
     address = f"https://one.example/{number}"
     rows = [a_type(), a_type(name="m.8", cpus=8.0, memory=32.0), Source("one", address, 100.0, len(told))]
-    for (name, region, zone, market), price in told.items():
+    for (name, region, market), price in told.items():
         where = f"{region}-{number}"
         usd = price / (10.0 if market is SPOT else 1.0)
         rows.append(a_price("one", name, where, zone and f"{where}{zone}", market, usd, source=address))
@@ -243,17 +243,21 @@ def document(number, told):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(before=st.lists(cells, min_size=3, max_size=3), after=st.lists(st.none() | cells, min_size=3, max_size=3))
-def test_unchanged_documents_are_as_if_they_were_told_again(before, after, tmp_path_factory):
+@given(
+    before=st.lists(cells, min_size=3, max_size=3),
+    after=st.lists(st.none() | cells, min_size=3, max_size=3),
+    zone=st.sampled_from([None, "a"]),
+)
+def test_unchanged_documents_are_as_if_they_were_told_again(before, after, zone, tmp_path_factory):
     assume(any(before) and any(now if now is not None else then for then, now in zip(before, after, strict=True)))
     ends = []
     for again in (False, True):
         generations = Generations(tmp_path_factory.mktemp("catalog"), None)
-        rebuild(generations, {"one": Fresh([row for n, told in enumerate(before) for row in document(n, told)])})
+        rebuild(generations, {"one": Fresh([row for n, told in enumerate(before) for row in document(n, told, zone)])})
         rows = []
         for number, (then, now) in enumerate(zip(before, after, strict=True)):
             if now is not None or again:
-                rows += document(number, then if now is None else now)
+                rows += document(number, then if now is None else now, zone)
             else:
                 rows.append(Unchanged("one", f"https://one.example/{number}"))
                 # A document that no row names would stand for all rows; a source of its own says which it is.

@@ -27,6 +27,7 @@ from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import Outcome
+from sky.core.model.place_rules import PlaceRules
 from sky.core.model.requests import Request
 
 E = TypeVar("E")
@@ -302,6 +303,10 @@ class Providers(Protocol):
 
     def offered(self, cloud: str) -> frozenset[str] | None:
         """The features that a place is known to have, `None` where nothing is known. Raises NotSupportedError."""
+        ...
+
+    def rules(self, cloud: str) -> PlaceRules:
+        """What a place wants of labels and images; nothing where nothing is known."""
         ...
 
     async def check(self, cloud: str) -> Access:

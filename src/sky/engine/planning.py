@@ -16,6 +16,7 @@ from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import OutcomeKind
+from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Conditions, Tempo
 from sky.core.optimizer.goals import Goal
@@ -254,6 +255,9 @@ class Planner:
     def _resolved(self, task: TaskSpec, ground: _Ground) -> TaskSpec:
         """The task with what its resources leave open filled in where there is one answer."""
         conditions = ground.conditions
+        for each in task.resources:
+            if each.infra.cloud is not None:
+                check(each, self._providers.rules(each.infra.cloud))
         resources = tuple(
             resolve(each, ground.catalog, ground.enabled, own=conditions.extra, path=("resources",))
             for each in task.resources
@@ -262,7 +266,7 @@ class Planner:
 
     def _for(self, task: TaskSpec, ground: _Ground, estimates: Mapping[str, float] | None = None) -> Conditions:
         """The conditions with what this task alone brings: its data, and how long it runs where."""
-        made = replace(ground.conditions, holdings=self._holdings(task))
+        made = replace(ground.conditions, holdings=self._holdings(task), denied=self._denied(task, ground.conditions))
         if not estimates:
             return made
         hours = {name: seconds / 3600 for name, seconds in estimates.items()}
@@ -273,6 +277,21 @@ class Planner:
             return hours.get(f"{offer.cloud}/{offer.instance_type}", longest)
 
         return replace(made, tempo=Tempo(hours=min(hours.values()), hours_of=of))
+
+    def _denied(self, task: TaskSpec, conditions: Conditions) -> Callable[[Offer], str | None] | None:
+        """What the user's rules deny; and places that cannot take the task's labels or images as they are."""
+        if not any(each.labels or each.image_id for each in task.resources):
+            return conditions.denied
+        broken: dict[str, str | None] = {}
+
+        def denied(offer: Offer) -> str | None:
+            if offer.cloud not in broken:
+                rules = self._providers.rules(offer.cloud)
+                each_wrong = [rules.broken(each) for each in task.resources]
+                broken[offer.cloud] = each_wrong[0] if all(each_wrong) else None
+            return broken[offer.cloud] or (conditions.denied(offer) if conditions.denied else None)
+
+        return denied
 
     def _holdings(self, task: TaskSpec) -> tuple[Holding, ...]:
         known = self._section("data").get("buckets")

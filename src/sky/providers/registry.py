@@ -5,13 +5,14 @@ A provider that cannot be loaded is unavailable with a reason, never an import e
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from sky.core.errors import NotSupportedError
+from sky.core.model.place_rules import PlaceRules
 from sky.core.model.schema import nearest
 from sky.core.ports import Access, Compute, PriceSource
 from sky.providers import credentials
@@ -56,7 +57,7 @@ class Manifest:
     `credentials` are where a user's credentials are found, any of them: `env:NAME`, `env-file:NAME` (a variable that
     names a file), `file:~/path`, or `file:~/path#word` where only a line that sets a key beginning with the word shows
     them. `fix` are the steps of a user without them. `offered` are the features of the interface that the place has, of
-    `FEATURES`; `None` where that is not known.
+    `FEATURES`; `None` where that is not known. `rules` are what it wants of labels and images.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Manifest:
     prices: str = ""
     credentials: tuple[str, ...] = ()
     offered: frozenset[str] | None = None
+    rules: PlaceRules = field(default_factory=PlaceRules)
 
     def open(self, settings: Settings) -> Compute:
         """Load the provider's code and open it. Raises ImportError when its extra is not installed."""
@@ -156,6 +158,10 @@ class Registry:
     def offered(self, cloud: str) -> frozenset[str] | None:
         """The features that a place is known to have; `None` where nothing is known. Raises NotSupportedError."""
         return self.manifest(cloud).offered
+
+    def rules(self, cloud: str) -> PlaceRules:
+        """What a place wants of labels and images; nothing where nothing is known."""
+        return self.manifest(cloud).rules if cloud in self._entries else PlaceRules()
 
     async def check(self, cloud: str) -> Access:
         """Whether the cloud can be used; a provider that cannot be loaded says why. Raises nothing."""

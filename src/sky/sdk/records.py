@@ -90,6 +90,27 @@ class AcceleratorOffer(Record):
     """An instance type with accelerators in one place: `instance_type`, `region`, `price`, `spot_price` (USD/h) …"""
 
 
+class PlacementRecord(Record):
+    """A place where a task can run, as `sky.optimize` tells it."""
+
+    def resources(self) -> Any:
+        """The `sky.Resources` that ask for exactly this and know its price: `get_cost(seconds)` is of one node."""
+        from sky.core.model.accelerators import parse_accelerators  # noqa: PLC0415 - only for who asks
+        from sky.core.model.resources import Resources  # noqa: PLC0415
+
+        asked = self.get("accelerators")
+        nodes = self["num_nodes"] - self.get("reserved_nodes", 0)
+        return Resources(
+            cloud=self["cloud"],
+            region=self["region"] if self["region"] != self["cloud"] else None,
+            zone=self["zone"],
+            instance_type=self["instance_type"],
+            accelerators={each.name: each.count for each in parse_accelerators(asked)} if asked else None,
+            use_spot=self["use_spot"],
+            _price_hourly=self["price_hourly"] / nodes if nodes else 0.0,
+        )
+
+
 class PlanRecord(Record):
     """Where a task would run: `placements`, best first, and `rejections`, each with its reason."""
 
@@ -130,8 +151,9 @@ def _cost(told: Mapping[str, Any]) -> CostRecord:
 
 def _plan(told: Mapping[str, Any]) -> PlanRecord:
     record = PlanRecord(told)
-    for part in ("placements", "places", "answers"):
-        record[part] = [Record(each) for each in record.get(part) or ()]
+    for part in ("placements", "places"):
+        record[part] = [PlacementRecord(each) for each in record.get(part) or ()]
+    record["answers"] = [Record(each) for each in record.get("answers") or ()]
     record["rejections"] = [Record(each) for each in record["rejections"]]
     return record
 

@@ -6,7 +6,7 @@ form for sums of pairs). Then the sum of all least costs is a bound, and a choic
 of a plan that is known is struck. The plans come from deciding task by task with the costs as they have been moved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sky.core.optimizer.coupled import Edge, Problem, order
@@ -42,11 +42,9 @@ class _Link:
         self.ends = ends
         source_classes, target_classes = sorted(set(ends[0].classes)), sorted(set(ends[1].classes))
         into = {
-            to: [(each, gigabytes * distances.by_class(each, to)) for each in source_classes] for to in target_classes
+            to: {each: gigabytes * distances.by_class(each, to) for each in source_classes} for to in target_classes
         }
-        out = {
-            to: [(each, gigabytes * distances.by_class(to, each)) for each in target_classes] for to in source_classes
-        }
+        out = {to: {each: gigabytes * distances.by_class(to, each) for each in target_classes} for to in source_classes}
         #: By end: for each class there, the classes of the other end with their distance.
         self.near = (out, into)
 
@@ -61,9 +59,8 @@ class _Link:
         for of_class, moved in zip(other.classes, other.moved, strict=True):
             if -moved < best.get(of_class, float("inf")):
                 best[of_class] = -moved
-        through = {
-            of_class: min(best[each] + distance for each, distance in row) for of_class, row in self.near[side].items()
-        }
+        cheapest = sorted((value, each) for each, value in best.items())
+        through = {of_class: _nearest(cheapest, row) for of_class, row in self.near[side].items()}
         there = other.moved
         found = []
         for of_class, same in zip(mine.classes, mine.same, strict=True):
@@ -79,8 +76,19 @@ class _Link:
         distance = 0.0
         if mine.same[position] != other:
             of_class = its.classes[other]
-            distance = next(far for each, far in self.near[side][mine.classes[position]] if each == of_class)
+            distance = self.near[side][mine.classes[position]][of_class]
         return distance - mine.moved[position] - its.moved[other]
+
+
+def _nearest(cheapest: Sequence[tuple[float, int]], row: Mapping[int, float]) -> float:
+    """The least of value plus distance; no distance is negative, so most need not be looked at."""
+    found = float("inf")
+    for value, of_class in cheapest:
+        if value >= found:
+            break
+        total = value + row[of_class]
+        found = min(found, total)
+    return found
 
 
 class _State:

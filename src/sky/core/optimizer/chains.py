@@ -116,14 +116,22 @@ def _message(
         if of_class not in best or (total, where) < best[of_class]:
             best[of_class] = (total, where)
     far = problem.distances.into if edge.source == child else problem.distances.out_of
-    firsts = [(other, total, there) for other, (total, there) in best.items()]
+    firsts = sorted((total, there, classes[there]) for total, there in best.values())
     through: dict[int, tuple[float, Location]] = {}
     found: _Message = {}
     for where in targets:
         mine = classes[where]
         if mine not in through:
             row = far[mine]
-            through[mine] = min([(total + gigabytes * row[other], there) for other, total, there in firsts])
+            nearest = (float("inf"), where)
+            for total, there, other in firsts:
+                # No distance is negative, so nothing further down is better.
+                if total >= nearest[0]:
+                    break
+                with_transfer = total + gigabytes * row[other]
+                if with_transfer < nearest[0]:
+                    nearest = (with_transfer, there)
+            through[mine] = nearest
         least = through[mine]
         # The best of a class may be this very location, priced as if it were another: being here is never dearer.
         if where in totals and totals[where] <= least[0]:

@@ -37,6 +37,19 @@ class Blocked:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """Offers to which the user gave a price of its own, which may be anything: they are looked at one and all.
+
+    The first three bound the search, None leaves them open; `covers` decides.
+    """
+
+    cloud: str | None
+    region: str | None
+    instance_type: str | None
+    covers: Callable[[Offer], bool]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tempo:
     """Times of a run, in hours. `hours_of` tells them by offer, then `hours` must be the least that it tells.
@@ -60,9 +73,9 @@ class Conditions:
     """Everything that a choice depends on beside the task and the catalog.
 
     `enabled` clouds, None for all. `features` by cloud; a cloud that is not named has them all. `price_of` may change
-    a price, but never below `least_multiplier` times the catalog's. `denied` says why the user will not have an offer.
-    `extra` are offers that no catalog holds: the user's own, and those that places were asked for just now; for
-    `replaced` clouds these are all there is. `now` in seconds since the epoch.
+    a price, but never below `least_multiplier` times the catalog's, `repriced` offers excepted. `denied` says why the
+    user will not have an offer. `extra` are offers that no catalog holds: the user's own, and those that places were
+    asked for just now; for `replaced` clouds these are all there is. `now` in seconds since the epoch.
     """
 
     enabled: frozenset[str] | None = None
@@ -73,6 +86,7 @@ class Conditions:
     price_of: Callable[[Offer], Offer] | None = None
     denied: Callable[[Offer], str | None] | None = None
     least_multiplier: float = 1.0
+    repriced: tuple[Repriced, ...] = ()
     extra: tuple[Offer, ...] = ()
     replaced: frozenset[str] = frozenset()
     memory: Memory = field(default_factory=Memory)

@@ -4,7 +4,7 @@
 (often nearly all). What is left is eliminated task by task where the tables stay small, or else handed to `solver`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -72,7 +72,11 @@ def strike(problem: Problem) -> None:
 def _strike_of(problem: Problem, task: int, edges: Sequence[Edge]) -> bool:
     options = dict(problem.weights[task])
     rivals = sorted(options, key=lambda where: (options[where], where))[:_RIVALS]
-    others = [(edge, edge.target == task, list(problem.weights[edge.source + edge.target - task])) for edge in edges]
+    classes = problem.distances.classes
+    others = []
+    for edge in edges:
+        there = problem.weights[edge.source + edge.target - task]
+        others.append((edge, edge.target == task, there, {classes[each] for each in there}))
     struck = False
     for where in sorted(options, key=lambda each: -options[each]):
         for rival in rivals:
@@ -80,8 +84,8 @@ def _strike_of(problem: Problem, task: int, edges: Sequence[Edge]) -> bool:
                 continue
             ahead = options[where] - options[rival]
             # In the worst case for the rival; what is unknown of an edge is at most its whole price.
-            for edge, into, locations in others:
-                ahead -= _most_saved(problem, edge, into, where, rival, locations)
+            for edge, into, there, there_classes in others:
+                ahead -= _most_saved(problem, edge, into, where, rival, where in there, there_classes)
                 if ahead <= 0:
                     break
             if ahead > 1e-12 * (1 + abs(options[where])):
@@ -92,13 +96,27 @@ def _strike_of(problem: Problem, task: int, edges: Sequence[Edge]) -> bool:
 
 
 def _most_saved(
-    problem: Problem, edge: Edge, into: bool, where: Location, rival: Location, locations: Sequence[Location]
+    problem: Problem,
+    edge: Edge,
+    into: bool,
+    where: Location,
+    rival: Location,
+    met: bool,
+    others: Iterable[int],
 ) -> float:
-    """The most that an edge can cost less with a task at `where` than at its rival."""
-    unit = problem.distances.unit
-    if into:
-        return edge.gigabytes * max(unit(each, rival) - unit(each, where) for each in locations)
-    return edge.gigabytes * max(unit(rival, each) - unit(where, each) for each in locations)
+    """The most that an edge can cost less with a task at `where` than at its rival, or a little more than that.
+
+    `others` are the classes of distance at the other end; `met`: the other task may be at `where` too.
+    """
+    distances = problem.distances
+    here, there = distances.classes[where], distances.classes[rival]
+    # By class of this end: what comes from, or goes to, each class of the other end.
+    far = distances.into if into else distances.out_of
+    near, away = far[here], far[there]
+    most = max([away[other] - near[other] for other in others])
+    if met:
+        most = max(most, away[here])
+    return edge.gigabytes * most
 
 
 # --- elimination -----------------------------------------------------------------------------------------------------

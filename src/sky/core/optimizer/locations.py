@@ -20,7 +20,7 @@ from sky.core.optimizer.transfers import NOTHING, Location
 from sky.core.optimizer.wanted import Wish, query
 
 #: Offers taken from a ranking before the locations that are left are asked one by one.
-_PATIENCE = 100
+_PATIENCE = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,14 @@ class Ranked(NamedTuple):
 class _Stream:
     """One question to the catalog, asked when its turn comes."""
 
-    __slots__ = ("level", "offers", "query", "wish")
+    __slots__ = ("level", "offers", "query", "wish", "zone")
 
-    def __init__(self, wish: Wish, level: Level, asked: Query) -> None:
+    def __init__(self, wish: Wish, level: Level, asked: Query, zone: str | None = None) -> None:
         self.wish = wish
         self.level = level
         self.query = asked
+        #: A zone that is asked for, where the question is about prices that hold in its whole region.
+        self.zone = zone
         self.offers: Iterator[Offer] | None = None
 
 
@@ -114,6 +116,14 @@ class Ranking:
     def _take_small(self, wish: Wish) -> None:
         for offer in self._conditions.extra:
             self._consider(wish, offer, None)
+        for own in self._conditions.repriced:
+            named = own.instance_type
+            asked = query(wish, frozenset([own.cloud]) if own.cloud else None, own.region)
+            if asked is None or (named is not None and asked.instance_type not in (None, named)):
+                continue
+            for offer in self._catalog.offers(replace(asked, instance_type=named or asked.instance_type)):
+                if own.covers(offer) and offer.cloud not in self._conditions.replaced:
+                    self._consider(wish, self._conditions.priced(offer), None)
         if wish.market is not Market.ON_DEMAND:
             return
         for held in self._conditions.reservations:
@@ -124,13 +134,15 @@ class Ranking:
                 market=Market.ON_DEMAND,
             )
             for offer in self._catalog.offers(asked):
-                if self._is_small(offer):
+                if self._conditions.reserved(offer, 1) and offer.cloud not in self._conditions.replaced:
                     self._consider(wish, self._conditions.priced(offer), None)
 
     def _is_small(self, offer: Offer) -> bool:
-        """Whether an offer of the catalog has been taken with the reservations."""
+        """Whether an offer of the catalog has been taken with what is small already."""
         conditions = self._conditions
-        return offer.cloud not in conditions.replaced and conditions.reserved(offer, 1) > 0
+        if conditions.reservations and conditions.reserved(offer, 1) > 0:
+            return True
+        return any(own.covers(offer) for own in conditions.repriced)
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -141,6 +153,8 @@ class Ranking:
             for level in spread:
                 for asked in self._questions(wish, level):
                     self._push_stream(_Stream(wish, level, asked), 0.0)
+                    for one in self._around_zone(asked):
+                        self._push_stream(_Stream(wish, level, one, asked.zone), 0.0)
 
     def _questions(self, wish: Wish, level: Level) -> Iterable[Query]:
         enabled, least = self._conditions.enabled, self._conditions.least_multiplier
@@ -158,6 +172,23 @@ class Ranking:
             elif asked is not None:
                 yield asked
 
+    def _around_zone(self, asked: Query) -> Iterable[Query]:
+        """Where a zone is asked for: the same of each region that has it, for prices that name no zone."""
+        if asked.zone is None:
+            return
+        for place in self._catalog.places():
+            here = asked.clouds is None or place.cloud in asked.clouds
+            if place.zone == asked.zone and here and asked.region in (None, place.region):
+                yield replace(asked, clouds=frozenset([place.cloud]), region=place.region, zone=None)
+
+    def _in_zone(self, offer: Offer, zone: str) -> Offer | None:
+        """An offer for a whole region as one in a zone, if it is sold in that zone."""
+        if offer.zone is not None:
+            return None
+        asked = Query(clouds=frozenset([offer.cloud]), region=offer.region, instance_type=offer.instance_type)
+        zones = {each for listing in self._catalog.listings(asked) for each in listing.zones}
+        return replace(offer, zone=zone) if not zones or zone in zones else None
+
     def _push_stream(self, stream: _Stream, price: float) -> None:
         at_least = bound(self._goal, price, stream.wish.num_nodes, stream.level.transfer, self._conditions)
         self._count += 1
@@ -171,9 +202,14 @@ class Ranking:
         if offer is None:
             return
         price, members, conditions = offer.price_hourly, stream.level.members, self._conditions
+        if stream.zone is not None:
+            zonal = self._in_zone(offer, stream.zone)
+            if zonal is None:
+                self._push_stream(stream, price)
+                return
+            offer = zonal
         mine = members is None or (offer.cloud, offer.region) in members
-        taken = bool(conditions.reservations) and self._is_small(offer)
-        if mine and not taken and offer.cloud not in conditions.replaced:
+        if mine and offer.cloud not in conditions.replaced and not self._is_small(offer):
             self._consider(stream.wish, conditions.priced(offer), stream.level)
         self._push_stream(stream, price)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
-from sky.core.model.catalog import InstanceType, Place, Query
+from sky.core.model.catalog import InstanceType, Listing, Place, Query
 from sky.core.model.offers import Offer
 
 
@@ -12,6 +12,10 @@ class Sold(Protocol):
 
     def offers(self, query: Query) -> Iterator[Offer]:
         """What has a price, cheapest first, found lazily."""
+        ...
+
+    def listings(self, query: Query) -> Iterator[Listing]:
+        """One for each type and region, with the zones that sell it."""
         ...
 
     def types(self, name: str, cloud: str | None = None) -> list[InstanceType]:

@@ -1,5 +1,6 @@
 """What `infra: aws` is, and how a user gets in; loaded by the registry."""
 
+from sky.core.model.place_rules import PlaceRules
 from sky.providers.registry import Manifest
 
 MANIFEST = Manifest(
@@ -37,4 +38,5 @@ MANIFEST = Manifest(
         ]
     ),
     prices="sky.providers.aws.prices:rows",
+    rules=PlaceRules(label_key=r"[\w .:/=+@-]{1,128}", label_value=r"[\w .:/=+@-]{0,256}", images_by_region=True),
 )

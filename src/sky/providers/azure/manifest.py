@@ -1,5 +1,6 @@
 """What `infra: azure` is, and how a user gets in; loaded by the registry."""
 
+from sky.core.model.place_rules import PlaceRules
 from sky.providers.registry import Manifest
 
 MANIFEST = Manifest(
@@ -33,4 +34,5 @@ MANIFEST = Manifest(
         ]
     ),
     prices="sky.providers.azure.prices:rows",
+    rules=PlaceRules(label_key=r"[^<>%&\\?/]{1,512}", label_value=r"[^\0]{0,256}"),
 )

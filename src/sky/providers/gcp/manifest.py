@@ -1,5 +1,6 @@
 """What `infra: gcp` is, and how a user gets in; loaded by the registry."""
 
+from sky.core.model.place_rules import PlaceRules
 from sky.providers.registry import Manifest
 
 MANIFEST = Manifest(
@@ -33,4 +34,5 @@ MANIFEST = Manifest(
         ]
     ),
     prices="sky.providers.gcp.prices:rows",
+    rules=PlaceRules(label_key=r"[a-z][a-z0-9_-]{0,62}", label_value=r"[a-z0-9_-]{0,63}"),
 )

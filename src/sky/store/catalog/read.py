@@ -39,7 +39,7 @@ _LEAST = {None: "least", Market.ON_DEMAND: "least_on_demand", Market.SPOT: "leas
 _TYPE = """t.id, t.cloud, t.name, t.cpus, t.memory_gib, t.arch, a.name, t.accelerator_count, t.accelerator_memory_gib,
     t.local_disk_gb, t.local_disk_kind, t.network_gbps, t.family, t.features"""
 #: Times the lowest price in a cloud: up to there nearly all of its regions sell something of what is asked for.
-_NEAR = 3.0
+_NEAR = 2.2
 #: What SQLite gives for `_OFFER`; begins with the price and the number of the type.
 Row = tuple[Any, ...]
 _OFFER = "o.price, o.itype, p.region, p.zone, o.market, o.provenance, o.interruption"
@@ -179,7 +179,7 @@ class CatalogFile:
         market = query.market or Market.ON_DEMAND
         least, where = _LEAST[market], _of_types(query)
         # Of few types everything is looked at; then what is not found is not sold.
-        few = bool(query.accelerator or query.instance_type)
+        few = bool(query.accelerator or query.instance_type or query.min_accelerator_memory_gib)
         places = _Where()
         places.equal("p.region", query.region)
         places.equal("p.zone", query.zone)
@@ -189,10 +189,11 @@ class CatalogFile:
         near.equal("o.market", MARKETS[market])
         near.also(where)
         near.also(places)
+        factor = 1e9 if few else _NEAR
         # Beside a minimum, SQLite gives the other columns of the row that has it.
         rows = self._db.execute(
             "select min(o.price), o.itype, p.region, p.zone, o.market, o.provenance, o.interruption, p.cloud from "
-            f"(select t.cloud, {1e9 if few else _NEAR} * min(t.{least}) as highest from itype t{where} group by t.cloud) c "
+            f"(select t.cloud, {factor} * min(t.{least}) as highest from itype t{where} group by t.cloud) c "
             "cross join itype t on t.cloud = c.cloud cross join offer o on o.itype = t.id "
             f"cross join place p on p.id = o.place{near} group by p.cloud, p.region",
             (*where.values, *near.values),
