@@ -11,7 +11,7 @@ from sky.core.model.infra import Infra
 from sky.core.model.offers import Offer, Placement, Reason, Rejection, Standing
 from sky.core.optimizer.compare import Comparison, Outlook, what_if, when
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.explain import Question, every_cloud, why_not
+from sky.core.optimizer.explain import Question, every_cloud, refused, why_not
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import money, span
 from sky.core.optimizer.locations import Search
@@ -142,7 +142,11 @@ def _amount(figure: float, goal: Goal) -> str:
 
 def chances(search: Search) -> list[str]:
     """What is known of the chance of getting the choice; says so where nothing is."""
-    return list(_outlook(when(search), search.goal))
+    found = when(search)
+    lines = list(_outlook(found, search.goal))
+    if found.choice is not None and (refusal := refused(search.conditions, found.choice.offer)):
+        lines.insert(1, refusal)
+    return lines
 
 
 def _outlook(found: Outlook, goal: Goal) -> Iterator[str]:
