@@ -303,6 +303,8 @@ class Planner:
         named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
         reasons += _misspelt(task, ground)
+        if not ground.catalog.places():
+            reasons.append("the catalog is empty: `sky catalog refresh` asks clouds for their prices")
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
         reasons += [f"nearest: {line}" for line in answers.opened(search)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
