@@ -28,12 +28,11 @@ WHOLE = 301_000
 COLD = """
 import sys
 from itertools import islice
-from pathlib import Path
 from sky.core.model.catalog import Query
-from sky.store.catalog.generations import Generations
-catalog = Generations(Path(sys.argv[1]), None).reader()
-found = list(islice(catalog.offers(Query(accelerator="A100", accelerator_count=8)), 20))
-assert found
+from sky.store.catalog.read import CatalogFile
+catalog = CatalogFile.current(sys.argv[1])
+found = list(islice(catalog.sales(Query(accelerator="A100", accelerator_count=8)), 20))
+assert len(found) == 20, found
 """
 
 QUESTIONS = {

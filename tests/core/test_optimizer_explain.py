@@ -201,19 +201,3 @@ def test_data_in_one_cloud_without_a_region_is_near_everywhere_there():
 @pytest.mark.parametrize(("hours", "text"), [(3.5, "3.5 h"), (0.6667, "40 min"), (0.005, "18 s")])
 def test_spans(hours, text):
     assert gravity.span(hours) == text
-
-
-def test_what_a_task_reads_and_writes():
-    places = {"s3://in": ("a", "r1"), "gs://out": ("b", None), "s3://mounted": ("a", "r2")}
-    asked = TaskSpec.from_config(
-        {
-            "inputs": {"s3://in": 10, "cos://unknown": 5},
-            "outputs": {"gs://out": 3},
-            "file_mounts": {"/data": {"source": "s3://mounted"}, "/other": {"source": "s3://not-sized"}},
-        }
-    )
-    assert gravity.holdings_of(asked, places.get, {"s3://mounted": 70}) == (
-        Holding("a", "r2", 70.0, "s3://mounted"),
-        Holding("a", "r1", 10.0, "s3://in"),
-        Holding("b", None, 3.0, "gs://out", outgoing=True),
-    )

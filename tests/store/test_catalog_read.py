@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -164,7 +163,7 @@ def test_offers_are_those_of_a_search_of_every_row(rows, asked, tmp_path_factory
 def test_listings_have_the_cheapest_price_of_each_region(rows, asked, tmp_path_factory):
     catalog = opened(tmp_path_factory.mktemp("catalog") / "c.sqlite", rows)
     kinds = [row for row in rows if isinstance(row, InstanceType)]
-    for query in (replace(each, max_price=None) for each in asked):
+    for query in (each._replace(max_price=None) for each in asked):
         wanted = {}
         for made in (each for each in kinds if fits_type(query, each)):
             sold = [

@@ -56,6 +56,8 @@ def optimize(entrypoint: tuple[str, ...], *, form: str, **flags: Any) -> int:
         _explain(plan)
         if len(found) > 1:
             say("")
+    if found and found[-1].get("note"):
+        say(text(found[-1], "note"))
     return exit_codes.OK
 
 

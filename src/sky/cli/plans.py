@@ -51,12 +51,14 @@ def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
     lines = [tables.render(headers, rows, right=("vCPUs", "Mem(GB)", headers[5]), stream=stream)]
     others = len(placements) - len(shown) + int(number(plan, "more"))
     if others > 0:
-        lines.append(f"… and {others:,} more places; `sky optimize --explain` tells why these.")
+        count = f"{others:,}" if plan.get("more") is not None else f"at least {others:,}"
+        lines.append(f"… and {count} more places; `sky optimize --explain` tells why these.")
     if any(placement.get("enabled") is False for placement in shown):
         lines.append("* not enabled yet: `sky check CLOUD` tells how to get in.")
     if ages := _ages(shown):
         lines.append(ages)
-    lines += [text(plan, key) for key in ("data", "note") if plan.get(key)]
+    if plan.get("data"):
+        lines.append(text(plan, "data"))
     return "\n".join(lines)
 
 
@@ -115,8 +117,8 @@ def shape(plan: PlanRecord) -> dict[str, object]:
         "task": plan.get("task"),
         "more": plan.get("more"),
         "data": plan.get("data") or None,
-        "note": plan.get("note") or None,
         "answers": [{key: one.get(key) for key in _REASON_KEYS} for one in answers],
         "comparisons": list(plan.get("comparisons") or ()),
         "chances": list(plan.get("chances") or ()),
+        "note": plan.get("note") or None,
     }

@@ -11,22 +11,22 @@ from dataclasses import dataclass, field, replace
 from sky.core.catalog.inference import resolve
 from sky.core.catalog.overrides import Overrides
 from sky.core.errors import NotSupportedError, ProviderFailure, ResourcesUnavailableError
-from sky.core.model.catalog import Market, Query
+from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.conditions import Conditions, Tempo
+from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
 from sky.core.optimizer.goals import Goal
-from sky.core.optimizer.gravity import Holding
+from sky.core.optimizer.gravity import Holding, money, span
 from sky.core.optimizer.holdings import holdings
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
 from sky.core.optimizer.plan import plan_task
 from sky.core.optimizer.relax import similar_accelerators
-from sky.core.optimizer.several import Chosen, plan_dag
+from sky.core.optimizer.several import Chosen, flows, plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
 from sky.core.optimizer.wanted import of_task
 from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
@@ -69,10 +69,10 @@ class Answer:
     plan: Plan
     enabled: frozenset[str]
     places: tuple[tuple[Placement, Standing], ...] = ()
+    note: str = ""
     answers: tuple[Rejection, ...] = ()
     comparisons: tuple[str, ...] = ()
     chances: tuple[str, ...] = ()
-    note: str = ""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,6 @@ class Planner:
         self._allowed = allowed
         self._memory = _Kept()
         self._tariff = _Kept()
-        self._own = _Kept()
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
         """What the places that can be asked sell at this moment, and the places that did not answer."""
@@ -146,7 +145,7 @@ class Planner:
         else:
             most = max(1, _MOST_TOGETHER // len(tasks))
             together = replace(dag, tasks=tasks)
-            chosen = plan_dag(together, ground.catalog, conditions, questions.goal, most=most)
+            chosen = plan_dag(together, ground.catalog, _handed_on(dag, conditions), questions.goal, most=most)
         for task, plan in zip(tasks, chosen.plans, strict=True):
             if not plan.placements:
                 raise self._nowhere(task, plan, ground, among=len(tasks))
@@ -183,7 +182,8 @@ class Planner:
             price_of=overrides.price_of if overrides.prices else None,
             denied=overrides.denied if overrides.denials else None,
             least_multiplier=overrides.least_factor,
-            extra=(*live, *overrides.extra, *self._own_prices(catalog, overrides)),
+            repriced=tuple(_repriced(overrides)),
+            extra=(*live, *overrides.extra),
             replaced=frozenset(offer.cloud for offer in live),
             memory=await self._learnt(),
             tariff=self._rates(catalog),
@@ -225,24 +225,6 @@ class Planner:
             self._memory = _Kept(of, Memory.of(told))
         assert isinstance(self._memory.value, Memory)
         return self._memory.value
-
-    def _own_prices(self, catalog: Catalog, overrides: Overrides) -> tuple[Offer, ...]:
-        """Offers for which the user names a price: with these at hand, the search need not fear lower ones."""
-        rules = [rule for rule in overrides.prices if rule.price is not None]
-        of = (catalog.generation, overrides)
-        if rules and self._own.of != of:
-            found: dict[object, Offer] = {}
-            for rule in rules:
-                asked = Query(
-                    clouds=frozenset([rule.scope.infra.cloud]) if rule.scope.infra.cloud else None,
-                    region=rule.scope.infra.region,
-                    zone=rule.scope.infra.zone,
-                )
-                for offer in catalog.offers(asked):
-                    if rule.scope.covers(offer):
-                        found[offer.place, offer.instance_type, offer.market] = overrides.price_of(offer)
-            self._own = _Kept(of, tuple(found.values()))
-        return self._own.value if rules and isinstance(self._own.value, tuple) else ()
 
     def _rates(self, catalog: Catalog) -> Tariff:
         if self._tariff.of != catalog.generation:
@@ -299,7 +281,9 @@ class Planner:
 
     def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground, among: int = 1) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
-        reasons = [f"{each.place} {each.instance_type}: {each.reason}" for each in made.rejections]
+        reasons = _summed_up(made.rejections)
+        if (allowed := self._allowed()) is not None:
+            reasons.append(f"allowed_clouds in your configuration leaves {', '.join(allowed) or 'nothing'}")
         named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
         reasons += _misspelt(task, ground)
@@ -332,12 +316,46 @@ class Planner:
             ),
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),
-            note=chosen.note,
+            note=_total(chosen, questions.goal) if len(chosen.plans) > 1 else "",
         )
+
+
+def _handed_on(dag: DagSpec, conditions: Sequence[Conditions]) -> list[Conditions]:
+    """What a task hands to the next goes along the edge between them, and is not written elsewhere as well."""
+    before = set() if dag.is_job_group else {edge.source for edge in flows(dag)}
+    return [
+        replace(given, holdings=tuple(each for each in given.holdings if not each.outgoing)) if at in before else given
+        for at, given in enumerate(conditions)
+    ]
+
+
+def _total(chosen: Chosen, goal: Goal) -> str:
+    """The line about all tasks: what they cost or last together, and how a group was placed."""
+    figure = "" if chosen.total is None else span(chosen.total) if goal is Goal.TIME else money(chosen.total)
+    return ", ".join(part for part in (f"all tasks together: {figure}" if figure else "", chosen.note) if part)
+
+
+def _repriced(overrides: Overrides) -> Iterable[Repriced]:
+    """Offers for which the user names a price: with these looked up, the search need not fear lower ones."""
+    for rule in overrides.prices:
+        if rule.price is not None:
+            yield Repriced(rule.scope.infra.cloud, rule.scope.infra.region, None, rule.scope.covers)
 
 
 def _known(ground: _Ground) -> set[str]:
     return {place.cloud for place in ground.catalog.places()} | {offer.cloud for offer in ground.conditions.extra}
+
+
+def _summed_up(rejections: Iterable[Rejection]) -> list[str]:
+    """One line for each place and rule, with how many more there are: zones and sizes of it say the same."""
+    alike: dict[object, list[Rejection]] = {}
+    for each in rejections:
+        alike.setdefault((each.place.partition("/")[0], each.code), []).append(each)
+    lines = []
+    for first, *others in alike.values():
+        more = f" (and {len(others)} more like it)" if others else ""
+        lines.append(f"{first.place} {first.instance_type}: {first.reason}{more}")
+    return lines
 
 
 def _misspelt(task: TaskSpec, ground: _Ground) -> list[str]:
@@ -351,7 +369,7 @@ def _misspelt(task: TaskSpec, ground: _Ground) -> list[str]:
             continue
         near = similar_accelerators(request.name, sold)
         hint = f"did you mean {' or '.join(near)}?" if near else "`sky gpus list -a` shows what there is"
-        found.append(f"nobody sells an accelerator named {request.name}; {hint}")
+        found.append(f"no accelerator is called {request.name}; {hint}")
     return found
 
 

@@ -1,11 +1,11 @@
 """What places sell, as a catalog holds it: types, places, prices with where they come from, and questions about them.
 
 Price sources of `providers` make rows, `core.catalog` judges them, `store.catalog` keeps and finds them, and
-`core.optimizer` ranks what is found. Rows are named tuples: a generation has hundreds of thousands.
+`core.optimizer` ranks what is found. Rows are named tuples: a generation has hundreds of thousands. So are questions,
+for a cold process that asks one has no time to load `dataclasses`.
 """
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -134,6 +134,20 @@ class Quarantined(NamedTuple):
 Row = InstanceType | Price | Place | Egress | Source | Unchanged
 
 
+class Sale(NamedTuple):
+    """One priced row of a catalog: a type in one place on one market, USD per hour, and where the price is from."""
+
+    type: InstanceType
+    region: str
+    zone: str | None
+    market: Market
+    price: float
+    quality: Quality
+    observed: float
+    source: str
+    interruption: float | None
+
+
 class Listing(NamedTuple):
     """A type in one region with its cheapest prices there, in USD per hour; `None` where a price is not known.
 
@@ -196,8 +210,7 @@ class CloudSummary(NamedTuple):
     quarantined: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(NamedTuple):
     """What a catalog is asked for; `None` leaves a field open. Bounds are inclusive.
 
     It only narrows the search: whether an offer fits is decided by `core.optimizer`. `accelerator` is canonical and

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from sky.core.model.accelerator_names import vendor_of
 from sky.core.model.catalog import Market
 from sky.core.model.offers import Offer, Reason, Rejection
 from sky.core.optimizer.conditions import Conditions
@@ -149,7 +150,8 @@ def accelerators(wish: Wish, offer: Offer) -> Misfit | None:
     listed = ", ".join(f"{name}:{count:g}" for name, count in offer.accelerators.items()) or "no accelerator"
     there = {name.lower(): count for name, count in offer.accelerators.items()}
     if asked.is_filter:
-        count = max(there.values(), default=0.0)
+        ours = [each for name, each in offer.accelerators.items() if asked.vendor in (None, vendor_of(name))]
+        count = max(ours, default=0.0)
         bounds = wish.device_memory
         device = offer.accelerator_memory_gb
         if count and bounds is not None and (device is None or not bounds.least <= device <= bounds.most):

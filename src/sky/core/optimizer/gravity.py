@@ -3,11 +3,10 @@
 `rank` splits its search by these levels of cost, which keeps it lazy; `plan` prints the line.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sky.core.model.catalog import Place
-from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.transfers import NOTHING, Location, Tariff, Transfer
 
 
@@ -37,29 +36,6 @@ class Level:
     transfer: Transfer
     clouds: frozenset[str] | None
     members: frozenset[Location] | None
-
-
-def holdings_of(
-    task: TaskSpec,
-    located: Callable[[str], tuple[str, str | None] | None],
-    sizes: Mapping[str, float] | None = None,
-) -> tuple[Holding, ...]:
-    """What a task reads and writes: its `inputs` and `outputs`, and mounted buckets whose size is known.
-
-    `located` tells the (cloud, region) of an address, region None where only the cloud is known, None where neither
-    is; such data counts for nothing. `sizes` in GB by address. Among several tasks outputs go along the edges:
-    there only the holdings that are not `outgoing` count beside them.
-    """
-    sizes = sizes or {}
-    mounted = [spec.source for spec in task.storage_mounts.values() if isinstance(spec.source, str)]
-    read = {**{source: sizes[source] for source in mounted if source in sizes}, **task.inputs}
-    found = []
-    for volumes, outgoing in ((read, False), (task.outputs, True)):
-        for address, gigabytes in volumes.items():
-            place = located(address)
-            if place is not None and gigabytes > 0:
-                found.append(Holding(*place, float(gigabytes), address, outgoing))
-    return tuple(found)
 
 
 def bring(holdings: Iterable[Holding], target: Location, tariff: Tariff) -> Transfer:

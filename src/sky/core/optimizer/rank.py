@@ -121,7 +121,7 @@ class Ranking:
             asked = query(wish, frozenset([own.cloud]) if own.cloud else None, own.region)
             if asked is None or (named is not None and asked.instance_type not in (None, named)):
                 continue
-            for offer in self._catalog.offers(replace(asked, instance_type=named or asked.instance_type)):
+            for offer in self._catalog.offers(asked._replace(instance_type=named or asked.instance_type)):
                 if own.covers(offer) and offer.cloud not in self._conditions.replaced:
                     self._consider(wish, self._conditions.priced(offer), None)
         if wish.market is not Market.ON_DEMAND:
@@ -168,7 +168,7 @@ class Ranking:
         for some, region in parts:
             asked = query(wish, some, region)
             if asked is not None and wish.max_price is not None and least > 0:
-                yield replace(asked, max_price=wish.max_price / least)
+                yield asked._replace(max_price=wish.max_price / least)
             elif asked is not None:
                 yield asked
 
@@ -179,7 +179,7 @@ class Ranking:
         for place in self._catalog.places():
             here = asked.clouds is None or place.cloud in asked.clouds
             if place.zone == asked.zone and here and asked.region in (None, place.region):
-                yield replace(asked, clouds=frozenset([place.cloud]), region=place.region, zone=None)
+                yield asked._replace(clouds=frozenset([place.cloud]), region=place.region, zone=None)
 
     def _in_zone(self, offer: Offer, zone: str) -> Offer | None:
         """An offer for a whole region as one in a zone, if it is sold in that zone."""

@@ -184,13 +184,14 @@ def _plan(
         return laid_out([chosen], search.conditions, search.goal), search, chosen
     ranking = search.ranking()
     first = list(islice(ranking, most))
+    more = 0 if next(ranking, None) is None else None
     if where is not None:
         # Equally good places may stand in another order here than in the plan of all tasks.
         at = next((at for at, each in enumerate(first) if (each.offer.cloud, each.offer.region) == where), None)
         best = first.pop(at) if at is not None else search.at(where)
         if best is not None:
             first.insert(0, best)
-    plan = laid_out(first[:most], search.conditions, search.goal, ranking=ranking)
+    plan = laid_out(first[:most], search.conditions, search.goal, more=more, ranking=ranking)
     return plan, search, first[0] if first else None
 
 

@@ -8,15 +8,14 @@ since no offer is below the bound of its type), or over the places of one region
 
 # ruff: noqa: S608 - only our own names of columns and question marks are put together; every value is bound
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from heapq import heappop, heappush, heapreplace
 from heapq import merge as merge_sorted
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sky.core.model.catalog import (
     CloudSummary,
@@ -28,13 +27,18 @@ from sky.core.model.catalog import (
     Quality,
     Quarantined,
     Query,
+    Sale,
     Source,
 )
-from sky.core.model.offers import Offer
 from sky.store.catalog.schema import APPLICATION_ID, MARKETS, QUALITIES, VERSION
-from sky.store.catalog.summary import summarize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sky.core.model.offers import Offer
 
 _QUALITY_OF: tuple[Quality, ...] = tuple(QUALITIES)
+_MARKET_OF: tuple[Market, ...] = tuple(MARKETS)
 _LEAST = {None: "least", Market.ON_DEMAND: "least_on_demand", Market.SPOT: "least_spot", Market.RESERVED: "least"}
 _TYPE = """t.id, t.cloud, t.name, t.cpus, t.memory_gib, t.arch, a.name, t.accelerator_count, t.accelerator_memory_gib,
     t.local_disk_gb, t.local_disk_kind, t.network_gbps, t.family, t.features"""
@@ -60,18 +64,29 @@ class CatalogFile:
         self._provenance: dict[int, tuple[Quality, float, str]] = {}
 
     @classmethod
-    def open(cls, path: Path, generation: str | None = None) -> "CatalogFile":
+    def open(cls, path: "Path | str", generation: str | None = None) -> "CatalogFile":
         """Open a file that nobody writes to again. Raises Unusable."""
+        name = os.path.abspath(path)
         try:
-            with path.open("rb") as file:
+            with open(name, "rb") as file:
                 header = file.read(100)
-            size = path.stat().st_size
+                size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise Unusable(f"{path}: {error.strerror or error}") from error
-        _check_header(header, size, str(path))
-        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        _check_header(header, size, name)
+        uri = f"file:{_quoted(name)}?mode=ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
-        return cls(connection, generation or path.stem, uri)
+        return cls(connection, generation or os.path.basename(name).removesuffix(".sqlite"), uri)
+
+    @classmethod
+    def current(cls, folder: "Path | str") -> "CatalogFile":
+        """The current generation of a folder, without the care of `generations`. Raises Unusable."""
+        try:
+            with open(os.path.join(folder, "current"), encoding="utf-8") as pointer:
+                named = pointer.read().partition(" ")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unusable(f"{folder}: no current generation: {error}") from error
+        return cls.open(os.path.join(folder, f"{os.path.basename(named)}.sqlite"), named)
 
     @classmethod
     def of_bytes(cls, content: bytes, generation: str) -> "CatalogFile":
@@ -100,8 +115,17 @@ class CatalogFile:
 
     # --- offers ------------------------------------------------------------------------------------------------------
 
-    def offers(self, query: Query) -> Iterator[Offer]:
+    def offers(self, query: Query) -> Iterator["Offer"]:
         """What has a price, cheapest first, found lazily; equal prices in an order that is the same every time."""
+        return map(self._offer, self._rows(query))
+
+    def sales(self, query: Query) -> Iterator[Sale]:
+        """The same as bare rows: for a process that asks once and ends, before it could have loaded more."""
+        for price, itype, region, zone, market, provenance, interruption in self._rows(query):
+            known = self._provenance_of(provenance)
+            yield Sale(self._type(itype).type, region, zone, _MARKET_OF[market], price, *known, interruption)
+
+    def _rows(self, query: Query) -> Iterator[Row]:
         places = self._places_of(query)
         if places == []:
             return
@@ -110,7 +134,7 @@ class CatalogFile:
         for row in rows:
             if query.max_price is not None and row[0] > query.max_price:
                 return
-            yield self._offer(row)
+            yield row
 
     def _places_of(self, query: Query) -> list[int] | None:
         """The places that a query is restricted to; `None` where it is not."""
@@ -170,7 +194,7 @@ class CatalogFile:
         streams = [self._db.execute(sql, (place, *where.values)) for place in places]
         return merge_sorted(*streams, key=itemgetter(0))
 
-    def lowest(self, query: Query) -> Iterator[Offer]:
+    def lowest(self, query: Query) -> Iterator["Offer"]:
         """The cheapest offer of each region that has one, in no order, without asking region by region.
 
         One pass over what costs little more than the cheapest of its cloud finds nearly all; the other regions are
@@ -205,10 +229,12 @@ class CatalogFile:
             f"select distinct p.cloud, p.region from place p{places}", places.values
         ).fetchall():
             if not few and cloud in sold and (cloud, region) not in found:
-                one = replace(query, clouds=frozenset([cloud]), region=region, market=market)
+                one = query._replace(clouds=frozenset([cloud]), region=region, market=market)
                 yield from islice(self.offers(one), 1)
 
-    def _offer(self, row: Row) -> Offer:
+    def _offer(self, row: Row) -> "Offer":
+        from sky.core.model.offers import Offer  # noqa: PLC0415 - `dataclasses` is half of what `sales` takes
+
         price, itype, region, zone, market, provenance, interruption = row
         made = self._type(itype)
         quality, observed, source = self._provenance_of(provenance)
@@ -359,6 +385,8 @@ class CatalogFile:
 
     def summary(self) -> Sequence[CloudSummary]:
         """What it holds of each cloud."""
+        from sky.store.catalog.summary import summarize  # noqa: PLC0415 - seldom asked
+
         return summarize(self._db)
 
 
@@ -410,6 +438,11 @@ class _Where:
 
     def __str__(self) -> str:
         return f" where {' and '.join(self.conditions)}" if self.conditions else ""
+
+
+def _quoted(name: str) -> str:
+    """A path within an URI; `urllib` would take 3 ms to load for the three characters that mean something there."""
+    return name.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _of_types(query: Query) -> _Where:
