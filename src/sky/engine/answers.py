@@ -8,10 +8,10 @@ from typing import TypedDict
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.accelerators import parse_accelerator
 from sky.core.model.infra import Infra
-from sky.core.model.offers import Offer, Placement, Rejection, Standing
+from sky.core.model.offers import Offer, Placement, Reason, Rejection, Standing
 from sky.core.optimizer.compare import Comparison, Outlook, what_if, when
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.explain import Question, every_cloud, why_not
+from sky.core.optimizer.explain import Question, every_cloud, refused, why_not
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import money, span
 from sky.core.optimizer.locations import Search
@@ -24,10 +24,20 @@ from sky.core.optimizer.relax import relaxations
 _MOST_OF_A_CLOUD = 60
 
 
-def explained(search: Search, best: Ranked | None, questions: tuple[str, ...], *, everywhere: bool) -> list[Rejection]:
-    """Answers to `--why-not`, then one for every cloud."""
+def explained(
+    search: Search, best: Ranked | None, questions: tuple[str, ...], *, everywhere: bool, note: str = ""
+) -> list[Rejection]:
+    """Answers to `--why-not`, then one for every cloud. `note` is what binds a group, which prices do not tell."""
     found = [why_not(search, each, best) for text in questions for each in read_question(text, search)]
-    return [*found, *every_cloud(search, best)] if everywhere else found
+    if everywhere:
+        found += every_cloud(search, best)
+    return [_bound(each, note) for each in found] if note else found
+
+
+def _bound(answer: Rejection, note: str) -> Rejection:
+    if answer.code not in (Reason.DEARER, Reason.SLOWER):
+        return answer
+    return replace(answer, reason=f"by itself {answer.reason}; {note}", remedy="")
 
 
 def read_question(text: str, search: Search) -> list[Question]:
@@ -41,6 +51,8 @@ def read_question(text: str, search: Search) -> list[Question]:
         raise InvalidSkyPilotConfigError(f"--why-not: found {where!r} behind @; allowed: an infra like aws/us-east-1")
     if not where and (place := _infra(what)) is not None:
         return [Question(place)]
+    if not where and any(what == each.cloud for each in search.conditions.extra):
+        return [Question(Infra(what))]  # a place of the user's own
     sold = search.catalog.types(what)
     if sold:
         clouds = sorted({each.cloud for each in sold if infra.cloud in (None, each.cloud)})
@@ -133,7 +145,11 @@ def _amount(figure: float, goal: Goal) -> str:
 
 def chances(search: Search) -> list[str]:
     """What is known of the chance of getting the choice; says so where nothing is."""
-    return list(_outlook(when(search), search.goal))
+    found = when(search)
+    lines = list(_outlook(found, search.goal))
+    if found.choice is not None and (refusal := refused(search.conditions, found.choice.offer)):
+        lines.insert(1, refusal)
+    return lines
 
 
 def _outlook(found: Outlook, goal: Goal) -> Iterator[str]:
@@ -160,21 +176,27 @@ def _chance(chance: Chance) -> str:
     return f"{chance.mean:.0%} ({chance.low:.0%} to {chance.high:.0%})"
 
 
-def best_of_places(
-    search: Search, clouds: list[str], chosen: tuple[Placement, Standing]
-) -> list[tuple[Placement, Standing]]:
-    """The choice, then for each cloud its best placement of each accelerator: the rows of the interface's table."""
-    found: list[tuple[Placement, Standing]] = []
+def best_of_places(search: Search, clouds: list[str], best: Ranked | None) -> list[tuple[Placement, Standing]]:
+    """For each cloud its best placement of each accelerator: the rows of the interface's table, the choice first."""
+    found: list[Ranked] = []
     for cloud in clouds:
+        first = {_row(best): best} if best is not None and best.offer.cloud == cloud else {}
         there = replace(search, conditions=_only(search, cloud))
-        first: dict[object, Ranked] = {}
         for each in islice(there.ranking(), _MOST_OF_A_CLOUD):
-            first.setdefault((tuple(sorted(each.offer.accelerators.items())), each.offer.use_spot), each)
-        plan = laid_out(list(first.values()), search.conditions, search.goal)
-        found += zip(plan.placements, plan.standings, strict=True)
-    rest = [pair for pair in found if pair[0] != chosen[0]]
-    rest.sort(key=lambda pair: (pair[1].objective, pair[1].price, pair[0].offer.place))
-    return [chosen, *rest]
+            first.setdefault(_row(each), each)
+        found += first.values()
+
+    def standing(each: Ranked) -> tuple[object, ...]:
+        rank = each.wish.rank if search.ordered else 0
+        return (each is not best, rank, each.worth.key, each.offer.place)
+
+    found.sort(key=standing)
+    plan = laid_out(found, search.conditions, search.goal)
+    return list(zip(plan.placements, plan.standings, strict=True))
+
+
+def _row(each: Ranked) -> object:
+    return (tuple(sorted(each.offer.accelerators.items())), each.offer.use_spot)
 
 
 def _only(search: Search, cloud: str) -> Conditions:

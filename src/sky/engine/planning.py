@@ -26,7 +26,7 @@ from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
 from sky.core.optimizer.plan import plan_task
 from sky.core.optimizer.relax import similar_accelerators
-from sky.core.optimizer.several import Chosen, plan_dag
+from sky.core.optimizer.several import Chosen, flows, plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
 from sky.core.optimizer.wanted import of_task
 from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
@@ -41,6 +41,8 @@ _PAST_S = 7 * 86400.0
 _BLOCKED_S = {OutcomeKind.REFUSED: 15 * 60.0, OutcomeKind.QUOTA: 3600.0}
 #: Instance types that are told for an estimator of time; a task that leaves more open had better say more.
 _MOST_TYPES = 2000
+#: Placements that are told of all tasks of a pipeline or group together.
+_MOST_TOGETHER = 200
 #: Ways out that are told when there is no place.
 _MOST_NEAREST = 5
 
@@ -62,8 +64,8 @@ class Questions:
 class Answer:
     """A plan with what was asked besides.
 
-    `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator.
-    `note` is about all tasks of the DAG together.
+    `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator, `note` how
+    the tasks of a group were brought together.
     """
 
     task: str | None
@@ -143,24 +145,18 @@ class Planner:
             self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {})
             for at, task in enumerate(tasks)
         ]
-        note = ""
         if len(tasks) == 1:
-            plans = [plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)]
+            search = _search(tasks[0], ground.catalog, conditions[0], questions.goal)
+            made = plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)
+            chosen = Chosen((made,), None, "", (search,), (next(search.ranking(), None),))
         else:
-            chosen = plan_dag(replace(dag, tasks=tasks), ground.catalog, _handed_on(dag, conditions), questions.goal)
-            plans, note = list(chosen.plans), _total(chosen, questions.goal)
-            near = chosen.near or ((),) * len(tasks)
-            conditions = [
-                replace(given, holdings=(*given.holdings, *beside))
-                for given, beside in zip(_handed_on(dag, conditions), near, strict=True)
-            ]
-        for task, made in zip(tasks, plans, strict=True):
-            if not made.placements:
-                raise self._nowhere(task, made, ground)
-        return [
-            replace(self._answer(task, made, given, ground, questions), note=note)
-            for task, made, given in zip(tasks, plans, conditions, strict=True)
-        ]
+            most = max(1, _MOST_TOGETHER // len(tasks))
+            together = replace(dag, tasks=tasks)
+            chosen = plan_dag(together, ground.catalog, _handed_on(dag, conditions), questions.goal, most=most)
+        for task, plan in zip(tasks, chosen.plans, strict=True):
+            if not plan.placements:
+                raise self._nowhere(task, plan, ground, among=len(tasks))
+        return [self._answer(task, chosen, at, ground, questions) for at, task in enumerate(tasks)]
 
     async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]:
         """For each task one placement of every (cloud, instance type) that it could take, cheapest first."""
@@ -286,36 +282,45 @@ class Planner:
         known = self._section("data").get("buckets")
         return holdings(task, known if isinstance(known, Mapping) else {})
 
-    def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground) -> ResourcesUnavailableError:
+    def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground, among: int = 1) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
-        reasons = [f"{each.place} {each.instance_type}: {each.reason}" for each in made.rejections]
+        reasons = _summed_up(made.rejections)
+        if (allowed := self._allowed()) is not None:
+            reasons.append(f"allowed_clouds in your configuration leaves {', '.join(allowed) or 'nothing'}")
         named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
+        reasons += _misspelt(task, ground)
+        if not ground.catalog.places():
+            reasons.append("the catalog is empty: `sky catalog refresh` asks clouds for their prices")
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
-        reasons += _misspelt(task, ground.catalog)
         rentable = frozenset(self._providers.names())
         reasons += [f"nearest: {line}" for line in answers.opened(search, rentable)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
+        whose = f"the task {task.name}: " if among > 1 and task.name else ""
+        hint = "`sky check` lists the places that can be used"
+        if ground.conditions.enabled is not None:
+            hint += "; `sky optimize --all-infra` plans over all that are known"
         return ResourcesUnavailableError(
-            f"No place for {task.num_nodes}x {asked}.\n{said}\n"
-            "`sky check` lists the places that can be used; `sky optimize --all-infra` plans over all that are known.",
+            f"No place for {whose}{task.num_nodes}x {asked}.\n{said}\n{hint}.",
             no_failover=True,
         )
 
-    def _answer(
-        self, task: TaskSpec, made: Plan, conditions: Conditions, ground: _Ground, questions: Questions
-    ) -> Answer:
-        search = _search(task, ground.catalog, conditions, questions.goal)
-        best = next(search.ranking(), None)
-        clouds = sorted(ground.enabled if conditions.enabled is not None else _known(ground))
+    def _answer(self, task: TaskSpec, chosen: Chosen, at: int, ground: _Ground, questions: Questions) -> Answer:
+        made, search, best = chosen.plans[at], chosen.searches[at], chosen.firsts[at]
+        # The tasks of a group are bound to one place: not by what was asked, and so not by what is explained.
+        asked = replace(search, wishes=of_task(task, ground.catalog.accelerators()))
+        clouds = sorted(ground.enabled if search.conditions.enabled is not None else _known(ground))
         return Answer(
             task=task.name,
             plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
             enabled=ground.enabled,
-            places=tuple(answers.best_of_places(search, clouds, (made.placements[0], made.standings[0]))),
-            answers=tuple(answers.explained(search, best, questions.why_not, everywhere=questions.explain)),
+            places=tuple(answers.best_of_places(search, clouds, best)),
+            answers=tuple(
+                answers.explained(asked, best, questions.why_not, everywhere=questions.explain, note=chosen.note)
+            ),
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),
+            note=_total(chosen, questions.goal) if len(chosen.plans) > 1 else "",
         )
 
 
@@ -335,7 +340,7 @@ def _refused_lately(outcomes: Iterable[Outcome], now: float) -> tuple[Blocked, .
 
 def _handed_on(dag: DagSpec, conditions: Sequence[Conditions]) -> list[Conditions]:
     """What a task hands to the next goes along the edge between them, and is not written elsewhere as well."""
-    before = {first for first, _ in dag.edges}
+    before = set() if dag.is_job_group else {edge.source for edge in flows(dag)}
     return [
         replace(given, holdings=tuple(each for each in given.holdings if not each.outgoing)) if at in before else given
         for at, given in enumerate(conditions)
@@ -348,16 +353,6 @@ def _total(chosen: Chosen, goal: Goal) -> str:
     return ", ".join(part for part in (f"all tasks together: {figure}" if figure else "", chosen.note) if part)
 
 
-def _misspelt(task: TaskSpec, catalog: Catalog) -> Iterable[str]:
-    """Names of accelerators that nobody sells, with those that could be meant."""
-    for resources in task.resources:
-        asked = resources.accelerator_request
-        if asked is not None and not asked.is_filter:
-            near = similar_accelerators(asked.name, catalog.accelerators())
-            if near:
-                yield f"no accelerator is called {asked.name}; did you mean {' or '.join(near)}?"
-
-
 def _repriced(overrides: Overrides) -> Iterable[Repriced]:
     """Offers for which the user names a price: with these looked up, the search need not fear lower ones."""
     for rule in overrides.prices:
@@ -367,6 +362,33 @@ def _repriced(overrides: Overrides) -> Iterable[Repriced]:
 
 def _known(ground: _Ground) -> set[str]:
     return {place.cloud for place in ground.catalog.places()} | {offer.cloud for offer in ground.conditions.extra}
+
+
+def _summed_up(rejections: Iterable[Rejection]) -> list[str]:
+    """One line for each place and rule, with how many more there are: zones and sizes of it say the same."""
+    alike: dict[object, list[Rejection]] = {}
+    for each in rejections:
+        alike.setdefault((each.place.partition("/")[0], each.code), []).append(each)
+    lines = []
+    for first, *others in alike.values():
+        more = f" (and {len(others)} more like it)" if others else ""
+        lines.append(f"{first.place} {first.instance_type}: {first.reason}{more}")
+    return lines
+
+
+def _misspelt(task: TaskSpec, ground: _Ground) -> list[str]:
+    """A line for each accelerator that nobody sells, with the names that are like it."""
+    sold = dict(ground.catalog.accelerators())
+    sold.update((name.lower(), name) for offer in ground.conditions.extra for name in offer.accelerators)
+    found = []
+    for each in task.resources:
+        request = each.accelerator_request
+        if request is None or request.is_filter or request.name.lower() in sold:
+            continue
+        near = similar_accelerators(request.name, sold)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`sky gpus list -a` shows what there is"
+        found.append(f"no accelerator is called {request.name}; {hint}")
+    return found
 
 
 def _search(task: TaskSpec, catalog: Catalog, conditions: Conditions, goal: Goal) -> Search:

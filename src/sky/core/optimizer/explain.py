@@ -12,10 +12,11 @@ from sky.core.model.catalog import Market, Query
 from sky.core.model.infra import Infra
 from sky.core.model.offers import Offer, Reason, Rejection
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.fit import RULES, Misfit, against, misfit
+from sky.core.optimizer.fit import RULES, Misfit, against, misfit, since
 from sky.core.optimizer.goals import Goal, worth
 from sky.core.optimizer.gravity import bring, money, span
 from sky.core.optimizer.locations import Search
+from sky.core.optimizer.memory import Key
 from sky.core.optimizer.plan import percent
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.wanted import Wish, query
@@ -162,18 +163,34 @@ def _judged(search: Search, fitting: Ranked, best: Ranked | None) -> Rejection:
     if wrong is not None:
         words = f"{wrong.words} ({_compared(search, fitting, best)})"
         return wrong._replace(words=words, found=wrong.found or price).of(offer)
+    refusal = refused(search.conditions, offer)
+    beside = f"; {refusal}" if refusal else ""
     if best is None or _same(best.offer, offer):
-        return Rejection(offer.place, offer.instance_type, "this is the choice", None, "", price)
+        return Rejection(offer.place, offer.instance_type, f"this is the choice{beside}", None, "", price)
     slower = search.goal is Goal.TIME and fitting.worth.key[0] > best.worth.key[0]
+    if refusal and search.goal is Goal.EXPECTED and fitting.worth.price <= best.worth.price:
+        # Its price alone could have made it the choice.
+        words, code = f"{refusal}; {_compared(search, fitting, best)} with what that makes likely", Reason.REFUSED
+    else:
+        words, code = _compared(search, fitting, best) + beside, Reason.SLOWER if slower else Reason.DEARER
     return Rejection(
         offer.place,
         offer.instance_type,
-        _compared(search, fitting, best),
-        Reason.SLOWER if slower else Reason.DEARER,
+        words,
+        code,
         _figure(search.goal, best),
         _figure(search.goal, fitting),
         f"infra: {offer.place} takes it",
     )
+
+
+def refused(conditions: Conditions, offer: Offer) -> str:
+    """`refused 12 minutes ago: no capacity`, if this very offer was and that is on record; else empty."""
+    found = conditions.memory.last_refusal(Key.of(offer))
+    if found is None:
+        return ""
+    at, why = found
+    return f"refused {since(conditions.now - at)} ago" + (f": {why}" if why else "")
 
 
 def _compared(search: Search, each: Ranked, best: Ranked | None) -> str:

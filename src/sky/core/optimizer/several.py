@@ -29,14 +29,15 @@ from sky.core.optimizer.wanted import of_task
 class Chosen:
     """Plans of all tasks in their order; empty ones where a task fits nowhere. `total` in USD, or hours for TIME.
 
-    `note` says how the places of a group were found. `near` is, for each task of a pipeline, what it exchanges with
-    the others where these were put.
+    `note` says how the places of a group were found. `searches` are those of the tasks, each given where the others
+    are, and `firsts` what was chosen in them: what is asked about a task besides its plan is asked of these.
     """
 
     plans: tuple[Plan, ...]
     total: float | None
     note: str = ""
-    near: tuple[tuple[Holding, ...], ...] = ()
+    searches: tuple[Search, ...] = ()
+    firsts: tuple[Ranked | None, ...] = ()
 
 
 def plan_dag(
@@ -64,23 +65,30 @@ def plan_dag(
     ]
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)
-        plans = tuple(
+        placed = [
             _plan(search, where, (), most, only=grouped.only)
             for search, where in zip(searches, grouped.chosen, strict=True)
-        )
-        return Chosen(plans, grouped.total, grouped.note)
+        ]
+        return _all_of(placed, grouped.total, grouped.note)
     edges = flows(dag)
     best = _candidates(searches, edges, catalog)
     if not all(best):
-        empty = [_plan(search, None, (), most) for search in searches]
-        return Chosen(tuple(empty), None, "not every task fits somewhere")
+        return _all_of([_plan(search, None, (), most) for search in searches], None, "not every task fits somewhere")
     problem = as_problem(best, edges, each_has[0], goal)
     chosen = dags.solve(problem, use_solver=use_solver)
-    near = tuple(_near(task, chosen, edges) for task in range(len(searches)))
-    plans = tuple(
-        _plan(search, chosen[task], near[task], most, known=best[task]) for task, search in enumerate(searches)
-    )
-    return Chosen(plans, problem.value(chosen), near=near)
+    placed = [
+        _plan(search, chosen[task], _near(task, chosen, edges), most, known=best[task])
+        for task, search in enumerate(searches)
+    ]
+    return _all_of(placed, problem.value(chosen))
+
+
+_Placed = tuple[Plan, Search, Ranked | None]
+
+
+def _all_of(placed: Sequence[_Placed], total: float | None, note: str = "") -> Chosen:
+    plans, searches, firsts = zip(*placed, strict=True) if placed else ((), (), ())
+    return Chosen(plans, total, note, searches, firsts)
 
 
 def flows(dag: DagSpec) -> list[Edge]:
@@ -166,7 +174,7 @@ def _plan(
     *,
     only: Location | None = None,
     known: Mapping[Location, Ranked] | None = None,
-) -> Plan:
+) -> _Placed:
     """A task's own ranking, given where its neighbours are; the chosen location first."""
     search = (
         replace(search, conditions=replace(search.conditions, holdings=(*search.conditions.holdings, *near)))
@@ -176,16 +184,19 @@ def _plan(
     if only is not None:
         search = replace(search, wishes=search.narrowed(only))
     if most == 1 and where is not None and known is not None:
-        return laid_out([_moved(search, known[where])], search.conditions, search.goal)
+        chosen = _moved(search, known[where])
+        return laid_out([chosen], search.conditions, search.goal), search, chosen
     ranking = search.ranking()
     first = list(islice(ranking, most))
+    more = 0 if next(ranking, None) is None else None
     if where is not None:
         # Equally good places may stand in another order here than in the plan of all tasks.
         at = next((at for at, each in enumerate(first) if (each.offer.cloud, each.offer.region) == where), None)
         best = first.pop(at) if at is not None else search.at(where)
         if best is not None:
             first.insert(0, best)
-    return laid_out(first[:most], search.conditions, search.goal, ranking=ranking)
+    plan = laid_out(first[:most], search.conditions, search.goal, more=more, ranking=ranking)
+    return plan, search, first[0] if first else None
 
 
 def _moved(search: Search, ranked: Ranked) -> Ranked:
