@@ -79,6 +79,45 @@ def test_why_not(question, resources, conditions, code, words):
     assert told.remedy
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(Infra("a"), accelerator="t4"),
+        Question(Infra("a"), market=Market.ON_DEMAND),
+        Question(Infra("a"), instance_type="t8"),
+        Question(Infra("a")),
+    ],
+)
+@pytest.mark.parametrize("asked_for", ["T4:8", "16GB:8"])
+def test_what_fits_is_found_behind_any_number_of_cheaper_things(question, asked_for):
+    cheap = [Offer("a", f"r{n}", None, "t1", 8, 32, 0.1, {"T4": 1}, accelerator_memory_gb=16) for n in range(600)]
+    dear = [Offer(cloud, "r1", None, "t8", 64, 256, usd, {"T4": 8}, accelerator_memory_gb=16)
+            for cloud, usd in (("a", 5.0), ("b", 4.0))]  # fmt: skip
+    asked = search({"accelerators": asked_for}, shop=Shop([*cheap, *dear]))
+    told = why_not(asked, question, next(asked.ranking()))
+    assert (told.place, told.code, told.reason) == ("a/r1", Reason.DEARER, "25 % dearer than the choice")
+
+
+def test_what_breaks_the_last_rule_is_nearest_behind_any_number_of_cheaper_things():
+    cheap = [Offer("a", f"r{n}", None, "t1", 8, 32, 0.1, {"T4": 1}, accelerator_memory_gb=16) for n in range(600)]
+    dear = Offer("a", "r1", None, "t8", 64, 256, 5.0, {"T4": 8}, accelerator_memory_gb=16)
+    asked = search({"accelerators": "T4:8", "max_hourly_cost": 2}, shop=Shop([*cheap, dear]))
+    for question in (Question(Infra("a")), Question(accelerator="T4")):
+        assert why_not(asked, question, None).code is Reason.PRICE_LIMIT
+
+
+@pytest.mark.parametrize("price", [1.9234, 0.0042, 12.0, 3.1, 0.07143])
+def test_the_limit_that_is_advised_lets_the_offer_through(price):
+    shop = Shop([Offer("a", "r1", None, "m", 8, 32, price)])
+    asked = search({"cpus": 8, "max_hourly_cost": 0.001}, shop=shop)
+    (told,) = relaxations(asked)
+    remedy = why_not(asked, Question(Infra("a")), None).remedy
+    advised = float(told.words.removeprefix("raise max_hourly_cost to "))
+    assert remedy == f"max_hourly_cost: {advised:.2f}"
+    assert next(search({"cpus": 8, "max_hourly_cost": advised}, shop=shop).ranking()).offer.price_hourly == price
+    assert advised < price + 0.01
+
+
 def test_one_answer_for_each_cloud():
     asked = search(A100, Conditions(enabled=frozenset({"a", "b"}), extra=(Offer("own", "x", None, "t", 8, 32, 0.1),)))
     told = every_cloud(asked, next(asked.ranking()))

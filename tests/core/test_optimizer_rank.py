@@ -291,3 +291,52 @@ def test_time_is_as_lazy_as_money():
     shop = stocked(3, clouds=20, regions=10)
     plan_task(task({"resources": {"cpus": "8"}}), shop, Conditions(), Goal.TIME, most=10)
     assert shop.taken <= 13
+
+
+def test_a_zone_is_served_by_own_prices_and_reservations_that_hold_in_its_region():
+    shop = Shop(
+        [
+            Offer("a", "r1", None, "m", 8, 32, 1.0),
+            Offer("a", "r1", "r1a", "m", 8, 32, 0.4, use_spot=True),
+            Offer("a", "r2", None, "m", 8, 32, 1.0),
+            Offer("b", "r1", "r1a", "m", 8, 32, 2.0),
+        ]
+    )
+
+    def ours(each):
+        return each.cloud == "a"
+
+    asked = task({"resources": {"infra": "*/*/r1a"}})
+    for conditions, price in (
+        (Conditions(reservations=(Reservation("a", None, "r1a", "m", 1, "f:1"),)), 0.0),
+        (Conditions(reservations=(Reservation("a", "r1", None, "m", 1, "f:1"),)), 0.0),
+        (
+            Conditions(
+                price_of=lambda each: replace(each, price_hourly=0.1) if ours(each) else each,
+                repriced=(Repriced("a", None, None, ours),),
+            ),
+            0.1,
+        ),
+    ):
+        found = list(ranking(asked, shop, conditions))
+        assert [(each.offer.place, each.worth.price) for each in found] == [("a/r1/r1a", price), ("b/r1/r1a", 2.0)]
+
+
+def test_a_long_list_of_own_prices_is_asked_for_by_type():
+    shop = stocked(3, clouds=20, regions=10)
+    cheap = {(each.cloud, each.region, each.instance_type) for each in shop.on_sale}
+
+    def rule(cloud, region, name):
+        return Repriced(
+            cloud, region, name, lambda each: (each.cloud, each.region, each.instance_type) == (cloud, region, name)
+        )
+
+    conditions = Conditions(
+        price_of=lambda each: replace(each, price_hourly=1 / each.price_hourly),
+        repriced=tuple(rule(*each) for each in sorted(cheap)),
+    )
+    asked = task({"resources": {"accelerators": "H100:8"}})
+    found = list(ranking(asked, shop, conditions))
+    assert [each.worth.key for each in found] == [row[1] for row in brute(asked, shop, conditions, Goal.COST)]
+    # A question for each type of a cloud, not for each rule.
+    assert shop.asked <= 2 + len({(cloud, name) for cloud, _, name in cheap})

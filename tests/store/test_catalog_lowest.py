@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import worlds
 
-from sky.core.model.catalog import Egress, Market, Quality, Query
+from sky.core.model.catalog import Egress, InstanceType, Market, Price, Quality, Query
 from sky.core.model.dags import DagSpec
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Blocked, Conditions
@@ -51,6 +51,18 @@ def test_it_is_the_first_offer_of_every_region(catalog, asked):
     found = list(catalog.lowest(asked))
     assert {(each.cloud, each.region): each.price_hourly for each in found} == first
     assert len(found) == len(first)
+
+
+def test_a_region_much_dearer_than_the_rest_of_its_cloud_is_found_when_it_is_asked_for(tmp_path):
+    rows = [
+        InstanceType("alta", "m1.8", 8, 32),
+        *(Price("alta", "m1.8", region, None, Market.ON_DEMAND, usd, Quality.LIST, 1e9, "https://a/list")
+          for region, usd in (("near", 0.4), ("far", 0.95))),
+    ]  # fmt: skip
+    generations = Generations(tmp_path, None)
+    rebuild(generations, {"alta": Fresh(rows)}, golden={})
+    asked = Query(min_cpus=8, accelerator="", market=Market.ON_DEMAND, region="far")
+    assert [(each.region, each.price_hourly) for each in generations.reader().lowest(asked)] == [("far", 0.95)]
 
 
 class Slow:

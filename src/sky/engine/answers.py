@@ -79,9 +79,12 @@ def _infra(text: str) -> Infra | None:
         return None
 
 
-def opened(search: Search) -> list[str]:
-    """What giving up one constraint would open, as lines."""
-    return [str(each) for each in relaxations(search)]
+def opened(search: Search, rentable: frozenset[str]) -> list[str]:
+    """What giving up one constraint would open, as lines. `rentable`: places where this version can make machines."""
+    found = relaxations(search)
+    within = [each for each in found if each.opens.offer.cloud in rentable]
+    beyond = [f"{each} (this version cannot rent machines there yet)" for each in found if each not in within]
+    return [*map(str, within), *beyond]
 
 
 def compared(search: Search, changes: tuple[str, ...]) -> list[str]:

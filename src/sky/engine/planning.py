@@ -15,10 +15,10 @@ from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
-from sky.core.model.outcomes import OutcomeKind
+from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
+from sky.core.optimizer.conditions import Blocked, Conditions, Repriced, Tempo
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import Holding, money, span
 from sky.core.optimizer.holdings import holdings
@@ -36,6 +36,9 @@ from sky.kit.clock import Clock
 
 #: Seconds of the past that are learnt from; older outcomes weigh nothing by then.
 _PAST_S = 7 * 86400.0
+#: Seconds for which a place that refused is not asked again, where there are others: capacity comes and goes in
+#: minutes, a quota is raised by people.
+_BLOCKED_S = {OutcomeKind.REFUSED: 15 * 60.0, OutcomeKind.QUOTA: 3600.0}
 #: Instance types that are told for an estimator of time; a task that leaves more open had better say more.
 _MOST_TYPES = 2000
 #: Placements that are told of all tasks of a pipeline or group together.
@@ -113,7 +116,7 @@ class Planner:
         self._clock = clock
         self._section = section
         self._allowed = allowed
-        self._memory = _Kept()
+        self._learning: tuple[object, Memory, tuple[Blocked, ...]] | None = None
         self._tariff = _Kept()
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
@@ -124,7 +127,11 @@ class Planner:
         """The ranked placements of a task. Raises ResourcesUnavailableError with every reason when there is none."""
         ground = await self._ground()
         resolved = self._resolved(task, ground)
-        made = plan_task(resolved, ground.catalog, self._for(resolved, ground), goal)
+        conditions = self._for(resolved, ground)
+        made = plan_task(resolved, ground.catalog, conditions, goal)
+        if not made.placements and conditions.blocked:
+            # Better to ask again where it was refused than not at all.
+            made = plan_task(resolved, ground.catalog, replace(conditions, blocked=()), goal)
         made = replace(made, rejections=(*made.rejections, *ground.unasked))
         if not made.placements:
             raise self._nowhere(resolved, made, ground)
@@ -169,6 +176,7 @@ class Planner:
 
     async def _ground(self, *, all_infra: bool = False) -> _Ground:
         catalog, overrides = self._catalogs.current(), self._catalogs.overrides()
+        memory, blocked = await self._learnt()
         enabled = await self._access.enabled()
         allowed = self._allowed()
         if allowed is not None:
@@ -185,7 +193,8 @@ class Planner:
             repriced=tuple(_repriced(overrides)),
             extra=(*live, *overrides.extra),
             replaced=frozenset(offer.cloud for offer in live),
-            memory=await self._learnt(),
+            blocked=blocked,
+            memory=memory,
             tariff=self._rates(catalog),
             now=self._clock.now(),
         )
@@ -206,25 +215,19 @@ class Planner:
         known = {name: self._providers.offered(name) for name in self._providers.places()}
         return {name: features for name, features in known.items() if features is not None}
 
-    async def _learnt(self) -> Memory:
-        """The memory of outcomes; made again when one was added here, and now and then for those of other servers."""
+    async def _learnt(self) -> tuple[Memory, tuple[Blocked, ...]]:
+        """What outcomes teach: chances, and where not to ask again for now.
+
+        Made again when one was added here, and every minute, for time passes and other servers learn, too.
+        """
         now = self._clock.now()
         of = (self._outcomes.revision, now // 60)
-        if self._memory.of != of:
+        if self._learning is None or self._learning[0] != of:
             outcomes = await self._outcomes.since(now - _PAST_S)
-            told = (
-                (
-                    Key(each.cloud, each.region, each.zone, each.instance_type, Market(each.market)),
-                    each.kind is OutcomeKind.GRANTED,
-                    each.at,
-                    each.reason,
-                )
-                for each in outcomes
-                if each.kind is not OutcomeKind.LOST
-            )
-            self._memory = _Kept(of, Memory.of(told))
-        assert isinstance(self._memory.value, Memory)
-        return self._memory.value
+            asked = [each for each in outcomes if each.kind is not OutcomeKind.LOST]
+            memory = Memory.of((_key(each), each.kind is OutcomeKind.GRANTED, each.at, each.reason) for each in asked)
+            self._learning = of, memory, _refused_lately(asked, now)
+        return self._learning[1], self._learning[2]
 
     def _rates(self, catalog: Catalog) -> Tariff:
         if self._tariff.of != catalog.generation:
@@ -290,7 +293,8 @@ class Planner:
         if not ground.catalog.places():
             reasons.append("the catalog is empty: `sky catalog refresh` asks clouds for their prices")
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
-        reasons += [f"nearest: {line}" for line in answers.opened(search)[:_MOST_NEAREST]]
+        rentable = frozenset(self._providers.names())
+        reasons += [f"nearest: {line}" for line in answers.opened(search, rentable)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
         whose = f"the task {task.name}: " if among > 1 and task.name else ""
         hint = "`sky check` lists the places that can be used"
@@ -318,6 +322,20 @@ class Planner:
             chances=tuple(answers.chances(search)) if questions.when else (),
             note=_total(chosen, questions.goal) if len(chosen.plans) > 1 else "",
         )
+
+
+def _key(outcome: Outcome) -> Key:
+    return Key(outcome.cloud, outcome.region, outcome.zone, outcome.instance_type, Market(outcome.market))
+
+
+def _refused_lately(outcomes: Iterable[Outcome], now: float) -> tuple[Blocked, ...]:
+    """Where the last answer was no, and not long ago. `outcomes` are in the order of time."""
+    last = {_key(each): each for each in outcomes}
+    return tuple(
+        Blocked(*key, why=each.reason or each.kind.value, since=each.at)
+        for key, each in last.items()
+        if now - each.at < _BLOCKED_S.get(each.kind, 0.0)
+    )
 
 
 def _handed_on(dag: DagSpec, conditions: Sequence[Conditions]) -> list[Conditions]:

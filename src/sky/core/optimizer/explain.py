@@ -19,7 +19,7 @@ from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key
 from sky.core.optimizer.plan import percent
 from sky.core.optimizer.rank import Ranked
-from sky.core.optimizer.wanted import Wish
+from sky.core.optimizer.wanted import Wish, query
 
 #: Offers looked at for one question.
 _MOST_LOOKED_AT = 400
@@ -65,10 +65,7 @@ def why_not(search: Search, question: Question, best: Ranked | None) -> Rejectio
 
 
 def every_cloud(search: Search, best: Ranked | None) -> tuple[Rejection, ...]:
-    """One answer for each cloud of the catalog and of the offers beside it, in the order of their names.
-
-    That of the chosen cloud speaks of its next best region.
-    """
+    """One answer for each cloud of the catalog and of the offers beside it, in the order of their names."""
     clouds = {place.cloud for place in search.catalog.places()} | {each.cloud for each in search.conditions.extra}
     return tuple(why_not(search, Question(Infra(cloud)), best) for cloud in sorted(clouds))
 
@@ -89,15 +86,20 @@ def _shape(wish: Wish) -> str:
 
 def _best_fitting(search: Search, question: Question) -> Ranked | None:
     """The best that meets a wish within the question."""
-    if question.instance_type is not None or question.accelerator is not None or question.market is not None:
-        found = (_ranked(search, wish, offer) for offer in _offers(search, question) for wish in search.wishes)
-        return min((each for each in found if each is not None), key=lambda each: each.worth.key, default=None)
-    narrowed = tuple(
-        replace(wish, infra=together)
-        for wish in search.wishes
-        if (together := _meet(wish.infra, question.infra)) is not None
-    )
-    return next(replace(search, wishes=narrowed).ranking(), None)
+    asked_for = _canonical(search, question.accelerator)
+    exact, others = [], []
+    for wish in search.wishes:
+        together = _meet(wish.infra, question.infra)
+        if together is None or question.market not in (None, wish.market):
+            continue
+        named = wish.accelerator.name if wish.accelerator and not wish.accelerator.is_filter else None
+        if question.instance_type is None and asked_for in (None, named):
+            exact.append(replace(wish, infra=together))
+        elif asked_for is None or named in (None, asked_for):
+            others.append(wish)
+    found = [next(replace(search, wishes=tuple(exact)).ranking(), None)]
+    found += (_ranked(search, wish, offer) for wish in others for offer in _offers(search, question, wish=wish))
+    return min((each for each in found if each is not None), key=lambda each: each.worth.key, default=None)
 
 
 def _ranked(search: Search, wish: Wish, offer: Offer) -> Ranked | None:
@@ -118,20 +120,19 @@ def _meet(one: Infra, other: Infra) -> Infra | None:
     return Infra(*parts)
 
 
-def _offers(search: Search, question: Question, accelerator: str | None = None) -> Iterator[Offer]:
-    """What is sold within a question, cheapest first, at the user's own prices; the offers beside the catalog first."""
+def _canonical(search: Search, accelerator: str | None) -> str | None:
+    return None if accelerator is None else search.catalog.accelerators().get(accelerator.lower(), accelerator)
+
+
+def _offers(
+    search: Search, question: Question, accelerator: str | None = None, wish: Wish | None = None
+) -> Iterator[Offer]:
+    """What is sold within a question, cheapest first, at the user's own prices; the offers beside the catalog first.
+
+    With a `wish`, only what can meet it: of all that a question names, the cheapest may be far from that.
+    """
     infra = question.infra
-    name = accelerator or question.accelerator
-    if name is not None:
-        name = search.catalog.accelerators().get(name.lower(), name)
-    asked = Query(
-        clouds=frozenset([infra.cloud]) if infra.cloud else None,
-        region=infra.region,
-        zone=infra.zone,
-        instance_type=question.instance_type,
-        accelerator=name,
-        market=question.market,
-    )
+    name = _canonical(search, accelerator or question.accelerator)
     for offer in search.conditions.extra:
         names = {each.lower() for each in offer.accelerators}
         if (
@@ -141,6 +142,16 @@ def _offers(search: Search, question: Question, accelerator: str | None = None) 
             and (name is None or name.lower() in names)
         ):
             yield offer
+    clouds = frozenset([infra.cloud]) if infra.cloud else None
+    asked = Query(clouds=clouds, region=infra.region) if wish is None else query(wish, clouds, infra.region)
+    if asked is None:
+        return
+    asked = asked._replace(
+        zone=infra.zone or asked.zone,
+        instance_type=question.instance_type or asked.instance_type,
+        accelerator=name or asked.accelerator,
+        market=question.market or asked.market,
+    )
     yield from map(search.conditions.priced, islice(search.catalog.offers(asked), _MOST_LOOKED_AT))
 
 
@@ -217,8 +228,9 @@ def _nearest(search: Search, question: Question) -> Rejection | None:
     for wish in search.wishes:
         name = wish.accelerator.name if wish.accelerator and not wish.accelerator.is_filter else None
         kinds = [name, None] if name is not None and question.accelerator is None else [None]
-        for kind in kinds:
-            found = _nearest_of(search, wish, _offers(search, question, kind))
+        # First what has everything that was asked for, and breaks a later rule; then wider and wider.
+        for offers in (_offers(search, question, wish=wish), *(_offers(search, question, kind) for kind in kinds)):
+            found = _nearest_of(search, wish, offers)
             if found is not None and (best is None or found[:2] < best[:2]):
                 best = found
             if found is not None:

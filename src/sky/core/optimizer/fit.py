@@ -12,6 +12,7 @@ from sky.core.model.accelerator_names import vendor_of
 from sky.core.model.catalog import Market
 from sky.core.model.offers import Offer, Reason, Rejection
 from sky.core.optimizer.conditions import Conditions
+from sky.core.optimizer.gravity import next_cent
 from sky.core.optimizer.wanted import ONLY_BY_NAME, Bounds, Wish
 
 #: Differences of so little are rounding.
@@ -203,10 +204,10 @@ def price_limit(wish: Wish, offer: Offer) -> Misfit | None:
         return None
     return Misfit(
         Reason.PRICE_LIMIT,
-        f"excluded by max_hourly_cost: ${offer.price_hourly:.2f} per hour, above the limit of ${limit:.2f}",
-        f"${limit:.2f} per hour",
-        f"${offer.price_hourly:.2f} per hour",
-        f"max_hourly_cost: {offer.price_hourly:.2f}",
+        f"excluded by max_hourly_cost: ${next_cent(offer.price_hourly)} per hour, above the limit of ${limit:g}",
+        f"${limit:g} per hour",
+        f"${next_cent(offer.price_hourly)} per hour",
+        f"max_hourly_cost: {next_cent(offer.price_hourly)}",
     )
 
 

@@ -3,6 +3,7 @@
 `rank` splits its search by these levels of cost, which keeps it lazy; `plan` prints the line.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,11 @@ def volume(gigabytes: float) -> str:
 def money(usd: float) -> str:
     """`$24`, `$0.45`."""
     return f"${usd:,.0f}" if usd >= 10 else f"${usd:.2f}"
+
+
+def next_cent(usd: float) -> str:
+    """A price as a `max_hourly_cost` that lets it through: rounded up to whole cents, never down."""
+    return f"{math.ceil(round(usd * 100, 6)) / 100:.2f}"
 
 
 def span(hours: float) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sky.core.model.catalog import Market, Query
+from sky.core.model.catalog import Market, Place, Query
 from sky.core.model.offers import Offer, Placement, Rejection
-from sky.core.optimizer.conditions import Conditions
+from sky.core.optimizer.conditions import Conditions, Repriced
 from sky.core.optimizer.fit import misfit
 from sky.core.optimizer.goals import Goal, Worth, bound, worth
 from sky.core.optimizer.gravity import Level, bring, levels
@@ -86,6 +86,12 @@ class Ranking:
         self._heap: list[tuple[object, ...]] = []
         self._rejected: dict[tuple[str, str, object], Rejection] = {}
         self._tariff = conditions.tariff
+        #: By what bounds the search, a named type more than a region: one's own price list may have thousands of rows.
+        self._repriced: dict[tuple[str | None, str | None, str | None], list[Repriced]] = {}
+        for own in conditions.repriced:
+            bounds = (own.cloud, None if own.instance_type else own.region, own.instance_type)
+            self._repriced.setdefault(bounds, []).append(own)
+        self._zones: dict[str, list[Place]] = {}
         for each in wishes:
             self._take_small(each)
         self._queue_streams()
@@ -116,33 +122,48 @@ class Ranking:
     def _take_small(self, wish: Wish) -> None:
         for offer in self._conditions.extra:
             self._consider(wish, offer, None)
-        for own in self._conditions.repriced:
-            named = own.instance_type
-            asked = query(wish, frozenset([own.cloud]) if own.cloud else None, own.region)
+        for (cloud, region, named), rules in self._repriced.items():
+            asked = query(wish, frozenset([cloud]) if cloud else None, region)
             if asked is None or (named is not None and asked.instance_type not in (None, named)):
                 continue
-            for offer in self._catalog.offers(asked._replace(instance_type=named or asked.instance_type)):
-                if own.covers(offer) and offer.cloud not in self._conditions.replaced:
-                    self._consider(wish, self._conditions.priced(offer), None)
+            for offer in self._sold(asked._replace(instance_type=named or asked.instance_type)):
+                if any(own.covers(offer) for own in rules):
+                    self._consider_small(wish, offer)
         if wish.market is not Market.ON_DEMAND:
             return
         for held in self._conditions.reservations:
-            asked = Query(
-                clouds=frozenset([held.cloud]),
-                region=held.region,
-                instance_type=held.instance_type,
-                market=Market.ON_DEMAND,
-            )
-            for offer in self._catalog.offers(asked):
-                if self._conditions.reserved(offer, 1) and offer.cloud not in self._conditions.replaced:
-                    self._consider(wish, self._conditions.priced(offer), None)
+            asked = query(wish, frozenset([held.cloud]), held.region)
+            if asked is None or asked.instance_type not in (None, held.instance_type):
+                continue
+            asked = Query(asked.clouds, asked.region, asked.zone, held.instance_type, market=Market.ON_DEMAND)
+            for offer in self._sold(asked):
+                if self._conditions.reserved(offer, 1):
+                    self._consider_small(wish, offer)
+
+    def _sold(self, asked: Query) -> Iterator[Offer]:
+        """All that a question finds; where it names a zone, also what has one price in the region of that zone."""
+        yield from self._catalog.offers(asked)
+        for one in self._around_zone(asked):
+            for offer in self._catalog.offers(one):
+                zonal = self._in_zone(offer, asked.zone or "")
+                if zonal is not None:
+                    yield zonal
+
+    def _consider_small(self, wish: Wish, offer: Offer) -> None:
+        if offer.cloud not in self._conditions.replaced:
+            self._consider(wish, self._conditions.priced(offer), None)
 
     def _is_small(self, offer: Offer) -> bool:
         """Whether an offer of the catalog has been taken with what is small already."""
         conditions = self._conditions
         if conditions.reservations and conditions.reserved(offer, 1) > 0:
             return True
-        return any(own.covers(offer) for own in conditions.repriced)
+        return any(
+            own.covers(offer)
+            for cloud in (offer.cloud, None)
+            for within in ((None, offer.instance_type), (offer.region, None), (None, None))
+            for own in self._repriced.get((cloud, *within), ())
+        )
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -176,9 +197,11 @@ class Ranking:
         """Where a zone is asked for: the same of each region that has it, for prices that name no zone."""
         if asked.zone is None:
             return
-        for place in self._catalog.places():
+        if asked.zone not in self._zones:
+            self._zones[asked.zone] = [place for place in self._catalog.places() if place.zone == asked.zone]
+        for place in self._zones[asked.zone]:
             here = asked.clouds is None or place.cloud in asked.clouds
-            if place.zone == asked.zone and here and asked.region in (None, place.region):
+            if here and asked.region in (None, place.region):
                 yield asked._replace(clouds=frozenset([place.cloud]), region=place.region, zone=None)
 
     def _in_zone(self, offer: Offer, zone: str) -> Offer | None:

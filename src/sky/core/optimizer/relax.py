@@ -12,7 +12,7 @@ from sky.core.model.catalog import Market, Query
 from sky.core.model.infra import Infra
 from sky.core.model.offers import Reason
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.gravity import money
+from sky.core.optimizer.gravity import money, next_cent
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.sold import Sold
@@ -55,7 +55,7 @@ def _add(found: dict[tuple[Reason, str], Relaxation], code: Reason, words: str, 
         return
     offer = best.offer
     if code is Reason.PRICE_LIMIT:
-        words = f"raise max_hourly_cost to {offer.price_hourly:.2f}"
+        words = f"raise max_hourly_cost to {next_cent(offer.price_hourly)}"
     elif code is Reason.NOT_ENABLED:
         words = f"enable {offer.cloud}"
     elif code is Reason.CPUS:

@@ -112,7 +112,11 @@ def as_problem(
     locations = {where for each in best for where in each}
     hour_usd = conditions.tempo.value_of_hour if goal is Goal.EXPECTED else 0.0
     distances = Distances(locations, conditions.tariff, hours=longest, hour_usd=hour_usd)
-    weights = [{where: _weight(ranked.worth.key, longest) for where, ranked in each.items()} for each in best]
+    # Tasks that ask for the same have the same candidates.
+    each_once = {
+        id(each): {where: _weight(ranked.worth.key, longest) for where, ranked in each.items()} for each in best
+    }
+    weights = [each_once[id(each)] for each in best]
     return Problem(weights, edges, distances, longest)
 
 

@@ -224,11 +224,13 @@ class CatalogFile:
         ).fetchall()
         found = {(row[-1], row[2]) for row in rows}
         yield from (self._offer(row[:-1]) for row in rows if query.max_price is None or row[0] <= query.max_price)
+        # Where one region is asked for, what is near the cheapest of the whole cloud says nothing about it.
+        one_region = query.region is not None or query.zone is not None
         sold = {cloud for cloud, _ in found}
         for cloud, region in self._db.execute(
             f"select distinct p.cloud, p.region from place p{places}", places.values
         ).fetchall():
-            if not few and cloud in sold and (cloud, region) not in found:
+            if not few and (cloud in sold or one_region) and (cloud, region) not in found:
                 one = query._replace(clouds=frozenset([cloud]), region=region, market=market)
                 yield from islice(self.offers(one), 1)
 
