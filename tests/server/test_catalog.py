@@ -113,8 +113,10 @@ async def test_what_it_broke_off_for_is_told(home, tmp_path):
 
 
 async def test_a_place_that_cannot_be_asked_says_so(home):
-    (outcome,) = await home.refresh(["nebius"], None, lambda text: None)
-    assert outcome.state is RefreshState.SOURCELESS
+    found = await home.refresh(["nebius", "kubernetes"], None, lambda text: None)
+    assert {each.cloud: each.state for each in found} == dict.fromkeys(
+        ["kubernetes", "nebius"], RefreshState.SOURCELESS
+    )
 
 
 # --- one refresh -----------------------------------------------------------------------------------------------------
