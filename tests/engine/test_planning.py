@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, ResourcesUnavailableError
-from sky.core.model.catalog import Market
+from sky.core.model.catalog import Market, Query
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Reason
 from sky.core.model.outcomes import Outcome, OutcomeKind
@@ -368,3 +368,30 @@ async def test_alternatives_in_their_order(plane):
     assert chosen(answer).cloud == "gcp"
     assert [placement.offer.cloud for placement, _ in answer.places][:2] == ["gcp", "aws"]
     assert answer.places[0][1].objective > answer.places[-1][1].objective
+
+
+# --- prices that are not known ---------------------------------------------------------------------------------------
+
+
+async def test_what_is_sold_at_an_unknown_price_is_told_as_such(plane):
+    catalog = plane.catalogs.current()
+    unpriced = next(
+        each
+        for each in catalog.listings(Query(clouds=frozenset(["aws"]), accelerator="A100", accelerator_count=8))
+        if each.price is None and each.spot_price is None
+    )
+    answer = await plan(
+        plane,
+        {"accelerators": {"A100": 8, "H100": 8}},
+        all_infra=True,
+        why_not=(f"aws/{unpriced.region}", "mithril", "hetzner"),
+    )
+    there, mithril, hetzner = answer.answers
+    assert (there.code, there.place, there.instance_type) == (
+        Reason.NO_PRICE,
+        f"aws/{unpriced.region}",
+        unpriced.type.name,
+    )
+    assert there.remedy == "`sky catalog refresh --infra aws` asks for it"
+    assert mithril.code is Reason.NO_PRICE and mithril.place.startswith("mithril/")
+    assert hetzner.code is Reason.NOT_SOLD, "it sells no such machine at any price"

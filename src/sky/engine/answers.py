@@ -19,19 +19,60 @@ from sky.core.optimizer.memory import Chance
 from sky.core.optimizer.plan import laid_out, percent
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.relax import relaxations
+from sky.core.optimizer.wanted import query
+from sky.core.ports import Catalog
 
 #: Offers of one cloud that are looked through for the best of each accelerator.
 _MOST_OF_A_CLOUD = 60
+#: Answers that say that nothing there would do.
+_NOTHING_FITS = (Reason.NOT_SOLD, Reason.ACCELERATORS, Reason.CPUS, Reason.MEMORY, Reason.ACCELERATOR_MEMORY)
+#: Listings that are looked through for one without a price.
+_MOST_UNPRICED = 400
 
 
 def explained(
-    search: Search, best: Ranked | None, questions: tuple[str, ...], *, everywhere: bool, note: str = ""
+    search: Search,
+    catalog: Catalog,
+    best: Ranked | None,
+    questions: tuple[str, ...],
+    *,
+    everywhere: bool,
+    note: str = "",
 ) -> list[Rejection]:
     """Answers to `--why-not`, then one for every cloud. `note` is what binds a group, which prices do not tell."""
-    found = [why_not(search, each, best) for text in questions for each in read_question(text, search)]
+    found = [
+        _or_unpriced(why_not(search, each, best), each, search, catalog)
+        for text in questions
+        for each in read_question(text, search)
+    ]
     if everywhere:
-        found += every_cloud(search, best)
+        for answer in every_cloud(search, best):
+            about = Question(Infra(answer.place.partition("/")[0]))
+            found.append(_or_unpriced(answer, about, search, catalog))
     return [_bound(each, note) for each in found] if note else found
+
+
+def _or_unpriced(answer: Rejection, about: Question, search: Search, catalog: Catalog) -> Rejection:
+    """The answer, or that something is sold there which would do, and only its price is not known."""
+    if answer.code not in _NOTHING_FITS:
+        return answer
+    for wish in search.wishes:
+        clouds = None if about.infra.cloud is None else frozenset([about.infra.cloud])
+        asked = query(wish, clouds, about.infra.region)
+        if asked is None or about.instance_type not in (None, asked.instance_type or about.instance_type):
+            continue
+        asked = asked._replace(market=None, instance_type=about.instance_type or asked.instance_type)
+        for each in islice(catalog.listings(asked), _MOST_UNPRICED):
+            if each.price is None and each.spot_price is None:
+                cloud, name = each.type.cloud, each.type.name
+                return Rejection(
+                    f"{cloud}/{each.region}",
+                    name,
+                    "is sold there, at a price that is not known",
+                    Reason.NO_PRICE,
+                    remedy=f"`sky catalog refresh --infra {cloud}` asks for it",
+                )
+    return answer
 
 
 def _bound(answer: Rejection, note: str) -> Rejection:

@@ -304,7 +304,14 @@ class Planner:
             enabled=ground.enabled,
             places=tuple(answers.best_of_places(search, clouds, best)),
             answers=tuple(
-                answers.explained(asked, best, questions.why_not, everywhere=questions.explain, note=chosen.note)
+                answers.explained(
+                    asked,
+                    ground.catalog,
+                    best,
+                    questions.why_not,
+                    everywhere=questions.explain,
+                    note=chosen.note,
+                )
             ),
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),

@@ -129,7 +129,7 @@ class Generations:
             if found is None:
                 raise
             return found
-        if found is not None and _newest_source(found) >= _newest_source(in_memory):
+        if found is not None and _newest_source(found) > _newest_source(in_memory):
             with suppress(OSError):
                 self._point_at(found.generation)
             return found
