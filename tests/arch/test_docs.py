@@ -4,16 +4,23 @@ import ast
 import importlib
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from sky.agent.server import Agent
+from sky.cli import plans
 from sky.cli import table_of_commands as commands
+from sky.core.catalog import overrides
 from sky.core.errors import NotSupportedError
+from sky.core.model.catalog import Quality, RefreshState
+from sky.core.model.offers import Reason, Standing
 from sky.core.model.tasks import TaskSpec
 from sky.engine.refusals import refuse_unsupported
+from sky.store.catalog.override_files import OverrideFiles
 from sky.store.schema import METADATA
+from sky.wire.config import CONFIG
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "sky"
@@ -142,9 +149,10 @@ def test_every_page_is_in_the_index():
 def test_every_command_is_documented():
     page = text(DOCS / "cli.md")
     rows = [row for _, rows in commands.SECTIONS for row in rows] + list(commands.HIDDEN_COMMANDS)
-    words = [f"sky {name}" for name, _, _ in rows if name not in ("api", "gpus")]
+    words = [f"sky {name}" for name, _, _ in rows if name not in ("api", "gpus", "catalog")]
     words += [f"sky api {name}" for name, _, _ in commands.API_ROWS]
     words += [f"sky gpus {name}" for name, _, _ in commands.GPUS_ROWS]
+    words += [f"sky catalog {name}" for name, _, _ in commands.CATALOG_ROWS]
     assert [word for word in words if f"`{word}`" not in page] == []
 
 
@@ -157,6 +165,13 @@ def test_shapes_are_those_of_the_room():
 
     assert len(shapes(DOCS / "cli.md")) > 10
     assert shapes(DOCS / "cli.md") == shapes(SOURCE / "cli" / "README.md")
+
+
+def test_the_shape_of_plans_names_every_key():
+    _, _, rest = text(DOCS / "cli.md").partition("| `launch --dryrun`, `optimize` |")
+    row, _, _ = rest.partition("\n")
+    told = {*plans.shape({}), *plans._KEYS, *plans._REASON_KEYS, *(field.name for field in fields(Standing))}
+    assert sorted(told - set(re.findall(r"\w+", row))) == []
 
 
 def test_every_variable_is_documented():
@@ -187,6 +202,43 @@ def test_every_verb_of_the_agent_is_documented():
     assert {"hello", "submit", "sync_begin"} <= verbs
     page = text(DOCS / "architecture.md")
     assert [verb for verb in sorted(verbs) if f"`{verb}`" not in page] == []
+
+
+def codes_after(page, head):
+    """The codes in the first column of the table with this head."""
+    _, found, table = text(page).partition(head)
+    assert found, f"{page.name} has no table '{head}'"
+    return re.findall(r"^\| `([\w ]+)` \|", table.partition("\n\n")[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("page", "head", "words"),
+    [
+        ("optimizer.md", "| Code | An offer was not taken because |", Reason),
+        ("catalog.md", "| Quality | Means |", Quality),
+        ("catalog.md", "| Outcome | Means | Exit code |", RefreshState),
+    ],
+)
+def test_codes_are_those_of_the_code(page, head, words):
+    assert sorted(codes_after(DOCS / page, head)) == sorted(word.value for word in words)
+
+
+def test_settings_of_the_catalog_are_documented():
+    page = text(DOCS / "catalog.md")
+    section = CONFIG.fields["catalog"].section
+    assert [key for key in section.fields if not re.search(rf"^  {key}:", page, re.MULTILINE)] == []
+
+
+def test_examples_of_overrides_are_read(tmp_path):
+    """Every form is shown, and every form shown is one."""
+    page = text(DOCS / "catalog.md")
+    for name in ("toml", "csv"):
+        (block,) = re.findall(rf"```{name}\n(.*?)```", page, re.DOTALL)
+        (tmp_path / f"shown.{name}").write_text(block, encoding="utf-8")
+    found = OverrideFiles(tmp_path).read()
+    shown = (found.prices, found.denials, found.reservations, found.quotas, found.extra)
+    assert [len(each) for each in shown] == [3, 1, 1, 1, 2]
+    assert [kind for kind in overrides._TABLES if f"[[{kind}]]" not in page] == []
 
 
 def test_glossary_is_alphabetical():

@@ -97,43 +97,6 @@ def test_what_fits_is_found_behind_any_number_of_cheaper_things(question, asked_
     assert (told.place, told.code, told.reason) == ("a/r1", Reason.DEARER, "25 % dearer than the choice")
 
 
-def test_a_place_that_refused_lately_says_so():
-    memory = Memory().remember(Key("a", "r2", None, "p8", Market.ON_DEMAND), False, 1000.0, "capacity")
-    for now, words in ((1720.0, "; refused 12 minutes ago: capacity"), (90_000.0, "")):
-        told = answer(Question(Infra("a", "r2"), "p8"), A100, Conditions(memory=memory, now=now))
-        assert (told.code, told.reason) == (Reason.DEARER, "38 % dearer than the choice" + words)
-
-
-class Unpriced(Shop):
-    """A shop in which cloud `u` sells without telling prices."""
-
-    def listings(self, query):
-        for each in super().listings(query):
-            yield each._replace(price=None) if each.type.cloud == "u" else each
-
-    def offers(self, query):
-        return (each for each in super().offers(query) if each.cloud != "u")
-
-
-@pytest.mark.parametrize(
-    ("question", "code"),
-    [
-        (Question(Infra("u")), Reason.NO_PRICE),
-        (Question(Infra("u", "r1")), Reason.NO_PRICE),
-        (Question(Infra("u", "r1"), "p8"), Reason.NO_PRICE),
-        (Question(Infra("u", "r9")), Reason.NOT_SOLD),
-        (Question(Infra("u"), "m8"), Reason.NOT_SOLD),
-        (Question(Infra("b")), Reason.ACCELERATORS),
-    ],
-)
-def test_what_has_no_known_price_is_not_said_to_be_unsold(question, code):
-    shop = Unpriced([*SHOP.on_sale, Offer("u", "r1", None, "p8", 96, 1000, 1.0, {"A100": 8}, accelerator_memory_gb=40)])
-    asked = search(A100, shop=shop)
-    told = why_not(asked, question, next(asked.ranking()))
-    assert told.code is code
-    assert code is not Reason.NO_PRICE or (told.place, told.instance_type) == ("u/r1", "p8")
-
-
 def test_what_breaks_the_last_rule_is_nearest_behind_any_number_of_cheaper_things():
     cheap = [Offer("a", f"r{n}", None, "t1", 8, 32, 0.1, {"T4": 1}, accelerator_memory_gb=16) for n in range(600)]
     dear = Offer("a", "r1", None, "t8", 64, 256, 5.0, {"T4": 8}, accelerator_memory_gb=16)

@@ -1,5 +1,6 @@
 """Every file in `examples/` through the real command: each shows what it is there to show."""
 
+import json
 import re
 import shutil
 import socket
@@ -159,6 +160,35 @@ def test_setup_and_workdir_and_only_changes_travel(sky):
 
     sky.good(*launch)
     assert story(sky, "c", "FilesSynced")[-1] == f"workdir: {count} files, {total} B, 0 B sent"
+
+
+@shows("plan_alternatives.yaml")
+def test_data_draws_a_task_to_its_cloud(sky):
+    planning = ["--dryrun", "--all-infra", "-o", "json", example("plan_alternatives.yaml")]
+    (plan,) = json.loads(sky.good("launch", *planning).stdout)
+    first, cheapest = plan["placements"][0], min(plan["placements"], key=lambda each: each["price_hourly"])
+    assert first["chosen"]
+    assert first["infra"].startswith("aws/")
+    assert first["standing"]["data"] == 0
+    assert not cheapest["infra"].startswith("aws/"), "cheaper by the hour, dearer with the data"
+    assert cheapest["standing"]["data"] > first["price_hourly"]
+    assert all(each["price_hourly"] <= 40 for each in plan["placements"])
+    assert {each["accelerators"] for each in plan["placements"]} == {"A100:8", "H100:8"}
+    assert sky.json("status") == []
+
+
+@shows("plan_pipeline.yaml")
+def test_a_pipeline_is_planned_together(sky):
+    plans = json.loads(sky.good("optimize", "--all-infra", "-o", "json", example("plan_pipeline.yaml")).stdout)
+    chosen = {plan["task"]: plan["placements"][0] for plan in plans}
+    assert list(chosen) == ["prepare", "train", "test"]
+    # 500 GB are not sent away for a machine that costs less by the hour.
+    assert {each["infra"].split("/")[0] for each in chosen.values()} == {"aws"}
+    (alone,) = json.loads(sky.good("optimize", "--all-infra", "--gpus", "A100:8", "-o", "json", "true").stdout)
+    assert alone["placements"][0]["price_hourly"] < chosen["train"]["price_hourly"]
+    refused = sky("launch", "-y", example("plan_pipeline.yaml"))
+    assert refused.returncode == 1
+    assert "holds 3 tasks" in refused.stderr
 
 
 def listed(folder):

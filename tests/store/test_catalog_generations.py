@@ -54,6 +54,17 @@ def test_the_pointer_chooses_and_two_files_are_kept(folder):
     assert {path.name for path in folder.iterdir()} == {"current", *(f"{name}.sqlite" for name in names[1:])}
 
 
+def test_a_file_that_is_cut_short_while_it_is_open_is_left_for_another(folder, seed):
+    generations = Generations(folder, seed)
+    name = publish(generations, 1.0)
+    assert prices(generations) == [1.0]
+    os.truncate(folder / f"{name}.sqlite", 8192)
+    assert prices(generations) == [5.0], "the seed is what is left"
+    assert any(name in told for told in generations.passed_over)
+    publish(generations, 2.0)
+    assert prices(generations) == [2.0]
+
+
 def test_the_same_content_has_the_same_name(folder, tmp_path):
     assert publish(Generations(folder, None), 1.0) == publish(Generations(tmp_path / "other", None), 1.0)
 

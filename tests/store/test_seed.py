@@ -95,6 +95,7 @@ TYPES = [
         NeuronInfo={"NeuronDevices": [{"Name": "Trainium2", "Count": 16, "MemoryInfo": {"SizeInMiB": 524288}}]},
     ),
 ]  # fmt: skip
+DISKS = {"nvme": ("ssd", "required"), "ssd": ("ssd", "unsupported"), "hdd": ("hdd", "required")}
 ZONES = {
     "us-east-1": {"us-east-1a": ["m5.large", "p4d.24xlarge", "x1.odd"], "us-east-1b": ["m5.large", "p5e.48xlarge"]},
     "eu-west-1": {"eu-west-1a": ["m5.large", "m6g.large"]},
@@ -220,6 +221,14 @@ def test_devices_get_our_names_counts_and_memory(record):
     ] == [("A100", 8, 40), ("A100-80GB", 8, 80), ("L4", 0.125, 22.352), ("Trainium2", 16, 96), (None, 0, None)]
     assert found["m6g.large"].arch == "arm64"
     assert "metal" in found["m5.metal"].features
+
+
+@pytest.mark.parametrize(("kind", "told"), DISKS.items())
+def test_disks_that_are_reached_by_nvme_are_told_apart(tmp_path, kind, told):
+    disks = {"TotalSizeInGB": 900, "Disks": [{"SizeInGB": 900, "Count": 1, "Type": told[0]}], "NvmeSupport": told[1]}
+    packed(tmp_path / "instance_types.json.gz", {"i": described("i", 4, 32, InstanceStorageInfo=disks)})
+    (made,) = descriptions.types(tmp_path, "aws")
+    assert (made.local_disk_gb, made.local_disk_kind) == (900, kind)
 
 
 def test_zones_have_the_id_that_offers_the_same(record):

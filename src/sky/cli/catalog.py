@@ -19,6 +19,8 @@ _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")
 _UNITS = {"s": 1, "m": 60, "": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 #: Outcomes after which a cloud's prices are as good as they can be.
 _WELL = ("refreshed", "unchanged", "young", "sourceless", "locked")
+#: Outcomes that say how many prices the cloud has now.
+_COUNTED = ("refreshed", "unchanged", "kept")
 
 
 def age(said: str | None) -> float | None:
@@ -57,13 +59,15 @@ def refresh(clouds: tuple[str, ...], *, if_older: str | None, accept: bool, asyn
             [
                 text(each, "cloud"),
                 text(each, "state"),
-                each.get("offers"),
-                each.get("quarantined"),
+                *((each.get("offers"), each.get("quarantined")) if text(each, "state") in _COUNTED else ("-", "-")),
                 text(each, "detail"),
             ]
             for each in found
         ]
         say(tables.render(_OUTCOME, rows, right=("OFFERS", "NOT BELIEVED")))
+        if kept := [text(each, "cloud") for each in found if text(each, "state") == "kept"]:
+            talk("kept: the prices from before are used on. If the new ones are right, take them with")
+            talk(f"  sky catalog refresh --accept {' '.join(f'--infra {cloud}' for cloud in kept)}")
     else:
         say("No cloud can be asked for prices.")
     return exit_codes.OK if all(text(each, "state") in _WELL for each in found) else exit_codes.ERROR
@@ -78,6 +82,9 @@ def status(*, verbose: bool, form: str) -> int:
     clouds: list[Record] = list(found.clouds)
     if form != "table":
         emit(found, form)
+        return exit_codes.OK
+    if not clouds:
+        say("The catalog is empty. `sky catalog refresh` asks clouds for their prices.")
         return exit_codes.OK
     at = times.now()
     say(tables.render(_STATUS, [_row(each, at) for each in clouds], right=("TYPES", "REGIONS", "OFFERS", "PRICED")))

@@ -185,7 +185,10 @@ def _nothing(accelerator: str | None, place: str | None) -> int:
     say(f"No {accelerator or 'accelerators'}{f' in {place}' if place else ''}.")
     name = _request(accelerator)[0]
     if name is None:
-        talk("`sky gpus list` without a filter shows what there is.")
+        if place:
+            talk("`sky gpus list` without a filter shows what there is.")
+        else:
+            talk("`sky catalog status` tells what is known of clouds, `sky catalog refresh` asks them.")
         return exit_codes.OK
     counts: Mapping[str, Sequence[float]] = requests.get(sdk.list_accelerator_counts(gpus_only=False))
     sold = next((each for each in counts if each.lower() == name.lower()), "")

@@ -51,7 +51,8 @@ def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
     lines = [tables.render(headers, rows, right=("vCPUs", "Mem(GB)", headers[5]), stream=stream)]
     others = len(placements) - len(shown) + int(number(plan, "more"))
     if others > 0:
-        lines.append(f"… and {others:,} more places; `sky optimize --explain` tells why these.")
+        count = f"{others:,}" if plan.get("more") is not None else f"at least {others:,}"
+        lines.append(f"… and {count} more places; `sky optimize --explain` tells why these.")
     if any(placement.get("enabled") is False for placement in shown):
         lines.append("* not enabled yet: `sky check CLOUD` tells how to get in.")
     if ages := _ages(shown):

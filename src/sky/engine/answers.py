@@ -8,10 +8,10 @@ from typing import TypedDict
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.accelerators import parse_accelerator
 from sky.core.model.infra import Infra
-from sky.core.model.offers import Offer, Placement, Rejection, Standing
+from sky.core.model.offers import Offer, Placement, Reason, Rejection, Standing
 from sky.core.optimizer.compare import Comparison, Outlook, what_if, when
 from sky.core.optimizer.conditions import Conditions
-from sky.core.optimizer.explain import Question, every_cloud, why_not
+from sky.core.optimizer.explain import Question, every_cloud, refused, why_not
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import money, span
 from sky.core.optimizer.locations import Search
@@ -19,15 +19,66 @@ from sky.core.optimizer.memory import Chance
 from sky.core.optimizer.plan import laid_out, percent
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.relax import relaxations
+from sky.core.optimizer.wanted import query
+from sky.core.ports import Catalog
 
 #: Offers of one cloud that are looked through for the best of each accelerator.
 _MOST_OF_A_CLOUD = 60
+#: Answers that say that nothing there would do.
+_NOTHING_FITS = (Reason.NOT_SOLD, Reason.ACCELERATORS, Reason.CPUS, Reason.MEMORY, Reason.ACCELERATOR_MEMORY)
+#: Listings that are looked through for one without a price.
+_MOST_UNPRICED = 400
 
 
-def explained(search: Search, best: Ranked | None, questions: tuple[str, ...], *, everywhere: bool) -> list[Rejection]:
-    """Answers to `--why-not`, then one for every cloud."""
-    found = [why_not(search, each, best) for text in questions for each in read_question(text, search)]
-    return [*found, *every_cloud(search, best)] if everywhere else found
+def explained(
+    search: Search,
+    catalog: Catalog,
+    best: Ranked | None,
+    questions: tuple[str, ...],
+    *,
+    everywhere: bool,
+    note: str = "",
+) -> list[Rejection]:
+    """Answers to `--why-not`, then one for every cloud. `note` is what binds a group, which prices do not tell."""
+    found = [
+        _or_unpriced(why_not(search, each, best), each, search, catalog)
+        for text in questions
+        for each in read_question(text, search)
+    ]
+    if everywhere:
+        for answer in every_cloud(search, best):
+            about = Question(Infra(answer.place.partition("/")[0]))
+            found.append(_or_unpriced(answer, about, search, catalog))
+    return [_bound(each, note) for each in found] if note else found
+
+
+def _or_unpriced(answer: Rejection, about: Question, search: Search, catalog: Catalog) -> Rejection:
+    """The answer, or that something is sold there which would do, and only its price is not known."""
+    if answer.code not in _NOTHING_FITS:
+        return answer
+    for wish in search.wishes:
+        clouds = None if about.infra.cloud is None else frozenset([about.infra.cloud])
+        asked = query(wish, clouds, about.infra.region)
+        if asked is None or about.instance_type not in (None, asked.instance_type or about.instance_type):
+            continue
+        asked = asked._replace(market=None, instance_type=about.instance_type or asked.instance_type)
+        for each in islice(catalog.listings(asked), _MOST_UNPRICED):
+            if each.price is None and each.spot_price is None:
+                cloud, name = each.type.cloud, each.type.name
+                return Rejection(
+                    f"{cloud}/{each.region}",
+                    name,
+                    "is sold there, at a price that is not known",
+                    Reason.NO_PRICE,
+                    remedy=f"`sky catalog refresh --infra {cloud}` asks for it",
+                )
+    return answer
+
+
+def _bound(answer: Rejection, note: str) -> Rejection:
+    if answer.code not in (Reason.DEARER, Reason.SLOWER):
+        return answer
+    return replace(answer, reason=f"by itself {answer.reason}; {note}", remedy="")
 
 
 def read_question(text: str, search: Search) -> list[Question]:
@@ -41,6 +92,8 @@ def read_question(text: str, search: Search) -> list[Question]:
         raise InvalidSkyPilotConfigError(f"--why-not: found {where!r} behind @; allowed: an infra like aws/us-east-1")
     if not where and (place := _infra(what)) is not None:
         return [Question(place)]
+    if not where and any(what == each.cloud for each in search.conditions.extra):
+        return [Question(Infra(what))]  # a place of the user's own
     sold = search.catalog.types(what)
     if sold:
         clouds = sorted({each.cloud for each in sold if infra.cloud in (None, each.cloud)})
@@ -67,9 +120,12 @@ def _infra(text: str) -> Infra | None:
         return None
 
 
-def opened(search: Search) -> list[str]:
-    """What giving up one constraint would open, as lines."""
-    return [str(each) for each in relaxations(search)]
+def opened(search: Search, rentable: frozenset[str]) -> list[str]:
+    """What giving up one constraint would open, as lines. `rentable`: places where this version can make machines."""
+    found = relaxations(search)
+    within = [each for each in found if each.opens.offer.cloud in rentable]
+    beyond = [f"{each} (this version cannot rent machines there yet)" for each in found if each not in within]
+    return [*map(str, within), *beyond]
 
 
 def compared(search: Search, changes: tuple[str, ...]) -> list[str]:
@@ -130,7 +186,11 @@ def _amount(figure: float, goal: Goal) -> str:
 
 def chances(search: Search) -> list[str]:
     """What is known of the chance of getting the choice; says so where nothing is."""
-    return list(_outlook(when(search), search.goal))
+    found = when(search)
+    lines = list(_outlook(found, search.goal))
+    if found.choice is not None and (refusal := refused(search.conditions, found.choice.offer)):
+        lines.insert(1, refusal)
+    return lines
 
 
 def _outlook(found: Outlook, goal: Goal) -> Iterator[str]:
@@ -157,17 +217,27 @@ def _chance(chance: Chance) -> str:
     return f"{chance.mean:.0%} ({chance.low:.0%} to {chance.high:.0%})"
 
 
-def best_of_places(search: Search, clouds: list[str]) -> list[tuple[Placement, Standing]]:
-    """For each cloud its best placement of each accelerator: the rows of the interface's table, best first."""
-    found: list[tuple[Placement, Standing]] = []
+def best_of_places(search: Search, clouds: list[str], best: Ranked | None) -> list[tuple[Placement, Standing]]:
+    """For each cloud its best placement of each accelerator: the rows of the interface's table, the choice first."""
+    found: list[Ranked] = []
     for cloud in clouds:
+        first = {_row(best): best} if best is not None and best.offer.cloud == cloud else {}
         there = replace(search, conditions=_only(search, cloud))
-        first: dict[object, Ranked] = {}
         for each in islice(there.ranking(), _MOST_OF_A_CLOUD):
-            first.setdefault((tuple(sorted(each.offer.accelerators.items())), each.offer.use_spot), each)
-        plan = laid_out(list(first.values()), search.conditions, search.goal)
-        found += zip(plan.placements, plan.standings, strict=True)
-    return sorted(found, key=lambda pair: (pair[1].objective, pair[0].offer.place))
+            first.setdefault(_row(each), each)
+        found += first.values()
+
+    def standing(each: Ranked) -> tuple[object, ...]:
+        rank = each.wish.rank if search.ordered else 0
+        return (each is not best, rank, each.worth.key, each.offer.place)
+
+    found.sort(key=standing)
+    plan = laid_out(found, search.conditions, search.goal)
+    return list(zip(plan.placements, plan.standings, strict=True))
+
+
+def _row(each: Ranked) -> object:
+    return (tuple(sorted(each.offer.accelerators.items())), each.offer.use_spot)
 
 
 def _only(search: Search, cloud: str) -> Conditions:

@@ -15,7 +15,7 @@ from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
-from sky.core.model.outcomes import OutcomeKind
+from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
@@ -25,7 +25,8 @@ from sky.core.optimizer.holdings import holdings
 from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
 from sky.core.optimizer.plan import plan_task
-from sky.core.optimizer.several import Chosen, plan_dag
+from sky.core.optimizer.relax import similar_accelerators
+from sky.core.optimizer.several import Chosen, flows, plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
 from sky.core.optimizer.wanted import of_task
 from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
@@ -37,6 +38,8 @@ from sky.kit.clock import Clock
 _PAST_S = 7 * 86400.0
 #: Instance types that are told for an estimator of time; a task that leaves more open had better say more.
 _MOST_TYPES = 2000
+#: Placements that are told of all tasks of a pipeline or group together.
+_MOST_TOGETHER = 200
 #: Ways out that are told when there is no place.
 _MOST_NEAREST = 5
 
@@ -58,8 +61,8 @@ class Questions:
 class Answer:
     """A plan with what was asked besides.
 
-    `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator.
-    `note` is about all tasks of the DAG together.
+    `enabled` are the clouds that can be used now, `places` the best placement of each cloud and accelerator, `note` how
+    the tasks of a group were brought together.
     """
 
     task: str | None
@@ -110,7 +113,7 @@ class Planner:
         self._clock = clock
         self._section = section
         self._allowed = allowed
-        self._memory = _Kept()
+        self._learning: tuple[object, Memory] | None = None
         self._tariff = _Kept()
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
@@ -135,24 +138,18 @@ class Planner:
             self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {})
             for at, task in enumerate(tasks)
         ]
-        note = ""
         if len(tasks) == 1:
-            plans = [plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)]
+            search = _search(tasks[0], ground.catalog, conditions[0], questions.goal)
+            made = plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)
+            chosen = Chosen((made,), None, "", (search,), (next(search.ranking(), None),))
         else:
-            chosen = plan_dag(replace(dag, tasks=tasks), ground.catalog, _handed_on(dag, conditions), questions.goal)
-            plans, note = list(chosen.plans), _total(chosen, questions.goal)
-            near = chosen.near or ((),) * len(tasks)
-            conditions = [
-                replace(given, holdings=(*given.holdings, *beside))
-                for given, beside in zip(_handed_on(dag, conditions), near, strict=True)
-            ]
-        for task, made in zip(tasks, plans, strict=True):
-            if not made.placements:
-                raise self._nowhere(task, made, ground)
-        return [
-            replace(self._answer(task, made, given, ground, questions), note=note)
-            for task, made, given in zip(tasks, plans, conditions, strict=True)
-        ]
+            most = max(1, _MOST_TOGETHER // len(tasks))
+            together = replace(dag, tasks=tasks)
+            chosen = plan_dag(together, ground.catalog, _handed_on(dag, conditions), questions.goal, most=most)
+        for task, plan in zip(tasks, chosen.plans, strict=True):
+            if not plan.placements:
+                raise self._nowhere(task, plan, ground, among=len(tasks))
+        return [self._answer(task, chosen, at, ground, questions) for at, task in enumerate(tasks)]
 
     async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]:
         """For each task one placement of every (cloud, instance type) that it could take, cheapest first."""
@@ -213,21 +210,12 @@ class Planner:
         """The memory of outcomes; made again when one was added here, and now and then for those of other servers."""
         now = self._clock.now()
         of = (self._outcomes.revision, now // 60)
-        if self._memory.of != of:
+        if self._learning is None or self._learning[0] != of:
             outcomes = await self._outcomes.since(now - _PAST_S)
-            told = (
-                (
-                    Key(each.cloud, each.region, each.zone, each.instance_type, Market(each.market)),
-                    each.kind is OutcomeKind.GRANTED,
-                    each.at,
-                    each.reason,
-                )
-                for each in outcomes
-                if each.kind is not OutcomeKind.LOST
-            )
-            self._memory = _Kept(of, Memory.of(told))
-        assert isinstance(self._memory.value, Memory)
-        return self._memory.value
+            asked = (each for each in outcomes if each.kind is not OutcomeKind.LOST)
+            told = ((_key(each), each.kind is OutcomeKind.GRANTED, each.at, each.reason) for each in asked)
+            self._learning = of, Memory.of(told)
+        return self._learning[1]
 
     def _rates(self, catalog: Catalog) -> Tariff:
         if self._tariff.of != catalog.generation:
@@ -282,40 +270,62 @@ class Planner:
         known = self._section("data").get("buckets")
         return holdings(task, known if isinstance(known, Mapping) else {})
 
-    def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground) -> ResourcesUnavailableError:
+    def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground, among: int = 1) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
-        reasons = [f"{each.place} {each.instance_type}: {each.reason}" for each in made.rejections]
+        reasons = _summed_up(made.rejections)
+        if (allowed := self._allowed()) is not None:
+            reasons.append(f"allowed_clouds in your configuration leaves {', '.join(allowed) or 'nothing'}")
         named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
+        reasons += _misspelt(task, ground)
+        if not ground.catalog.places():
+            reasons.append("the catalog is empty: `sky catalog refresh` asks clouds for their prices")
         search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
-        reasons += [f"nearest: {line}" for line in answers.opened(search)[:_MOST_NEAREST]]
+        rentable = frozenset(self._providers.names())
+        reasons += [f"nearest: {line}" for line in answers.opened(search, rentable)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
+        whose = f"the task {task.name}: " if among > 1 and task.name else ""
+        hint = "`sky check` lists the places that can be used"
+        if ground.conditions.enabled is not None:
+            hint += "; `sky optimize --all-infra` plans over all that are known"
         return ResourcesUnavailableError(
-            f"No place for {task.num_nodes}x {asked}.\n{said}\n"
-            "`sky check` lists the places that can be used; `sky optimize --all-infra` plans over all that are known.",
+            f"No place for {whose}{task.num_nodes}x {asked}.\n{said}\n{hint}.",
             no_failover=True,
         )
 
-    def _answer(
-        self, task: TaskSpec, made: Plan, conditions: Conditions, ground: _Ground, questions: Questions
-    ) -> Answer:
-        search = _search(task, ground.catalog, conditions, questions.goal)
-        best = next(search.ranking(), None)
-        clouds = sorted(ground.enabled if conditions.enabled is not None else _known(ground))
+    def _answer(self, task: TaskSpec, chosen: Chosen, at: int, ground: _Ground, questions: Questions) -> Answer:
+        made, search, best = chosen.plans[at], chosen.searches[at], chosen.firsts[at]
+        # The tasks of a group are bound to one place: not by what was asked, and so not by what is explained.
+        asked = replace(search, wishes=of_task(task, ground.catalog.accelerators()))
+        clouds = sorted(ground.enabled if search.conditions.enabled is not None else _known(ground))
         return Answer(
             task=task.name,
             plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
             enabled=ground.enabled,
-            places=tuple(answers.best_of_places(search, clouds)),
-            answers=tuple(answers.explained(search, best, questions.why_not, everywhere=questions.explain)),
+            places=tuple(answers.best_of_places(search, clouds, best)),
+            answers=tuple(
+                answers.explained(
+                    asked,
+                    ground.catalog,
+                    best,
+                    questions.why_not,
+                    everywhere=questions.explain,
+                    note=chosen.note,
+                )
+            ),
             comparisons=tuple(answers.compared(search, questions.what_if)),
             chances=tuple(answers.chances(search)) if questions.when else (),
+            note=_total(chosen, questions.goal) if len(chosen.plans) > 1 else "",
         )
+
+
+def _key(outcome: Outcome) -> Key:
+    return Key(outcome.cloud, outcome.region, outcome.zone, outcome.instance_type, Market(outcome.market))
 
 
 def _handed_on(dag: DagSpec, conditions: Sequence[Conditions]) -> list[Conditions]:
     """What a task hands to the next goes along the edge between them, and is not written elsewhere as well."""
-    before = {first for first, _ in dag.edges}
+    before = set() if dag.is_job_group else {edge.source for edge in flows(dag)}
     return [
         replace(given, holdings=tuple(each for each in given.holdings if not each.outgoing)) if at in before else given
         for at, given in enumerate(conditions)
@@ -337,6 +347,33 @@ def _repriced(overrides: Overrides) -> Iterable[Repriced]:
 
 def _known(ground: _Ground) -> set[str]:
     return {place.cloud for place in ground.catalog.places()} | {offer.cloud for offer in ground.conditions.extra}
+
+
+def _summed_up(rejections: Iterable[Rejection]) -> list[str]:
+    """One line for each place and rule, with how many more there are: zones and sizes of it say the same."""
+    alike: dict[object, list[Rejection]] = {}
+    for each in rejections:
+        alike.setdefault((each.place.partition("/")[0], each.code), []).append(each)
+    lines = []
+    for first, *others in alike.values():
+        more = f" (and {len(others)} more like it)" if others else ""
+        lines.append(f"{first.place} {first.instance_type}: {first.reason}{more}")
+    return lines
+
+
+def _misspelt(task: TaskSpec, ground: _Ground) -> list[str]:
+    """A line for each accelerator that nobody sells, with the names that are like it."""
+    sold = dict(ground.catalog.accelerators())
+    sold.update((name.lower(), name) for offer in ground.conditions.extra for name in offer.accelerators)
+    found = []
+    for each in task.resources:
+        request = each.accelerator_request
+        if request is None or request.is_filter or request.name.lower() in sold:
+            continue
+        near = similar_accelerators(request.name, sold)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`sky gpus list -a` shows what there is"
+        found.append(f"no accelerator is called {request.name}; {hint}")
+    return found
 
 
 def _search(task: TaskSpec, catalog: Catalog, conditions: Conditions, goal: Goal) -> Search:

@@ -50,9 +50,7 @@ def without_effect(task: TaskSpec) -> list[str]:
         "priority_class",
         "job_recovery",
     }
-    return sorted(f"resources.{key}" for key in idle) + [
-        name for name, value in (("inputs", task.inputs), ("outputs", task.outputs)) if value
-    ]
+    return sorted(f"resources.{key}" for key in idle)
 
 
 def place(task: TaskSpec) -> str:

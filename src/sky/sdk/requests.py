@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
 from sky.core.errors import RequestCancelled, from_wire, not_supported
+from sky.kit.ids import request_id
 from sky.sdk.http1 import Response, query
 from sky.sdk.ids import Answer, RequestId
 from sky.sdk.records import ClusterHandle, RequestPayload, StatusResponse, convert, request_payload
@@ -30,8 +31,6 @@ def read(name: str, body: object) -> RequestId[Any]:
 
 def submit(name: str, body: object) -> RequestId[Any]:
     """Put a change on record. The id is made here, so that sending it twice is the same as once."""
-    from sky.kit.ids import request_id  # noqa: PLC0415 - 5 ms for `uuid` and `secrets`, which reads do not need
-
     headers = {HEADER_REQUEST_ID: request_id()}
     return RequestId(call("POST", f"/{name}", body, headers=headers).json()["request_id"], name)
 

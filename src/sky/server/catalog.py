@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,20 +41,23 @@ class CatalogHome:
         self._section = section
         self._generations = Generations(directory)
         self._folders: dict[Path, OverrideFiles] = {}
+        self._nothing: CatalogFile | None = None
 
     def current(self) -> Catalog:
         """The newest generation; an empty one where there is neither a seed nor anything refreshed."""
         try:
             return self._generations.reader()
         except Unusable:
-            log.warning("there is no catalog: `sky catalog refresh` makes one")
-            return self._empty()
+            if self._nothing is None:
+                log.warning("there is no catalog: `sky catalog refresh` makes one")
+                self._nothing = self._empty()
+            return self._nothing
 
     def _empty(self) -> CatalogFile:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / "empty.sqlite"
-        build(path, [])
-        return CatalogFile.open(path)
+        with tempfile.TemporaryDirectory(prefix="sky-") as folder:
+            path = Path(folder) / "empty.sqlite"
+            build(path, [])
+            return CatalogFile.of_bytes(path.read_bytes(), "empty")
 
     def overrides(self) -> Overrides:
         """The user's own rows and rules."""
@@ -97,7 +101,9 @@ class CatalogHome:
         if code == BUSY:
             raise CommandError(code, "sky catalog refresh", "another refresh of this catalog is under way", None)
         if code != 0:
-            raise CommandError(code, "sky catalog refresh", "the refresh broke off", said[-_LAST_WORDS:] or None)
+            why = said.rpartition("\n")[2]
+            words = f"the refresh broke off: {why}" if why else "the refresh broke off"
+            raise CommandError(code, "sky catalog refresh", words, said[-_LAST_WORDS:] or None)
         return outcomes
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from sky.core.errors import CredentialsRejected, ProviderFailure
+from sky.core.errors import CredentialsRejected, NotSupportedError, ProviderFailure
 from sky.core.model.catalog import Price, Refreshed, RefreshState, Row, Source, Unchanged
 from sky.core.ports import PriceAsk, PriceSource
 from sky.kit.clock import SystemClock
@@ -72,7 +72,10 @@ def refresh(order: Order, registry: Registry, now: float, tell: Callable[[dict[s
     asked: dict[str, PriceSource] = {}
     outcomes: list[Refreshed] = []
     for cloud in registry.places() if order.clouds is None else order.clouds:
-        source = registry.manifest(cloud).price_source()
+        try:
+            source = registry.manifest(cloud).price_source()
+        except NotSupportedError:
+            source = None  # a place that this version knows by name only, or whose provider is not installed
         fetched = [each.fetched for each in known.get(cloud, {}).values()]
         if source is None:
             if order.clouds is not None:

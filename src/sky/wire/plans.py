@@ -108,9 +108,8 @@ class PlanRecord(Record):
     """Placements of one task from best to worst, what was left out, and answers to what was asked besides.
 
     `placements` are tried in this order; `places` are the best placement of each cloud and accelerator. `more`: how
-    many placements follow. `data`: what has to be moved, in one line. `answers`: to `explain` and
-    `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people. `note` is about all
-    tasks of a DAG together.
+    many placements follow. `data`: what has to be moved, `note`: how tasks were brought together, each in one line.
+    `answers`: to `explain` and `why_not`. `comparisons` to `what_if`, `chances` to `when`: lines for people.
     """
 
     task: str | None
@@ -122,7 +121,7 @@ class PlanRecord(Record):
     answers: list[RejectionRecord]
     comparisons: list[str]
     chances: list[str]
-    note: str
+    note: str = ""
 
 
 def _placement(placement: Placement, standing: Standing | None, *, chosen: bool, enabled: bool) -> PlacementRecord:

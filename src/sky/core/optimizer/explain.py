@@ -4,7 +4,6 @@ Called for `sky optimize --explain` and its like. A choice is never explained by
 the catalog is asked about exactly what the question names.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,14 +19,10 @@ from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key
 from sky.core.optimizer.plan import percent
 from sky.core.optimizer.rank import Ranked
-from sky.core.optimizer.wanted import ONLY_BY_NAME, Wish, query
+from sky.core.optimizer.wanted import Wish, query
 
 #: Offers looked at for one question.
 _MOST_LOOKED_AT = 400
-#: What is said of machines of another shape: less to the point than that the right ones have no known price.
-_OF_ANOTHER_KIND = frozenset({
-    Reason.PLACE, Reason.INSTANCE_TYPE, Reason.ACCELERATORS, Reason.ACCELERATOR_MEMORY, Reason.CPUS, Reason.MEMORY,
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,6 @@ def why_not(search: Search, question: Question, best: Ranked | None) -> Rejectio
     if fitting is not None:
         return _judged(search, fitting, best)
     nearest = _nearest(search, question)
-    if nearest is None or nearest.code in _OF_ANOTHER_KIND:
-        nearest = _unpriced(search, question) or nearest
     if nearest is not None:
         return nearest
     asked = " or ".join(dict.fromkeys(_shape(wish) for wish in search.wishes))
@@ -69,23 +62,6 @@ def why_not(search: Search, question: Question, best: Ranked | None) -> Rejectio
         "nothing",
         "`sky gpus list` shows what is sold where" if any(wish.accelerator for wish in search.wishes) else "",
     )
-
-
-def _unpriced(search: Search, question: Question) -> Rejection | None:
-    """What has everything that was asked for and is sold there, at a price that nobody has told."""
-    for wish in search.wishes:
-        asked = _asked(question, wish, _canonical(search, question.accelerator))
-        for listing in islice(search.catalog.listings(asked), _MOST_LOOKED_AT) if asked is not None else ():
-            made = listing.type
-            if listing.price is None and listing.spot_price is None and not made.features & set(ONLY_BY_NAME):
-                return Rejection(
-                    f"{made.cloud}/{listing.region}",
-                    made.name,
-                    f"{made.name} is sold there, and its price is not known",
-                    Reason.NO_PRICE,
-                    remedy=f"`sky catalog refresh --infra {made.cloud}` asks for it; or write it into ~/.sky/catalog.d",
-                )
-    return None
 
 
 def every_cloud(search: Search, best: Ranked | None) -> tuple[Rejection, ...]:
@@ -192,25 +168,34 @@ def _judged(search: Search, fitting: Ranked, best: Ranked | None) -> Rejection:
     if wrong is not None:
         words = f"{wrong.words} ({_compared(search, fitting, best)})"
         return wrong._replace(words=words, found=wrong.found or price).of(offer)
+    refusal = refused(search.conditions, offer)
+    beside = f"; {refusal}" if refusal else ""
     if best is None or _same(best.offer, offer):
-        return Rejection(offer.place, offer.instance_type, "this is the choice", None, "", price)
+        return Rejection(offer.place, offer.instance_type, f"this is the choice{beside}", None, "", price)
     slower = search.goal is Goal.TIME and fitting.worth.key[0] > best.worth.key[0]
+    if refusal and search.goal is Goal.EXPECTED and fitting.worth.price <= best.worth.price:
+        # Its price alone could have made it the choice.
+        words, code = f"{refusal}; {_compared(search, fitting, best)} with what that makes likely", Reason.REFUSED
+    else:
+        words, code = _compared(search, fitting, best) + beside, Reason.SLOWER if slower else Reason.DEARER
     return Rejection(
         offer.place,
         offer.instance_type,
-        _compared(search, fitting, best) + _refused_lately(search.conditions, offer),
-        Reason.SLOWER if slower else Reason.DEARER,
+        words,
+        code,
         _figure(search.goal, best),
         _figure(search.goal, fitting),
         f"infra: {offer.place} takes it",
     )
 
 
-def _refused_lately(conditions: Conditions, offer: Offer) -> str:
-    """`; refused 12 minutes ago: capacity`, as long as that says something about now."""
-    at, why = conditions.memory.last_refusal(Key.of(offer)) or (-math.inf, "")
-    ago = conditions.now - at
-    return f"; refused {since(ago)} ago: {why}" if ago <= conditions.memory.half_life_s else ""
+def refused(conditions: Conditions, offer: Offer) -> str:
+    """`refused 12 minutes ago: no capacity`, if this very offer was and that is on record; else empty."""
+    found = conditions.memory.last_refusal(Key.of(offer))
+    if found is None:
+        return ""
+    at, why = found
+    return f"refused {since(conditions.now - at)} ago" + (f": {why}" if why else "")
 
 
 def _compared(search: Search, each: Ranked, best: Ranked | None) -> str:

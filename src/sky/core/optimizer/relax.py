@@ -18,6 +18,8 @@ from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.sold import Sold
 from sky.core.optimizer.wanted import Bounds, Wish
 
+#: Letters that look like digits.
+_ALIKE = str.maketrans("oil", "011")
 #: Counts of accelerators that machines come with.
 _COUNTS = (1, 2, 4, 8, 16)
 
@@ -144,5 +146,6 @@ def similar_accelerators(name: str, spellings: Mapping[str, str]) -> tuple[str, 
     """Known names near to one that nobody sells, nearest first; empty where the name is known."""
     if name.lower() in spellings:
         return ()
-    near = get_close_matches(name.lower(), list(spellings), n=6, cutoff=0.55)
+    alike = [each for each in spellings if each.translate(_ALIKE) == name.lower().translate(_ALIKE)]
+    near = [*alike, *get_close_matches(name.lower(), list(spellings), n=6, cutoff=0.55)]
     return tuple(dict.fromkeys(spellings[each] for each in near))[:3]

@@ -29,14 +29,15 @@ from sky.core.optimizer.wanted import of_task
 class Chosen:
     """Plans of all tasks in their order; empty ones where a task fits nowhere. `total` in USD, or hours for TIME.
 
-    `note` says how the places of a group were found. `near` is, for each task of a pipeline, what it exchanges with
-    the others where these were put.
+    `note` says how the places of a group were found. `searches` are those of the tasks, each given where the others
+    are, and `firsts` what was chosen in them: what is asked about a task besides its plan is asked of these.
     """
 
     plans: tuple[Plan, ...]
     total: float | None
     note: str = ""
-    near: tuple[tuple[Holding, ...], ...] = ()
+    searches: tuple[Search, ...] = ()
+    firsts: tuple[Ranked | None, ...] = ()
 
 
 def plan_dag(
@@ -64,32 +65,39 @@ def plan_dag(
     ]
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)
-        return Chosen(_group_plans(searches, grouped, most), grouped.total, grouped.note)
+        return _all_of(_side_by_side(searches, grouped, most), grouped.total, grouped.note)
     edges = flows(dag)
     best = _candidates(searches, edges, catalog)
     if not all(best):
-        empty = [_plan(search, None, (), most) for search in searches]
-        return Chosen(tuple(empty), None, "not every task fits somewhere")
+        return _all_of([_plan(search, None, (), most) for search in searches], None, "not every task fits somewhere")
     problem = as_problem(best, edges, each_has[0], goal)
     chosen = dags.solve(problem, use_solver=use_solver)
-    near = tuple(_near(task, chosen, edges) for task in range(len(searches)))
-    plans = tuple(
-        _plan(search, chosen[task], near[task], most, known=best[task]) for task, search in enumerate(searches)
-    )
-    return Chosen(plans, problem.value(chosen), near=near)
+    placed = [
+        _plan(search, chosen[task], _near(task, chosen, edges), most, known=best[task])
+        for task, search in enumerate(searches)
+    ]
+    return _all_of(placed, problem.value(chosen))
 
 
-def _group_plans(searches: Sequence[Search], grouped: groups.Grouped, most: int) -> tuple[Plan, ...]:
+_Placed = tuple[Plan, Search, Ranked | None]
+
+
+def _all_of(placed: Sequence[_Placed], total: float | None, note: str = "") -> Chosen:
+    plans, searches, firsts = zip(*placed, strict=True) if placed else ((), (), ())
+    return Chosen(plans, total, note, searches, firsts)
+
+
+def _side_by_side(searches: Sequence[Search], grouped: groups.Grouped, most: int) -> list[_Placed]:
     """The plans of tasks that run at the same time, each beside the machines of those before it."""
-    plans: list[Plan] = []
+    placed: list[_Placed] = []
     left = list(searches)
     for where in grouped.chosen:
         search, *left = left
-        plans.append(_plan(search, where, (), most, only=grouped.only))
-        if plans[-1].placements:
-            taken = plans[-1].placements[0]
-            left = [each.beside(taken.offer, taken.num_nodes) for each in left]
-    return tuple(plans)
+        placed.append(_plan(search, where, (), most, only=grouped.only))
+        first = placed[-1][2]
+        if first is not None:
+            left = [each.beside(first.offer, first.wish.num_nodes) for each in left]
+    return placed
 
 
 def flows(dag: DagSpec) -> list[Edge]:
@@ -113,7 +121,11 @@ def as_problem(
     locations = {where for each in best for where in each}
     hour_usd = conditions.tempo.value_of_hour if goal is Goal.EXPECTED else 0.0
     distances = Distances(locations, conditions.tariff, hours=longest, hour_usd=hour_usd)
-    weights = [{where: _weight(ranked.worth.key, longest) for where, ranked in each.items()} for each in best]
+    # Tasks that ask for the same have the same candidates.
+    each_once = {
+        id(each): {where: _weight(ranked.worth.key, longest) for where, ranked in each.items()} for each in best
+    }
+    weights = [each_once[id(each)] for each in best]
     return Problem(weights, edges, distances, longest)
 
 
@@ -171,7 +183,7 @@ def _plan(
     *,
     only: Location | None = None,
     known: Mapping[Location, Ranked] | None = None,
-) -> Plan:
+) -> _Placed:
     """A task's own ranking, given where its neighbours are; the chosen location first."""
     search = (
         replace(search, conditions=replace(search.conditions, holdings=(*search.conditions.holdings, *near)))
@@ -181,16 +193,19 @@ def _plan(
     if only is not None:
         search = replace(search, wishes=search.narrowed(only))
     if most == 1 and where is not None and known is not None:
-        return laid_out([_moved(search, known[where])], search.conditions, search.goal)
+        chosen = _moved(search, known[where])
+        return laid_out([chosen], search.conditions, search.goal), search, chosen
     ranking = search.ranking()
     first = list(islice(ranking, most))
+    more = 0 if next(ranking, None) is None else None
     if where is not None:
         # Equally good places may stand in another order here than in the plan of all tasks.
         at = next((at for at, each in enumerate(first) if (each.offer.cloud, each.offer.region) == where), None)
         best = first.pop(at) if at is not None else search.at(where)
         if best is not None:
             first.insert(0, best)
-    return laid_out(first[:most], search.conditions, search.goal, ranking=ranking)
+    plan = laid_out(first[:most], search.conditions, search.goal, more=more, ranking=ranking)
+    return plan, search, first[0] if first else None
 
 
 def _moved(search: Search, ranked: Ranked) -> Ranked:

@@ -1,7 +1,8 @@
 """What Google Cloud sells: machine types by region from a public table, attached GPUs from the official price list.
 
-Found by the manifest. The table needs no account; the official list needs an API key (`api_key` under `gcp` in the
-configuration, or the variable GCP_API_KEY), and without one attached GPUs keep the prices that are known of them.
+Found by the manifest. The table needs no account; the official list needs an API key (`api_key` under
+`catalog.sources.gcp` in the configuration, or the variable GCP_API_KEY), and without one attached GPUs keep the prices
+that are known of them.
 """
 
 import csv

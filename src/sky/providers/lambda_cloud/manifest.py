@@ -5,7 +5,10 @@ from sky.providers.registry import Manifest
 MANIFEST = Manifest(
     name="lambda",
     title="Lambda",
-    credentials=("file:~/.lambda_cloud/lambda_keys#api_key",),
+    credentials=(
+        "env:LAMBDA_API_KEY",
+        "file:~/.lambda_cloud/lambda_keys#api_key",
+    ),
     fix=(
         "Make an API key in the Lambda dashboard.",
         "Write the line `api_key = KEY` into `~/.lambda_cloud/lambda_keys`.",

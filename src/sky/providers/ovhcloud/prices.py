@@ -1,8 +1,8 @@
 """What OVHcloud sells: instances of its public cloud by region, from its public order catalog.
 
-Found by the manifest. Needs no key. Prices are in the currency of a subsidiary (`subsidiary` under `ovhcloud` in the
-configuration, `IE` without it), before tax, in units of a
-hundred-millionth, and converted.
+Found by the manifest. Needs no key. Prices are in the currency of a subsidiary (`subsidiary` under
+`catalog.sources.ovhcloud` in the configuration, `IE` without it), before tax, in units of a hundred-millionth, and
+converted.
 """
 
 import re

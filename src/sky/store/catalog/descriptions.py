@@ -93,11 +93,19 @@ def _type(record: Mapping[str, Any], cloud: str) -> InstanceType:
         accelerator_count=count,
         accelerator_memory_gib=memory,
         local_disk_gb=float(disks.get("TotalSizeInGB", 0.0)),
-        local_disk_kind=disks["Disks"][0]["Type"] if disks.get("Disks") else None,
+        local_disk_kind=_disk_kind(disks),
         network_gbps=round(network, 3) or None,
         family=name.partition(".")[0],
         features=_features(record),
     )
+
+
+def _disk_kind(disks: Mapping[str, Any]) -> str | None:
+    """`nvme`, `ssd` or `hdd`; the record tells apart by a flag of its own what is reached by NVMe."""
+    if not disks.get("Disks"):
+        return None
+    kind: str = disks["Disks"][0]["Type"]
+    return "nvme" if kind == "ssd" and disks.get("NvmeSupport") == "required" else kind
 
 
 def _accelerator(record: Mapping[str, Any]) -> tuple[str | None, float, float | None]:

@@ -31,18 +31,21 @@ class Generations:
         self._pointer = folder / "current"
         self._stamp: tuple[int, ...] | None = None
         self._open: CatalogFile | None = None
+        self._whole: tuple[int, ...] | None = None
         #: What was passed over the last time a file was chosen, and why.
         self.passed_over: list[str] = []
 
     def reader(self) -> CatalogFile:
-        """The newest generation that can be read; costs one look at the pointer while that has not changed.
+        """The newest generation that can be read; costs a look at pointer and file while they have not changed.
 
         Raises Unusable when there is none, with all reasons.
         """
         stamp = _stamp(self._pointer)
-        if self._open is None or stamp != self._stamp:
+        # Nobody writes to a generation; one that is cut short or damaged all the same must not be answered from.
+        if self._open is None or stamp != self._stamp or self._whole != _stamp(self._file(self._open.generation)):
             self.passed_over = []
             self._open = self._choose()
+            self._whole = _stamp(self._file(self._open.generation))
             # Choosing may have set the pointer; if somebody else did meanwhile, the next call looks again.
             self._stamp = stamp if stamp == _stamp(self._pointer) else _stamp_of_name(self._pointer, self._open)
         return self._open
@@ -126,7 +129,7 @@ class Generations:
             if found is None:
                 raise
             return found
-        if found is not None and _newest_source(found) >= _newest_source(in_memory):
+        if found is not None and _newest_source(found) > _newest_source(in_memory):
             with suppress(OSError):
                 self._point_at(found.generation)
             return found
