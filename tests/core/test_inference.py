@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from sky.core.catalog.inference import resolve, spellings
+from sky.core.catalog.inference import resolve
 from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.catalog import InstanceType, Place
 from sky.core.model.offers import Offer
@@ -219,10 +219,3 @@ def test_an_accelerator_has_the_name_that_catalogs_use() -> None:
     named_so = Offer("local", "local", None, "this-machine", 2, 8, 0.0, {"Tesla T4": 1})
     asked = Resources(accelerators="Tesla T4")
     assert resolve(asked, CATALOG, own=[named_so]) is asked
-
-
-def test_close_spellings() -> None:
-    assert spellings("H10O", CATALOG)[0] == "H100"
-    assert spellings("A100-80", CATALOG)[0] == "A100-80GB"
-    assert spellings("tesla-t4", CATALOG) == ()
-    assert spellings("qqqqqq", CATALOG) == ()

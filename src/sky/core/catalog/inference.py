@@ -117,15 +117,6 @@ def resolve(
     return Resources.of_canonical({**resources.to_yaml_config(), **changes}) if changes else resources
 
 
-def spellings(name: str, catalog: Catalog) -> tuple[str, ...]:
-    """Accelerators in the catalog whose names are like this one, most alike first; nothing for a name that is known."""
-    known = catalog.accelerators()
-    if name.lower() in known:
-        return ()
-    near = difflib.get_close_matches(name.lower(), known, n=2 * _MOST_NAMED, cutoff=0.5)
-    return tuple(dict.fromkeys(known[each] for each in near))[:_MOST_NAMED]
-
-
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
