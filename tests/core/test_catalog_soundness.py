@@ -257,6 +257,10 @@ def test_the_lowest_bid_is_not_a_price():
         (Change(100, 30, 30, 20, 30, 0, live=True), None),
         (Change(100, 10, 30, 20, 10, 0, live=True), "10 rows"),
         (Change(5, 1, 5, 1, 1, 1), None),
+        (Change(17, 9, 9, 5, 9, 0), None),
+        (Change(17, 8, 9, 8, 8, 0), "8 rows where there were 17: more than 50% are gone"),
+        (Change(17, 12, 12, 5, 12, 0), "5 types where there were 12"),
+        (Change(17, 1, 9, 1, 1, 0, live=True), None),
     ],
 )
 def test_a_cloud_that_changes_too_much_is_refused(change, words):

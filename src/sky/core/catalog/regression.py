@@ -17,8 +17,8 @@ LOST, LOST_LIVE = 0.2, 0.8
 MOVED, MOVE = 0.02, 3.0
 #: How far a price that was checked by hand may be off.
 OFF_GOLDEN = 0.25
-#: Fewer rows than these show nothing.
-_FEW = 20
+#: Of fewer rows than these some may always come and go, of a price list up to half; the fewest show nothing.
+_FEW, _FEWEST, LOST_OF_FEW = 20, 10, 0.5
 
 #: (cloud, type, region) to USD per hour on demand.
 Golden = Mapping[tuple[str, str, str], float]
@@ -41,13 +41,14 @@ class Change(NamedTuple):
 
 def lost(change: Change) -> str | None:
     """A source that suddenly tells much less is broken, or was cut off."""
-    allowed = LOST_LIVE if change.live else LOST
+    least, allowed = (_FEW, LOST_LIVE) if change.live else (_FEWEST, LOST)
     for what, before, after in (
         ("rows", change.rows_before, change.rows_after),
         ("types", change.types_before, change.types_after),
     ):
-        if before >= _FEW and after < (1 - allowed) * before:
-            return f"{after} {what} where there were {before}: more than {allowed:.0%} are gone"
+        share = allowed if before >= _FEW else LOST_OF_FEW
+        if before >= least and after < (1 - share) * before:
+            return f"{after} {what} where there were {before}: more than {share:.0%} are gone"
     return None
 
 
