@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sky.core.catalog.overrides import Overrides, Written, parse
+from sky.core.catalog.overrides import Overrides, Scope, Written, parse
 from sky.core.model.catalog import Market, Quality
 from sky.core.model.conditions import Quota, Reservation
 from sky.core.model.offers import Offer
@@ -25,7 +25,7 @@ def cost(overrides, **of):
 def test_without_rules_all_is_as_it_was():
     nothing = Overrides()
     assert nothing.price_of(offer()) == offer()
-    assert (nothing.denied(offer()), nothing.least_multiplier, nothing.lower_bound(3.0)) == (None, 1.0, 3.0)
+    assert (nothing.denied(offer()), nothing.least_factor) == (None, 1.0)
 
 
 def test_a_price_of_ones_own_says_where_it_is_from():
@@ -73,11 +73,41 @@ numbers = st.floats(0, 100, allow_nan=False)
     ),
     numbers, numbers, st.sampled_from(["aws", "gcp"]),
 )  # fmt: skip
-def test_no_price_is_below_the_bounds(written, seen, more, cloud):
+def test_no_price_is_below_the_least_factor_unless_a_rule_names_it(written, seen, more, cloud):
     made = parse([Written("price", each, "f") for each in written])
-    unseen = made.price_of(offer(cloud=cloud, price=seen + more)).price_hourly
-    assert unseen >= made.least_multiplier * seen - 1e-9
-    assert unseen >= made.lower_bound(seen) - 1e-9
+    unseen = offer(cloud=cloud, price=seen + more)
+    if not any(rule.price is not None and rule.scope.covers(unseen) for rule in made.prices):
+        assert made.price_of(unseen).price_hourly >= made.least_factor * seen - 1e-9
+
+
+named = st.sampled_from(["m1", "m2", "m*", "m?", None])
+
+
+@given(st.lists(st.tuples(named, st.sampled_from(["aws", "gcp", "*"]), numbers)), st.sampled_from(["m1", "m2"]))
+def test_rules_are_found_by_name_as_by_trying_all_of_them(written, name):
+    rows = [{"infra": infra, "price": price} | ({"instance_type": type_name} if type_name else {})
+            for type_name, infra, price in written]  # fmt: skip
+    made = parse([Written("price", row, "f") for row in rows])
+    seen = offer(name=name)
+    wanted = next((rule.price for rule in reversed(made.prices) if rule.scope.covers(seen)), seen.price_hourly)
+    assert made.price_of(seen).price_hourly == wanted
+
+
+def test_a_factor_of_nothing_is_no_price():
+    assert cost(rules("price", infra="aws", multiplier=0)) == 0.0
+
+
+def test_ten_thousand_rules_are_not_asked_one_by_one():
+    written = [Written("price", {"infra": "aws", "instance_type": f"m{n}", "price": 1}, "f") for n in range(10_000)]
+    denied = [Written("deny", {"infra": "aws", "instance_type": f"d{n}"}, "f") for n in range(10_000)]
+    made = parse([*written, *denied])
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        covers = Scope.covers
+        patch.setattr(Scope, "covers", lambda scope, each: asked.append(each) or covers(scope, each))
+        assert made.price_of(offer(name="m17")).price_hourly == 1.0
+        assert made.denied(offer(name="d17")) is not None
+    assert len(asked) == 2
 
 
 def test_what_is_denied_says_why_and_where():

@@ -16,6 +16,7 @@ from sky.core.optimizer.wanted import query, wish, wishes
 PLAIN = Offer("a", "r1", "z1", "m8", 8, 32, 0.4)
 GPU = Offer("b", "r2", None, "g8", 96, 1000, 30.0, {"H100": 8}, accelerator_memory_gb=80, local_disk_gb=900,
             local_disk_kind="nvme")  # fmt: skip
+SLICE = Offer("d", "r1", None, "g6f", 2, 8, 0.2, {"L4": 0.25})
 HOST = Offer("here", "here", None, "host", 4, 16, 0.0, {"L4": 2}, shared=True)
 
 
@@ -128,6 +129,11 @@ def test_a_question_that_nobody_can_answer_is_not_asked():
         (Reason.ACCELERATOR_MEMORY, GPU, {"accelerators": "16GB:8"}),
         (Reason.ACCELERATOR_MEMORY, replace(GPU, accelerator_memory_gb=None), {"accelerators": "16GB:8"}),
         (Reason.ACCELERATORS, GPU, {"accelerators": "80GB+:4"}),
+        (Reason.ACCELERATORS, SLICE, {"accelerators": "L4:0.25"}),
+        (None, SLICE, {"instance_type": "g6f", "accelerators": "L4:0.25"}),
+        (None, SLICE, {"instance_type": "g6f", "accelerators": "L4:0.125"}),
+        (Reason.ACCELERATORS, SLICE, {"instance_type": "g6f", "accelerators": "L4:0.5"}),
+        (Reason.ACCELERATORS, GPU, {"instance_type": "g8", "accelerators": "H100:4"}),
         (Reason.LOCAL_DISK, PLAIN, {"local_disk": "nvme:300+"}),
         (None, GPU, {"local_disk": "nvme:300+", "accelerators": "H100:8"}),
         (None, GPU, {"local_disk": "ssd:300+", "accelerators": "H100:8"}),

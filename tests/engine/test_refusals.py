@@ -53,6 +53,5 @@ def test_what_has_no_effect_is_named():
     assert without_effect(task(resources={"disk_size": 512, "priority": 3}, inputs={"s3://b": 1})) == [
         "resources.disk_size",
         "resources.priority",
-        "inputs",
     ]
     assert without_effect(task()) == []

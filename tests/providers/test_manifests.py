@@ -65,7 +65,7 @@ def test_every_manifest_is_found_by_its_entry_point(tmp_path: Path) -> None:
 async def test_without_credentials_the_steps_are_told(tmp_path: Path) -> None:
     access = await registry(tmp_path).check("lambda")
     assert (access.enabled, access.credentials) == (False, False)
-    assert access.reason == "no credentials: looked in ~/.lambda_cloud/lambda_keys"
+    assert access.reason == "no credentials: looked in $LAMBDA_API_KEY, ~/.lambda_cloud/lambda_keys"
     assert [line[:2] for line in access.hint.splitlines()] == ["1.", "2."]
 
 

@@ -30,11 +30,11 @@ def refusal(text: str, **more: object) -> str:
 def test_examples_are_valid(path: Path) -> None:
     given = {"GREETING": "hi"} if path.name == "envs_secrets.yaml" else {}
     secrets = {"API_TOKEN": "t"} if path.name == "envs_secrets.yaml" else {}
-    spec = load_task_yaml(path, env_overrides=given, secrets_overrides=secrets)
-    assert spec.run
-    assert TaskSpec.from_config(spec.to_config()) == spec
-    if spec.workdir is not None:
-        assert (EXAMPLES.parent / str(spec.workdir)).is_dir()
+    for spec in load_dag(path, env_overrides=given, secrets_overrides=secrets).tasks:
+        assert spec.run
+        assert TaskSpec.from_config(spec.to_config()) == spec
+        if spec.workdir is not None:
+            assert (EXAMPLES.parent / str(spec.workdir)).is_dir()
 
 
 # --- what is legal --------------------------------------------------------------------------------------------------

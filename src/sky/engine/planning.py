@@ -18,7 +18,7 @@ from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Sta
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
-from sky.core.optimizer.conditions import Blocked, Conditions, Repriced, Tempo
+from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import Holding, money, span
 from sky.core.optimizer.holdings import holdings
@@ -36,9 +36,6 @@ from sky.kit.clock import Clock
 
 #: Seconds of the past that are learnt from; older outcomes weigh nothing by then.
 _PAST_S = 7 * 86400.0
-#: Seconds for which a place that refused is not asked again, where there are others: capacity comes and goes in
-#: minutes, a quota is raised by people.
-_BLOCKED_S = {OutcomeKind.REFUSED: 15 * 60.0, OutcomeKind.QUOTA: 3600.0}
 #: Instance types that are told for an estimator of time; a task that leaves more open had better say more.
 _MOST_TYPES = 2000
 #: Placements that are told of all tasks of a pipeline or group together.
@@ -116,7 +113,7 @@ class Planner:
         self._clock = clock
         self._section = section
         self._allowed = allowed
-        self._learning: tuple[object, Memory, tuple[Blocked, ...]] | None = None
+        self._learning: tuple[object, Memory] | None = None
         self._tariff = _Kept()
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
@@ -127,11 +124,7 @@ class Planner:
         """The ranked placements of a task. Raises ResourcesUnavailableError with every reason when there is none."""
         ground = await self._ground()
         resolved = self._resolved(task, ground)
-        conditions = self._for(resolved, ground)
-        made = plan_task(resolved, ground.catalog, conditions, goal)
-        if not made.placements and conditions.blocked:
-            # Better to ask again where it was refused than not at all.
-            made = plan_task(resolved, ground.catalog, replace(conditions, blocked=()), goal)
+        made = plan_task(resolved, ground.catalog, self._for(resolved, ground), goal)
         made = replace(made, rejections=(*made.rejections, *ground.unasked))
         if not made.placements:
             raise self._nowhere(resolved, made, ground)
@@ -176,7 +169,6 @@ class Planner:
 
     async def _ground(self, *, all_infra: bool = False) -> _Ground:
         catalog, overrides = self._catalogs.current(), self._catalogs.overrides()
-        memory, blocked = await self._learnt()
         enabled = await self._access.enabled()
         allowed = self._allowed()
         if allowed is not None:
@@ -193,8 +185,7 @@ class Planner:
             repriced=tuple(_repriced(overrides)),
             extra=(*live, *overrides.extra),
             replaced=frozenset(offer.cloud for offer in live),
-            blocked=blocked,
-            memory=memory,
+            memory=await self._learnt(),
             tariff=self._rates(catalog),
             now=self._clock.now(),
         )
@@ -215,19 +206,16 @@ class Planner:
         known = {name: self._providers.offered(name) for name in self._providers.places()}
         return {name: features for name, features in known.items() if features is not None}
 
-    async def _learnt(self) -> tuple[Memory, tuple[Blocked, ...]]:
-        """What outcomes teach: chances, and where not to ask again for now.
-
-        Made again when one was added here, and every minute, for time passes and other servers learn, too.
-        """
+    async def _learnt(self) -> Memory:
+        """The memory of outcomes; made again when one was added here, and now and then for those of other servers."""
         now = self._clock.now()
         of = (self._outcomes.revision, now // 60)
         if self._learning is None or self._learning[0] != of:
             outcomes = await self._outcomes.since(now - _PAST_S)
-            asked = [each for each in outcomes if each.kind is not OutcomeKind.LOST]
-            memory = Memory.of((_key(each), each.kind is OutcomeKind.GRANTED, each.at, each.reason) for each in asked)
-            self._learning = of, memory, _refused_lately(asked, now)
-        return self._learning[1], self._learning[2]
+            asked = (each for each in outcomes if each.kind is not OutcomeKind.LOST)
+            told = ((_key(each), each.kind is OutcomeKind.GRANTED, each.at, each.reason) for each in asked)
+            self._learning = of, Memory.of(told)
+        return self._learning[1]
 
     def _rates(self, catalog: Catalog) -> Tariff:
         if self._tariff.of != catalog.generation:
@@ -330,16 +318,6 @@ class Planner:
 
 def _key(outcome: Outcome) -> Key:
     return Key(outcome.cloud, outcome.region, outcome.zone, outcome.instance_type, Market(outcome.market))
-
-
-def _refused_lately(outcomes: Iterable[Outcome], now: float) -> tuple[Blocked, ...]:
-    """Where the last answer was no, and not long ago. `outcomes` are in the order of time."""
-    last = {_key(each): each for each in outcomes}
-    return tuple(
-        Blocked(*key, why=each.reason or each.kind.value, since=each.at)
-        for key, each in last.items()
-        if now - each.at < _BLOCKED_S.get(each.kind, 0.0)
-    )
 
 
 def _handed_on(dag: DagSpec, conditions: Sequence[Conditions]) -> list[Conditions]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from sky.core.catalog.accelerators import canonical, known
 from sky.core.model.accelerators import parse_accelerators
@@ -60,9 +60,13 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which offers a rule speaks of; what is `None` is open. `pattern` matches the whole name of the type."""
+    """Which offers a rule speaks of; what is `None` is open.
+
+    A type is named by `type_name`, or `pattern` matches the whole name.
+    """
 
     infra: Infra
+    type_name: str | None = None
     pattern: re.Pattern[str] | None = None
     market: Market | None = None
 
@@ -74,6 +78,7 @@ class Scope:
             and (infra.region is None or infra.region == offer.region)
             and (infra.zone is None or infra.zone == offer.zone)
             and (self.market is None or (self.market is Market.SPOT) == offer.use_spot)
+            and self.type_name in (None, offer.instance_type)
             and (self.pattern is None or self.pattern.fullmatch(offer.instance_type) is not None)
         )
 
@@ -97,6 +102,36 @@ class Denial:
     source: str
 
 
+_R = TypeVar("_R", PriceRule, Denial)
+
+
+class _Rules(Generic[_R]):
+    """Rules in their order, found by the type that they name: a price list may have ten thousand of them."""
+
+    __slots__ = ("_named", "_open", "_rules")
+
+    def __init__(self, rules: tuple[_R, ...]) -> None:
+        self._rules: tuple[_R, ...] = rules
+        self._named: dict[str, list[int]] = {}
+        #: Those that name no type, or several.
+        self._open: list[int] = []
+        for number, rule in enumerate(rules):
+            name = rule.scope.type_name
+            (self._open if name is None else self._named.setdefault(name, [])).append(number)
+
+    def last(self, offer: Offer) -> _R | None:
+        """The last rule that speaks of an offer: it beats those before it."""
+        found = -1
+        for numbers in (self._named.get(offer.instance_type, ()), self._open):
+            for number in reversed(numbers):
+                if number < found:
+                    break
+                if self._rules[number].scope.covers(offer):
+                    found = number
+                    break
+        return self._rules[found] if found >= 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Overrides:
     """All rules. `extra` are offers of places that no catalog has."""
@@ -106,38 +141,31 @@ class Overrides:
     denials: tuple[Denial, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     quotas: tuple[Quota, ...] = ()
+    _price_rules: _Rules[PriceRule] = field(init=False, repr=False, compare=False)
+    _denial_rules: _Rules[Denial] = field(init=False, repr=False, compare=False)
 
-    @property
-    def least_multiplier(self) -> float:
-        """No price is below this times the catalog's: 1 without rules, 0 where a rule names a price of its own."""
-        if any(rule.price is not None for rule in self.prices):
-            return 0.0
-        return self.least_factor
-
-    def lower_bound(self, price: float) -> float:
-        """What an offer of this price in the catalog, or of a higher one, costs at least; closer than the factor."""
-        own = [rule.price for rule in self.prices if rule.price is not None]
-        return min([price * self.least_factor, *own])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_price_rules", _Rules(self.prices))
+        object.__setattr__(self, "_denial_rules", _Rules(self.denials))
 
     @property
     def least_factor(self) -> float:
-        """The least that a rule multiplies a price by; 1 where none does."""
+        """The least that a rule multiplies a price by; 1 where none does. Rules that name a price are not meant."""
         return min([1.0, *(rule.multiplier for rule in self.prices if rule.multiplier is not None)])
 
     def price_of(self, offer: Offer) -> Offer:
         """The offer at the price that the user has; itself where no rule speaks of it."""
-        for rule in reversed(self.prices):
-            if rule.scope.covers(offer):
-                price = rule.price if rule.price is not None else offer.price_hourly * (rule.multiplier or 1.0)
-                return replace(offer, price_hourly=price, quality=Quality.OWN, source=rule.source)
-        return offer
+        rule = self._price_rules.last(offer)
+        if rule is None:
+            return offer
+        # One of the two is there, and either may be 0: machines that are paid for otherwise.
+        price = offer.price_hourly * rule.multiplier if rule.multiplier is not None else rule.price
+        return replace(offer, price_hourly=price or 0.0, quality=Quality.OWN, source=rule.source)
 
     def denied(self, offer: Offer) -> str | None:
         """Why the user does not want this offer, and where that is written."""
-        for rule in self.denials:
-            if rule.scope.covers(offer):
-                return f"{rule.reason} ({rule.source})"
-        return None
+        rule = self._denial_rules.last(offer)
+        return None if rule is None else f"{rule.reason} ({rule.source})"
 
 
 @dataclass(slots=True)
@@ -272,7 +300,7 @@ def _read_csv(written: Written, making: _Making, knows: Knows) -> None:
     infra = _infra(fields)
     price = _number(fields, "price", least=0.0)
     if "cpus" not in fields or (infra.cloud is not None and knows(infra.cloud, name)):
-        scope = Scope(infra, _pattern(name), _market(fields))
+        scope = _scope(fields)
         making.prices.append(PriceRule(scope, price, None, written.source))
         return
     if "accelerator" in fields:
@@ -287,7 +315,9 @@ def _read_csv(written: Written, making: _Making, knows: Knows) -> None:
 
 
 def _scope(fields: Mapping[str, object]) -> Scope:
-    return Scope(_infra(fields), _pattern(_text(fields, "instance_type")), _market(fields))
+    name = _text(fields, "instance_type")
+    exact = name is not None and not set(name) & set("*?[")
+    return Scope(_infra(fields), name if exact else None, None if exact else _pattern(name), _market(fields))
 
 
 def _infra(fields: Mapping[str, object]) -> Infra:

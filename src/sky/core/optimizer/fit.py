@@ -166,7 +166,9 @@ def accelerators(wish: Wish, offer: Offer) -> Misfit | None:
             )
     else:
         count = there.get(asked.name.lower(), 0.0)
-    if (count >= asked.count) if offer.shared else (count == wish.count):
+    # Machines with a part of a device are taken by name only: who asks for a part may want to share a whole one.
+    least = asked.count if offer.shared or wish.instance_type is not None else wish.count
+    if least <= count and (offer.shared or count <= wish.count):
         return None
     remedy = f"accelerators: {listed}" if count else "name another accelerator"
     return Misfit(Reason.ACCELERATORS, f"asked for {asked}, it has {listed}", str(asked), listed, remedy)
