@@ -94,7 +94,10 @@ def test_rules_are_found_by_name_as_by_trying_all_of_them(written, name):
 
 
 def test_a_factor_of_nothing_is_no_price():
-    assert cost(rules("price", infra="aws", multiplier=0)) == 0.0
+    made = rules("price", infra="aws", multiplier=0)
+    assert cost(made) == 0.0
+    # The search for all other offers stops as early as ever.
+    assert made.least_factor == 1.0
 
 
 def test_ten_thousand_rules_are_not_asked_one_by_one():

@@ -1,6 +1,5 @@
 """What is remembered of refusals and successes, and how honest the intervals are."""
 
-import json
 import random
 
 import pytest
@@ -62,11 +61,6 @@ def test_the_last_refusal_and_its_words():
     made = after([False]).remember(HERE, True, 50.0)
     assert made.last_refusal(HERE) == (0.0, "no capacity")
     assert made.last_refusal(HERE._replace(zone="z9")) is None
-
-
-def test_it_goes_through_json_unchanged():
-    made = after([True, False]).remember(HERE._replace(zone=None), False, 9.0, "quota")
-    assert Memory.from_config(json.loads(json.dumps(made.to_config()))) == made
 
 
 def test_it_is_bounded_and_forgets_the_oldest(monkeypatch):

@@ -293,6 +293,12 @@ def test_time_is_as_lazy_as_money():
     assert shop.taken <= 13
 
 
+def test_the_price_of_a_zone_beats_that_of_its_region_there():
+    shop = Shop([Offer("a", "r1", None, "m", 8, 32, 1.0), Offer("a", "r1", "r1a", "m", 8, 32, 1.5)])
+    found = list(ranking(task({"resources": {"infra": "*/*/r1a"}}), shop, Conditions()))
+    assert [(each.offer.place, each.worth.price) for each in found] == [("a/r1/r1a", 1.5)]
+
+
 def test_a_zone_is_served_by_own_prices_and_reservations_that_hold_in_its_region():
     shop = Shop(
         [

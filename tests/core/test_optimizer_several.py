@@ -12,6 +12,7 @@ from small_shop import Shop, stocked
 
 from sky.core.errors import NotSupportedError
 from sky.core.model.catalog import Egress, Place, Quality
+from sky.core.model.conditions import Quota, Reservation
 from sky.core.model.dags import DagExecution, DagSpec
 from sky.core.model.offers import Offer
 from sky.core.model.tasks import TaskSpec
@@ -267,6 +268,35 @@ def test_a_group_without_a_common_place_says_so():
     assert "each is placed on its own" in made.note
     assert [plan.placements[0].offer.cloud for plan in made.plans] == ["b", "a"]
     assert made.total == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("held", "quotas", "offers", "total"),
+    [
+        # One machine is paid for; the other task pays for its own.
+        (1, (), ["a", "a"], 1.0),
+        (2, (), ["a", "a"], 0.0),
+        # All that is paid for, and the rest: two tasks of two nodes each.
+        (3, (), ["a", "a"], 1.0),
+        # Each task fits alone, and both together do not.
+        (0, (Quota("a", None, "*", None, 1, None, "f:1"),), ["b", "b"], 2.6),
+        (0, (Quota("a", None, "m*", None, None, 8.0, "f:1"),), ["b", "b"], 2.6),
+        (0, tuple(Quota(each, None, "*", None, 1, None, "f:1") for each in "ab"), ["a", "b"], 2.3),
+    ],
+)  # fmt: skip
+def test_tasks_of_a_group_share_what_is_finite(held, quotas, offers, total):
+    nodes = 2 if held == 3 else 1
+    shop = Shop([Offer("a", "r1", None, "m", 8, 32, 1.0), Offer("b", "r2", None, "m", 8, 32, 1.3)])
+    reservations = (Reservation("a", "r1", None, "m", held, "f:1"),) if held else ()
+    parts = [{"num_nodes": nodes}, {"num_nodes": nodes}]
+    for most in (1, 3):
+        made = plan_dag(
+            pipeline(*parts, execution=DagExecution.PARALLEL), shop,
+            Conditions(reservations=reservations, quotas=quotas), most=most,
+        )  # fmt: skip
+        assert [plan.placements[0].offer.cloud for plan in made.plans] == offers
+        assert made.total == pytest.approx(total)
+        assert sum(plan.placements[0].price_hourly for plan in made.plans) == pytest.approx(total)
 
 
 def test_a_task_that_fits_nowhere_leaves_no_total():

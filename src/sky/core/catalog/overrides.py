@@ -158,9 +158,8 @@ class Overrides:
         rule = self._price_rules.last(offer)
         if rule is None:
             return offer
-        # One of the two is there, and either may be 0: machines that are paid for otherwise.
-        price = offer.price_hourly * rule.multiplier if rule.multiplier is not None else rule.price
-        return replace(offer, price_hourly=price or 0.0, quality=Quality.OWN, source=rule.source)
+        price = rule.price if rule.price is not None else offer.price_hourly * (rule.multiplier or 1.0)
+        return replace(offer, price_hourly=price, quality=Quality.OWN, source=rule.source)
 
     def denied(self, offer: Offer) -> str | None:
         """Why the user does not want this offer, and where that is written."""
@@ -234,6 +233,9 @@ def _price_rule(written: Written) -> PriceRule:
     if (price is None) == (factor is None):
         found = "both" if price is not None else "neither"
         raise _Wrong(f"found {found} of 'price' and 'multiplier' in [[price]]; allowed: one of them")
+    if factor == 0.0:
+        # Nothing times any price: said as a price, so that what else the catalog has keeps its order.
+        price, factor = 0.0, None
     return PriceRule(_scope(written.fields), price, factor, written.source)
 
 

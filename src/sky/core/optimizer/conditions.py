@@ -4,7 +4,8 @@ The engine fills it from configuration, credentials, overrides and the store; ev
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
 from sky.core.model.catalog import Market
 from sky.core.model.conditions import Quota, Reservation
@@ -104,6 +105,39 @@ class Conditions:
         if offer.market is not Market.ON_DEMAND:
             return 0
         return min(num_nodes, sum(each.count for each in self.reservations if holds(each, offer)))
+
+    def beside(self, offer: Offer, num_nodes: int) -> "Conditions":
+        """What is left of reservations and quotas while another task holds so many machines of an offer."""
+        if not self.reservations and not self.quotas:
+            return self
+        needed = self.reserved(offer, num_nodes)
+        reservations = []
+        for each in self.reservations:
+            taken = min(needed, each.count) if holds(each, offer) else 0
+            needed -= taken
+            if taken < each.count:
+                reservations.append(replace(each, count=each.count - taken))
+        quotas = tuple(
+            replace(
+                quota,
+                max_nodes=None if quota.max_nodes is None else max(0, quota.max_nodes - num_nodes),
+                max_cpus=None if quota.max_cpus is None else max(0.0, quota.max_cpus - num_nodes * offer.cpus),
+            )
+            if counts(quota, offer)
+            else quota
+            for quota in self.quotas
+        )
+        return replace(self, reservations=tuple(reservations), quotas=quotas)
+
+
+def counts(quota: Quota, offer: Offer) -> bool:
+    """Whether machines of an offer count against a quota."""
+    return (
+        quota.cloud == offer.cloud
+        and quota.region in (None, offer.region)
+        and quota.market in (None, offer.market)
+        and fnmatchcase(offer.instance_type, quota.instance_type)
+    )
 
 
 def holds(reservation: Reservation, offer: Offer) -> bool:

@@ -4,7 +4,7 @@ Called for `sky optimize --explain` and its like. A choice is never explained by
 the catalog is asked about exactly what the question names.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -142,17 +142,22 @@ def _offers(
             and (name is None or name.lower() in names)
         ):
             yield offer
+    asked = _asked(question, wish, name)
+    if asked is not None:
+        yield from map(search.conditions.priced, islice(search.catalog.offers(asked), _MOST_LOOKED_AT))
+
+
+def _asked(question: Question, wish: Wish | None, accelerator: str | None) -> Query | None:
+    """The question as a catalog is asked it, within a wish if there is one; None where nothing is in both."""
+    infra = question.infra
     clouds = frozenset([infra.cloud]) if infra.cloud else None
     asked = Query(clouds=clouds, region=infra.region) if wish is None else query(wish, clouds, infra.region)
-    if asked is None:
-        return
-    asked = asked._replace(
+    return asked and asked._replace(
         zone=infra.zone or asked.zone,
         instance_type=question.instance_type or asked.instance_type,
-        accelerator=name or asked.accelerator,
+        accelerator=accelerator or asked.accelerator,
         market=question.market or asked.market,
     )
-    yield from map(search.conditions.priced, islice(search.catalog.offers(asked), _MOST_LOOKED_AT))
 
 
 def _judged(search: Search, fitting: Ranked, best: Ranked | None) -> Rejection:
@@ -255,12 +260,3 @@ def _first_broken(wish: Wish, offer: Offer, conditions: Conditions) -> tuple[int
         if wrong is not None:
             return depth, wrong
     return len(RULES), against(wish, offer, conditions)
-
-
-def met(rejections: Sequence[Rejection]) -> dict[str, int]:
-    """How many rejections there are by code, most frequent first."""
-    counts: dict[str, int] = {}
-    for each in rejections:
-        code = each.code.value if each.code else ""
-        counts[code] = counts.get(code, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -5,13 +5,12 @@ of them: first where and what, then how much, then what the user or the place ha
 """
 
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from sky.core.model.accelerator_names import vendor_of
 from sky.core.model.catalog import Market
 from sky.core.model.offers import Offer, Reason, Rejection
-from sky.core.optimizer.conditions import Conditions
+from sky.core.optimizer.conditions import Conditions, counts
 from sky.core.optimizer.gravity import next_cent
 from sky.core.optimizer.wanted import ONLY_BY_NAME, Bounds, Wish
 
@@ -273,12 +272,7 @@ def _denied(offer: Offer, conditions: Conditions) -> Misfit | None:
 
 def _quota(wish: Wish, offer: Offer, conditions: Conditions) -> Misfit | None:
     for quota in conditions.quotas:
-        if (
-            quota.cloud != offer.cloud
-            or quota.region not in (None, offer.region)
-            or quota.market not in (None, offer.market)
-            or not fnmatchcase(offer.instance_type, quota.instance_type)
-        ):
+        if not counts(quota, offer):
             continue
         for unit, asked, most in (
             ("nodes", float(wish.num_nodes), quota.max_nodes),

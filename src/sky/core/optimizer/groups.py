@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sky.core.optimizer.locations import Search
+from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.sold import Sold
 from sky.core.optimizer.transfers import Location
 
@@ -32,7 +33,7 @@ def together(searches: Sequence[Search], catalog: Sold) -> Grouped:
     if common is not None:
         where, total = common
         return Grouped((where,) * len(searches), where, total, f"all {len(searches)} tasks in {where[0]}/{where[1]}")
-    firsts = [next(search.ranking(), None) for search in searches]
+    firsts = _one_by_one(searches, None)
     chosen = tuple(None if each is None else (each.offer.cloud, each.offer.region) for each in firsts)
     all_found = all(firsts)
     summed = sum((each.worth.key[0] for each in firsts if each is not None), 0.0)
@@ -70,6 +71,19 @@ def _common(searches: Sequence[Search], catalog: Sold) -> tuple[Location, float]
     return None if best is None else (best[1], best[0])
 
 
+def _one_by_one(searches: Sequence[Search], where: Location | None) -> list[Ranked | None]:
+    """The best of each task, anywhere or at one place, beside those before it: they hold their machines together."""
+    found: list[Ranked | None] = []
+    left = list(searches)
+    while left:
+        search, *left = left
+        best = next(search.ranking(), None) if where is None else search.at(where)
+        found.append(best)
+        if best is not None:
+            left = [each.beside(best.offer, best.wish.num_nodes) for each in left]
+    return found
+
+
 def _try(
     searches: Sequence[Search], where: Location, met: set[Location], best: tuple[float, Location] | None
 ) -> tuple[float, Location] | None:
@@ -78,8 +92,7 @@ def _try(
         return best
     met.add(where)
     total = 0.0
-    for search in searches:
-        found = search.at(where)
+    for found in _one_by_one(searches, where):
         if found is None:
             return best
         total += found.worth.key[0]

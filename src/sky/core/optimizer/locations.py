@@ -42,6 +42,10 @@ class Search:
                     return one
         return self
 
+    def beside(self, offer: Offer, num_nodes: int) -> "Search":
+        """The same while another task holds so many machines of an offer."""
+        return replace(self, conditions=self.conditions.beside(offer, num_nodes))
+
     def ranking(self) -> Ranking:
         """Everything that fits, best first."""
         return Ranking(self.wishes, self.catalog, self.conditions, self.goal, ordered=self.ordered)

@@ -1,15 +1,15 @@
 """What is remembered of refusals and successes: how likely a place gives a machine now, said with an interval.
 
-The engine tells it every outcome, the store keeps it as a configuration value, `rank` weighs placements with it and
-`explain` answers from it. Each outcome counts 1 when it happens and half as much after every half-life. Counts are
+The store keeps the outcomes, planning makes this of them, `rank` weighs placements with it and `explain` answers
+from it. Each outcome counts 1 when it happens and half as much after every half-life. Counts are
 kept per (cloud, region, zone, type, market); what is known of the wider places around one (its region, its type in
 the whole cloud) is a prior worth at most `PRIOR_WEIGHT` outcomes, so a place speaks for itself once it has been tried.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sky.core.model.catalog import Market
 from sky.core.model.offers import Offer
@@ -139,21 +139,6 @@ class Memory:
     def _counts(self, key: Key, now: float) -> tuple[float, float]:
         found = self.records.get(key)
         return found.at_time(now, self.half_life_s) if found else (0.0, 0.0)
-
-    def to_config(self) -> dict[str, Any]:
-        """A JSON-safe mapping; `from_config` is its inverse."""
-        rows: list[Sequence[Any]] = [
-            [*key[:4], key.market.value, each.granted, each.refused, each.at, each.refused_at, each.why]
-            for key, each in self.records.items()
-        ]
-        return {"half_life_s": self.half_life_s, "records": rows}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Memory":
-        """Read what `to_config` gave. Raises ValueError, KeyError or TypeError for anything else."""
-        rows: Iterable[Sequence[Any]] = config["records"]
-        records = {Key(row[0], row[1], row[2], row[3], Market(row[4])): Record(*row[5:10]) for row in rows}
-        return cls(records, float(config["half_life_s"]))
 
 
 def _add(records: dict[Key, Record], key: Key, granted: bool, now: float, why: str, half_life_s: float) -> None:

@@ -205,12 +205,15 @@ class Ranking:
                 yield asked._replace(clouds=frozenset([place.cloud]), region=place.region, zone=None)
 
     def _in_zone(self, offer: Offer, zone: str) -> Offer | None:
-        """An offer for a whole region as one in a zone, if it is sold in that zone."""
+        """An offer for a whole region as one in a zone, if it is sold in that zone and has no other price there."""
         if offer.zone is not None:
             return None
         asked = Query(clouds=frozenset([offer.cloud]), region=offer.region, instance_type=offer.instance_type)
         zones = {each for listing in self._catalog.listings(asked) for each in listing.zones}
-        return replace(offer, zone=zone) if not zones or zone in zones else None
+        if zones and zone not in zones:
+            return None
+        own_price = next(self._catalog.offers(asked._replace(zone=zone, market=offer.market)), None)
+        return replace(offer, zone=zone) if own_price is None else None
 
     def _push_stream(self, stream: _Stream, price: float) -> None:
         at_least = bound(self._goal, price, stream.wish.num_nodes, stream.level.transfer, self._conditions)

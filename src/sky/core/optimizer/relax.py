@@ -104,6 +104,12 @@ def _other_accelerators(catalog: Sold, wish: Wish) -> Iterator[tuple[Reason, str
     asked = wish.accelerator
     if asked is None:
         return
+    near = () if asked.is_filter else similar_accelerators(asked.name, catalog.accelerators())
+    for name in near:
+        meant = replace(asked, name=name)
+        yield Reason.ACCELERATORS, f"take {meant}", replace(wish, accelerator=meant)
+    if near:
+        return
     for count in _COUNTS:
         if count != wish.count:
             other = replace(asked, count=count)

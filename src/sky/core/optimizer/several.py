@@ -65,11 +65,7 @@ def plan_dag(
     ]
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)
-        placed = [
-            _plan(search, where, (), most, only=grouped.only)
-            for search, where in zip(searches, grouped.chosen, strict=True)
-        ]
-        return _all_of(placed, grouped.total, grouped.note)
+        return _all_of(_side_by_side(searches, grouped, most), grouped.total, grouped.note)
     edges = flows(dag)
     best = _candidates(searches, edges, catalog)
     if not all(best):
@@ -89,6 +85,19 @@ _Placed = tuple[Plan, Search, Ranked | None]
 def _all_of(placed: Sequence[_Placed], total: float | None, note: str = "") -> Chosen:
     plans, searches, firsts = zip(*placed, strict=True) if placed else ((), (), ())
     return Chosen(plans, total, note, searches, firsts)
+
+
+def _side_by_side(searches: Sequence[Search], grouped: groups.Grouped, most: int) -> list[_Placed]:
+    """The plans of tasks that run at the same time, each beside the machines of those before it."""
+    placed: list[_Placed] = []
+    left = list(searches)
+    for where in grouped.chosen:
+        search, *left = left
+        placed.append(_plan(search, where, (), most, only=grouped.only))
+        first = placed[-1][2]
+        if first is not None:
+            left = [each.beside(first.offer, first.wish.num_nodes) for each in left]
+    return placed
 
 
 def flows(dag: DagSpec) -> list[Edge]:
