@@ -74,6 +74,11 @@ def test_the_age_of_prices_is_told_where_it_matters(ages, says):
     assert not lines({"placements": [placement(observed=None)], "more": 0})[-1].startswith("Prices")
 
 
+def test_what_is_reserved_is_told_since_it_costs_nothing_more():
+    shown = lines({"placements": [placement(num_nodes=3, reserved_nodes=2), placement("gcp/r")], "more": 0})
+    assert shown[3:] == ["aws/us-east-1: 2 of 3 nodes are reserved, and paid for."]
+
+
 def test_data_has_its_line():
     plan = {"placements": [placement()], "more": 0, "data": "data: 1 TB from aws/us-east-1, $20, 13 min"}
     assert lines(plan)[-1] == plan["data"]

@@ -328,6 +328,16 @@ class TestData:
         assert free.plan.standings[0].data == 0
 
 
+class TestWrongData:
+    @pytest.fixture
+    def config(self, tmp_path):
+        return {"catalog": {"folder": str(tmp_path / "own")}, "data": {"buckets": ["s3://raw"]}}
+
+    async def test_what_is_no_map_of_buckets_is_told(self, plane):
+        with pytest.raises(InvalidSkyPilotConfigError, match=r"data\.buckets: found \['s3://raw'\]; allowed: a map"):
+            await plan(plane, {"cpus": 2})
+
+
 PREP = {"name": "prep", "resources": {"infra": "aws/us-east-1", "cpus": 8}, "outputs": {"s3://mid": 3000}}
 TRAIN = {"name": "train", "resources": {"accelerators": "H100:8"}}
 

@@ -74,7 +74,7 @@ def stocked(world, place, home):
 
 def graphql(places, stock):
     """Answer a question for places with the one document and any other with the other."""
-    from conftest import RECORDED
+    from price_world import RECORDED
 
     def answer(handler, body):
         asked = json.loads(body)["query"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from price_places import BANDWIDTH, EC2, KEYED, PLACES, RETAIL, TRANSFERS, graphql, source, stocked
+from price_world import RECORDED, World
 
-from conftest import RECORDED, World
 from sky.core.errors import CredentialsRejected, ProviderDown, ProviderFailure, RequestInvalid, Throttled
 from sky.core.model.catalog import Egress, InstanceType, Place, Price, Source, Unchanged
 from sky.providers.web import PublicWeb

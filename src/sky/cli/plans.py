@@ -55,6 +55,11 @@ def render(plan: PlanRecord, *, target: str = "COST", stream: TextIO) -> str:
         lines.append(f"… and {count} more places; `sky optimize --explain` tells why these.")
     if any(placement.get("enabled") is False for placement in shown):
         lines.append("* not enabled yet: `sky check CLOUD` tells how to get in.")
+    lines += [
+        f"{text(each, 'infra')}: {reserved:g} of {number(each, 'num_nodes'):g} nodes are reserved, and paid for."
+        for each in shown
+        if (reserved := number(each, "reserved_nodes"))
+    ]
     if ages := _ages(shown):
         lines.append(ages)
     if plan.get("data"):

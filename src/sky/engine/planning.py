@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from sky.core.catalog.inference import resolve
 from sky.core.catalog.overrides import Overrides
-from sky.core.errors import NotSupportedError, ProviderFailure, ResourcesUnavailableError
+from sky.core.errors import InvalidSkyPilotConfigError, NotSupportedError, ProviderFailure, ResourcesUnavailableError
 from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.dags import DagSpec
@@ -267,8 +267,12 @@ class Planner:
         return denied
 
     def _holdings(self, task: TaskSpec) -> tuple[Holding, ...]:
-        known = self._section("data").get("buckets")
-        return holdings(task, known if isinstance(known, Mapping) else {})
+        known = self._section("data").get("buckets") or {}
+        if not isinstance(known, Mapping):
+            raise InvalidSkyPilotConfigError(
+                f"data.buckets: found {known!r}; allowed: a map such as s3://name: {{region: …, size: 1TB}}"
+            )
+        return holdings(task, known)
 
     def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground, among: int = 1) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
