@@ -84,3 +84,19 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(share, count):
         held += found.low <= share <= found.high
         assert 0 <= found.low <= found.mean <= found.high <= 1
     assert held / 2000 > 0.84
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+@pytest.mark.parametrize("unlike", [0.0, 0.2])
+def test_so_does_that_of_a_place_that_was_never_tried(unlike, count):
+    """Its neighbours were: zones whose chances differ from that of their region by up to so much."""
+    dice = random.Random(1)
+    zones = [HERE._replace(zone=f"z{number}") for number in range(3)]
+    held = 0
+    for _ in range(1500):
+        usual = dice.random()
+        chances = [min(1.0, max(0.0, usual + dice.uniform(-unlike, unlike))) for _ in zones]
+        told = [(zones[at], dice.random() < chances[at], 0.0, "") for at in (1, 2) for _ in range(count)]
+        found = Memory.of(told).chance(zones[0], 0.0)
+        held += found.low <= chances[0] <= found.high
+    assert held / 1500 > 0.9

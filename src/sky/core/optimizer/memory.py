@@ -16,8 +16,9 @@ from sky.core.model.offers import Offer
 
 #: Seconds after which an outcome counts half, unless told otherwise: capacity comes and goes within hours.
 HALF_LIFE_S = 6 * 3600.0
-#: What wider places may count for at most, in outcomes.
-PRIOR_WEIGHT = 2.0
+#: What wider places may count for at most, in outcomes: with more, intervals for a place that was never tried itself
+#: would be narrower than zones of one region are alike.
+PRIOR_WEIGHT = 1.0
 #: Below this weight nothing is said.
 LEAST_WEIGHT = 0.5
 #: Places kept at most; those heard of longest ago are forgotten first.
