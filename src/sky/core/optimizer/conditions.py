@@ -75,9 +75,9 @@ class Conditions:
 
     `enabled` clouds, None for all. `features` by cloud; a cloud that is not named has them all. `price_of` may change
     a price, but never below `least_multiplier` times the catalog's, `repriced` offers excepted. `unsuited` says what a
-    place cannot take as it was asked for, `denied` why the
-    user will not have an offer. `extra` are offers that no catalog holds: the user's own, and those that places were
-    asked for just now; for `replaced` clouds these are all there is. `now` in seconds since the epoch.
+    place cannot take as it was asked for, `denied` why the user will not have an offer. `extra` are offers that no
+    catalog holds: the user's own, and those that places were asked for just now; for `replaced` clouds these are all
+    there is. `now` in seconds since the epoch.
     """
 
     enabled: frozenset[str] | None = None
