@@ -405,3 +405,19 @@ async def test_what_is_sold_at_an_unknown_price_is_told_as_such(plane):
     assert there.remedy == "`sky catalog refresh --infra aws` asks for it"
     assert mithril.code is Reason.NO_PRICE and mithril.place.startswith("mithril/")
     assert hetzner.code is Reason.NOT_SOLD, "it sells no such machine at any price"
+
+
+# --- labels and images -----------------------------------------------------------------------------------------------
+
+
+async def test_labels_that_a_named_cloud_cannot_take_are_refused(plane):
+    with pytest.raises(InvalidSkyPilotConfigError, match=r"on gcp: labels: found the key 'Team'"):
+        await plan(plane, {"infra": "gcp", "cpus": "8+", "labels": {"Team": "x"}}, all_infra=True)
+
+
+async def test_labels_rule_out_the_clouds_that_cannot_take_them(plane):
+    wanted = {"accelerators": "A100:8", "labels": {"Team": "x"}}
+    answer = await plan(plane, wanted, all_infra=True, why_not=("gcp",))
+    assert "gcp" not in {each.offer.cloud for each in answer.plan.placements}
+    assert "labels: found the key 'Team'" in answer.answers[0].reason
+    assert answer.answers[0].code is Reason.FEATURE

@@ -17,7 +17,7 @@ from sky.core.model.statuses import ClusterStatus, JobStatus
 from sky.sdk import clusters, infra, plans, requests, server, transport
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.ids import RequestId
-from sky.sdk.records import ClusterHandle, StatusResponse
+from sky.sdk.records import ClusterHandle, PlacementRecord, StatusResponse
 from sky.sdk.transport import Endpoint, parse_endpoint, using_endpoint
 from sky.server.settings import Settings
 
@@ -423,3 +423,13 @@ def test_chunks_and_broken_answers() -> None:
     ):
         with pytest.raises(OSError, match=r"."):
             answered(broken)
+
+
+def test_a_placement_is_resources_that_know_their_price(served: Served) -> None:
+    plan = requests.get(plans.optimize({"run": "x"}))[0]
+    told = {**plan.placements[0], "cloud": "aws", "region": "us-east-1", "accelerators": "A100:8", "use_spot": True}
+    told |= {"instance_type": "p4d.24xlarge", "num_nodes": 3, "reserved_nodes": 1, "price_hourly": 20.0}
+    asked = PlacementRecord(told).resources()
+    assert (str(asked.infra), asked.instance_type, asked.use_spot) == ("aws/us-east-1", "p4d.24xlarge", True)
+    assert asked.accelerators == {"A100": 8}
+    assert asked.get_cost(1800) == 5.0

@@ -239,7 +239,7 @@ class Planner:
 
     def _for(self, task: TaskSpec, ground: _Ground, estimates: Mapping[str, float] | None = None) -> Conditions:
         """The conditions with what this task alone brings: its data, and how long it runs where."""
-        made = replace(ground.conditions, holdings=self._holdings(task), denied=self._denied(task, ground.conditions))
+        made = replace(ground.conditions, holdings=self._holdings(task), unsuited=self._unsuited(task))
         if not estimates:
             return made
         hours = {name: seconds / 3600 for name, seconds in estimates.items()}
@@ -251,20 +251,20 @@ class Planner:
 
         return replace(made, tempo=Tempo(hours=min(hours.values()), hours_of=of))
 
-    def _denied(self, task: TaskSpec, conditions: Conditions) -> Callable[[Offer], str | None] | None:
-        """What the user's rules deny; and places that cannot take the task's labels or images as they are."""
+    def _unsuited(self, task: TaskSpec) -> Callable[[Offer], str | None] | None:
+        """Places that cannot take the task's labels or images as they are."""
         if not any(each.labels or each.image_id for each in task.resources):
-            return conditions.denied
+            return None
         broken: dict[str, str | None] = {}
 
-        def denied(offer: Offer) -> str | None:
+        def unsuited(offer: Offer) -> str | None:
             if offer.cloud not in broken:
                 rules = self._providers.rules(offer.cloud)
                 each_wrong = [rules.broken(each) for each in task.resources]
                 broken[offer.cloud] = each_wrong[0] if all(each_wrong) else None
-            return broken[offer.cloud] or (conditions.denied(offer) if conditions.denied else None)
+            return broken[offer.cloud]
 
-        return denied
+        return unsuited
 
     def _holdings(self, task: TaskSpec) -> tuple[Holding, ...]:
         known = self._section("data").get("buckets") or {}

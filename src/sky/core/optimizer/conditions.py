@@ -74,9 +74,10 @@ class Conditions:
     """Everything that a choice depends on beside the task and the catalog.
 
     `enabled` clouds, None for all. `features` by cloud; a cloud that is not named has them all. `price_of` may change
-    a price, but never below `least_multiplier` times the catalog's, `repriced` offers excepted. `denied` says why the
-    user will not have an offer. `extra` are offers that no catalog holds: the user's own, and those that places were
-    asked for just now; for `replaced` clouds these are all there is. `now` in seconds since the epoch.
+    a price, but never below `least_multiplier` times the catalog's, `repriced` offers excepted. `unsuited` says what a
+    place cannot take as it was asked for, `denied` why the user will not have an offer. `extra` are offers that no
+    catalog holds: the user's own, and those that places were asked for just now; for `replaced` clouds these are all
+    there is. `now` in seconds since the epoch.
     """
 
     enabled: frozenset[str] | None = None
@@ -85,6 +86,7 @@ class Conditions:
     reservations: tuple[Reservation, ...] = ()
     quotas: tuple[Quota, ...] = ()
     price_of: Callable[[Offer], Offer] | None = None
+    unsuited: Callable[[Offer], str | None] | None = None
     denied: Callable[[Offer], str | None] | None = None
     least_multiplier: float = 1.0
     repriced: tuple[Repriced, ...] = ()

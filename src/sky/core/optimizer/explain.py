@@ -72,7 +72,9 @@ def every_cloud(search: Search, best: Ranked | None) -> tuple[Rejection, ...]:
 
 def _unhindered(conditions: Conditions) -> Conditions:
     """Only what the task itself asks for counts, not what the user or the place has against an offer."""
-    return replace(conditions, enabled=None, blocked=(), quotas=(), denied=None, features={}, replaced=frozenset())
+    return replace(
+        conditions, enabled=None, blocked=(), quotas=(), denied=None, unsuited=None, features={}, replaced=frozenset()
+    )
 
 
 def _shape(wish: Wish) -> str:

@@ -230,6 +230,7 @@ def against(wish: Wish, offer: Offer, conditions: Conditions) -> Misfit | None:
     return (
         _not_enabled(offer, conditions)
         or _feature(wish, offer, conditions)
+        or _unsuited(offer, conditions)
         or _denied(offer, conditions)
         or _quota(wish, offer, conditions)
         or _refused(offer, conditions)
@@ -261,6 +262,11 @@ def _feature(wish: Wish, offer: Offer, conditions: Conditions) -> Misfit | None:
         ", ".join(sorted(offered)),
         f"ask without {words}, or elsewhere",
     )
+
+
+def _unsuited(offer: Offer, conditions: Conditions) -> Misfit | None:
+    why = conditions.unsuited(offer) if conditions.unsuited is not None else None
+    return None if why is None else Misfit(Reason.FEATURE, why, "", why, "ask for it in the form that the place takes")
 
 
 def _denied(offer: Offer, conditions: Conditions) -> Misfit | None:
