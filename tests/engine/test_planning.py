@@ -1,11 +1,14 @@
 """Plans of a whole control plane: what is learnt from answers of places, own rows, access, data, several tasks."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, ResourcesUnavailableError
+from sky.core.lifecycle.machine import Step
 from sky.core.model.catalog import Market, Query
+from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Reason
 from sky.core.model.outcomes import Outcome, OutcomeKind
@@ -421,3 +424,30 @@ async def test_labels_rule_out_the_clouds_that_cannot_take_them(plane):
     assert "gcp" not in {each.offer.cloud for each in answer.plan.placements}
     assert "labels: found the key 'Team'" in answer.answers[0].reason
     assert answer.answers[0].code is Reason.FEATURE
+
+
+# --- what living clusters hold ---------------------------------------------------------------------------------------
+
+
+async def test_living_clusters_use_up_reservations_and_quotas(plane, own):
+    (own / "held.toml").write_text(
+        '[[reservation]]\ninfra = "aws/us-east-1"\ninstance_type = "p4d.24xlarge"\ncount = 3\n'
+        '[[quota]]\ninfra = "gcp"\ninstance_type = "a2-*"\nmax_nodes = 2\n'
+    )
+    asked = dag({"resources": P4D, "num_nodes": 2})
+    (before,) = await plane.planner.optimize(asked, Questions())
+    assert before.plan.placements[0].reserved_nodes == 2
+    held = before.plan.placements[0]
+    gcp = next(
+        each
+        for each in (await plan(plane, {"accelerators": "A100:8"}, all_infra=True)).plan.placements
+        if each.offer.cloud == "gcp"
+    )
+    for name, placement in (("one", held), ("two", replace(gcp, num_nodes=2))):
+        drawn = Cluster(name, name, "u", "default", Phase.UP, 0, 1.0, 1.0, placement.num_nodes, placement=placement)
+        await plane.store.clusters.open(Step(drawn, ()), plane.clock.now())
+    (after,) = await plane.planner.optimize(asked, Questions())
+    assert after.plan.placements[0].reserved_nodes == 1, "two of the three are in use"
+    elsewhere = await plan(plane, {"accelerators": "A100:8"}, all_infra=True, why_not=("gcp",))
+    assert elsewhere.answers[0].code is Reason.QUOTA
+    assert "your quota is 0" in elsewhere.answers[0].reason

@@ -13,6 +13,7 @@ from sky.core.catalog.overrides import Overrides
 from sky.core.errors import InvalidSkyPilotConfigError, NotSupportedError, ProviderFailure, ResourcesUnavailableError
 from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
+from sky.core.model.clusters import Phase
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import Outcome, OutcomeKind
@@ -29,7 +30,7 @@ from sky.core.optimizer.relax import similar_accelerators
 from sky.core.optimizer.several import Chosen, flows, plan_dag
 from sky.core.optimizer.transfers import Tariff, tariff
 from sky.core.optimizer.wanted import of_task
-from sky.core.ports import Catalog, Catalogs, Outcomes, Providers
+from sky.core.ports import Catalog, Catalogs, Providers, Store
 from sky.engine import answers
 from sky.engine.access import AccessBoard
 from sky.kit.clock import Clock
@@ -101,7 +102,7 @@ class Planner:
         providers: Providers,
         catalogs: Catalogs,
         access: AccessBoard,
-        outcomes: Outcomes,
+        store: Store,
         clock: Clock,
         section: Callable[[str], Mapping[str, object]],
         allowed: Callable[[], Sequence[str] | None],
@@ -109,7 +110,8 @@ class Planner:
         self._providers = providers
         self._catalogs = catalogs
         self._access = access
-        self._outcomes = outcomes
+        self._outcomes = store.outcomes
+        self._clusters = store.clusters
         self._clock = clock
         self._section = section
         self._allowed = allowed
@@ -189,7 +191,14 @@ class Planner:
             tariff=self._rates(catalog),
             now=self._clock.now(),
         )
+        for taken in await self._taken() if overrides.reservations or overrides.quotas else ():
+            conditions = conditions.beside(taken.offer, taken.num_nodes)
         return _Ground(catalog, conditions, enabled, tuple(unasked))
+
+    async def _taken(self) -> list[Placement]:
+        """What living clusters hold: it comes out of reservations and quotas. Stopped machines count with neither."""
+        living = await self._clusters.living()
+        return [each.placement for each in living if each.placement is not None and each.phase is not Phase.STOPPED]
 
     async def _live(self, names: Sequence[str]) -> tuple[list[Offer], list[Rejection]]:
         answers = await asyncio.gather(*(self._ask(name) for name in names))
