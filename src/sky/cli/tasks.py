@@ -84,7 +84,8 @@ def _spec(entry: Entrypoint, envs: Mapping[str, str], secrets: Mapping[str, str]
     if len(dag.tasks) > 1:
         raise InvalidSkyPilotConfigError(
             f"{entry.source} holds {len(dag.tasks)} tasks. A cluster runs one; pipelines and job groups need managed "
-            "jobs, which are not supported yet in this version. Split the file, one task each."
+            "jobs, which are not supported yet in this version. Split the file, one task each; "
+            f"`sky optimize {entry.source}` plans them together."
         )
     return dag.tasks[0]
 

@@ -355,7 +355,7 @@ def _repriced(overrides: Overrides) -> Iterable[Repriced]:
     """Offers for which the user names a price: with these looked up, the search need not fear lower ones."""
     for rule in overrides.prices:
         if rule.price is not None:
-            yield Repriced(rule.scope.infra.cloud, rule.scope.infra.region, None, rule.scope.covers)
+            yield Repriced(rule.scope.infra.cloud, rule.scope.infra.region, rule.scope.type_name, rule.scope.covers)
 
 
 def _known(ground: _Ground) -> set[str]:
