@@ -61,6 +61,7 @@ class CatalogFile:
         self._uri = uri
         self._generation = generation
         self._types: dict[int, _Type] = {}
+        self._spellings: dict[str, str] | None = None
         self._provenance: dict[int, tuple[Quality, float, str]] = {}
 
     @classmethod
@@ -361,11 +362,14 @@ class CatalogFile:
 
     def accelerators(self) -> Mapping[str, str]:
         """Every known spelling in lower case to the canonical name."""
+        if self._spellings is not None:
+            return self._spellings
         named = self._db.execute("select lower(name), name from accelerator")
         spelt = self._db.execute(
             "select s.spelling, a.name from spelling s join accelerator a on a.id = s.accelerator order by 1"
         )
-        return dict([*spelt, *named])
+        self._spellings = dict([*spelt, *named])
+        return self._spellings
 
     def egress(self) -> Sequence[Egress]:
         """What moving data out costs."""
