@@ -122,3 +122,17 @@ async def test_an_idle_cluster_stops_itself_although_its_disk_is_full(start_clus
     ledger.close()
     await cluster.head.autostop(BLINK, hooks=[{"run": "true", "timeout": 5}])
     assert (await file_appears(tmp_path / "power")) == "stop\n"
+
+
+async def test_a_cluster_that_goes_at_once_lets_the_last_log_be_read(start_cluster, mark, tmp_path):
+    cluster = await start_cluster(power_off=mark)
+    job_id = await cluster.submit("echo last words")
+    await cluster.head.autostop(0, down=True, wait_for="jobs")
+    await cluster.until(job_id, "SUCCEEDED")
+    assert not (tmp_path / "power").exists(), "it waits for somebody to read"
+    data, _, ended, _ = await cluster.head.read_log(job_id, offset=0)
+    assert ended and b"last words" in data
+    assert (await file_appears(tmp_path / "power")) == "down\n"
+    (job,) = await cluster.head.jobs()
+    (event,) = [event for event in (await cluster.head.events(0))[0] if event["kind"] == "autostop"]
+    assert event["time"] - job["end_at"] < 4.0, "once it was read, nobody is waited for"

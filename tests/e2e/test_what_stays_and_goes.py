@@ -166,3 +166,10 @@ def test_autostop_waits_for_what_it_was_told_to(sky, eventually):
     sky.good("start", "-y", "-i", "30", "--down", "patient")
     (row,) = sky.json("status", "patient")
     assert (row["autostop"], row["to_down"]) == (30, True)
+
+
+def test_a_cluster_that_goes_after_its_job_has_shown_its_log(sky, eventually):
+    for name in ("a", "b", "c"):
+        done = sky.good("launch", "-y", "--down", "-c", name, "echo last-words")
+        assert "last-words" in done.stdout
+    eventually(lambda: sky.json("status") == [])

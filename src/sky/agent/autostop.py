@@ -24,6 +24,9 @@ _SETTING = "autostop"
 #: Which start of the machine the setting was last counted on: its configuration differs from start to start.
 _MACHINE = "machine"
 _SESSIONS_AGAIN = 60.0
+#: Seconds for which a cluster that would go at once waits for somebody to read the last job's log to its end.
+_FAREWELL = 5.0
+_PARTING = 0.5
 _LONGEST_SLEEP = 3600.0
 
 
@@ -46,6 +49,7 @@ class Autostop:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._work: Optional[asyncio.Future[None]] = None
         self._setting: Dict[str, Any] = ledger.setting(_SETTING) or off()
+        self._heard = True
         self.firing = False
         """True once the decision to stop is taken."""
 
@@ -67,8 +71,16 @@ class Autostop:
         if self._work is not None:
             self._work.cancel()
 
+    def heard(self) -> None:
+        """Somebody has read a job's log to its end: nobody need be waited for."""
+        if not self._heard:
+            self._heard = True
+            # Not at once: the answer that tells the end is still on its way.
+            self._arm(_PARTING)
+
     def touch(self) -> None:
         """A job came or ended: the idle time counts from now."""
+        self._heard = False
         if self._setting["idle_minutes"] >= 0 and self._setting["wait_for"] != "none":
             self._keep(dict(self._setting, idle_since=self._clock()))
 
@@ -91,14 +103,18 @@ class Autostop:
         setting = self._setting
         if setting["idle_minutes"] < 0 or self.firing or (setting["wait_for"] != "none" and self._busy()):
             return
-        due = setting["idle_since"] + setting["idle_minutes"] * 60 - self._clock()
+        due = self._due() - self._clock()
         # Looked at again at least once an hour: the wall clock may be set while we sleep.
         delay = min(max(due, at_least, 0.0), _LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._look)
 
+    def _due(self) -> float:
+        idle = max(self._setting["idle_minutes"] * 60, 0.0 if self._heard else _FAREWELL)
+        return float(self._setting["idle_since"] + idle)
+
     def _look(self) -> None:
         setting = self._setting
-        if self._clock() < setting["idle_since"] + setting["idle_minutes"] * 60:
+        if self._clock() < self._due():
             self._arm()
         elif setting["wait_for"] == "jobs_and_ssh" and self._node.infra.get("cloud") != "local" and _ssh_sessions():
             self._keep(dict(setting, idle_since=self._clock()))

@@ -308,6 +308,8 @@ class Head:
             )
         data = read_chunk(path, offset, min(limit, length - offset)) if offset < length else b""
         offset += len(data)
+        if current.ended and offset >= length:
+            self.autostop.heard()
         return {"offset": offset, "eof": current.ended and offset >= length, "status": current.status}, data
 
     async def _read_node_log(self, job: Job, which: str, rank: int, wanted: Dict[str, Any]) -> Reply:

@@ -154,7 +154,7 @@ class AgentClient:
             "wait": wait,
             "tail": tail,
         }
-        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN)
+        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN, patience=_PATIENCE)
         return data, int(reply["offset"]), bool(reply["eof"]), str(reply["status"])
 
     async def autostop(
