@@ -282,3 +282,15 @@ def test_what_cannot_be_asked(sky, words, says):
     done = sky("catalog", "refresh", *words)
     assert done.returncode in (1, 2)
     assert says in done.stderr
+
+
+def test_nothing_but_a_refresh_asks_for_prices(sky, place):
+    for words in (
+        ("catalog", "status"),
+        ("gpus", "list", "H100:8"),
+        ("check",),
+        ("optimize", "echo hi", *TASK, "--explain"),
+        ("launch", "--dryrun", "echo hi", *TASK),
+    ):
+        sky.good(*words)
+    assert place.asked == []
