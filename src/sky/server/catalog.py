@@ -81,7 +81,7 @@ class CatalogHome:
         sources = self._section().get("sources")
         order = Order(self._directory, clouds, if_older_s, sources if isinstance(sources, Mapping) else {}, accept)
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sky.server.refreshing"),
+            *(sys.executable, "-P", "-m", "sky.server.refreshing"),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

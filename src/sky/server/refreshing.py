@@ -89,15 +89,16 @@ def refresh(order: Order, registry: Registry, now: float, tell: Callable[[dict[s
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         asks = {cloud: PriceAsk(now, known.get(cloud, {}), order.sources.get(cloud, {})) for cloud in asked}
         runs = {pool.submit(_read, cloud, source, web, asks[cloud]): cloud for cloud, source in asked.items()}
-        for run in as_completed(runs):
+        for done, run in enumerate(as_completed(runs), 1):
             cloud = runs[run]
-            fresh[cloud], missing = run.result()
-            if missing is not None:
-                del fresh[cloud]
-                outcomes.append(missing)
-                tell({"say": f"{cloud}: {missing.state}: {missing.detail}"})
+            read, missing = run.result()
+            if missing is None:
+                fresh[cloud] = read
+                said = _read_so(read)
             else:
-                tell({"say": f"{cloud}: {_read_so(fresh[cloud])} ({len(runs) - len(fresh)} to go)"})
+                outcomes.append(missing)
+                said = f"{missing.state}: {missing.detail}"
+            tell({"say": f"{cloud}: {said} ({len(runs) - done} to go)"})
     if fresh:
         tell({"say": "Checking what came and building the new catalog…"})
         same = {cloud for cloud, each in fresh.items() if _is_unchanged(each)}
