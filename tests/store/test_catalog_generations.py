@@ -65,6 +65,16 @@ def test_a_file_that_is_cut_short_while_it_is_open_is_left_for_another(folder, s
     assert prices(generations) == [2.0]
 
 
+def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    old, young = folder / ".gen.left.new", folder / ".gen.busy.new"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1.0, 1.0))
+    publish(Generations(folder, None), 1.0)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_the_same_content_has_the_same_name(folder, tmp_path):
     assert publish(Generations(folder, None), 1.0) == publish(Generations(tmp_path / "other", None), 1.0)
 

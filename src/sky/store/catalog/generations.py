@@ -20,6 +20,8 @@ SEED = Path(__file__).with_name("seed.sqlite.z")
 #: A seed that claims to be larger than this is not ours.
 _MOST_BYTES = 512 * 2**20
 _KEPT = 2
+#: Seconds after which a file that was never finished is taken for abandoned.
+_ABANDONED_S = 3600.0
 
 
 class Generations:
@@ -172,6 +174,12 @@ class Generations:
         older = [path for path in self._newest_first() if path.stem != current]
         for path in older[_KEPT - 1 :]:
             path.unlink(missing_ok=True)
+        with suppress(OSError):
+            newest = self._file(current).stat().st_mtime
+            for path in self.folder.glob(".gen.*.new*"):
+                # Of a writer that was killed in the middle; one that still writes is younger.
+                if path.stat().st_mtime < newest - _ABANDONED_S:
+                    path.unlink(missing_ok=True)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
