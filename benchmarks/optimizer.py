@@ -6,6 +6,8 @@ its candidates, the graph 2 s. Prints medians in milliseconds as JSON.
 
 With `--reference`, an interpreter that has SkyPilot 0.14, chains and graphs of the same sizes are also given to its
 optimizer (`reference_optimizer.py`), in its own model (prices between clouds only); both must reach the same objective.
+And the task with eight alternatives is planned by both on the part of the world of which it can know the clouds
+(`reference_world.py`); both must choose the same.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import reference_world
 import worlds
 
 from sky.core.model.catalog import Egress, Quality
@@ -113,6 +116,20 @@ def written(problem: Problem, sequence: bool) -> dict[str, object]:
     }
 
 
+def alternatives(python: str, size: float, runs: int) -> dict[str, object]:
+    """The task with eight alternatives planned by both, warm; the reference needs seconds, so it gets fewer runs."""
+    task = TaskSpec.from_config({"resources": {"any_of": [{"accelerators": f"{name}:8"} for name in EIGHT]}})
+    with tempfile.TemporaryDirectory(prefix="sky-bench-") as folder:
+        generations, home, offers = reference_world.both(Path(folder), size)
+        catalog = generations.reader()
+        took, made = median(lambda: plan_task(task, catalog, Conditions(), Goal.COST), runs)
+        theirs = reference_world.ask(python, home, "plan", str(max(1, runs // 5)), *EIGHT)
+    best = made.placements[0].offer
+    chosen = [best.cloud, best.instance_type, best.region, best.price_hourly]
+    assert chosen == theirs["answer"], (chosen, theirs)
+    return {"offers": offers, "clouds": theirs["clouds"], **reference_world.beside(took, theirs["ms"])}
+
+
 def side_by_side(python: str, graphs: int) -> dict[str, object]:
     """Our times beside those of the reference, on the same problems."""
     problems = {f"chain of 100 x {size}": graph(1, 100, size, 0, within=0.0, sequence=True) for size in (40, 200)}
@@ -173,7 +190,10 @@ def main() -> None:
     figures["graph of 50 x 40 (ms)"] = round(statistics.median(times), 1)
     figures["graph of 50 x 40, slowest (ms)"] = round(max(times), 1)
     figures["side by side"] = (
-        side_by_side(arguments.reference, graphs)
+        {
+            "8 alternatives": alternatives(arguments.reference, arguments.offers / WHOLE, runs),
+            **side_by_side(arguments.reference, graphs),
+        }
         if arguments.reference
         else "skipped: give --reference PYTHON, an interpreter that has SkyPilot 0.14"
     )
