@@ -27,9 +27,6 @@ from sky.core.model.catalog import Market, Price, Query
 from sky.store.catalog.generations import SEED, Generations
 from sky.store.catalog.merge import Fresh, rebuild
 
-#: What a full world has; a share of its regions gives about that share of the offers.
-WHOLE = 301_000
-
 COLD = """
 import sys
 from itertools import islice
@@ -141,7 +138,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15, help="of each question; rebuilds are a fifth of it")
     parser.add_argument("--reference", metavar="PYTHON", help="an interpreter that has SkyPilot 0.14")
     arguments = parser.parse_args()
-    world = worlds.world(arguments.offers / WHOLE)
+    world = worlds.world(arguments.offers / reference_world.WHOLE)
     with tempfile.TemporaryDirectory(prefix="sky-bench-") as made:
         folder = Path(made)
         figures: dict[str, object] = {
@@ -164,7 +161,9 @@ def main() -> None:
             of_seed = Generations(folder / "seed", SEED)
             figures |= {f"seed: {name} (ms)": warm(of_seed, query, arguments.runs) for name, query in QUESTIONS.items()}
     if arguments.reference:
-        figures["side by side"] = side_by_side(arguments.reference, arguments.offers / WHOLE, arguments.runs)
+        figures["side by side"] = side_by_side(
+            arguments.reference, arguments.offers / reference_world.WHOLE, arguments.runs
+        )
     print(json.dumps(figures, indent=2))
 
 

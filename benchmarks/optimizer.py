@@ -39,8 +39,6 @@ from sky.core.optimizer.transfers import Tariff, tariff
 from sky.store.catalog.generations import Generations
 from sky.store.catalog.merge import Fresh, rebuild
 
-#: What a full world has; a share of its regions gives about that share of the offers.
-WHOLE = 301_000
 EIGHT = ("A100", "A100-80GB", "H100", "H200", "L4", "T4", "V100", "MI300X")
 #: What the tasks of the chain ask for, by turns of chance.
 KINDS: tuple[dict[str, object], ...] = (
@@ -166,7 +164,7 @@ def main() -> None:
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="sky-bench-") as folder:
         generations = Generations(Path(folder), None)
-        world = worlds.world(arguments.offers / WHOLE)
+        world = worlds.world(arguments.offers / reference_world.WHOLE)
         rebuild(generations, {cloud: Fresh(rows) for cloud, rows in world.items()})
         catalog = generations.reader()
         rates = prices(catalog.places())
@@ -191,7 +189,7 @@ def main() -> None:
     figures["graph of 50 x 40, slowest (ms)"] = round(max(times), 1)
     figures["side by side"] = (
         {
-            "8 alternatives": alternatives(arguments.reference, arguments.offers / WHOLE, runs),
+            "8 alternatives": alternatives(arguments.reference, arguments.offers / reference_world.WHOLE, runs),
             **side_by_side(arguments.reference, graphs),
         }
         if arguments.reference

@@ -1,10 +1,10 @@
 """The reference implementation asked about the CSV files of `reference_world.py`, run by an interpreter that has it.
 
-Run as `PYTHON benchmarks/reference_catalog.py list RUNS` or `... plan RUNS NAME...` with SkyPilot 0.14 installed for
-that interpreter and HOME where the files are; it imports nothing of ours. `list`: the twenty cheapest places with
-A100:8. `plan`: the cheapest of eight machines of any of the names, every cloud taken as enabled. Nothing is sent and
-no server started. Prints `{"ms": [each run], ...answer}`; the first run, which reads the files, counts for `list 1`
-only.
+Run as `PYTHON benchmarks/reference_catalog.py QUESTION RUNS [NAME...]` with SkyPilot 0.14 installed for that
+interpreter and HOME where the files are; it imports nothing of ours. `list`: the twenty cheapest places with A100:8.
+`plan`: the cheapest machine with eight of any of the names, every cloud taken as enabled. `enable`: write down for a
+server that every cloud is. Nothing is sent and no server started. Prints `{"ms": [each run], "answer": ..., "clouds":
+how many}`, nothing for `enable`; a first run, which reads the files, is only counted where no other one is.
 """
 
 import json
@@ -49,17 +49,34 @@ def enable_all() -> None:
     check.get_cached_enabled_clouds_or_refresh = lambda *_, **__: clouds
 
 
+def write_enabled() -> None:
+    """The same for all processes of this HOME, as its own check would write it."""
+    from sky.utils import registry
+
+    from sky import check, global_user_state
+    from sky.clouds import CloudCapability
+
+    names = [str(registry.CLOUD_REGISTRY.from_str(name)) for name in CLOUDS]
+    for capability in CloudCapability:
+        global_user_state.set_enabled_clouds(names, capability, "default")
+    found = check.get_cached_enabled_clouds_or_refresh(CloudCapability.COMPUTE)
+    assert len(found) == len(names), (found, names)
+
+
 def main() -> None:
     """Answer one question as often as asked for, and print."""
     question, runs, *names = sys.argv[1:]
     times, answer = [], []
+    if question == "enable":
+        write_enabled()
+        return
     if question == "plan":
         enable_all()
         for _ in range(int(runs) + 1):
             took, answer = plan(names)
             times.append(took)
     else:
-        for _ in range(int(runs)):
+        for _ in range(int(runs) + (runs != "1")):
             begin = time.perf_counter()
             answer = cheapest()
             times.append((time.perf_counter() - begin) * 1000)

@@ -10,15 +10,18 @@ import json
 import os
 import statistics
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import worlds
 
-from sky.core.model.catalog import InstanceType, Market, Price, Row
+from sky.core.model.catalog import InstanceType, Market, Price, Row, Source
 from sky.store.catalog.generations import Generations
 from sky.store.catalog.merge import Fresh, rebuild
 
+#: Offers of a full world (`worlds.world`), of which both sides get most.
+WHOLE = 301_000
 #: Where the reference keeps its files below the home folder: one folder per cloud.
 FILES = ".sky/catalogs/v8"
 BIG = ("aws", "azure", "oci")
@@ -43,15 +46,21 @@ def names() -> dict[str, str]:
 
 def world(size: float) -> dict[str, list[Row]]:
     """The rows that both sides get, by the reference's name of the cloud; `size` as in `worlds.world`."""
-    return {
-        name: [row._replace(cloud=name) for row in worlds.rows(cloud, size=size)] for name, cloud in names().items()
-    }
+    return {name: [_named(row, name) for row in worlds.rows(cloud, size=size)] for name, cloud in names().items()}
+
+
+def _named(row: Row, cloud: str) -> Row:
+    # Fetched just now: a catalog that is older than the seed of this package would give way to it.
+    return row._replace(cloud=cloud, fetched=time.time()) if isinstance(row, Source) else row._replace(cloud=cloud)
 
 
 def both(folder: Path, size: float) -> tuple[Generations, Path, int]:
-    """The same world as our catalog and as a home folder of the reference; and how many offers it has."""
+    """The same world as our catalog and as a home folder of the reference; and how many offers it has.
+
+    Ours is the catalog of the state folder `folder / "ours"`.
+    """
     rows = world(size)
-    generations = Generations(folder / "ours", None)
+    generations = Generations(folder / "ours" / "catalog", None)
     rebuild(generations, {cloud: Fresh(each) for cloud, each in rows.items()})
     home = folder / "home"
     write(rows, home)

@@ -26,7 +26,7 @@ SHORT = {
 
 
 #: Made-up worlds, and what is run by the interpreter of another implementation.
-PARTS = {"worlds.py", "reference_world.py", "reference_catalog.py", "reference_optimizer.py"}
+PARTS = {"worlds.py", *(f"reference_{part}.py" for part in ("world", "catalog", "optimizer", "server"))}
 
 
 def test_every_benchmark_is_run_here():
