@@ -1,19 +1,29 @@
 """What a person waits for before a launch: reading a task file, and `sky launch --dryrun` as a whole cold process.
 
 Run as `python benchmarks/plans.py [--runs N] [--reference PYTHON]`; needs the installed `sky` package, and plans on the
-seed that came with it. PYTHON is an interpreter in which the reference implementation is installed: its own parser is
-timed beside ours then, in a process of its own. Prints medians in milliseconds as JSON.
+seed that came with it. Prints medians in milliseconds as JSON.
+
+PYTHON is an interpreter that has SkyPilot 0.14: its parser is timed beside ours then, in a process of its own, and a
+whole cold `sky launch --dryrun` of eight A100 with the servers of both up, on the same 300,000 offers with all clouds
+of them enabled (`reference_world.py`, `reference_server.py`); both must choose at the same price.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import reference_server
+import reference_world
+
+PROGRAM = [sys.executable, "-c", "import sys; from sky.cli import main; sys.exit(main())"]
+ASKED = ["launch", "--dryrun", "-y", "--gpus", "A100:8", "echo hi"]
 
 TASK = """\
 name: train
@@ -58,20 +68,65 @@ def median_ms(call, runs: int) -> float:
     return round(statistics.median(times), 3)
 
 
-def theirs(python: str, task: Path, runs: int, home: str) -> float:
+def their_parser(python: str, task: Path, runs: int, home: Path) -> float:
     """The same file read by the reference implementation, in milliseconds."""
-    env = {**os.environ, "HOME": home, "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
-    env.pop("PYTHONPATH", None)
     words = [python, "-c", THEIRS, str(task), str(runs)]
+    env = reference_world.environment(home)
     done = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
     return round(float(json.loads(done.stdout.splitlines()[-1])), 3)
+
+
+def chosen(words: list[str], env: dict[str, str]) -> str:
+    """Run a dry run, and find the price in the line that it chose."""
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+        check=False,
+    )
+    found = re.search(r"A100:8 +([0-9.]+) [^\n]*✔", done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert found, done.stdout[-3000:]
+    return found[1]
+
+
+def side_by_side(python: str, offers: int, runs: int) -> dict[str, object]:
+    """The same file parsed and the same dry run asked for by both."""
+    import sky
+
+    with tempfile.TemporaryDirectory(prefix="sky-bench-") as made:
+        folder = Path(made)
+        _, home, count = reference_world.both(folder, offers / reference_world.WHOLE)
+        task = folder / "task.yaml"
+        task.write_text(TASK)
+        parsing = median_ms(lambda: sky.Task.from_yaml(str(task)), runs * 5)
+        parser = reference_world.beside(parsing, their_parser(python, task, runs * 5, home))
+        env = {**os.environ, "SKY_STATE_DIR": f"{folder}/ours", "PYTHONPYCACHEPREFIX": f"{folder}/pyc", "HOME": made}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        ours, theirs = [*PROGRAM, *ASKED, "--all-infra"], [str(Path(python).with_name("sky")), *ASKED]
+        try:
+            with reference_server.running(python, home) as their_env:
+                # Once for nothing on either side: it starts our server, and lets theirs read its files.
+                prices = {chosen(ours, env), chosen(theirs, their_env)}
+                assert len(prices) == 1, prices
+                dry = reference_world.beside(
+                    median_ms(lambda: chosen(ours, env), runs),
+                    median_ms(lambda: chosen(theirs, their_env), max(3, runs // 4)),
+                )
+        finally:
+            subprocess.run([*PROGRAM, "api", "stop"], stderr=subprocess.DEVNULL, env=env, check=False)
+    return {"read a task file, warm": parser, "offers": count, "sky launch --dryrun of A100:8": dry}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--reference", metavar="PYTHON")
+    parser.add_argument("--reference", metavar="PYTHON", help="an interpreter that has SkyPilot 0.14")
+    parser.add_argument("--offers", type=int, default=300_000, help="about how many, beside the reference (300000)")
     given = parser.parse_args()
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="sky-bench-") as folder:
@@ -81,15 +136,12 @@ def main() -> None:
 
         sky.Task.from_yaml(str(task))
         figures["read a task file, warm (ms)"] = median_ms(lambda: sky.Task.from_yaml(str(task)), given.runs * 5)
-        if given.reference:
-            figures["the reference reads it, warm (ms)"] = theirs(given.reference, task, given.runs * 5, folder)
         env = {**os.environ, "SKY_STATE_DIR": f"{folder}/s", "PYTHONPYCACHEPREFIX": f"{folder}/pyc", "HOME": folder}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
-        program = [sys.executable, "-c", "import sys; from sky.cli import main; sys.exit(main())"]
         dry = {
-            "sky launch --dryrun of a command (ms)": [*program, "launch", "--dryrun", "echo hi"],
+            "sky launch --dryrun of a command (ms)": [*PROGRAM, "launch", "--dryrun", "echo hi"],
             "sky launch --dryrun --all-infra of a file (ms)": [
-                *(*program, "launch", "--dryrun", "--all-infra", str(task))
+                *(*PROGRAM, "launch", "--dryrun", "--all-infra", str(task))
             ],
         }
         try:
@@ -101,7 +153,9 @@ def main() -> None:
                 run()
                 figures[name] = median_ms(run, given.runs)
         finally:
-            subprocess.run([*program, "api", "stop"], stderr=subprocess.DEVNULL, env=env, check=False)
+            subprocess.run([*PROGRAM, "api", "stop"], stderr=subprocess.DEVNULL, env=env, check=False)
+    if given.reference:
+        figures["side by side"] = side_by_side(given.reference, given.offers, given.runs)
     print(json.dumps(figures, indent=2))
 
 

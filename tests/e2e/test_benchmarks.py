@@ -1,5 +1,6 @@
 """The benchmarks run and print their figures. How large those are is no matter for a test."""
 
+import csv
 import json
 import os
 import shutil
@@ -10,6 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import reference_world
+
+from sky.core.model.catalog import Query
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +33,7 @@ SHORT = {
 
 
 #: Made-up worlds, and what is run by the interpreter of another implementation.
-PARTS = {"worlds.py", "reference_optimizer.py"}
+PARTS = {"worlds.py", *(f"reference_{part}.py" for part in ("world", "catalog", "optimizer", "server"))}
 
 
 def test_every_benchmark_is_run_here():
@@ -61,3 +68,20 @@ def test_it_prints_figures_and_leaves_nothing_running(name, folder, eventually):
     assert figures
     assert all(value is not None for value in figures.values())
     eventually(lambda: left_over(folder) == [], 10)
+
+
+def test_the_reference_is_given_the_offers_that_we_have(tmp_path):
+    catalog, home, offers = reference_world.both(tmp_path, 0.1)
+    theirs = set()
+    for path in (home / reference_world.FILES).glob("*/vms.csv"):
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                where = (path.parent.name, line["InstanceType"], line["Region"], line.get("AvailabilityZone"))
+                theirs |= {(*where, False, float(line["Price"])), (*where, True, float(line["SpotPrice"]))}
+    ours = {
+        (each.cloud, each.instance_type, each.region, each.zone, each.use_spot, each.price_hourly)
+        for each in catalog.reader().offers(Query())
+    }
+    assert theirs == ours
+    assert len(ours) == offers > 10_000
+    assert {cloud for cloud, *_ in ours} == set(reference_world.names())
