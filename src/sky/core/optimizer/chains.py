@@ -113,26 +113,29 @@ def _message(
     best: dict[int, tuple[float, Location]] = {}
     for where, total in totals.items():
         of_class = classes[where]
-        if of_class not in best or (total, where) < best[of_class]:
+        known = best.get(of_class)
+        if known is None or total < known[0] or (total == known[0] and where < known[1]):
             best[of_class] = (total, where)
-    far = problem.distances.into if edge.source == child else problem.distances.out_of
-    firsts = sorted((total, there, classes[there]) for total, there in best.values())
+    distances, inwards = problem.distances, edge.source == child
+    far, floors = (distances.into, distances.least_into) if inwards else (distances.out_of, distances.least_out_of)
+    firsts = sorted([(total, there, of_class) for of_class, (total, there) in best.items()])
     through: dict[int, tuple[float, Location]] = {}
     found: _Message = {}
     for where in targets:
         mine = classes[where]
-        if mine not in through:
-            row = far[mine]
-            nearest = (float("inf"), where)
+        least = through.get(mine)
+        if least is None:
+            row, floor = far[mine], gigabytes * floors[mine]
+            own = best.get(mine)
+            least = (float("inf"), where) if own is None else (own[0] + gigabytes * row[mine], own[1])
             for total, there, other in firsts:
-                # No distance is negative, so nothing further down is better.
-                if total >= nearest[0]:
+                # From elsewhere it costs at least this, and nothing further down is cheaper there.
+                if total + floor >= least[0]:
                     break
                 with_transfer = total + gigabytes * row[other]
-                if with_transfer < nearest[0]:
-                    nearest = (with_transfer, there)
-            through[mine] = nearest
-        least = through[mine]
+                if with_transfer < least[0]:
+                    least = (with_transfer, there)
+            through[mine] = least
         # The best of a class may be this very location, priced as if it were another: being here is never dearer.
         if where in totals and totals[where] <= least[0]:
             found[where] = (totals[where], where)

@@ -53,6 +53,9 @@ class Distances:
         #: By class: what one GB costs from there to each class, and from each class to there.
         self.out_of = self._unit
         self.into = [list(column) for column in zip(*self._unit, strict=True)]
+        #: By class: the least of these to or from any other class.
+        self.least_out_of = _least_elsewhere(self.out_of)
+        self.least_into = _least_elsewhere(self.into)
         self.most = max((one for row in self._unit for one in row), default=0.0)
 
     def _between(self, sources: Sequence[Location], targets: Sequence[Location], tariff: Tariff) -> float:
@@ -104,6 +107,13 @@ class Problem:
             )
             ends[task] = begin + self.weights[task][chosen[task]]
         return max(ends.values(), default=0.0)
+
+
+def _least_elsewhere(table: Sequence[Sequence[float]]) -> list[float]:
+    return [
+        min((one for column, one in enumerate(row) if column != number), default=0.0)
+        for number, row in enumerate(table)
+    ]
 
 
 def incoming(problem: Problem) -> list[list[Edge]]:
