@@ -5,13 +5,30 @@ total of what hangs below it. The minimum over the other task's locations is tak
 of each class, and the same location, which is free.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from sky.core.optimizer.coupled import Edge, Problem, incoming, outgoing
 from sky.core.optimizer.transfers import Location
 
-#: For each location of one task: the total below, and where the task below is then put.
-_Message = dict[Location, tuple[float, Location]]
+_FAR = float("inf")
+
+
+class _Choices(NamedTuple):
+    """The locations of one task in one order: weights, classes of distance (`kinds` without repeats), positions."""
+
+    places: list[Location]
+    weights: list[float]
+    classes: list[int]
+    kinds: list[int]
+    positions: dict[Location, int]
+
+
+class _Message(NamedTuple):
+    """For each location of a task, by position: the total below, and the position of the task below then."""
+
+    totals: list[float]
+    positions: list[int]
 
 
 def solve(problem: Problem) -> list[Location] | None:
@@ -73,29 +90,38 @@ def _solve(
     children = [[edge.source + edge.target - task for edge in edges] for task, edges in enumerate(below)]
     roots = set(range(len(children))) - {child for each in children for child in each}
     down = _top_down(sorted(roots), children)
+    choices = _choices(problem)
     messages: dict[tuple[int, int], _Message] = {}
-    totals: list[Mapping[Location, float]] = list(problem.weights)
+    totals = [each.weights for each in choices]
     for task in reversed(down):
-        own = problem.weights[task]
         told = []
         for edge, child in zip(below[task], children[task], strict=True):
-            message = _message(problem, totals[child], edge, child, own)
+            message = _message(problem, edge, (choices[child], totals[child]), choices[task], edge.source == child)
             messages[task, child] = message
-            told.append(message)
+            told.append(message.totals)
         if told:
-            if len(told) == 1:
-                totals[task] = {where: weight + told[0][where][0] for where, weight in own.items()}
-            else:
-                totals[task] = {
-                    where: weight + joined([message[where][0] for message in told]) for where, weight in own.items()
-                }
-    chosen: dict[int, Location] = {}
+            sums = told[0] if len(told) == 1 else [joined(each) for each in zip(*told, strict=True)]
+            totals[task] = [weight + total for weight, total in zip(choices[task].weights, sums, strict=True)]
+    chosen: dict[int, int] = {}
     for task in down:
         if task in roots:
-            chosen[task] = min(totals[task], key=lambda where: (totals[task][where], where))
+            chosen[task] = min(zip(totals[task], choices[task].places, range(len(totals[task])), strict=True))[2]
         for child in children[task]:
-            chosen[child] = messages[task, child][chosen[task]][1]
-    return [chosen[task] for task in range(len(children))]
+            chosen[child] = messages[task, child].positions[chosen[task]]
+    return [choices[task].places[chosen[task]] for task in range(len(children))]
+
+
+def _choices(problem: Problem) -> list[_Choices]:
+    """The choices of each task; tasks that ask for the same share theirs."""
+    classes = problem.distances.classes
+    known: dict[int, _Choices] = {}
+    for each in problem.weights:
+        if id(each) not in known:
+            places = list(each)
+            positions = {where: at for at, where in enumerate(places)}
+            of_each = [classes[where] for where in places]
+            known[id(each)] = _Choices(places, list(each.values()), of_each, sorted(set(of_each)), positions)
+    return [known[id(each)] for each in problem.weights]
 
 
 def _top_down(roots: Sequence[int], children: Sequence[Sequence[int]]) -> list[int]:
@@ -106,39 +132,36 @@ def _top_down(roots: Sequence[int], children: Sequence[Sequence[int]]) -> list[i
 
 
 def _message(
-    problem: Problem, totals: Mapping[Location, float], edge: Edge, child: int, targets: Mapping[Location, float]
+    problem: Problem, edge: Edge, child: tuple[_Choices, list[float]], parent: _Choices, inwards: bool
 ) -> _Message:
     """For each location of the parent the least of child total plus transfer, and where the child then is."""
-    classes, gigabytes = problem.distances.classes, edge.gigabytes
-    best: dict[int, tuple[float, Location]] = {}
-    for where, total in totals.items():
-        of_class = classes[where]
-        known = best.get(of_class)
-        if known is None or total < known[0] or (total == known[0] and where < known[1]):
-            best[of_class] = (total, where)
-    distances, inwards = problem.distances, edge.source == child
+    theirs, totals = child
+    distances, gigabytes, places = problem.distances, edge.gigabytes, theirs.places
     far, floors = (distances.into, distances.least_into) if inwards else (distances.out_of, distances.least_out_of)
-    firsts = sorted([(total, there, of_class) for of_class, (total, there) in best.items()])
-    through: dict[int, tuple[float, Location]] = {}
-    found: _Message = {}
-    for where in targets:
-        mine = classes[where]
-        least = through.get(mine)
-        if least is None:
-            row, floor = far[mine], gigabytes * floors[mine]
-            own = best.get(mine)
-            least = (float("inf"), where) if own is None else (own[0] + gigabytes * row[mine], own[1])
-            for total, there, other in firsts:
-                # From elsewhere it costs at least this, and nothing further down is cheaper there.
-                if total + floor >= least[0]:
-                    break
-                with_transfer = total + gigabytes * row[other]
-                if with_transfer < least[0]:
-                    least = (with_transfer, there)
-            through[mine] = least
-        # The best of a class may be this very location, priced as if it were another: being here is never dearer.
-        if where in totals and totals[where] <= least[0]:
-            found[where] = (totals[where], where)
-        else:
-            found[where] = least
-    return found
+    # Lists by the number of a class: this runs for every pair of tasks, and dictionaries would take twice as long.
+    best, best_at = [_FAR] * len(far), [0] * len(far)
+    for at, of_class in enumerate(theirs.classes):
+        total = totals[at]
+        if total < best[of_class] or (total == best[of_class] and places[at] < places[best_at[of_class]]):
+            best[of_class], best_at[of_class] = total, at
+    firsts = sorted([(best[each], each) for each in theirs.kinds])
+    least, least_at = [_FAR] * len(far), [0] * len(far)
+    for mine in parent.kinds:
+        row, floor = far[mine], gigabytes * floors[mine]
+        nearest, nearest_kind = best[mine] + gigabytes * row[mine], mine
+        for total, other in firsts:
+            # From elsewhere it costs at least this, and nothing further down is cheaper there.
+            if total + floor >= nearest:
+                break
+            with_transfer = total + gigabytes * row[other]
+            if with_transfer < nearest:
+                nearest, nearest_kind = with_transfer, other
+        least[mine], least_at[mine] = nearest, best_at[nearest_kind]
+    found = [least[each] for each in parent.classes]
+    positions = [least_at[each] for each in parent.classes]
+    # The best of a class may be this very location, priced as if it were another: being here is never dearer.
+    for where in parent.positions.keys() & theirs.positions.keys():
+        at, here = parent.positions[where], theirs.positions[where]
+        if totals[here] <= found[at]:
+            found[at], positions[at] = totals[here], here
+    return _Message(found, positions)
