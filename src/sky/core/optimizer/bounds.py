@@ -29,6 +29,9 @@ class _End:
     same: list[int]
 
 
+_FAR = float("inf")
+
+
 class _Link:
     """An edge between two tasks, with distances in both directions by the classes that occur."""
 
@@ -47,6 +50,11 @@ class _Link:
         out = {to: {each: gigabytes * distances.by_class(to, each) for each in target_classes} for to in source_classes}
         #: By end: for each class there, the classes of the other end with their distance.
         self.near = (out, into)
+        #: By end: for each class there, the least of its distances to any other class.
+        self.floors = tuple(
+            {mine: min((far for each, far in row.items() if each != mine), default=0.0) for mine, row in table.items()}
+            for table in self.near
+        )
 
     def side(self, task: int) -> int:
         """0 where the task hands data on, 1 where it gets it."""
@@ -57,10 +65,16 @@ class _Link:
         other, mine = self.ends[1 - side], self.ends[side]
         best: dict[int, float] = {}
         for of_class, moved in zip(other.classes, other.moved, strict=True):
-            if -moved < best.get(of_class, float("inf")):
+            if -moved < best.get(of_class, _FAR):
                 best[of_class] = -moved
         cheapest = sorted((value, each) for each, value in best.items())
-        through = {of_class: _nearest(cheapest, row) for of_class, row in self.near[side].items()}
+        floors = self.floors[side]
+        through = {
+            of_class: _nearest(
+                cheapest, row, best[of_class] + row[of_class] if of_class in best else _FAR, floors[of_class]
+            )
+            for of_class, row in self.near[side].items()
+        }
         there = other.moved
         found = []
         for of_class, same in zip(mine.classes, mine.same, strict=True):
@@ -80,14 +94,15 @@ class _Link:
         return distance - mine.moved[position] - its.moved[other]
 
 
-def _nearest(cheapest: Sequence[tuple[float, int]], row: Mapping[int, float]) -> float:
-    """The least of value plus distance; no distance is negative, so most need not be looked at."""
-    found = float("inf")
+def _nearest(cheapest: Sequence[tuple[float, int]], row: Mapping[int, float], own: float, floor: float) -> float:
+    """The least of value plus distance. `own` is that of the same class; no other is nearer than `floor`."""
+    found = own
     for value, of_class in cheapest:
-        if value >= found:
+        if value + floor >= found:
             break
         total = value + row[of_class]
-        found = min(found, total)
+        if total < found:  # noqa: PLR1730 - a call of min() takes longer than all the rest
+            found = total
     return found
 
 

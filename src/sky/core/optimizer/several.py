@@ -122,10 +122,12 @@ def as_problem(
     hour_usd = conditions.tempo.value_of_hour if goal is Goal.EXPECTED else 0.0
     distances = Distances(locations, conditions.tariff, hours=longest, hour_usd=hour_usd)
     # Tasks that ask for the same have the same candidates.
-    each_once = {
-        id(each): {where: _weight(ranked.worth.key, longest) for where, ranked in each.items()} for each in best
+    each_once = {id(each): each for each in best}
+    made = {
+        number: {where: _weight(ranked.worth.key, longest) for where, ranked in each.items()}
+        for number, each in each_once.items()
     }
-    weights = [each_once[id(each)] for each in best]
+    weights = [made[id(each)] for each in best]
     return Problem(weights, edges, distances, longest)
 
 
