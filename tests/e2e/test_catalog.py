@@ -289,8 +289,8 @@ def test_nothing_but_a_refresh_asks_for_prices(sky, place):
         ("catalog", "status"),
         ("gpus", "list", "H100:8"),
         ("check",),
-        ("optimize", "echo hi", *TASK, "--explain"),
-        ("launch", "--dryrun", "echo hi", *TASK),
+        ("optimize", "echo hi", "--gpus", "A100:8", "--all-infra", "--explain"),
+        ("launch", "--dryrun", "echo hi", "--gpus", "A100:8", "--all-infra"),
     ):
         sky.good(*words)
     assert place.asked == []
