@@ -18,8 +18,9 @@ from sky.core.optimizer.conditions import Blocked, Conditions, Repriced, Tempo
 from sky.core.optimizer.fit import misfit
 from sky.core.optimizer.goals import Goal, expected_run, worth
 from sky.core.optimizer.gravity import Holding, bring
+from sky.core.optimizer.locations import Search
 from sky.core.optimizer.memory import Key, Memory
-from sky.core.optimizer.plan import plan_task, ranking
+from sky.core.optimizer.plan import plan_task
 from sky.core.optimizer.transfers import tariff
 from sky.core.optimizer.wanted import of_task
 
@@ -46,6 +47,10 @@ EGRESS = [
 
 def task(config):
     return TaskSpec.from_config(config)
+
+
+def ranking(asked: TaskSpec, shop: Shop, conditions: Conditions, goal: Goal = Goal.COST):
+    return Search.of(asked, shop, conditions, goal).ranking()
 
 
 def brute(asked: TaskSpec, shop: Shop, conditions: Conditions, goal: Goal):

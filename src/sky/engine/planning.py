@@ -20,6 +20,7 @@ from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
+from sky.core.optimizer.explain import known_clouds
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import Holding, money, span
 from sky.core.optimizer.holdings import holdings
@@ -76,14 +77,6 @@ class Answer:
     chances: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Kept:
-    """What was made from something that rarely changes, and what it was made from."""
-
-    of: object = None
-    value: object = None
-
-
 @dataclass(frozen=True, slots=True)
 class _Ground:
     """What holds for every task that is planned now."""
@@ -116,7 +109,7 @@ class Planner:
         self._section = section
         self._allowed = allowed
         self._learning: tuple[object, Memory] | None = None
-        self._tariff = _Kept()
+        self._tariff: tuple[str, Tariff] | None = None
 
     async def offers(self) -> tuple[list[Offer], list[Rejection]]:
         """What the places that can be asked sell at this moment, and the places that did not answer."""
@@ -141,7 +134,7 @@ class Planner:
             for at, task in enumerate(tasks)
         ]
         if len(tasks) == 1:
-            search = _search(tasks[0], ground.catalog, conditions[0], questions.goal)
+            search = Search.of(tasks[0], ground.catalog, conditions[0], questions.goal)
             made = plan_task(tasks[0], ground.catalog, conditions[0], questions.goal)
             chosen = Chosen((made,), None, "", (search,), (next(search.ranking(), None),))
         else:
@@ -160,7 +153,7 @@ class Planner:
         for task in dag.tasks:
             resolved = self._resolved(task, ground)
             first: dict[tuple[str, str], Placement] = {}
-            for each in _search(resolved, ground.catalog, self._for(resolved, ground), Goal.COST).ranking():
+            for each in Search.of(resolved, ground.catalog, self._for(resolved, ground), Goal.COST).ranking():
                 first.setdefault((each.offer.cloud, each.offer.instance_type), each.placement())
                 if len(first) >= _MOST_TYPES:
                     break
@@ -227,10 +220,9 @@ class Planner:
         return self._learning[1]
 
     def _rates(self, catalog: Catalog) -> Tariff:
-        if self._tariff.of != catalog.generation:
-            self._tariff = _Kept(catalog.generation, tariff(catalog.egress(), catalog.places()))
-        assert isinstance(self._tariff.value, Tariff)
-        return self._tariff.value
+        if self._tariff is None or self._tariff[0] != catalog.generation:
+            self._tariff = catalog.generation, tariff(catalog.egress(), catalog.places())
+        return self._tariff[1]
 
     # --- one task ------------------------------------------------------------------------------------------------
 
@@ -293,7 +285,7 @@ class Planner:
         reasons += _misspelt(task, ground)
         if not ground.catalog.places():
             reasons.append("the catalog is empty: `sky catalog refresh` asks clouds for their prices")
-        search = _search(task, ground.catalog, self._for(task, ground), Goal.COST)
+        search = Search.of(task, ground.catalog, self._for(task, ground), Goal.COST)
         rentable = frozenset(self._providers.names())
         reasons += [f"nearest: {line}" for line in answers.opened(search, rentable)[:_MOST_NEAREST]]
         said = "\n".join(f"  {line}" for line in dict.fromkeys(reasons)) or "  nothing is on sale"
@@ -310,7 +302,7 @@ class Planner:
         made, search, best = chosen.plans[at], chosen.searches[at], chosen.firsts[at]
         # The tasks of a group are bound to one place: not by what was asked, and so not by what is explained.
         asked = replace(search, wishes=of_task(task, ground.catalog.accelerators()))
-        clouds = sorted(ground.enabled if search.conditions.enabled is not None else _known(ground))
+        clouds = known_clouds(search) if search.conditions.enabled is None else sorted(ground.enabled)
         return Answer(
             task=task.name,
             plan=replace(made, rejections=(*made.rejections, *ground.unasked)),
@@ -358,10 +350,6 @@ def _repriced(overrides: Overrides) -> Iterable[Repriced]:
             yield Repriced(rule.scope.infra.cloud, rule.scope.infra.region, rule.scope.type_name, rule.scope.covers)
 
 
-def _known(ground: _Ground) -> set[str]:
-    return {place.cloud for place in ground.catalog.places()} | {offer.cloud for offer in ground.conditions.extra}
-
-
 def _summed_up(rejections: Iterable[Rejection]) -> list[str]:
     """One line for each place and rule, with how many more there are: zones and sizes of it say the same."""
     alike: dict[object, list[Rejection]] = {}
@@ -387,8 +375,3 @@ def _misspelt(task: TaskSpec, ground: _Ground) -> list[str]:
         hint = f"did you mean {' or '.join(near)}?" if near else "`sky gpus list -a` shows what there is"
         found.append(f"no accelerator is called {request.name}; {hint}")
     return found
-
-
-def _search(task: TaskSpec, catalog: Catalog, conditions: Conditions, goal: Goal) -> Search:
-    wishes = of_task(task, catalog.accelerators())
-    return Search(wishes, catalog, conditions, goal, ordered=task.resources_order == "ordered")

@@ -66,8 +66,12 @@ def why_not(search: Search, question: Question, best: Ranked | None) -> Rejectio
 
 def every_cloud(search: Search, best: Ranked | None) -> tuple[Rejection, ...]:
     """One answer for each cloud of the catalog and of the offers beside it, in the order of their names."""
-    clouds = {place.cloud for place in search.catalog.places()} | {each.cloud for each in search.conditions.extra}
-    return tuple(why_not(search, Question(Infra(cloud)), best) for cloud in sorted(clouds))
+    return tuple(why_not(search, Question(Infra(cloud)), best) for cloud in known_clouds(search))
+
+
+def known_clouds(search: Search) -> list[str]:
+    """The clouds of the catalog and of the offers beside it, by name."""
+    return sorted({each.cloud for each in search.catalog.places()} | {each.cloud for each in search.conditions.extra})
 
 
 def _unhindered(conditions: Conditions) -> Conditions:

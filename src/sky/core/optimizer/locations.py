@@ -4,12 +4,13 @@ Everything at a location (a region of a cloud) moves data equally, so only the b
 `several` and `groups` ask.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sky.core.model.catalog import Market
 from sky.core.model.infra import Infra
 from sky.core.model.offers import Offer
+from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Conditions
 from sky.core.optimizer.fit import misfit
 from sky.core.optimizer.goals import Goal, worth
@@ -17,7 +18,7 @@ from sky.core.optimizer.gravity import bring
 from sky.core.optimizer.rank import Ranked, Ranking
 from sky.core.optimizer.sold import Sold, SoldByPlace
 from sky.core.optimizer.transfers import NOTHING, Location
-from sky.core.optimizer.wanted import Wish, query
+from sky.core.optimizer.wanted import Wish, of_task, query
 
 #: Offers taken from a ranking before the locations that are left are asked one by one.
 _PATIENCE = 20
@@ -32,6 +33,14 @@ class Search:
     conditions: Conditions
     goal: Goal
     ordered: bool = False
+
+    @classmethod
+    def of(
+        cls, task: TaskSpec, catalog: Sold, conditions: Conditions, goal: Goal, *, needs: Iterable[str] = ()
+    ) -> "Search":
+        """The search for a task. `needs`: features of the place that the caller needs besides."""
+        wishes = of_task(task, catalog.accelerators(), needs=needs)
+        return cls(wishes, catalog, conditions, goal, ordered=task.resources_order == "ordered")
 
     def first_level(self) -> "Search":
         """Of ordered wishes the first that can be met at all; this otherwise."""

@@ -11,20 +11,12 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Conditions
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.gravity import line, money, span
+from sky.core.optimizer.locations import Search
 from sky.core.optimizer.rank import Ranked, Ranking
 from sky.core.optimizer.sold import Sold
-from sky.core.optimizer.wanted import of_task
 
 #: Placements that a plan holds.
 MOST = 100
-
-
-def ranking(
-    task: TaskSpec, catalog: Sold, conditions: Conditions, goal: Goal = Goal.COST, *, needs: Iterable[str] = ()
-) -> Ranking:
-    """Everything that fits a task, best first."""
-    wishes = of_task(task, catalog.accelerators(), needs=needs)
-    return Ranking(wishes, catalog, conditions, goal, ordered=task.resources_order == "ordered")
 
 
 def plan_task(
@@ -40,7 +32,7 @@ def plan_task(
 
     A plan without placements says why of what was nearest; `explain.relaxations` knows what would help.
     """
-    ranked = ranking(task, catalog, conditions, goal, needs=needs)
+    ranked = Search.of(task, catalog, conditions, goal, needs=needs).ranking()
     first = list(islice(ranked, most))
     rest = next(ranked, None)
     return laid_out(first, conditions, goal, more=0 if rest is None else None, ranking=ranked)

@@ -22,7 +22,6 @@ from sky.core.optimizer.plan import laid_out
 from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.sold import Sold
 from sky.core.optimizer.transfers import Location
-from sky.core.optimizer.wanted import of_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,9 @@ def plan_dag(
     solver, ValueError for a circle.
     """
     each_has = [conditions] * len(dag.tasks) if isinstance(conditions, Conditions) else list(conditions)
-    spellings = catalog.accelerators()
     needed = tuple(needs)
     searches = [
-        Search(of_task(task, spellings, needs=needed), catalog, own, goal, ordered=task.resources_order == "ordered")
-        for task, own in zip(dag.tasks, each_has, strict=True)
+        Search.of(task, catalog, own, goal, needs=needed) for task, own in zip(dag.tasks, each_has, strict=True)
     ]
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)

@@ -161,11 +161,7 @@ class CatalogFile:
             f"{where} order by t.{least}, t.id",
             where.values,
         )
-        inner = _Where("o.itype = ?")
-        if query.market is not None:
-            inner.equal("o.market", MARKETS[query.market])
-        if places is not None:
-            inner.add(f"o.place in ({','.join(map(str, places))})")
+        inner = _of_one_type(query, places)
         sql = f"select {_OFFER} from offer o cross join place p on p.id = o.place{inner} order by o.price, o.place"
         heap: list[tuple[Row, Iterator[Row]]] = []
         for bound, *fields in types:
@@ -288,11 +284,7 @@ class CatalogFile:
 
     def _listed(self, made: "_Type", query: Query, places: list[int] | None) -> Iterator[Listing]:
         """The listings of one type, in no order."""
-        inner = _Where("o.itype = ?")
-        if query.market is not None:
-            inner.equal("o.market", MARKETS[query.market])
-        if places is not None:
-            inner.add(f"o.place in ({','.join(map(str, places))})")
+        inner = _of_one_type(query, places)
         sold = f"from {{}} o cross join place p on p.id = o.place{inner}"
         rows = self._db.execute(
             f"select p.region, p.zone, o.market, o.price, o.provenance {sold.format('offer')} union all "
@@ -475,6 +467,16 @@ def _of_types(query: Query) -> _Where:
     if query.memory_per_cpu is not None:
         where.add("t.memory_gib >= ? * t.cpus", query.memory_per_cpu)
     where.equal("t.arch", query.arch)
+    return where
+
+
+def _of_one_type(query: Query, places: list[int] | None) -> _Where:
+    """What a query asks of the offers `o` of one type, whose number is bound first."""
+    where = _Where("o.itype = ?")
+    if query.market is not None:
+        where.equal("o.market", MARKETS[query.market])
+    if places is not None:
+        where.add(f"o.place in ({','.join(map(str, places))})")
     return where
 
 
