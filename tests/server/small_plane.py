@@ -18,7 +18,7 @@ from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.core.ports import Access, LogPiece
-from sky.engine.planning import Answer, Questions
+from sky.engine.plans import Answer, Questions
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
 from sky.kit.signals import Signals

@@ -1,4 +1,4 @@
-"""What is said about a plan besides the plan: why not elsewhere, what if, when. Called by `planning`."""
+"""What is said about a plan besides the plan: why not elsewhere, what if, when. Called by `plans`."""
 
 from collections.abc import Iterator
 from dataclasses import replace

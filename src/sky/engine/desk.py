@@ -9,7 +9,7 @@ from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.requests import Request
 from sky.core.ports import Catalogs, Fleet, Store
-from sky.engine.planning import Planner
+from sky.engine.plans import Planner
 from sky.engine.post import Post
 from sky.engine.waiting import until
 from sky.kit.clock import Clock

@@ -29,7 +29,7 @@ from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
 from sky.engine.operations import HANDLERS
-from sky.engine.planning import Planner
+from sky.engine.plans import Planner
 from sky.engine.post import Post
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention

@@ -6,7 +6,7 @@ from pathlib import Path
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.plane import ControlPlane
-from sky.engine.planning import Planner
+from sky.engine.plans import Planner
 from sky.engine.retention import REQUESTS_H, Retention
 from sky.engine.talk import FileTalk
 from sky.kit.clock import SystemClock

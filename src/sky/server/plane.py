@@ -11,13 +11,13 @@ from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.ports import Access, Catalogs, LogPiece
-from sky.engine.planning import Answer, Questions
+from sky.engine.plans import Answer, Questions
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
 
 class Plans(Protocol):
-    """See `engine.planning.Planner`."""
+    """See `engine.plans.Planner`."""
 
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]: ...
 

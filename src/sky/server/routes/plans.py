@@ -2,7 +2,7 @@
 
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
-from sky.engine.planning import Answer, Questions
+from sky.engine.plans import Answer, Questions
 from sky.server.api import Api
 from sky.server.asgi import Route
 from sky.wire.plans import CandidateType, DagBody, PlanRecord, candidate_type, plan_record

@@ -14,7 +14,7 @@ from sky.core.model.offers import Reason
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.optimizer.goals import Goal
 from sky.core.ports import Access
-from sky.engine.planning import Questions
+from sky.engine.plans import Questions
 from sky.providers.registry import Registry
 from sky.server.assembly import build
 from sky.server.settings import Settings
