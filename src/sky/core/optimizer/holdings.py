@@ -1,4 +1,4 @@
-"""Which data a task brings along: its `inputs` and `outputs`, the buckets that it mounts, its image. Planning calls it.
+"""Which data a task brings along: its `inputs` and `outputs`, the buckets that it mounts, its image. The engine asks.
 
 A task says sizes of inputs and outputs only, and never a region; what else is known of buckets and images stands in
 the user's configuration, under `data.buckets`.

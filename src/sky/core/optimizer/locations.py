@@ -4,7 +4,7 @@ Everything at a location (a region of a cloud) moves data equally, so only the b
 `several` and `groups` ask.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sky.core.model.catalog import Market
@@ -35,11 +35,9 @@ class Search:
     ordered: bool = False
 
     @classmethod
-    def of(
-        cls, task: TaskSpec, catalog: Sold, conditions: Conditions, goal: Goal, *, needs: Iterable[str] = ()
-    ) -> "Search":
-        """The search for a task. `needs`: features of the place that the caller needs besides."""
-        wishes = of_task(task, catalog.accelerators(), needs=needs)
+    def of(cls, task: TaskSpec, catalog: Sold, conditions: Conditions, goal: Goal) -> "Search":
+        """The search for a task."""
+        wishes = of_task(task, catalog.accelerators())
         return cls(wishes, catalog, conditions, goal, ordered=task.resources_order == "ordered")
 
     def first_level(self) -> "Search":

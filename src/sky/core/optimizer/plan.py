@@ -1,9 +1,9 @@
 """The plan of one task: the best placements in the order in which they are tried, and why each stands there.
 
-The engine's planning calls `plan_task` for launches and dry runs; `several` plans tasks that depend on each other.
+The engine's plans call `plan_task` for launches and dry runs; `several` plans tasks that depend on each other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from sky.core.model.offers import Plan, Standing
@@ -26,13 +26,12 @@ def plan_task(
     goal: Goal = Goal.COST,
     *,
     most: int = MOST,
-    needs: Iterable[str] = (),
 ) -> Plan:
-    """The first `most` placements in failover order. `needs`: features of the place that the caller needs besides.
+    """The first `most` placements in failover order.
 
-    A plan without placements says why of what was nearest; `explain.relaxations` knows what would help.
+    A plan without placements says why of what was nearest; `relax.relaxations` knows what would help.
     """
-    ranked = Search.of(task, catalog, conditions, goal, needs=needs).ranking()
+    ranked = Search.of(task, catalog, conditions, goal).ranking()
     first = list(islice(ranked, most))
     rest = next(ranked, None)
     return laid_out(first, conditions, goal, more=0 if rest is None else None, ranking=ranked)

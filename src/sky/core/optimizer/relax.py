@@ -1,6 +1,6 @@
 """When nothing fits: what giving up one constraint would open, each with the cheapest offer behind it.
 
-Planning calls `relaxations` for its error message, `--explain` shows them too.
+The engine calls `relaxations` for its error message, `--explain` shows them too.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,11 +1,11 @@
 """The plans of tasks that belong together: pipelines and graphs whose tasks hand data on, and groups.
 
-The engine's planning calls `plan_dag`. Each task's offers come down to the best per location, the graph is solved
+The engine's plans call `plan_dag`. Each task's offers come down to the best per location, the graph is solved
 exactly over these, and each task's plan is then its own ranking with what its neighbours' places cost it, so that the
 failover order is right as well.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -46,7 +46,6 @@ def plan_dag(
     goal: Goal = Goal.COST,
     *,
     most: int = 1,
-    needs: Iterable[str] = (),
     use_solver: bool | None = None,
 ) -> Chosen:
     """Place all tasks together. `conditions`: for all, or for each task its own (holdings, hours).
@@ -56,10 +55,7 @@ def plan_dag(
     solver, ValueError for a circle.
     """
     each_has = [conditions] * len(dag.tasks) if isinstance(conditions, Conditions) else list(conditions)
-    needed = tuple(needs)
-    searches = [
-        Search.of(task, catalog, own, goal, needs=needed) for task, own in zip(dag.tasks, each_has, strict=True)
-    ]
+    searches = [Search.of(task, catalog, own, goal) for task, own in zip(dag.tasks, each_has, strict=True)]
     if dag.is_job_group:
         grouped = groups.together(searches, catalog)
         return _all_of(_side_by_side(searches, grouped, most), grouped.total, grouped.note)

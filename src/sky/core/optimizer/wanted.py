@@ -90,9 +90,9 @@ def wishes(
     return tuple(wish(each, rank, num_nodes, needs, spellings) for rank, each in enumerate(alternatives))
 
 
-def of_task(task: TaskSpec, spellings: Mapping[str, str], *, needs: Iterable[str] = ()) -> tuple[Wish, ...]:
+def of_task(task: TaskSpec, spellings: Mapping[str, str]) -> tuple[Wish, ...]:
     """The wishes of a task."""
-    return wishes(task.resources, task.num_nodes, needs=needs, spellings=spellings)
+    return wishes(task.resources, task.num_nodes, spellings=spellings)
 
 
 def wish(resources: Resources, rank: int, num_nodes: int, needs: Iterable[str], spellings: Mapping[str, str]) -> Wish:
