@@ -1,7 +1,74 @@
-"""For all tests: the signals that a terminal would deliver are heard, whoever started the run."""
+"""For all tests: the signals that a terminal would deliver are heard, whoever started the run; and the test beds."""
 
 import signal
+import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+_COUNT = count()
 
 # A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _beds() -> ModuleType:
+    """The starter of test beds: a module of a folder that is no package, since programs lie in it."""
+    name = "testbed_beds"
+    if name not in sys.modules:
+        found = spec_from_file_location(name, Path(__file__).parent / "testbed" / "beds.py")
+        assert found is not None and found.loader is not None
+        sys.modules[name] = module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def _can(*needed: str) -> ModuleType:
+    beds = _beds()
+    if why := beds.missing(*needed):
+        pytest.skip(why)
+    return beds
+
+
+@pytest.fixture
+def lab() -> Iterator[Any]:
+    """A lab of test hosts: `lab.create(2)`; gone with the test. See `tests/testbed/hosts`."""
+    with _can().lab(f"t{next(_COUNT)}") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_lab() -> Iterator[Any]:
+    """One lab for all tests of a file."""
+    with _can().lab(f"m{next(_COUNT)}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def aws_wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """AWS's APIs whose instances are test hosts; one for each worker, so a test cleans up what it made."""
+    wire = _can().Aws(tmp_path_factory.mktemp("aws"))
+    yield wire
+    wire.close()
+
+
+@pytest.fixture(scope="session")
+def gcp_wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Google's Compute Engine API whose instances are test hosts; one for each worker."""
+    wire = _can().Gcp(tmp_path_factory.mktemp("gcp"))
+    yield wire
+    wire.close()
+
+
+@pytest.fixture(scope="module")
+def slurm_bed() -> Iterator[Any]:
+    """A Slurm cluster of two nodes, eight H100 by number on each; for all tests of a file."""
+    made = _can("slurm").Slurm("--nodes", "2", "--gpus", "h100:8")
+    yield made
+    made.close()

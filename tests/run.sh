@@ -12,5 +12,9 @@ python="${PYTHON:-python3}"
 }
 [ -x "$env/bin/python" ] || "$python" -m venv "$env"
 "$env/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# Test hosts and real daemons, where they can be installed.
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  bash tests/testbed/install.sh >&2 || echo "some test beds could not be installed: their tests are skipped" >&2
+fi
 command -v git >/dev/null || echo "git is not installed: the tests of git working directories are skipped" >&2
 exec "$env/bin/python" -m pytest -n "${JOBS:-auto}" --dist loadgroup "$@"

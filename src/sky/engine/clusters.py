@@ -134,7 +134,9 @@ class ClusterWork:
     async def _resume(self, cluster: Cluster, key: str, order: object) -> object:
         try:
             compute = self._stoppable(cluster)
-            return life.NodesCreated(tuple(await self._patiently(lambda: compute.start(cluster.id))))
+            return life.NodesCreated(
+                tuple(await self._patiently(lambda: compute.start(cluster.id, regions=_regions(cluster))))
+            )
         except ProviderFailure as failure:
             return life.ProvisionRefused(failure.scope, failure.reason)
         except NotSupportedError as error:
@@ -163,10 +165,10 @@ class ClusterWork:
             if not cluster.instances:
                 # Called off in the middle of creating: what exists has no disk worth keeping yet.
                 left = self._compute(cluster)
-                await self._patiently(lambda: left.terminate(cluster.id))
+                await self._patiently(lambda: left.terminate(cluster.id, regions=_regions(cluster)))
                 return life.NodesStopped(())
             compute = self._stoppable(cluster)
-            stopped = await self._patiently(lambda: compute.stop(cluster.id))
+            stopped = await self._patiently(lambda: compute.stop(cluster.id, regions=_regions(cluster)))
         except (ProviderFailure, NotSupportedError) as error:
             return life.TeardownFailed(str(error))
         finally:
@@ -179,7 +181,7 @@ class ClusterWork:
         try:
             await self._fleet.quiesce(cluster)
             compute = self._compute(cluster)
-            await self._patiently(lambda: compute.terminate(cluster.id))
+            await self._patiently(lambda: compute.terminate(cluster.id, regions=_regions(cluster)))
         except (ProviderFailure, NotSupportedError) as error:
             return life.TeardownFailed(str(error))
         finally:
@@ -188,7 +190,7 @@ class ClusterWork:
 
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
         compute = self._compute(cluster)
-        instances = tuple(await self._patiently(lambda: compute.list(cluster.id)))
+        instances = tuple(await self._patiently(lambda: compute.list(cluster.id, regions=_regions(cluster))))
         if not _whole(instances, cluster.num_nodes):
             return life.NodesObserved(instances)
         try:
@@ -224,3 +226,8 @@ class ClusterWork:
 
 def _whole(instances: tuple[Instance, ...], num_nodes: int) -> bool:
     return sum(each.state is InstanceState.RUNNING for each in instances) >= num_nodes
+
+
+def _regions(cluster: Cluster) -> tuple[str, ...] | None:
+    """Where its machines can be."""
+    return (cluster.placement.offer.region,) if cluster.placement else None

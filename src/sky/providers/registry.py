@@ -14,7 +14,7 @@ from typing import Any
 from sky.core.errors import NotSupportedError
 from sky.core.model.place_rules import PlaceRules
 from sky.core.model.schema import nearest
-from sky.core.ports import Access, Compute, PriceSource
+from sky.core.ports import Access, Compute, Keys, PriceSource, Unlocks
 from sky.providers import credentials
 
 #: Features of the interface that a place may have or lack.
@@ -40,10 +40,18 @@ FEATURES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a provider is opened with: its own folder for state, and its section of the configuration as it is now."""
+    """What a provider is opened with: its own folder for state, and its section of the configuration as it is now.
+
+    `installation` marks what this installation makes, so that it never takes another's machines for its own. `keys`
+    makes what SSH takes. `environment` and `home` are where credentials are looked for.
+    """
 
     state_dir: Path
     config: Callable[[], Mapping[str, object]]
+    installation: Callable[[], str] = str
+    keys: Keys | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    home: Path = field(default_factory=Path.home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +102,13 @@ class Registry:
         config: Callable[[str], Mapping[str, object]],
         environment: Mapping[str, str] | None = None,
         home: Path | None = None,
+        *,
+        installation: Callable[[], str] = str,
+        keys: Keys | None = None,
     ) -> None:
         """`environment` and `home` are where credentials are looked for; without them, those of this process."""
+        self._installation = installation
+        self._keys = keys
         self._state_dir = state_dir
         self._config = config
         self._environment = os.environ if environment is None else environment
@@ -149,11 +162,25 @@ class Registry:
                 f"not supported yet on {cloud}: this version knows its prices, and cannot rent machines there"
             )
         try:
-            opened = manifest.open(Settings(self._state_dir / cloud, lambda: self._config(cloud)))
+            opened = manifest.open(
+                Settings(
+                    self._state_dir / cloud,
+                    lambda: self._config(cloud),
+                    self._installation,
+                    self._keys,
+                    self._environment,
+                    self._home or Path.home(),
+                )
+            )
         except ImportError as error:
             raise _not_loadable(cloud, error) from error
         self._open[cloud] = opened
         return opened
+
+    def secret(self, cloud: str, name: str) -> str | None:
+        """A secret that reaching a node of this cloud takes, by the name in its `reach`; None if there is none."""
+        compute = self.compute(cloud)
+        return compute.secret(name) if isinstance(compute, Unlocks) else None
 
     def offered(self, cloud: str) -> frozenset[str] | None:
         """The features that a place is known to have; `None` where nothing is known. Raises NotSupportedError."""

@@ -12,6 +12,7 @@ from sky.engine.talk import FileTalk
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
+from sky.remote.keys import KeyRing
 from sky.server.blobs import blob_path, prune
 from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile
@@ -35,13 +36,14 @@ def build(settings: Settings) -> ControlPlane:
         said = config.section("api_server").get("requests_retention_hours")
         return float(said) if isinstance(said, int | float) else REQUESTS_H
 
-    registry = Registry(root, config.section)
+    keys = KeyRing(root / "keys")
+    registry = Registry(root, config.section, installation=keys.installation, keys=keys)
     catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
     access = AccessBoard(registry, clock)
     return ControlPlane(
         store=store,
         providers=registry,
-        fleet=NodeFleet(blob),
+        fleet=NodeFleet(blob, keys, registry.secret),
         clock=clock,
         signals=signals,
         talk=talk,

@@ -18,6 +18,7 @@ from sky.core.ports import LogPiece
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
+from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
 from sky.remote.sync import sync_content
 from sky.wire.uploads import ManifestEntry, read_manifest
@@ -37,10 +38,20 @@ _HELD = 8
 
 
 class NodeFleet:
-    """See `core.ports.Fleet`. `blob` finds uploaded content by hash."""
+    """See `core.ports.Fleet`. `blob` finds uploaded content by hash.
 
-    def __init__(self, blob: Callable[[str], Path]) -> None:
+    `keys` are this installation's; `secret` finds a password by cloud and the name that `Instance.reach` has for it.
+    """
+
+    def __init__(
+        self,
+        blob: Callable[[str], Path],
+        keys: KeyRing | None = None,
+        secret: Callable[[str, str], str | None] | None = None,
+    ) -> None:
         self._blob = blob
+        self._keys = keys
+        self._secret = secret
         self._clients: dict[str, AgentClient] = {}
 
     async def bring_up(self, cluster: Cluster) -> None:

@@ -51,7 +51,16 @@ class InstanceState(StrEnum):
 class Instance:
     """One machine of a provider.
 
-    `reach` says how to get a byte to it (`{"kind": "local", "home": …, "socket": …}`); only `remote` reads it.
+    `id` is the node's, `<cluster id>-<rank>`; `machine` is what the provider calls it.
+    `ip` is the address among the nodes, `external_ip` the one from outside where there is another. `reach` says how to
+    get a byte to it, and is read by `remote` alone: text to text, no secret among it. By `kind`:
+
+    - `local`: `home`, `socket`, `keeper`, `devices`;
+    - `ssh`: `host`, `port`, `user`; `host_key` (a public key as in `known_hosts`, or empty: pinned at first use);
+      `identity` (a key file; empty: this installation's key); `secret` (what `Unlocks` knows the password by);
+      `jump` (`user@host:port`, several with commas) or `proxy_command`; `home` (a folder under the user's home that
+      is the node's alone; empty: the home itself);
+    - `slurm`: as `ssh`, for the login node, and `job`, `node`.
     """
 
     id: str
@@ -61,6 +70,8 @@ class Instance:
     ip: str
     reach: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
+    machine: str = ""
+    external_ip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

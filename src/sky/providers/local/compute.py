@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -85,44 +85,60 @@ class LocalCompute:
 
     async def create(self, ask: CreateAsk) -> Sequence[Instance]:
         """Make the nodes, or find those that this key made before. Nothing is left of an attempt that fails."""
-        there = [node for node in self._nodes(ask.cluster_id) if node.key == ask.key]
-        if len(there) == ask.placement.num_nodes and all(_alive(node) for node in there):
-            return [self._instance(node) for node in there]
-        await self.terminate(ask.cluster_id)
+        there = {node.rank: node for node in self._nodes(ask.cluster_id)}
+        made_before = [there[rank] for rank in ask.wanted if rank in there and there[rank].key == ask.key]
+        if len(made_before) == len(ask.wanted) and all(_alive(node) for node in made_before):
+            return [self._instance(node) for node in there.values()]
+        await self._clear(ask)
         wanted = await self._wanted_devices(ask)
         try:
-            made = []
-            for rank in range(ask.placement.num_nodes):
+            for rank in ask.wanted:
                 held = await self._devices(wanted) if wanted is not None else None
-                made.append(self._instance(self._make(ask, rank, held)))
-            return made
+                self._make(ask, rank, held)
         except (OSError, subprocess.SubprocessError) as error:
-            await self.terminate(ask.cluster_id)
+            await self._clear(ask)
             raise ProviderDown(f"cannot make a node under {self._root}: {error}") from error
         except CapacityRefused:
-            await self.terminate(ask.cluster_id)
+            await self._clear(ask)
             raise
+        return await self.list(ask.cluster_id)
 
-    async def list(self, cluster_id: str | None = None) -> Sequence[Instance]:
+    async def _clear(self, ask: CreateAsk) -> None:
+        """Remove what is there of the nodes asked for; a whole cluster with whatever else carries its mark."""
+        await self.terminate(ask.cluster_id, ranks=ask.ranks or None)
+
+    async def list(
+        self, cluster_id: str | None = None, *, regions: Collection[str] | None = None
+    ) -> Sequence[Instance]:
         """All nodes on disk, running or not."""
         return [self._instance(node) for node in self._nodes(cluster_id)]
 
-    async def terminate(self, cluster_id: str) -> None:
+    async def terminate(
+        self, cluster_id: str, *, regions: Collection[str] | None = None, ranks: Collection[int] | None = None
+    ) -> None:
         """End every process and remove the folder. A folder that is gone already does not hide what still runs."""
-        nodes = self._nodes(cluster_id)
-        keepers = [(node.keeper, node.born) for node in nodes]
-        if not await asyncio.to_thread(processes.end_cluster, cluster_id, keepers):
-            raise ProviderDown(f"some processes of cluster {cluster_id} could not be ended")
-        for socket in (*(self._socket(node) for node in nodes), *sockets().glob(f"{cluster_id}-*.sock")):
-            socket.unlink(missing_ok=True)
-        folder = self._root / cluster_id
-        if folder.exists():
-            # Renamed first: a removal that is interrupted must not leave half a cluster that looks like one.
-            folder.rename(folder.with_name(f"{_GRAVE}{cluster_id}-{secrets.token_hex(4)}"))
+        if ranks is not None:
+            for node in [each for each in self._nodes(cluster_id) if each.rank in ranks]:
+                await self._end(node)
+                self._socket(node).unlink(missing_ok=True)
+                self._bury(self._root / cluster_id / str(node.rank), f"{cluster_id}-{node.rank}")
+        else:
+            nodes = self._nodes(cluster_id)
+            keepers = [(node.keeper, node.born) for node in nodes]
+            if not await asyncio.to_thread(processes.end_cluster, cluster_id, keepers):
+                raise ProviderDown(f"some processes of cluster {cluster_id} could not be ended")
+            for socket in (*(self._socket(node) for node in nodes), *sockets().glob(f"{cluster_id}-*.sock")):
+                socket.unlink(missing_ok=True)
+            self._bury(self._root / cluster_id, cluster_id)
         for left in self._root.glob(f"{_GRAVE}*") if self._root.exists() else ():
             await asyncio.to_thread(_remove, left)
 
-    async def stop(self, cluster_id: str) -> Sequence[Instance]:
+    def _bury(self, folder: Path, name: str) -> None:
+        """Rename before removing: a removal that is interrupted must not leave half of what looks whole."""
+        if folder.exists():
+            folder.rename(self._root / f"{_GRAVE}{name}-{secrets.token_hex(4)}")
+
+    async def stop(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]:
         """End every process, keep the homes."""
         stopped = []
         for node in self._nodes(cluster_id):
@@ -131,7 +147,7 @@ class LocalCompute:
             stopped.append(self._instance(replace(node, stopped=True)))
         return stopped
 
-    async def start(self, cluster_id: str) -> Sequence[Instance]:
+    async def start(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]:
         """Give every node that has none a new keeper; what outlived the old one is ended, as by a reboot."""
         nodes = []
         for node in self._nodes(cluster_id):

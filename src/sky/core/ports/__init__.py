@@ -1,0 +1,71 @@
+"""The protocols through which the engine acts; adapters live in `store`, `providers`, `server`, and the sim.
+
+Everything is asynchronous so that an adapter may wait; the SQLite store never does.
+"""
+
+from sky.core.ports.catalog import Catalog, Catalogs, PriceAsk, PriceSource, Reply, Web
+from sky.core.ports.compute import (
+    Access,
+    ClonesDisks,
+    Compute,
+    CreateAsk,
+    Identified,
+    Keys,
+    OpensPorts,
+    Providers,
+    Quotas,
+    Stoppable,
+    Unlocks,
+)
+from sky.core.ports.nodes import AgentClient, Fleet, LogPiece
+from sky.core.ports.signals import Progress, Wakeups, Watch
+from sky.core.ports.store import (
+    Claim,
+    ClusterRows,
+    JobRows,
+    LeaseLost,
+    Letter,
+    Outcomes,
+    RequestRows,
+    Rows,
+    StandingOrder,
+    Store,
+    Stories,
+)
+
+__all__ = [
+    "Access",
+    "AgentClient",
+    "Catalog",
+    "Catalogs",
+    "Claim",
+    "ClonesDisks",
+    "ClusterRows",
+    "Compute",
+    "CreateAsk",
+    "Fleet",
+    "Identified",
+    "JobRows",
+    "Keys",
+    "LeaseLost",
+    "Letter",
+    "LogPiece",
+    "OpensPorts",
+    "Outcomes",
+    "PriceAsk",
+    "PriceSource",
+    "Progress",
+    "Providers",
+    "Quotas",
+    "Reply",
+    "RequestRows",
+    "Rows",
+    "StandingOrder",
+    "Stoppable",
+    "Store",
+    "Stories",
+    "Unlocks",
+    "Wakeups",
+    "Watch",
+    "Web",
+]

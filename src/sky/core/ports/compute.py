@@ -1,0 +1,179 @@
+"""Places with compute: the required contract of a provider, and the optional ones. Adapters: `providers`."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from sky.core.model.clusters import Instance
+from sky.core.model.machines import Login, MachineSpec
+from sky.core.model.offers import Offer, Placement
+from sky.core.model.place_rules import PlaceRules
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether a place can be used by this user, and if not, why and what to do.
+
+    `credentials` says whether the user's were found, which a place may have and still not be usable; `None` where the
+    place takes none, or nobody looked.
+    """
+
+    cloud: str
+    enabled: bool
+    reason: str = ""
+    hint: str = ""
+    account: str | None = None
+    capabilities: tuple[str, ...] = ()
+    credentials: bool | None = None
+
+
+def _unheard(text: str) -> None:
+    """Progress that nobody asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAsk:
+    """What to create. `key` is the same when the call is repeated, and must then give the same machines.
+
+    `cluster_id` is the mark that the machines carry, `labels` are the system's own (the user's are in `machine`).
+    `ranks` are the nodes to make, all of the placement's if empty; a cluster that grows keeps the others. `config` is
+    the place's section of the configuration as it stands for this launch. `say` takes lines of progress for the user.
+    """
+
+    key: str
+    cluster_id: str
+    cluster_name: str
+    placement: Placement
+    labels: Mapping[str, str] = field(default_factory=dict)
+    machine: MachineSpec = field(default_factory=MachineSpec)
+    ranks: tuple[int, ...] = ()
+    config: Mapping[str, object] = field(default_factory=dict)
+    say: Callable[[str], None] = _unheard
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Ranks of the nodes to make."""
+        return self.ranks or tuple(range(self.placement.num_nodes))
+
+
+class Compute(Protocol):
+    """The required contract of a provider.
+
+    `cluster_id` is the mark of `CreateAsk`. `regions` says where to look, in the provider's own names; None is
+    everywhere that the account reaches, which may take many calls. Machines of other installations are never seen.
+
+    Promises: listing may lag behind creating; ids are never used twice; `create` is idempotent by key, returns when
+    all nodes run, and leaves nothing behind when it raises or is cancelled (a cancelled one may need a `terminate`);
+    `terminate` of what is gone succeeds, and removes all that was made for the cluster alone. Failures are the
+    `ProviderFailure`s of `core.errors`, each with the scope that it condemns.
+    """
+
+    async def check(self) -> Access: ...
+
+    async def offers(self) -> Sequence[Offer]:
+        """What only the place itself can tell that it sells; nothing where the catalog knows."""
+        ...
+
+    async def create(self, ask: CreateAsk) -> Sequence[Instance]:
+        """Make nodes; all that the cluster has then, by rank."""
+        ...
+
+    async def list(
+        self, cluster_id: str | None = None, *, regions: Collection[str] | None = None
+    ) -> Sequence[Instance]: ...
+
+    async def terminate(
+        self, cluster_id: str, *, regions: Collection[str] | None = None, ranks: Collection[int] | None = None
+    ) -> None:
+        """End the nodes of these ranks, or (None) the cluster with all that was made for it."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """Optional: machines can be stopped with their disks kept."""
+
+    async def stop(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]: ...
+
+    async def start(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]: ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """Optional: the place knows who is asking. A cluster is touched under the identity that made it, or not at all."""
+
+    async def identity(self) -> str:
+        """The account, in a form that is the same tomorrow. Cheap to ask for again. Raises CredentialsRejected."""
+        ...
+
+
+@runtime_checkable
+class OpensPorts(Protocol):
+    """Optional: ports can be opened while a cluster lives."""
+
+    async def open_ports(
+        self, cluster_id: str, ports: Sequence[str], *, regions: Collection[str] | None = None
+    ) -> None: ...
+
+
+@runtime_checkable
+class ClonesDisks(Protocol):
+    """Optional: the disk of a stopped cluster's head can be the image of another cluster."""
+
+    async def image_of(self, cluster_id: str, *, regions: Collection[str] | None = None) -> str:
+        """Make an image (it outlives the cluster) and return its name for `MachineSpec.clone_of`, once it is ready."""
+        ...
+
+
+@runtime_checkable
+class Quotas(Protocol):
+    """Optional: how much of an offer the account may still have is known before it is asked for."""
+
+    async def room(self, offer: Offer) -> int | None:
+        """Nodes of this offer that the quota leaves; None where that cannot be told. Raises nothing, answers soon."""
+        ...
+
+
+@runtime_checkable
+class Unlocks(Protocol):
+    """Optional: keeps secrets that reaching a node takes, so that no record needs to hold them."""
+
+    def secret(self, name: str) -> str | None:
+        """The secret that `Instance.reach["secret"]` names, as it is now."""
+        ...
+
+
+class Keys(Protocol):
+    """Makes the keys of clusters out of one secret of this installation: the same again after a crash."""
+
+    def login(self, cluster_id: str) -> Login:
+        """Raises NotSupportedError where the SSH library is not installed."""
+        ...
+
+
+class Providers(Protocol):
+    """The providers that this server may use."""
+
+    def names(self) -> Sequence[str]:
+        """Places where machines can be rented."""
+        ...
+
+    def places(self) -> Sequence[str]:
+        """All places that are known, whether machines can be rented there or not."""
+        ...
+
+    def offered(self, cloud: str) -> frozenset[str] | None:
+        """The features that a place is known to have, `None` where nothing is known. Raises NotSupportedError."""
+        ...
+
+    def rules(self, cloud: str) -> PlaceRules:
+        """What a place wants of labels and images; nothing where nothing is known."""
+        ...
+
+    async def check(self, cloud: str) -> Access:
+        """Whether a place can be used, with the reason if not. Raises nothing."""
+        ...
+
+    def compute(self, cloud: str) -> Compute:
+        """Raises NotSupportedError for a cloud that is not here."""
+        ...

@@ -1,0 +1,66 @@
+"""The way to the nodes of clusters and to their agents. Adapter: `server.fleet`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sky.core.model.clusters import Autostop, Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Bytes of a log from `offset` on; `next` is where to go on; `ended` once nothing can follow."""
+
+    data: bytes
+    next: int
+    ended: bool
+
+
+class AgentClient(Protocol):
+    """The head's agent. Raises `AgentUnreachable` and `AgentRefused` of `core.errors`."""
+
+    async def ping(self) -> None: ...
+
+    async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
+        """Queue a job once; its number and its log directory."""
+        ...
+
+    async def jobs(self, job_ids: Sequence[int] | None = None) -> list[Mapping[str, object]]: ...
+
+    async def cancel(self, job_ids: Sequence[int]) -> None: ...
+
+    async def events(self, since: int, wait: float) -> tuple[list[Mapping[str, object]], int]:
+        """Events after `since` and the next position; waits up to `wait` seconds for the first."""
+        ...
+
+    async def read_log(
+        self, job_id: int, *, offset: int | None, tail: int | None, wait: float, which: str, rank: int | None
+    ) -> LogPiece: ...
+
+    async def set_autostop(self, autostop: Autostop) -> None: ...
+
+
+class Fleet(Protocol):
+    """The way to the nodes of clusters."""
+
+    async def bring_up(self, cluster: Cluster) -> None:
+        """The agent answers on every node when this returns. Raises AgentUnreachable with the node and the reason."""
+        ...
+
+    async def head(self, cluster: Cluster) -> AgentClient: ...
+
+    async def quiesce(self, cluster: Cluster) -> None:
+        """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
+        ...
+
+    async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
+        """Bring uploaded content to the same path on every node; words for the user about what travelled."""
+        ...
+
+    async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
+        """Check a git repository out as the working directory on every node; the commit that it is at."""
+        ...
+
+    async def forget(self, cluster_id: str) -> None:
+        """Close connections to a cluster's nodes."""
+        ...

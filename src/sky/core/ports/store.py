@@ -1,0 +1,209 @@
+"""What is remembered: leased rows of every noun, their stories, and what places answered. Adapter: `store`."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from sky.core.lifecycle.machine import Step
+from sky.core.model.clusters import Cluster
+from sky.core.model.events import Entry
+from sky.core.model.jobs import Job
+from sky.core.model.outcomes import Outcome
+from sky.core.model.requests import Request
+
+E = TypeVar("E")
+
+
+class LeaseLost(Exception):
+    """The row was committed by somebody else since it was claimed; whatever was decided on it is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event posted to an entity from outside its own loop, in order of arrival."""
+
+    id: int
+    event: object
+
+
+@dataclass(frozen=True, slots=True)
+class StandingOrder:
+    """An order on record whose outcome is not; `key` is the same at every repeat."""
+
+    key: str
+    order: object
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[E]):
+    """A row held under a lease: nobody else may commit it until `expires` (seconds since the epoch)."""
+
+    entity: E
+    token: str
+    expires: float
+    orders: tuple[StandingOrder, ...] = ()
+    letters: tuple[Letter, ...] = ()
+
+
+class Rows(Protocol[E]):
+    """Leased rows of one noun."""
+
+    async def get(self, id: str) -> E | None: ...
+
+    async def claim(
+        self, now: float, lease_s: float, token: str, limit: int, *, but_not: Collection[str] = ()
+    ) -> list[Claim[E]]:
+        """Rows that are due, have letters or standing orders, and that nobody holds.
+
+        `but_not` are those that the caller is busy with: after a jump of the clock their leases seem to have run out.
+        """
+        ...
+
+    async def reload(self, claim: Claim[E]) -> Claim[E]:
+        """The same claim with the letters that have arrived since."""
+        ...
+
+    async def renew(self, claim: Claim[E], expires: float) -> Claim[E]:
+        """Hold on for longer. Raises LeaseLost."""
+        ...
+
+    async def commit(
+        self,
+        claim: Claim[E],
+        step: Step[E],
+        event: object,
+        *,
+        now: float,
+        due_at: float | None,
+        letters: Iterable[int] = (),
+        done: str | None = None,
+    ) -> Claim[E]:
+        """Write entity, version + 1, the event and the orders in one transaction; consume letters and the done order.
+
+        Guarded by token and version: raises LeaseLost if the row has moved on.
+        """
+        ...
+
+    async def release(self, claim: Claim[E]) -> None:
+        """Let go of the row; harmless if it is lost already."""
+        ...
+
+    async def post(self, id: str, event: object, now: float, *, once: str | None = None) -> int:
+        """Leave a letter, under the name `once` at most once; the row becomes claimable. The letter's number."""
+        ...
+
+    async def heeded(self, letter: int) -> bool:
+        """Whether a letter has been read, and what followed from it is on record."""
+        ...
+
+
+class ClusterRows(Rows[Cluster], Protocol):
+    """Clusters."""
+
+    async def open(self, step: Step[Cluster], now: float) -> tuple[Cluster, bool]:
+        """Record a new cluster with its first orders; if a living one has the name, that one and False."""
+        ...
+
+    async def by_name(self, name: str) -> Cluster | None:
+        """The living cluster of this name."""
+        ...
+
+    async def living(self) -> list[Cluster]: ...
+
+    async def since(self, ended_after: float) -> list[Cluster]:
+        """Living clusters, and those that ended after a time, newest first."""
+        ...
+
+    async def by_request(self, request_id: str) -> Cluster | None:
+        """The newest cluster that this request opened, living or not."""
+        ...
+
+
+class JobRows(Rows[Job], Protocol):
+    """Jobs on clusters."""
+
+    async def open(self, step: Step[Job], now: float) -> tuple[Job, bool]:
+        """Record a new job with its first orders; if its request has one on record, that one and False."""
+        ...
+
+    async def by_number(self, cluster_id: str, job_id: int) -> Job | None: ...
+
+    async def of_cluster(self, cluster_id: str) -> list[Job]:
+        """All jobs of a cluster, newest first."""
+        ...
+
+    async def bereft(self) -> list[Job]:
+        """Jobs that have not ended although their cluster was stopped or is gone."""
+        ...
+
+    async def by_request(self, request_id: str) -> Job | None: ...
+
+
+class RequestRows(Rows[Request], Protocol):
+    """Requests."""
+
+    async def open(self, request: Request, now: float) -> tuple[Request, bool]:
+        """Record a request; if its id is on record, that one and False."""
+        ...
+
+    async def find(self, prefix: str) -> list[Request]:
+        """Requests whose id begins so; at most ten."""
+        ...
+
+    async def recent(self, *, finished: bool, cluster_name: str | None, limit: int | None) -> list[Request]:
+        """Newest first."""
+        ...
+
+
+class Stories(Protocol):
+    """The event log."""
+
+    async def read(self, entity: str, id_or_name: str, *, after: int = 0, limit: int = 1000) -> list[Entry]: ...
+
+    async def last_of_each(self, entity: str, ids: Sequence[str]) -> Mapping[str, Entry]: ...
+
+
+class Outcomes(Protocol):
+    """What places answered when machines were asked for."""
+
+    @property
+    def revision(self) -> int:
+        """Changes when this process added one: what was learnt from them before is out of date."""
+        ...
+
+    async def add(self, outcome: Outcome) -> None: ...
+
+    async def since(self, at: float) -> Sequence[Outcome]:
+        """Those from a time on (seconds since the epoch), oldest first; at most some tens of thousands."""
+        ...
+
+
+class Store(Protocol):
+    """Everything that is remembered."""
+
+    @property
+    def clusters(self) -> ClusterRows: ...
+    @property
+    def jobs(self) -> JobRows: ...
+    @property
+    def requests(self) -> RequestRows: ...
+    @property
+    def stories(self) -> Stories: ...
+    @property
+    def outcomes(self) -> Outcomes: ...
+
+    async def get_value(self, key: str) -> str | None:
+        """A small named value (a watcher's position, a check's outcome)."""
+        ...
+
+    async def set_value(self, key: str, value: str) -> None: ...
+
+    async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
+        """Delete a batch of what ended before these times; ids of the requests among it, empty when none is left."""
+        ...
+
+    async def manifests_in_use(self) -> Collection[str]:
+        """Manifests of uploads that requests or jobs may still ask for."""
+        ...
+
+    async def close(self) -> None: ...
