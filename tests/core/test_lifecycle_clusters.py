@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Site
 from sky.core.model.offers import Offer, Placement
 
 R, S = InstanceState.RUNNING, InstanceState.STOPPED
@@ -94,7 +94,7 @@ def test_a_cluster_that_was_up_is_not_thrown_away_when_its_agent_fails():
 def test_machines_whose_agent_fails_are_ended_before_the_next_are_made():
     start = cluster(Phase.BOOTSTRAPPING, ever_up=False, candidates=(placement("r2"),))
     after = step(start, life.BootstrapFailed("no python"))
-    assert after.orders == (life.Provision(placement("r2"), instead_of="cloud"),)
+    assert after.orders == (life.Provision(placement("r2"), instead_of=Site("cloud", "r1", "c")),)
     assert (after.entity.phase, after.entity.instances) == (Phase.PROVISIONING, ())
 
 

@@ -8,7 +8,8 @@ import asyncio
 import fnmatch
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from sky.engine.jobs import JobWork
 from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
+from sky.engine.provision import Provisioner
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
@@ -56,6 +58,10 @@ _LOG_HOLD_S = 10.0
 _MOST_LINES = 10_000
 
 
+def _nothing_set(place: str) -> Mapping[str, object]:
+    return {}
+
+
 class ControlPlane:
     """See the module. `start` and `stop` bound the loops; everything else may be called in between."""
 
@@ -71,6 +77,7 @@ class ControlPlane:
         catalogs: Catalogs,
         access: AccessBoard,
         planner: Planner,
+        section: Callable[[str], Mapping[str, object]] = _nothing_set,
         retention: Retention | None = None,
         care: CatalogCare | None = None,
     ) -> None:
@@ -85,6 +92,7 @@ class ControlPlane:
         self.access = access
         self.planner = planner
         self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner)
+        self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._note, self._say)
         self._retention = retention
         self._care = care
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,7 +106,12 @@ class ControlPlane:
         nouns = (
             RequestWork(self._desk, HANDLERS),
             ClusterWork(
-                self.store.clusters, self.store.outcomes, self._providers, self._fleet, self.clock, self.signals
+                self.store.clusters,
+                self._provisioner,
+                self._fleet,
+                self.clock,
+                self.signals,
+                self._note,
             ),
             JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
         )
@@ -118,6 +131,17 @@ class ControlPlane:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
+
+    def _note(self, cluster: Cluster, text: str) -> None:
+        """Keep a line of how a cluster came to its machines."""
+        stamp = datetime.fromtimestamp(self.clock.now(), UTC).strftime("%Y-%m-%d %H:%M:%S")
+        self._talk.say(cluster.id, f"{stamp} {text}")
+
+    def _say(self, cluster: Cluster, text: str) -> None:
+        """Keep it, and tell whoever launches the cluster."""
+        self._note(cluster, text)
+        if cluster.request_id is not None and not cluster.ever_up:
+            self._talk.say(cluster.request_id, f"{cluster.name}: {text}")
 
     async def _look_at_all(self) -> None:
         """What happened to clusters while no server ran is seen now, and not when their next look is due."""

@@ -17,6 +17,7 @@ from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.accelerators import parse_accelerator
 from sky.core.model.clouds import CLOUD_NAMES, cloud_named
 from sky.core.model.fields import RESOURCES
+from sky.core.model.layers import merge
 from sky.core.model.quantities import parse_memory
 from sky.core.model.schema import Field, Problems, Section, check_section
 from sky.wire.task_yaml import read_file
@@ -179,17 +180,6 @@ class Config:
             self.get(("local", "cpus")),
             None if memory is None else float(parse_memory(memory).rstrip("+")),
         )
-
-
-def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another: mappings merge, lists and scalars replace, null says nothing."""
-    merged = dict(low)
-    for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        elif value is not None:
-            merged[key] = copy.deepcopy(value)
-    return merged
 
 
 def load_config(

@@ -14,6 +14,7 @@ from sky.core.ports.compute import (
     OpensPorts,
     Providers,
     Quotas,
+    Regional,
     Stoppable,
     Unlocks,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Progress",
     "Providers",
     "Quotas",
+    "Regional",
     "Reply",
     "RequestRows",
     "Rows",
