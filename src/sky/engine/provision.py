@@ -5,7 +5,7 @@ Called by `clusters`, which carries the orders; what comes back are the events o
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +23,17 @@ from sky.core.model.layers import merge
 from sky.core.model.offers import Placement
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.optimizer.equip import equipment
-from sky.core.ports import Compute, CreateAsk, Identified, Outcomes, Providers, Quotas, Stoppable
+from sky.core.ports import (
+    ClonesDisks,
+    Compute,
+    CreateAsk,
+    Identified,
+    OpensPorts,
+    Outcomes,
+    Providers,
+    Quotas,
+    Stoppable,
+)
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -52,17 +62,14 @@ class _Had:
 class Provisioner:
     """See the module. `section` gives a place's settings as they are now.
 
-    `note` keeps a line of how a cluster came to its machines, `say` also tells whoever waits for it.
+    `say` tells whoever waits for a cluster what is going on in between.
     """
 
-    def __init__(
-        self, providers: Providers, outcomes: Outcomes, clock: Clock, section: Section, note: Say, say: Say
-    ) -> None:
+    def __init__(self, providers: Providers, outcomes: Outcomes, clock: Clock, section: Section, say: Say) -> None:
         self._providers = providers
         self._outcomes = outcomes
         self._clock = clock
         self._section = section
-        self._note = note
         self._say = say
 
     async def provision(self, cluster: Cluster, key: str, order: life.Provision) -> object:
@@ -122,6 +129,19 @@ class Provisioner:
             return life.ProvisionRefused(failure.scope, failure.reason)
         except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
             return life.ProvisionRefused("request", str(error))
+
+    async def image_of(self, cluster: Cluster) -> str:
+        """An image of the disk of a stopped cluster's head. Raises NotSupportedError and what `compute_of` raises."""
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if not isinstance(compute, ClonesDisks):
+            raise NotSupportedError(f"--clone-disk-from: not supported on {site.cloud}")
+        return await self.patiently(lambda: compute.image_of(site.mark, regions=[site.region]))
+
+    async def open_ports(self, cluster: Cluster, ports: Sequence[str]) -> None:
+        """Let more ports of a living cluster be reached. Raises NotSupportedError and what `compute_of` raises."""
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if isinstance(compute, OpensPorts):
+            await self.patiently(lambda: compute.open_ports(site.mark, ports, regions=[site.region]))
 
     async def end(self, site: Site) -> None:
         """End whatever is at a site. Raises ProviderFailure."""
@@ -216,7 +236,6 @@ class Provisioner:
             compute = self._providers.compute(offer.cloud)
             identity = await self.patiently(compute.identity) if isinstance(compute, Identified) else None
             await self._within_quota(compute, placement)
-            self._note(cluster, f"asking {offer.place} for {placement.num_nodes}x {offer.instance_type}")
             ask = self._ask(cluster, f"{key}:{site.mark}" if site.mark != cluster.id else key, placement, site.mark)
             created = tuple(await self.patiently(lambda: compute.create(ask)))
             await self.learn(placement, OutcomeKind.GRANTED)
@@ -224,11 +243,9 @@ class Provisioner:
         except ProviderFailure as failure:
             if (kind := _LESSONS.get(type(failure))) is not None:
                 await self.learn(placement, kind, failure.reason)
-            refused = life.SideRefusal(placement, failure.scope, failure.reason)
+            return life.SideRefusal(placement, failure.scope, failure.reason)
         except NotSupportedError as error:
-            refused = life.SideRefusal(placement, "account", str(error))
-        self._note(cluster, f"{offer.place} refused {offer.instance_type}: {refused.reason}")
-        return refused
+            return life.SideRefusal(placement, "account", str(error))
 
     async def _within_quota(self, compute: Compute, placement: Placement) -> None:
         room = await compute.room(placement.offer) if isinstance(compute, Quotas) else None

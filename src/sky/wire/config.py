@@ -115,7 +115,14 @@ CONFIG = Section(
             restrict_config_to_admins=_BOOL,
             roles=_OPEN,
         ),
-        "provision": _section("provision", "making nodes", ssh_timeout=_NUMBER, install_conda=_BOOL),
+        "provision": _section(
+            "provision",
+            "making nodes",
+            ssh_timeout=_NUMBER,
+            install_conda=_BOOL,
+            hedge=Field(("integer",), "how many places are asked at a time", least=1),
+            python_archive=Field(("text", "mapping"), "an interpreter for nodes that have none"),
+        ),
         "logs": _section(
             "logs",
             "where logs are sent",

@@ -143,8 +143,10 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
         launched_at=now,
         intervals=(*_closed(cluster, now), (now, None, price)),
     )
-    where = f" on {placement.offer.place}" if placement and event.placement else ""
-    return Step(started, (Bootstrap(),), f"{_nodes(len(event.instances))} running{where}; starting the agent")
+    hedged = event.placement is not None and cluster.hedge > 1
+    where = f" on {placement.offer.place}" if placement and hedged else ""
+    told = "".join(f"{each.placement.offer.place} refused: {each.reason}; " for each in event.refused)
+    return Step(started, (Bootstrap(),), f"{told}{_nodes(len(event.instances))} running{where}; starting the agent")
 
 
 @TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
