@@ -1,7 +1,7 @@
 """Puts the agent onto a node and starts it, or finds the one that runs there already.
 
 Called when a cluster is launched or started, and whenever the server has lost track of a node's agent. One command
-does it all: it takes the zip on its input, writes the configuration, and leaves a small shell loop behind that starts
+does it all: it takes the configuration and the zip on its input, and leaves a small shell loop behind that starts
 the agent again should it ever die.
 """
 
@@ -38,27 +38,35 @@ while :; do
 done
 """
 
-# $1 version, $2 node.json, $3 respawn script, $4 python, $5 what to do with an agent that is there; the zip on stdin.
-# One that cannot be reached (its socket was deleted) or does not answer (it hangs, or was stopped by a signal) would
-# hold the lock for ever: it is ended. Tasks go on without it.
+# $1 version, $2 python, $3 what to do with an agent that is there, $4 home; on the input the configuration in one line,
+# which nobody else on the node may see, and the zip. An agent that cannot be reached (its socket was deleted) or does
+# not answer (it hangs, or was stopped by a signal) would hold the lock for ever: it is ended. Tasks go on without it.
 _INSTALL = r"""
 set -eu
+HOME=$4
+export HOME
+unset SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK
 root="$HOME/.sky/agent"
-command -v "$4" >/dev/null || { echo "there is no Python at $4" >&2; exit 1; }
+command -v "$2" >/dev/null || { echo "there is no Python at $2" >&2; exit 1; }
 (
   umask 077
   mkdir -p "$root"
   new="$root/new.$$"
+  IFS= read -r config
+  cat >"$new" <<SKYEND
+$config
+SKYEND
+  mv "$new" "$root/node.json"
   cat >"$new"
   mv "$new" "$root/agent-$1.pyz"
-  printf '%s' "$2" >"$new"
-  mv "$new" "$root/node.json"
-  printf '%s' "$3" >"$new"
+  cat >"$new" <<'SKYEND'
+@RESPAWN@
+SKYEND
   mv "$new" "$root/respawn.sh"
   for old in "$root"/agent-*.pyz; do [ "$old" = "$root/agent-$1.pyz" ] || rm -f "$old"; done
-  rm -f "$root/stopped.json"
+  rm -f "$root/stopped.json" "$root/ended"
 )
-if [ "$5" = end ] && [ -s "$root/lock" ]; then
+if [ "$3" = end ] && [ -s "$root/lock" ]; then
   read -r pid <"$root/lock" || :
   case $pid in
     *[!0-9]*|"") ;;
@@ -69,10 +77,10 @@ if [ "$5" = end ] && [ -s "$root/lock" ]; then
 fi
 log="$root/agent.log"
 if [ -f "$log" ] && [ "$(wc -c <"$log")" -gt 1000000 ]; then mv "$log" "$log.1"; fi
-set -- sh "$root/respawn.sh" "$4" "$root/agent-$1.pyz" "$root/node.json" "$1"
+set -- sh "$root/respawn.sh" "$2" "$root/agent-$1.pyz" "$root/node.json" "$1"
 if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
 "$@" </dev/null >>"$log" 2>&1 &
-"""
+""".replace("@RESPAWN@", _RESPAWN.strip())
 
 
 async def ensure_agent(channel: Channel, node_config: dict[str, Any], *, timeout: float = 30.0) -> AgentClient:
@@ -82,10 +90,11 @@ async def ensure_agent(channel: Channel, node_config: dict[str, Any], *, timeout
     none answers within `timeout` seconds.
     """
     package = build()
-    found = await _look(channel, package, node_config)
+    config = await channel.settle(node_config)
+    found = await _look(channel, package, config)
     if found is not _Found.FITS:
-        await _install(channel, package, node_config, timeout, leaving=found is _Found.LEAVING)
-        await _until_up(channel, package, node_config, timeout)
+        await _install(channel, package, config, timeout, leaving=found is _Found.LEAVING)
+        await _until_up(channel, package, config, timeout)
     return AgentClient(channel.open_agent, where=channel.where)
 
 
@@ -127,12 +136,14 @@ def _same(hello: dict[str, Any], package: Package, config: dict[str, Any]) -> bo
 async def _install(
     channel: Channel, package: Package, config: dict[str, Any], timeout: float, *, leaving: bool
 ) -> None:
-    given = [package.version, json.dumps(config), _RESPAWN, channel.python, "wait" if leaving else "end"]
+    given = [package.version, channel.python, "wait" if leaving else "end", str(config["home"])]
     argv = ["/bin/sh", "-c", _INSTALL, "sky-install", *given]
     # Whatever belongs to a node carries its id in the environment: so all of it can be found and ended.
     env = {"SKY_NODE_ID": str(config["node_id"])}
     try:
-        done = await channel.run(argv, env=env, input=package.data, timeout=timeout)
+        done = await channel.run(
+            argv, env=env, input=json.dumps(config).encode() + b"\n" + package.data, timeout=timeout
+        )
     except (OSError, TimeoutError) as error:
         raise AgentNotStarted(f"cannot install the agent on {channel.where}: {error or 'it took too long'}") from error
     if done.rc != 0:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SEED = "installation.key"
 _IDENTITY = "id_ed25519"
+_KNOWN = "known_nodes"
 
 
 class KeyRing:
@@ -48,6 +49,10 @@ class KeyRing:
             self._write(path, _private_text(self._key("login")))
             self._write(path.with_suffix(".pub"), f"{self._public('login')} sky\n")
         return path
+
+    def known_nodes(self) -> Path:
+        """The file of the host keys that were pinned at a first connection."""
+        return self._folder / _KNOWN
 
     def seed(self, purpose: str) -> bytes:
         """32 bytes that are this installation's alone, different for each purpose."""
