@@ -15,6 +15,7 @@ __all__ = [
     "LinkDown",
     "LoginRefused",
     "NoPython",
+    "PortTaken",
     "SyncFailed",
 ]
 
@@ -34,6 +35,10 @@ class AgentNotStarted(AgentUnreachable):
 
 class NoPython(AgentNotStarted):
     """The node has no Python that the agent can run with."""
+
+
+class PortTaken(AgentNotStarted):
+    """Somebody else listens on the port that the agent was to be found on by its peers: another one may be free."""
 
 
 class LoginRefused(AgentUnreachable):

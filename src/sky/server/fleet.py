@@ -7,8 +7,10 @@ import asyncio
 import os
 import shlex
 import sys
+import zlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +20,7 @@ from sky.core.ports import LogPiece
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
+from sky.remote.errors import PortTaken
 from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
 from sky.remote.sync import sync_content
@@ -38,6 +41,10 @@ _PING_S = 3.0
 _BRING_UP_S = 30.0
 _CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
+#: Ports on which agents of different machines find each other, and how many are tried for one.
+_FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
+#: Clouds whose machines are told before they are taken away.
+_NOTICES = ("aws", "gcp")
 #: Seconds for a new machine to let us in, and for one that was there before.
 _NEW_MACHINE_S, _OLD_MACHINE_S = 300.0, 20.0
 #: Connections per head for calls that wait at the agent, which bounds how many wait on one.
@@ -61,22 +68,40 @@ class NodeFleet:
         self._secret = secret
         self._clients: dict[str, AgentClient] = {}
         self._links: SshLinks | None = None
+        #: By node, how many ports were found taken.
+        self._shifts: dict[str, int] = {}
 
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
-        await _all(self._bring_up(cluster, node) for node in cluster.instances)
+        for _ in range(_PORT_TRIES):
+            if all(await _all(self._bring_up(cluster, node) for node in cluster.instances)):
+                return
+        raise AgentUnreachable(f"cluster {cluster.name}: no free port for the agents to reach each other was found")
 
-    async def _bring_up(self, cluster: Cluster, node: Instance) -> None:
+    async def _bring_up(self, cluster: Cluster, node: Instance) -> bool:
+        """Whether the agent could be started; if not, the cluster is to be told of another port for it."""
         for line in ("", *(f"/{number}" for number in range(1, _HELD + 1))):
             await self._drop(node.id + line)
         try:
             way = self.channel(cluster, node)
             if node.reach.get("kind") != "local":
                 await _let_in(way, node)
-            client = await ensure_agent(way, node_config(cluster, node), timeout=_BRING_UP_S)
+            config = node_config(cluster, node, self._peering(cluster))
+            client = await ensure_agent(way, config, timeout=_BRING_UP_S)
+        except PortTaken:
+            self._shifts[node.id] = self._shifts.get(node.id, 0) + 1
+            return False
         except (AgentUnreachable, AgentRefused) as error:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
         self._clients[node.id] = client
+        return True
+
+    def _peering(self, cluster: Cluster) -> "Peering | None":
+        """How the nodes of a cluster reach each other; None where they need not, or share a machine."""
+        if self._keys is None or cluster.num_nodes == 1 or _is_local(cluster):
+            return None
+        ports = {node.id: _port(node.id, self._shifts.get(node.id, 0)) for node in cluster.instances}
+        return Peering(*self._keys.certificate(cluster.id), ports)
 
     async def head(self, cluster: Cluster) -> "HeadAgent":
         """The agent of rank 0."""
@@ -132,6 +157,8 @@ class NodeFleet:
         """Close connections."""
         for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
             await self._drop(id)
+        for id in [id for id in self._shifts if id.startswith(f"{cluster_id}-")]:
+            del self._shifts[id]
         if self._links is not None:
             await self._links.release(cluster_id)
 
@@ -274,14 +301,36 @@ async def _let_in(way: Channel, node: Instance) -> None:
             raise AgentUnreachable(str(error)) from None
 
 
-def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
-    """What the agent of a node is told about itself and its peers."""
+@dataclass(frozen=True, slots=True)
+class Peering:
+    """How agents on several machines find and know each other: one certificate for all, and a port for each node."""
+
+    certificate: str
+    key: str = field(repr=False)
+    ports: Mapping[str, int]
+
+    def address(self, node: Instance) -> str:
+        """Where a node listens for its peers."""
+        return f"tls://{f'[{node.ip}]' if ':' in node.ip else node.ip}:{self.ports[node.id]}"
+
+
+def _port(node_id: str, shift: int) -> int:
+    """A port that is a node's own, as far as that can be: several nodes may share a machine."""
+    return _FIRST_PORT + (zlib.crc32(node_id.encode()) + shift) % _PORTS
+
+
+def _is_local(cluster: Cluster) -> bool:
+    return all(node.reach.get("kind") == "local" for node in cluster.instances)
+
+
+def node_config(cluster: Cluster, node: Instance, peering: Peering | None = None) -> dict[str, object]:
+    """What the agent of a node is told about itself and its peers. What only the node knows is filled in on the way."""
     ordered = sorted(cluster.instances, key=lambda each: each.rank)
     placement = cluster.placement
     offer = placement.offer if placement else None
     devices = next(iter(placement.accelerators.items()), None) if placement else None
     power_off = _power_off(node)
-    return {
+    config = {
         "protocol": _PROTOCOL,
         "cluster_name": cluster.name,
         "cluster_id": cluster.id,
@@ -289,7 +338,7 @@ def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
         "rank": node.rank,
         "num_nodes": cluster.num_nodes,
         "ips": [each.ip for each in ordered],
-        "peers": [_address(each) for each in ordered],
+        "peers": [peering.address(each) if peering else _here(each) for each in ordered],
         "socket": node.reach.get("socket", ""),
         "home": node.reach["home"] if node.reach.get("kind") == "local" else "",
         "cpus": placement.cpus if placement else 1.0,
@@ -303,6 +352,14 @@ def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
         "user": cluster.user,
         "power_off": {"stop": power_off, "down": power_off},
     }
+    if offer and offer.cloud in _NOTICES and node.reach.get("power") == "machine":
+        config["notice"] = offer.cloud
+    if peering is not None:
+        config["tls"] = {"cert": peering.certificate, "key": peering.key}
+        if node.rank:
+            # The head asks; nobody asks the head.
+            config["listen"] = f"tls://0.0.0.0:{peering.ports[node.id]}"
+    return config
 
 
 def _accelerators(node: Instance, name: str, count: float) -> dict[str, object]:
@@ -312,9 +369,9 @@ def _accelerators(node: Instance, name: str, count: float) -> dict[str, object]:
     return {"name": name, "count": len(indices), "indices": indices}
 
 
-def _address(node: Instance) -> str:
-    """Where a node's agent listens for its peers."""
-    return f"unix:{node.reach['socket']}" if node.reach.get("kind") == "local" else ""
+def _here(node: Instance) -> str:
+    """Where the agent of a node on this machine listens; that of a single node elsewhere is asked by nobody."""
+    return f"unix:{node.reach['socket']}" if node.reach.get("kind") == "local" else "self:"
 
 
 def _power_off(node: Instance) -> list[str]:
