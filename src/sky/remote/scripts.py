@@ -15,8 +15,8 @@ LOADER = (
 )
 
 # $1 a mark, $2 the node's folder below the home. One line: mark, home, uid, Python, machine, libc, a short folder for
-# the socket where the home's name is long, and what is wrong. Only a Python with all that the agent needs counts: some
-# systems bring one without a library.
+# the socket where the home's name is long, whether a socket is there, and what is wrong. Only a Python with all that
+# the agent needs counts: some systems bring one without a library.
 FACTS = r"""
 set -u
 home=${HOME:-}
@@ -52,7 +52,10 @@ if [ ${#home} -gt 70 ]; then
   mkdir -m 700 "$short" 2>/dev/null
   if [ -L "$short" ] || [ ! -O "$short" ]; then problem="$short belongs to somebody else"; fi
 fi
-printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$home" "$uid" "$python" "$machine" "$libc" "$short" "$problem"
+listens=
+if [ -S "$home/.sky/agent/agent.sock" ] || [ -S "$short/agent.sock" ]; then listens=yes; fi
+printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
+  "$1" "$home" "$uid" "$python" "$machine" "$libc" "$short" "$listens" "$problem"
 """
 
 #: Where the SSH server forwards no sockets: between the command's own input and output and the agent's socket.

@@ -28,6 +28,8 @@ T = TypeVar("T")
 _OUTPUT = 1 << 20
 _FACTS_S = 30.0
 _PAUSE_S = 0.1
+#: Seconds of "nobody listens" after which a relay is tried, which a node pays for with a process.
+_DOUBT_AFTER_S = 0.5
 #: A new machine lets its owner in only once its first programs have run; seconds for which "no" is not the answer.
 _KEYS_COME_S = 90.0
 #: The agent's socket must fit into a name that the kernel takes, with room for the relay's own.
@@ -103,17 +105,29 @@ class SshChannel:
     async def open_agent(self) -> Connection:
         """A stream to the agent's socket: by the SSH server, or by a few lines of Python where it will not."""
         place = await self._place()
-        connection = await self._link.connection()
-        if not self._link.relayed:
-            try:
-                stream = Stream()
-                await _opened(connection.create_unix_connection(lambda: stream, place.socket))
-                return Connection(stream.reader, stream)
-            except asyncssh.ChannelOpenError as error:
-                if error.code not in _NO_FORWARDING:
-                    raise ConnectionRefusedError(f"no agent listens on {self.where}: {error.reason}") from None
-                self._link.relayed = True
-        return await self._open_relay(connection, place)
+        link, connection = self._link, await self._link.connection()
+        if link.forwards is False:
+            return await self._open_relay(connection, place)
+        try:
+            stream = Stream()
+            await _opened(connection.create_unix_connection(lambda: stream, place.socket))
+        except asyncssh.ChannelOpenError as error:
+            if not self._doubtful(error.code, place):
+                raise ConnectionRefusedError(f"no agent listens on {self.where}: {error.reason}") from None
+            relayed = await self._open_relay(connection, place)
+            link.forwards = False
+            return relayed
+        link.forwards = True
+        return Connection(stream.reader, stream)
+
+    def _doubtful(self, code: int, place: Place) -> bool:
+        """Whether "no" may mean that the server forwards no sockets: OpenSSH says it as if nobody listened."""
+        link, now = self._link, asyncio.get_running_loop().time()
+        if link.forwards:
+            return False
+        if link.silent_since is None:
+            link.silent_since = now
+        return place.listening or code in _NO_FORWARDING or now - link.silent_since > _DOUBT_AFTER_S
 
     async def _open_relay(self, connection: asyncssh.SSHClientConnection, place: Place) -> Connection:
         argv = [place.python or "python3", "-I", "-S", "-c", RELAY, place.socket]
@@ -239,10 +253,10 @@ def _place_of(done: Completed, mark: str, where: str) -> Place:
     """What the script found; whatever else a login prints is passed over."""
     lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(mark)]
     parts = lines[-1].split("\t")[1:] if lines else []
-    if len(parts) != 7:
+    if len(parts) != 8:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:]
         raise AgentUnreachable(f"{where} does not run commands for us: exit code {done.rc}: {said or '(nothing)'}")
-    home, uid, python, machine, libc, short, problem = parts
+    home, uid, python, machine, libc, short, listens, problem = parts
     if problem:
         raise AgentUnreachable(f"{where} cannot be used: {problem[:500]}")
     if not home.startswith("/") or not uid.isdigit() or (python and not python.startswith("/")):
@@ -252,7 +266,7 @@ def _place_of(done: Completed, mark: str, where: str) -> Place:
         if not short:
             raise AgentUnreachable(f"{where}: the home {home[:200]} has too long a name for a socket in it")
         socket = f"{short}/agent.sock"
-    return Place(home, socket, python, uid == "0", machine[:100], libc[:100])
+    return Place(home, socket, python, uid == "0", machine[:100], libc[:100], bool(listens))
 
 
 def _filled(argv: Sequence[str], place: Place) -> list[str]:

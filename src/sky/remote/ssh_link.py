@@ -8,6 +8,7 @@ library takes a tenth of a second to load.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ _CONNECT_S = 15.0
 #: questions, and how many stay unanswered. The protocol's own question, which takes a loop's turn for each node,
 #: is there for machines whose kernel answers while nothing else does: known within twice its interval.
 _PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 2, 2, 2
-_ASK_EVERY_S, _UNANSWERED = 4.5, 1
+_ASK_EVERY_S, _UNANSWERED = 4.0, 1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 #: What runs fastest on processors of today comes first.
 _CIPHERS = (
@@ -53,7 +54,10 @@ Secret = Callable[[str, str], str | None]
 
 @dataclass(slots=True)
 class Place:
-    """What was found on a node: see `ssh.SshChannel.settle`. `python` is empty where there is none."""
+    """What was found on a node: see `ssh.SshChannel.settle`. `python` is empty where there is none.
+
+    `socket` is where its agent listens, or would; `listening` whether something did when we looked.
+    """
 
     home: str
     socket: str
@@ -61,6 +65,7 @@ class Place:
     root: bool
     machine: str
     libc: str
+    listening: bool
 
 
 class SshLinks:
@@ -95,13 +100,18 @@ class SshLinks:
 
 
 class SshLink:
-    """One connection. `connection` gives it, `users` hold it; `places` and `relayed` are what was learnt."""
+    """One connection. `connection` gives it, `users` hold it; the rest is what was learnt of the node.
+
+    `forwards` says whether its SSH server forwards sockets, None as long as that is open; `silent_since` when it said
+    first that it could not.
+    """
 
     def __init__(self, links: SshLinks, way: Way) -> None:
         self.way = way
         self.users: set[str] = set()
         self.places: dict[str, Place] = {}
-        self.relayed = False
+        self.forwards: bool | None = None
+        self.silent_since: float | None = None
         self._links = links
         self._connection: asyncssh.SSHClientConnection | None = None
         self._connecting: asyncio.Task[asyncssh.SSHClientConnection] | None = None
@@ -223,7 +233,11 @@ class SshLink:
             return LoginRefused(f"{way} let nobody in with {tried}: authentication failed ({error.reason})")
         if isinstance(error, asyncssh.HostKeyNotVerifiable | asyncssh.KeyExchangeFailed | asyncssh.ProtocolError):
             return LoginRefused(f"{way} cannot be talked to: {error.reason}")
-        reason = error.reason if isinstance(error, asyncssh.Error) else (getattr(error, "strerror", "") or str(error))
+        if isinstance(error, asyncssh.Error):
+            reason = error.reason
+        else:
+            number = getattr(error, "errno", None)
+            reason = os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
         return LinkDown(f"cannot reach {way}: {reason or type(error).__name__}")
 
     def _lost(self) -> None:
