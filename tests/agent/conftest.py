@@ -165,7 +165,7 @@ async def cluster(start_cluster: Start) -> Cluster:
     return result
 
 
-def certificate() -> dict[str, str]:
+def make_certificate() -> dict[str, str]:
     """A self-signed certificate and its key, PEM."""
     key = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster")])
@@ -183,6 +183,12 @@ def certificate() -> dict[str, str]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return {"cert": made.public_bytes(serialization.Encoding.PEM).decode(), "key": private.decode()}
+
+
+@pytest.fixture
+def certificate() -> Callable[[], dict[str, str]]:
+    """Call it for a certificate that nobody else has."""
+    return make_certificate
 
 
 class HostChannel:
@@ -228,6 +234,11 @@ class Machine(Node):
         self.channel: Any = HostChannel(host, config["socket"], user)
         self.client = AgentClient(self.channel.open_agent, where=host.name)
 
+    async def start(self, within: float = 30.0) -> AgentClient:
+        await self.client.close()
+        self.client = await ensure_agent(self.channel, self.config, timeout=within)
+        return self.client
+
     async def end(self) -> None:
         """Its processes go with the host."""
         await self.client.close()
@@ -244,7 +255,7 @@ async def start_machines() -> AsyncIterator[Start]:
 
     async def start(hosts: Sequence[Any], *, user: str = "root", run: bool = True, **config: Any) -> Cluster:
         home = "/root" if user == "root" else f"/home/{user}"
-        mark, tls = uuid.uuid4().hex[:8], certificate()
+        mark, tls = uuid.uuid4().hex[:8], make_certificate()
         for rank, host in enumerate(hosts):
             values = {
                 "protocol": 1,

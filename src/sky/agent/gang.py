@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from . import states
 from .connection import CallRefused, ConnectionLost, Reply
@@ -55,6 +55,7 @@ class Gang:
         self.log = log
         self._cancelled = job.cancelled
         self._halted: Optional[str] = None
+        self._lost: Set[Peer] = set()
         self._killing: Optional[asyncio.Future[None]] = None
         self._secrets = ledger.secrets(job.key)
 
@@ -218,6 +219,7 @@ class Gang:
                 since = now if since is None else since
                 if now - since >= self._node.lost_after:
                     label = node_label(self._ranks[rank])
+                    self._lost.add(self._peers[rank])
                     raise NodeLost(
                         "%s (%s) was lost: its agent has not answered for %.0f s (%s)"
                         % (label, self._node.ips[self._ranks[rank]], now - since, error)
@@ -236,7 +238,7 @@ class Gang:
 
     async def _try(self, peer: Peer, verb: str, args: Dict[str, Any], timeout: float = 10.0) -> bool:
         """Ask a few times; False when the node stays out of reach: it is being given up anyway."""
-        for pause in (0.1, 0.5, 2.0, 0.0):
+        for pause in (0.0,) if peer in self._lost else (0.1, 0.5, 2.0, 0.0):
             try:
                 await peer.call(verb, args, b"", timeout)
                 return True

@@ -11,7 +11,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 from .fields import Fields, bad
 
-
 NOTICES = ("", "aws", "gcp")
 #: Where every cloud serves what a machine may know of itself.
 METADATA = "http://169.254.169.254"

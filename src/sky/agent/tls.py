@@ -21,14 +21,14 @@ from .node import Tls
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 _LIMIT = 1 << 20
-_CONNECT_WITHIN = 6.0
+_CONNECT_WITHIN = 4.0
 _HANDSHAKE_WITHIN = 10.0
 #: Strangers that may be in the middle of their handshake; one more, and the one that has taken longest is sent away.
 _STRANGERS = 64
 _ACCEPT_AGAIN = 0.5
 #: Seconds: a silent peer is asked after the first, then every so often; given up when so many have stayed unanswered.
-_KEEP_ALIVE = (5, 5, 3)
-_UNACKNOWLEDGED_MS = 15000
+_KEEP_ALIVE = (2, 2, 3)
+_UNACKNOWLEDGED_MS = 8000
 
 
 class Wire:
