@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
-from . import PROTOCOL
+from . import PROTOCOL, containers
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -213,7 +213,7 @@ class Agent:
         grace = fields.number("grace", 0, 3600, _STOP_GRACE)
         if self._head is not None:
             await self._head.halt(STOPPED)
-        await self._tasks.kill_all(grace)
+        await self._tasks.kill_all(grace, remove=fields.flag("remove"))
         return {}, b""
 
     async def _power_off(self, fields: Fields, body: bytes) -> Reply:
@@ -221,7 +221,7 @@ class Agent:
         mode = fields.choice("mode", ("stop", "down"))
         if self._head is not None:
             await self._head.halt(STOPPED)
-        await self._tasks.kill_all(_STOP_GRACE)
+        await self._tasks.kill_all(_STOP_GRACE, remove=mode == "down")
         argv = self._node.power_off[mode]
         if argv:
             _detach(argv)
@@ -238,7 +238,7 @@ class Agent:
         try:
             content = Fields(json.loads(body.decode("utf-8", "surrogatepass")), "the task")
         except ValueError:
-            raise bad("the body of task_start must be JSON: script and envs") from None
+            raise bad("the body of task_start must be JSON: script, envs, container") from None
         pid = self._tasks.start(
             fields.name("key"),
             fields.choice("phase", PHASES),
@@ -247,6 +247,7 @@ class Agent:
             fields.choice("cwd", ("home", "workdir"), "home"),
             fields.text("log"),
             fields.integers("devices", 0, 1023),
+            image=containers.parse(content.raw("container")),
         )
         return {"pid": pid}, b""
 
