@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from sky.agent.fields import Refused
-from sky.agent.peers import Peer
 from sky.agent.watch import FileWatch, _look, watch_exit
 
 OLDEST = [
@@ -73,11 +71,6 @@ async def test_a_long_queue_is_given_in_pages(cluster):
     assert [job["job_id"] for job in await cluster.head.jobs()] == sorted([blocker, *jobs])
     assert len(await cluster.head.cancel(all=True)) == 2101
     assert await cluster.head.jobs(skip_finished=True) == []
-
-
-async def test_addresses_of_other_kinds_are_refused_with_the_reason():
-    with pytest.raises(Refused, match=r"'tls://10\.0\.0\.1:1' are not supported yet"):
-        await Peer("tls://10.0.0.1:1").call("hello", {})
 
 
 async def test_the_end_of_a_process_is_noticed_with_and_without_pidfds():

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from . import states
 from .signals import Signal
-from .spec import JobSpec, restored, stored
+from .spec import JobSpec, Secrets, restored, stored
 
 KEPT_EVENTS = 10000
 _PRUNE_EVERY = 500
@@ -103,9 +103,9 @@ class Ledger:
             if durable:
                 self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def add(self, key: str, spec: JobSpec, secrets: Dict[str, str]) -> int:
+    def add(self, key: str, spec: JobSpec, secrets: Secrets) -> int:
         """Record a new PENDING job durably; returns its id. The caller has looked the key up with `find`."""
-        if secrets:
+        if any(secrets):
             self._write_secrets(key, secrets)
         with self._transaction(durable=True) as db:
             used = db.execute("SELECT count(*) FROM jobs WHERE log_dir = ?", (spec.task_id,)).fetchone()[0]
@@ -169,20 +169,19 @@ class Ledger:
         columns = ", ".join("%s = ?" % name for name in facts)
         db.execute("UPDATE jobs SET %s WHERE job_id = ?" % columns, (*values, job_id))  # noqa: S608
 
-    def secrets(self, key: str) -> Dict[str, str]:
+    def secrets(self, key: str) -> Secrets:
         """The secrets of a job that has not ended; empty when it has none."""
         try:
             with open(os.path.join(self._secrets, key), encoding="utf-8") as file:
-                values: Dict[str, str] = json.load(file)
-                return values
+                return Secrets(**json.load(file))
         except FileNotFoundError:
-            return {}
+            return Secrets({})
 
-    def _write_secrets(self, key: str, secrets: Dict[str, str]) -> None:
+    def _write_secrets(self, key: str, secrets: Secrets) -> None:
         path = os.path.join(self._secrets, key)
         handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(secrets, file)
+            json.dump(secrets._asdict(), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".new", path)

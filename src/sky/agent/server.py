@@ -1,4 +1,4 @@
-"""The agent as a server: the Unix socket, the table of verbs, and the handlers that are no part of the head's queue.
+"""The agent as a server: where it listens, the table of verbs, and the handlers that are no part of the head's queue.
 
 Started by `__main__`. Requests of a connection run side by side, up to a limit; a frame that breaks the rules ends
 its connection.
@@ -13,9 +13,9 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
-from . import PROTOCOL
+from . import PROTOCOL, containers
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -26,6 +26,9 @@ from .peers import Myself, Peer
 from .shell import run_script
 from .sync import Sync
 from .tasks import PHASES, Tasks
+
+if TYPE_CHECKING:
+    from .tls import Listener, Wire
 
 Reply = Tuple[Dict[str, Any], bytes]
 Verb = Callable[[Fields, bytes], Awaitable[Reply]]
@@ -45,6 +48,7 @@ class Agent:
         self._boot_id = _boot_id()
         self._tasks = Tasks(node, environ)
         self._sync = Sync(node)
+        self._wire = _wire(node)
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -71,7 +75,9 @@ class Agent:
 
     def _build_head(self) -> Head:
         self._ledger = Ledger(self._node.root, self._clock)
-        self._peers: List[Peer] = [Myself(self.handle)] + [Peer(address) for address in self._node.peers[1:]]
+        self._peers: List[Peer] = [Myself(self.handle)] + [
+            Peer(address, self._wire) for address in self._node.peers[1:]
+        ]
         head = Head(self._node, self._ledger, self._peers, self._clock)
         self._verbs.update(
             {
@@ -88,13 +94,16 @@ class Agent:
         return head
 
     async def serve(self) -> None:
-        """Answer until `shutdown` is asked for."""
+        """Answer until `shutdown` is asked for. Refused as PortTaken when peers cannot be listened for."""
+        door = self._open_door()
         listener = listen(self._node.socket)
         server = await asyncio.start_unix_server(self._connected, sock=listener, limit=1 << 20)
         if self._head is not None:
             self._head.begin()
         await self._done.wait()
         server.close()
+        if door is not None:
+            await door.close()
         for request in list(self._requests):
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
@@ -108,12 +117,24 @@ class Agent:
         """Let `serve` return; tasks go on."""
         self._done.set()
 
+    def _open_door(self) -> Optional[Listener]:
+        if self._wire is None or not self._node.listen:
+            return None
+        from .tls import split  # noqa: PLC0415 - in memory already, where there is a wire
+
+        return self._wire.listen(*split(self._node.listen), self._converse)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _trusted(writer.get_extra_info("socket")):
+            await self._converse(reader, writer)
+        else:
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection, whose other end has proved who it is, until it closes."""
         room = asyncio.Semaphore(_IN_FLIGHT)
         mine: Set[asyncio.Future[None]] = set()
         try:
-            if not _trusted(writer.get_extra_info("socket")):
-                return
             while True:
                 frame = await read_frame(reader)
                 if frame is None:
@@ -192,7 +213,7 @@ class Agent:
         grace = fields.number("grace", 0, 3600, _STOP_GRACE)
         if self._head is not None:
             await self._head.halt(STOPPED)
-        await self._tasks.kill_all(grace)
+        await self._tasks.kill_all(grace, remove=fields.flag("remove"))
         return {}, b""
 
     async def _power_off(self, fields: Fields, body: bytes) -> Reply:
@@ -200,7 +221,7 @@ class Agent:
         mode = fields.choice("mode", ("stop", "down"))
         if self._head is not None:
             await self._head.halt(STOPPED)
-        await self._tasks.kill_all(_STOP_GRACE)
+        await self._tasks.kill_all(_STOP_GRACE, remove=mode == "down")
         argv = self._node.power_off[mode]
         if argv:
             _detach(argv)
@@ -217,7 +238,7 @@ class Agent:
         try:
             content = Fields(json.loads(body.decode("utf-8", "surrogatepass")), "the task")
         except ValueError:
-            raise bad("the body of task_start must be JSON: script and envs") from None
+            raise bad("the body of task_start must be JSON: script, envs, container") from None
         pid = self._tasks.start(
             fields.name("key"),
             fields.choice("phase", PHASES),
@@ -226,6 +247,7 @@ class Agent:
             fields.choice("cwd", ("home", "workdir"), "home"),
             fields.text("log"),
             fields.integers("devices", 0, 1023),
+            image=containers.parse(content.raw("container")),
         )
         return {"pid": pid}, b""
 
@@ -256,6 +278,15 @@ class Agent:
         del body
         self._tasks.forget(fields.name("key"))
         return {}, b""
+
+
+def _wire(node: Node) -> Optional[Wire]:
+    if node.tls is None:
+        return None
+    # Only where peers are on other machines: see `tls.py` for what it costs.
+    from .tls import Wire  # noqa: PLC0415
+
+    return Wire(node.tls, node.root)
 
 
 def _detach(argv: List[str]) -> None:
