@@ -10,14 +10,16 @@ from sky.core.ports.compute import (
     Compute,
     CreateAsk,
     Identified,
+    KeepsMachines,
     Keys,
+    MachineReport,
     OpensPorts,
     Providers,
     Quotas,
     Stoppable,
     Unlocks,
 )
-from sky.core.ports.nodes import AgentClient, Fleet, LogPiece
+from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
 from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
     Claim,
@@ -46,10 +48,12 @@ __all__ = [
     "Fleet",
     "Identified",
     "JobRows",
+    "KeepsMachines",
     "Keys",
     "LeaseLost",
     "Letter",
     "LogPiece",
+    "MachineReport",
     "OpensPorts",
     "Outcomes",
     "PriceAsk",
@@ -57,9 +61,11 @@ __all__ = [
     "Progress",
     "Providers",
     "Quotas",
+    "Ran",
     "Reply",
     "RequestRows",
     "Rows",
+    "Shell",
     "StandingOrder",
     "Stoppable",
     "Store",
