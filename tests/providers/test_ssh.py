@@ -6,7 +6,7 @@ import json
 import pytest
 from ssh_world import C1, C2, C3, SMI, World, ask, hosts, write_pools
 
-from sky.core.errors import CapacityRefused
+from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, NotSupportedError
 from sky.core.model.clusters import InstanceState
 
 
@@ -54,7 +54,8 @@ async def test_a_node_is_a_marked_folder_and_goes_without_a_trace(world, rack):
     assert marks(one) == [f"{C1}-0"]
     assert "password" not in json.dumps(dict(node.reach)) and "secret" not in node.reach
     hidden = f"SKY_NODE_ID={C1}-0 setsid sleep 1000 >/dev/null 2>&1 </dev/null &"
-    one.run(hidden + " mkdir -p .sky/nodes/*/cache && touch .sky/nodes/*/cache/x && chmod 500 .sky/nodes/*/cache")
+    folder = f".sky/nodes/{C1}-0/cache"
+    one.run(f"{hidden} mkdir -p {folder} && touch {folder}/x && chmod 500 {folder}")
     assert one.run("pgrep -f '^sleep 1000'").stdout.strip()
     await world.compute.terminate(C1)
     assert marks(one) == [] and not one.run("pgrep -f '^sleep 1000'").stdout.strip()
@@ -135,3 +136,130 @@ async def test_two_servers_see_each_other(world, rack, tmp_path):
         await loser.compute.terminate(C3)
     finally:
         await other.shells.close()
+
+
+async def test_a_machine_that_dies_is_reported_and_taken_out(world, rack, shared_lab):
+    nodes = await world.compute.create(ask(C1, nodes=2, cpus=1))
+    two = rack[1]
+    two.stop()
+    try:
+        seen = {node.machine: node for node in await world.compute.list(C1)}
+        assert seen[two.ip].state is InstanceState.RUNNING and "does not answer" in seen[two.ip].reason
+        assert seen[rack[0].ip].reason is None
+        world.clock.time += 61
+        seen = {node.machine: node for node in await world.compute.list(C1)}
+        assert seen[two.ip].state is InstanceState.STOPPED
+        assert [each.instance_type.endswith("-h100x4") for each in await world.compute.offers()] == [True]
+        access = await world.compute.check()
+        assert access.enabled and f"rack/{two.ip}: silent" in access.account
+        assert "1 of 2 machines answer" in access.account
+        # It cannot be told, and does not hold up anything.
+        await world.compute.terminate(C1)
+        (left,) = await world.compute.list()
+        assert (left.state, left.machine) == (InstanceState.STOPPING, two.ip)
+        assert "to be cleaned" in left.reason
+        assert "(to be cleaned)" in (await world.compute.check()).account
+    finally:
+        two.start()
+    assert marks(two) == [node.id for node in nodes if node.machine == two.ip]
+    await world.compute.look()
+    assert marks(two) == [] and await world.compute.list() == []
+
+
+async def test_what_a_machine_says_of_its_nodes_is_believed(world, rack):
+    (node,) = await world.compute.create(ask(C1, gpus=1))
+    folder = f".sky/nodes/{node.id}"
+    rack[0].run(f"mkdir -p {folder}/.sky/agent && echo '{{}}' > {folder}/.sky/agent/stopped.json")
+    (seen,) = await world.compute.list(C1)
+    assert (seen.state, seen.reason) == (InstanceState.STOPPED, "it has ended itself")
+    rack[0].run(f"rm -rf {folder}")
+    (seen,) = await world.compute.list(C1)
+    assert seen.state is InstanceState.TERMINATED
+    await world.compute.terminate(C1)
+    assert await world.compute.list() == []
+
+
+async def test_hosts_by_alias_and_by_password(tmp_path, rack):
+    one, two = rack
+    two.exec("sh", "-c", f"echo {two.user}:swordfish-71 | chpasswd && mkdir -p /etc/ssh/sshd_config.d")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(
+        f"Host gpu-*\n  User {one.user}\n  IdentityFile {one.key}\nHost gpu-one\n  HostName {one.ip}\n"
+        f"Host behind\n  HostName {two.ip}\n  ProxyJump gpu-one\n  User {two.user}\n  IdentityFile {one.key}\n"
+    )
+    passworded = {"ip": two.ip, "user": two.user, "password": "swordfish-71"}
+    write_pools(tmp_path, {"named": {"hosts": ["gpu-one", "behind"]}, "locked": {"hosts": [passworded]}})
+    world = World(tmp_path / "state", tmp_path)
+    try:
+        reports = await world.compute.look()
+        assert [(each.machine, each.state) for each in reports] == [
+            ("gpu-one", "up"), ("behind", "up"), (two.ip, "up"),
+        ], reports  # fmt: skip
+        (node,) = await world.compute.create(ask(C1, pool="locked", cpus=1))
+        assert node.reach["secret"] == f"locked/{two.ip}"
+        assert world.compute.secret(node.reach["secret"]) == "swordfish-71"
+        everything = "".join(path.read_text() for path in (tmp_path / "state").rglob("*.json"))
+        assert "swordfish" not in everything + repr(node) + repr(reports)
+        await world.compute.terminate(C1)
+    finally:
+        await world.shells.close()
+
+
+async def test_a_pool_is_forgotten_unless_it_is_in_use(world, tmp_path):
+    await world.compute.create(ask(C1, gpus=1))
+    with pytest.raises(NotSupportedError, match="in use by: one"):
+        await world.compute.forget("rack")
+    await world.compute.terminate(C1)
+    assert await world.compute.forget() == ["rack"]
+    kept = json.loads((tmp_path / "state" / "ssh" / "inventory.json").read_text())
+    assert kept == {}
+
+
+async def test_pools_given_along_win_and_are_kept_private(world, tmp_path, rack):
+    text = json.dumps({"spare": {"hosts": hosts(rack[1:]), "password": "swordfish-72"}})
+    reports = await world.compute.look(text=text)
+    assert [(each.pool, each.state) for each in reports] == [("spare", "up")]
+    (kept,) = (tmp_path / "state" / "ssh" / "pools").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    assert set(await world.compute.forget("spare")) == {"spare"}
+    with pytest.raises(InvalidSkyPilotConfigError, match="there is no SSH pool 'spare'"):
+        await world.compute.look("spare")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rack:\n  host: [a]\n", r"ssh_node_pools.yaml:2:3 \(rack.host\): found unknown field 'host'.*'hosts'"),
+        ("rack:\n  hosts:\n  - {ip: a, usr: b}\n", r"yaml:3:\d+ \(rack.hosts\[0\].usr\).*did you mean 'user'"),
+        ("rack: {hosts: []}\n", "found a pool without hosts"),
+        ("rack: {hosts: [{user: a}]}\n", "found a host without ip"),
+        ("rack: {hosts: [-oProxyCommand=x]}\n", "found the host"),
+        ("rack: {hosts: ['a b']}\n", "found the host"),
+        ("a/b: {hosts: [a]}\n", "found the pool name"),
+        ("[1, 2]\n", "allowed: a mapping"),
+        ("rack: {hosts: [a]\n", r"yaml:2:1"),
+    ],
+)
+async def test_a_file_that_is_wrong_says_where(tmp_path, text, said):
+    (tmp_path / ".sky").mkdir()
+    (tmp_path / ".sky" / "ssh_node_pools.yaml").write_text(text)
+    world = World(tmp_path / "state", tmp_path)
+    with pytest.raises(InvalidSkyPilotConfigError, match=said):
+        await world.compute.offers()
+    access = await world.compute.check()
+    assert (access.enabled, access.credentials) == (False, True)
+
+
+async def test_no_pools_and_no_answer_are_not_enabled(tmp_path, lab):
+    world = World(tmp_path / "state", tmp_path)
+    access = await world.compute.check()
+    assert (access.enabled, access.credentials) == (False, False) and "sky ssh up" in access.hint
+    (host,) = lab.create(1)
+    host.stop()
+    write_pools(tmp_path, {"rack": {"hosts": hosts([host])}})
+    access = await world.compute.check()
+    assert not access.enabled and "none of 1 machines can be used" in access.reason and host.ip in access.reason
+    assert list(await world.compute.offers()) == []
+    with pytest.raises(CapacityRefused, match="cannot be used"):
+        await world.compute.create(ask())
+    await world.shells.close()

@@ -55,7 +55,7 @@ class SshShell:
         self._keys = keys
         self._pins = pins
         self._secret = secret
-        self._links: dict[tuple[tuple[str, str], ...], asyncio.Task[asyncssh.SSHClientConnection]] = {}
+        self._links: dict[tuple[tuple[str, str], ...], asyncio.Task[list[asyncssh.SSHClientConnection]]] = {}
 
     async def run(
         self, reach: Mapping[str, str], argv: Sequence[str], *, input: bytes = b"", timeout: float = 30.0
@@ -80,19 +80,24 @@ class SshShell:
             link.cancel()
         for ended in await asyncio.gather(*links, return_exceptions=True):
             if not isinstance(ended, BaseException):
-                ended.abort()
-                await ended.wait_closed()
+                for each in reversed(ended):
+                    each.abort()
+                    await each.wait_closed()
 
     async def _link(self, reach: Mapping[str, str], within: float) -> asyncssh.SSHClientConnection:
         way = tuple(sorted((key, value) for key, value in reach.items() if key in _WAY))
         link = self._links.get(way)
-        if link is None or (link.done() and (link.cancelled() or link.exception() or link.result().is_closed())):
+        if link is None or (link.done() and (link.cancelled() or link.exception() or link.result()[-1].is_closed())):
+            if link is not None and not link.cancelled() and not link.exception():
+                for hop in link.result():
+                    hop.abort()
             link = self._links[way] = asyncio.ensure_future(self._connect(reach, within))
             # Nobody may be there to hear of its failure.
             link.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        return await asyncio.shield(link)
+        return (await asyncio.shield(link))[-1]
 
-    async def _connect(self, reach: Mapping[str, str], within: float) -> asyncssh.SSHClientConnection:
+    async def _connect(self, reach: Mapping[str, str], within: float) -> list[asyncssh.SSHClientConnection]:
+        """The connection, after those of the hops that lead to it."""
         password = self._secret(reach["secret"]) if reach.get("secret") else None
         identity = reach.get("identity") or ("" if password else str(self._keys.identity()))
         opened: list[asyncssh.SSHClientConnection] = []
@@ -116,7 +121,7 @@ class SshShell:
             for each in opened:
                 each.abort()
             raise
-        return opened[-1]
+        return opened
 
     async def _one(
         self,

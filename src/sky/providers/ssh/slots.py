@@ -19,7 +19,8 @@ from sky.providers.ssh.pools import Machine
 
 log = logging.getLogger(__name__)
 
-#: What a node gets of a shared machine where the task leaves it open: the interface's defaults for pools.
+#: What a node gets of a shared machine where the task leaves it open: the interface's defaults for pools; but never
+#: more than its devices' share, so that processors are not used up before the devices are.
 _CPUS, _CPUS_PER_DEVICE = 2.0, 4.0
 _MEMORY_PER_CPU, _MEMORY_PER_CPU_WITH_DEVICES = 1.0, 4.0
 _SLACK = 1e-6
@@ -75,10 +76,12 @@ class Needs:
 
     def on(self, facts: Facts) -> tuple[float, float, bool]:
         """CPUs, GiB and whether it is all of a machine: what is taken of this one."""
-        cpus = self.cpus or min(_CPUS_PER_DEVICE * self.count or _CPUS, facts.cpus)
+        there = facts.accelerators.get(self.device or "", 0.0)
+        share = min(1.0, self.count / there) if self.count and there else 1.0
+        cpus = self.cpus or min(_CPUS_PER_DEVICE * self.count or _CPUS, facts.cpus * share)
         per_cpu = _MEMORY_PER_CPU_WITH_DEVICES if self.count else _MEMORY_PER_CPU
-        memory = self.memory_gb or min(cpus * per_cpu, facts.memory_gb)
-        every = bool(self.count) and self.count >= facts.accelerators.get(self.device or "", 0)
+        memory = self.memory_gb or min(cpus * per_cpu, facts.memory_gb * share)
+        every = bool(self.count) and self.count >= there
         whole = self.exclusive or every or (self.cpus is not None and self.cpus >= facts.cpus - _SLACK)
         return cpus, memory, whole
 
