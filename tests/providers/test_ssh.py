@@ -181,7 +181,8 @@ async def test_what_a_machine_says_of_its_nodes_is_believed(world, rack):
 
 async def test_hosts_by_alias_and_by_password(tmp_path, rack):
     one, two = rack
-    two.exec("sh", "-c", f"echo {two.user}:swordfish-71 | chpasswd && mkdir -p /etc/ssh/sshd_config.d")
+    allow = "sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' /etc/ssh/sshd_config"
+    two.exec("sh", "-c", f"echo {two.user}:swordfish-71 | chpasswd && {allow} && kill -HUP $(cat /run/sshd.pid)")
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text(
         f"Host gpu-*\n  User {one.user}\n  IdentityFile {one.key}\nHost gpu-one\n  HostName {one.ip}\n"

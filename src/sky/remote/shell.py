@@ -184,9 +184,13 @@ class _Pins:
 
 async def _bounded(link: asyncssh.SSHClientConnection, command: str, input: bytes) -> Ran:
     """Run a command; output beyond the bound is read and thrown away."""
-    async with link.create_process(command, encoding=None) as process:
-        process.stdin.write(input)
-        process.stdin.write_eof()
+    # A command that takes no input may be over before its input could be said to have ended.
+    stdin = {} if input else {"stdin": asyncio.subprocess.DEVNULL}
+    async with link.create_process(command, encoding=None, **stdin) as process:
+        if input:
+            with suppress(BrokenPipeError, ConnectionError):
+                process.stdin.write(input)
+                process.stdin.write_eof()
         out, err = await asyncio.gather(_all(process.stdout), _all(process.stderr))
         ended = await process.wait()
     rc = ended.returncode if ended.exit_signal is None else 128
