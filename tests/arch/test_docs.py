@@ -149,10 +149,11 @@ def test_every_page_is_in_the_index():
 def test_every_command_is_documented():
     page = text(DOCS / "cli.md")
     rows = [row for _, rows in commands.SECTIONS for row in rows] + list(commands.HIDDEN_COMMANDS)
-    words = [f"sky {name}" for name, _, _ in rows if name not in ("api", "gpus", "catalog")]
+    words = [f"sky {name}" for name, _, _ in rows if name not in ("api", "gpus", "catalog", "ssh")]
     words += [f"sky api {name}" for name, _, _ in commands.API_ROWS]
     words += [f"sky gpus {name}" for name, _, _ in commands.GPUS_ROWS]
     words += [f"sky catalog {name}" for name, _, _ in commands.CATALOG_ROWS]
+    words += [f"sky ssh {name}" for name, _, _ in commands.SSH_ROWS]
     assert [word for word in words if f"`{word}`" not in page] == []
 
 

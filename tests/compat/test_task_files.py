@@ -252,7 +252,7 @@ REFUSED = {
     "volumes.yaml": ["volumes", "not supported yet on local"],
     "kubernetes.yaml": ["not supported yet on kubernetes"],
     "slurm.yaml": ["not supported yet on slurm"],
-    "ssh_pool.yaml": ["not supported yet on ssh"],
+    "ssh_pool.yaml": ["no ~/.sky/ssh_node_pools.yaml"],
     "autostop_hook.yaml": ["autostop.hook", "not supported yet on local"],
     "hooks.yaml": ["config.hooks", "not supported yet on local"],
     "tpu.yaml": ["us-central2", "catalog", "gcp"],

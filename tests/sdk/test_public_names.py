@@ -30,7 +30,7 @@ LATER = [
         "sky.jobs": ("launch", "queue", "queue_v2", "cancel", "tail_logs", "pool_apply"),
         "sky.serve": ("up", "update", "down", "status", "tail_logs"),
         "sky.volumes": ("apply", "ls", "delete", "validate"),
-        "sky": ("storage_ls", "dashboard", "ssh_up"),
+        "sky": ("storage_ls", "dashboard", "local_up"),
     }.items()
     for name in names
 ]

@@ -17,7 +17,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
-from sky.core.ports import Access, LogPiece
+from sky.core.ports import Access, LogPiece, MachineReport
 from sky.engine.plans import Answer, Questions
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
@@ -227,6 +227,12 @@ class SmallPlane:
 
     async def offers(self) -> list[Offer]:
         return [OFFER, replace(OFFER, use_spot=True, price_hourly=0.5), replace(OFFER, accelerators={"A100": 2})]
+
+    async def look_at_machines(self, cloud: str, pool: str | None, text: str | None) -> list[MachineReport]:
+        return [MachineReport(pool or "rack", "h1", "up", "", 8, 4, 64, 32, {"H100": 2}, {"H100": 1}, ("cluster a",))]
+
+    async def forget_machines(self, cloud: str, pool: str | None, *, force: bool) -> list[str]:
+        return [pool or "rack"] if force else []
 
     async def cost_report(self, days: int | None) -> list[Cluster]:
         return list(self.known.values())

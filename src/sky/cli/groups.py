@@ -12,7 +12,16 @@ import click
 from click.shell_completion import CompletionItem
 
 from sky.cli import exit_codes
-from sky.cli.table_of_commands import API_ROWS, CATALOG_ROWS, GPUS_ROWS, HIDDEN_COMMANDS, SECTIONS, Row, root_help
+from sky.cli.table_of_commands import (
+    API_ROWS,
+    CATALOG_ROWS,
+    GPUS_ROWS,
+    HIDDEN_COMMANDS,
+    SECTIONS,
+    SSH_ROWS,
+    Row,
+    root_help,
+)
 
 #: Set by the shell's completion script when it asks for words.
 COMPLETION = "_SKY_COMPLETE"
@@ -109,6 +118,7 @@ root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMAN
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
 catalog = LazyGroup("catalog", CATALOG_ROWS, help="Prices: how good and how old they are, and newer ones.")
 gpus = LazyGroup("gpus", GPUS_ROWS, help="Accelerators and where they are sold.")
+ssh = LazyGroup("ssh", SSH_ROWS, help="Pools of machines reached by SSH.")
 
 
 def run(arguments: list[str]) -> int:

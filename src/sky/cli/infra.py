@@ -16,7 +16,7 @@ from sky.sdk.records import CloudAccess
 
 @options.command("check", help="Show which infra is enabled, and why the rest is not.")
 @click.argument("infra", nargs=-1)
-@click.option("-v", "--verbose", is_flag=True, help="Show the accounts in use.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the accounts in use, as for places that are named.")
 @click.option("-w", "--workspace", help="Workspace to check for.")
 @options.output
 def check(infra: tuple[str, ...], *, verbose: bool, workspace: str | None, form: str) -> int:
@@ -38,7 +38,7 @@ def check(infra: tuple[str, ...], *, verbose: bool, workspace: str | None, form:
         if len(found) > 1:
             say(f"Workspace {space}")
         enabled += [cloud for cloud, access in clouds.items() if access.enabled]
-        _print_places(clouds, steps=verbose or bool(infra), verbose=verbose)
+        _print_places(clouds, steps=verbose or bool(infra), verbose=verbose or bool(infra))
     if not enabled:
         talk("None of these is enabled." if infra else "No infra is enabled.", "red")
         return exit_codes.ERROR
@@ -83,7 +83,8 @@ def _print_access(cloud: str, access: CloudAccess, verbose: bool) -> None:
     if access.enabled:
         say(f"  {cloud}: {paint('enabled', 'green', sys.stdout)} {capabilities_text(list(access))}")
         if verbose and access.account:
-            say(f"    account: {access.account}")
+            lines = access.account.splitlines()
+            say("\n      ".join([f"    account: {lines[0]}", *lines[1:]]))
         return
     say(f"  {cloud}: {paint('disabled', 'yellow', sys.stdout)}")
     if access.reason:

@@ -26,6 +26,7 @@ INFRA_COMMANDS: tuple[Row, ...] = (
     ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
     ("optimize", "sky.cli.optimize:optimize", "Show where a task would run, and why not elsewhere."),
     ("catalog", "sky.cli.groups:catalog", "Prices: how good and how old they are, and newer ones."),
+    ("ssh", "sky.cli.groups:ssh", "Pools of machines reached by SSH."),
 )
 
 SERVER_COMMANDS: tuple[Row, ...] = (("api", "sky.cli.groups:api", "The API server and the requests made to it."),)
@@ -37,7 +38,6 @@ LATER_COMMANDS: tuple[Row, ...] = (
     ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
     ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
     ("workspace", "sky.cli.later:workspace", "Workspaces."),
-    ("ssh", "sky.cli.later:ssh", "Pools of machines reached by SSH."),
     ("debug-dump", "sky.cli.later:debug_dump", "Collect logs and state for a bug report."),
 )
 
@@ -76,6 +76,11 @@ GPUS_ROWS: tuple[Row, ...] = (
 CATALOG_ROWS: tuple[Row, ...] = (
     ("status", "sky.cli.catalog:status", "Show what the catalog holds of each cloud."),
     ("refresh", "sky.cli.catalog:refresh", "Ask clouds for their prices."),
+)
+
+SSH_ROWS: tuple[Row, ...] = (
+    ("up", "sky.cli.ssh:up", "Look at the machines of pools."),
+    ("down", "sky.cli.ssh:down", "Forget what is known of pools."),
 )
 
 ROOT_OPTIONS: tuple[tuple[str, str], ...] = (

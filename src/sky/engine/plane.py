@@ -22,7 +22,7 @@ from sky.core.model.offers import Offer
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
-from sky.core.ports import Access, Catalogs, Fleet, LogPiece, Providers, Store
+from sky.core.ports import Access, Catalogs, Fleet, KeepsMachines, LogPiece, MachineReport, Providers, Store
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
@@ -432,6 +432,20 @@ class ControlPlane:
         """Everything on sale at this moment at places that can be asked; the catalog is another matter."""
         found, _ = await self.planner.offers()
         return found
+
+    async def look_at_machines(self, cloud: str, pool: str | None, text: str | None) -> Sequence[MachineReport]:
+        """Machines that the user named, as they are now; see `KeepsMachines`. Raises NotSupportedError."""
+        return await self._keeper(cloud).look(pool, text)
+
+    async def forget_machines(self, cloud: str, pool: str | None, *, force: bool) -> Sequence[str]:
+        """Know nothing of them any more; names of pools. Raises NotSupportedError while clusters are on them."""
+        return await self._keeper(cloud).forget(pool, force=force)
+
+    def _keeper(self, cloud: str) -> KeepsMachines:
+        compute = self._providers.compute(cloud)
+        if not isinstance(compute, KeepsMachines):
+            raise NotSupportedError(f"{cloud} has no machines that are named by the user")
+        return compute
 
 
 def _named(clusters: list[Cluster], names: Sequence[str] | None) -> list[Cluster]:

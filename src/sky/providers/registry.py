@@ -13,8 +13,8 @@ from typing import Any
 
 from sky.core.errors import NotSupportedError
 from sky.core.model.place_rules import PlaceRules
-from sky.core.model.schema import nearest
-from sky.core.ports import Access, Compute, Keys, PriceSource, Unlocks
+from sky.core.model.schema import Locator, nearest
+from sky.core.ports import Access, Compute, Keys, PriceSource, Shell, Unlocks
 from sky.providers import credentials
 
 #: Features of the interface that a place may have or lack.
@@ -38,12 +38,18 @@ FEATURES = frozenset(
 )
 
 
+#: Takes a text, what messages call it and its kind. Raises InvalidSkyPilotConfigError with file, line and column.
+ReadYaml = Callable[[bytes, str, str], tuple[object, Locator]]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a provider is opened with: its own folder for state, and its section of the configuration as it is now.
 
     `installation` marks what this installation makes, so that it never takes another's machines for its own. `keys`
-    makes what SSH takes. `environment` and `home` are where credentials are looked for.
+    makes what SSH takes. `environment` and `home` are where credentials are looked for. `shell` runs commands on
+    machines that are there already. `read_yaml` reads a text of the user's: its data, and what says where in the file a
+    path of it stands (the reader is the wire's, which providers do not know).
     """
 
     state_dir: Path
@@ -52,6 +58,8 @@ class Settings:
     keys: Keys | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     home: Path = field(default_factory=Path.home)
+    shell: Shell | None = None
+    read_yaml: ReadYaml | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +113,15 @@ class Registry:
         *,
         installation: Callable[[], str] = str,
         keys: Keys | None = None,
+        shell: Callable[[str], Shell] | None = None,
+        read_yaml: ReadYaml | None = None,
     ) -> None:
-        """`environment` and `home` are where credentials are looked for; without them, those of this process."""
+        """`environment` and `home` are where credentials are looked for; without them, those of this process.
+
+        `shell` gives a cloud its way to run commands on machines.
+        """
+        self._shell = shell
+        self._read_yaml = read_yaml
         self._installation = installation
         self._keys = keys
         self._state_dir = state_dir
@@ -170,6 +185,8 @@ class Registry:
                     self._keys,
                     self._environment,
                     self._home or Path.home(),
+                    self._shell(cloud) if self._shell is not None else None,
+                    self._read_yaml,
                 )
             )
         except ImportError as error:

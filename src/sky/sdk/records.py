@@ -184,6 +184,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "list_accelerators": lambda told: {acc: [AcceleratorOffer(each) for each in rows] for acc, rows in told.items()},
     "catalog_status": Record,
     "catalog_refresh": lambda told: [Record(each) for each in told],
+    "ssh_up": lambda told: [Record(each) for each in told],
     "optimize": lambda told: [_plan(each) for each in told],
     "stop": lambda told: None,
     "down": lambda told: None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from sky.server.api import Api
 from sky.server.asgi import App
 from sky.server.identity import gatekeeper
-from sky.server.routes import catalog, clusters, infra, jobs, plans, requests, server, uploads
+from sky.server.routes import catalog, clusters, infra, jobs, plans, requests, server, ssh, uploads
 
 
 def build_app(
@@ -19,6 +19,7 @@ def build_app(
         *infra.routes(api),
         *plans.routes(api),
         *catalog.routes(api),
+        *ssh.routes(api),
         *uploads.routes(api),
         *server.routes(api, stop),
     ]

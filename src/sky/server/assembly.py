@@ -13,9 +13,10 @@ from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
 from sky.remote.keys import KeyRing
+from sky.remote.shell import Shells
 from sky.server.blobs import blob_path, prune
 from sky.server.catalog import CatalogHome
-from sky.server.configuration import ConfigFile
+from sky.server.configuration import ConfigFile, read_user_yaml
 from sky.server.fleet import NodeFleet
 from sky.server.settings import Settings
 from sky.store.sqlite import SqliteStore
@@ -37,7 +38,14 @@ def build(settings: Settings) -> ControlPlane:
         return float(said) if isinstance(said, int | float) else REQUESTS_H
 
     keys = KeyRing(root / "keys")
-    registry = Registry(root, config.section, installation=keys.installation, keys=keys)
+
+    def secret(cloud: str, name: str) -> str | None:
+        return registry.secret(cloud, name)
+
+    shells = Shells(keys, root / "keys", secret)
+    registry = Registry(
+        root, config.section, installation=keys.installation, keys=keys, shell=shells.of, read_yaml=read_user_yaml
+    )
     catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
     access = AccessBoard(registry, clock)
     return ControlPlane(

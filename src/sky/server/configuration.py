@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sky.core.model.schema import Locator
+
 _NOWHERE = Path(os.devnull)
 
 
@@ -39,3 +41,12 @@ class ConfigFile:
             self._values = load_config(env=env, cwd=_NOWHERE, home=Path.home()).to_dict()
             self._seen = seen
         return self._values
+
+
+def read_user_yaml(text: bytes, source: str, kind: str) -> tuple[object, Locator]:
+    """The first document of a text, and where its parts stand. Raises InvalidSkyPilotConfigError."""
+    # As above: few servers ever read such a file.
+    from sky.wire.yaml_reader import read_documents  # noqa: PLC0415
+
+    documents = read_documents(text, source, kind=kind)
+    return (documents[0].data, documents[0].locate) if documents else (None, lambda path: source)

@@ -10,7 +10,7 @@ from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
-from sky.core.ports import Access, Catalogs, LogPiece
+from sky.core.ports import Access, Catalogs, LogPiece, MachineReport
 from sky.engine.plans import Answer, Questions
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
@@ -97,6 +97,14 @@ class ControlPlane(Protocol):
         ...
 
     async def offers(self) -> list[Offer]: ...
+
+    async def look_at_machines(self, cloud: str, pool: str | None, text: str | None) -> Sequence[MachineReport]:
+        """Machines that the user named, as they are now. See `core.ports.KeepsMachines`."""
+        ...
+
+    async def forget_machines(self, cloud: str, pool: str | None, *, force: bool) -> Sequence[str]:
+        """Know nothing of them any more; names of pools."""
+        ...
 
     async def cost_report(self, days: int | None) -> list[Cluster]: ...
 

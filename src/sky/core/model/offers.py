@@ -56,7 +56,8 @@ class Offer:
 class Placement:
     """An offer taken for `num_nodes` nodes; `cpus` and `memory_gb` are the slots each node lends to jobs.
 
-    `reserved_nodes` of them are paid for already by a reservation.
+    `reserved_nodes` of them are paid for already by a reservation. `asked_cpus` and `asked_memory_gb` are what the task
+    wants at least of a shared machine, 0 where it left that open.
     """
 
     offer: Offer
@@ -65,6 +66,8 @@ class Placement:
     memory_gb: float
     accelerators: Mapping[str, float] = field(default_factory=dict)
     reserved_nodes: int = 0
+    asked_cpus: float = 0.0
+    asked_memory_gb: float = 0.0
 
     @property
     def price_hourly(self) -> float:

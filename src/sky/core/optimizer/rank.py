@@ -47,7 +47,16 @@ class Ranked(NamedTuple):
                 each: min(count, wish.count) for each, count in accelerators.items() if each.lower() == name
             }
             cpus = wish.cpus.least if wish.cpus is not None and wish.cpus.exact else offer.cpus
-        return Placement(offer, wish.num_nodes, cpus, offer.memory_gb, accelerators, self.worth.reserved)
+        return Placement(
+            offer,
+            wish.num_nodes,
+            cpus,
+            offer.memory_gb,
+            accelerators,
+            self.worth.reserved,
+            wish.cpus.least if offer.shared and wish.cpus is not None else 0.0,
+            wish.memory.least if offer.shared and wish.memory is not None else 0.0,
+        )
 
 
 class _Stream:

@@ -10,7 +10,9 @@ from sky.core.ports.compute import (
     Compute,
     CreateAsk,
     Identified,
+    KeepsMachines,
     Keys,
+    MachineReport,
     OpensPorts,
     Providers,
     Quotas,
@@ -18,7 +20,7 @@ from sky.core.ports.compute import (
     Stoppable,
     Unlocks,
 )
-from sky.core.ports.nodes import AgentClient, Fleet, LogPiece
+from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
 from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
     Claim,
@@ -47,10 +49,12 @@ __all__ = [
     "Fleet",
     "Identified",
     "JobRows",
+    "KeepsMachines",
     "Keys",
     "LeaseLost",
     "Letter",
     "LogPiece",
+    "MachineReport",
     "OpensPorts",
     "Outcomes",
     "PriceAsk",
@@ -58,10 +62,12 @@ __all__ = [
     "Progress",
     "Providers",
     "Quotas",
+    "Ran",
     "Regional",
     "Reply",
     "RequestRows",
     "Rows",
+    "Shell",
     "StandingOrder",
     "Stoppable",
     "Store",

@@ -152,6 +152,45 @@ class Unlocks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class MachineReport:
+    """A machine of the user's as it stands: what it has, and what of that is free. Memory in GiB.
+
+    `state` is `up`, `silent` (it does not answer) or `wrong` (it answers, and cannot be used); `detail` says why.
+    """
+
+    pool: str
+    machine: str
+    state: str
+    detail: str = ""
+    cpus: float = 0.0
+    free_cpus: float = 0.0
+    memory_gb: float = 0.0
+    free_memory_gb: float = 0.0
+    accelerators: Mapping[str, float] = field(default_factory=dict)
+    free_accelerators: Mapping[str, float] = field(default_factory=dict)
+    holders: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class KeepsMachines(Protocol):
+    """Optional: the place is made of machines that the user named, which have to be looked at to be known."""
+
+    async def look(self, pool: str | None = None, text: str | None = None) -> Sequence[MachineReport]:
+        """Look at the machines of a pool (None: all); `text` defines pools first, as the user's file would.
+
+        Raises InvalidSkyPilotConfigError.
+        """
+        ...
+
+    async def forget(self, pool: str | None = None, *, force: bool = False) -> Sequence[str]:
+        """Know nothing of a pool's machines any more; names of pools. Raises NotSupportedError while clusters use it.
+
+        `force`: also then; what runs there goes on.
+        """
+        ...
+
+
 class Keys(Protocol):
     """Makes the keys of clusters out of one secret of this installation: the same again after a crash."""
 

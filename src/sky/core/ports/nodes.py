@@ -1,8 +1,8 @@
-"""The way to the nodes of clusters and to their agents. Adapter: `server.fleet`."""
+"""The way to the nodes of clusters and to their agents. Adapters: `server.fleet`, and `remote.shell` of `Shell`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sky.core.model.clusters import Autostop, Cluster
 
@@ -63,4 +63,25 @@ class Fleet(Protocol):
 
     async def forget(self, cluster_id: str) -> None:
         """Close connections to a cluster's nodes."""
+        ...
+
+
+class Ran(NamedTuple):
+    """A command that has ended; `rc` is 128 + N when signal N ended it. Outputs are bounded, the rest is cut off."""
+
+    rc: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Shell(Protocol):
+    """Commands on machines that a place does not start itself: those of a pool, the login node of a batch system."""
+
+    async def run(
+        self, reach: Mapping[str, str], argv: Sequence[str], *, input: bytes = b"", timeout: float = 30.0
+    ) -> Ran:
+        """Run a command to its end, by SSH. `reach` as `Instance.reach` has it.
+
+        Raises AgentUnreachable with the reason when the machine cannot be reached, or takes longer than `timeout`.
+        """
         ...
