@@ -121,10 +121,10 @@ _CODES: tuple[tuple[Meaning, str], ...] = (
         "InvalidVolumeID.Malformed InvalidVpcId.Malformed LegacySecurityGroup MalformedQueryString MissingAction "
         "MissingParameter NetworkInterfaceNotFoundException NoSuchResourceException NoSuchVersion NotExportable "
         "NotSupported ParameterNotFound Resource.AlreadyAssigned Resource.AlreadyAssociated "
-        "SnapshotCreationPerVolumeRateExceeded TagLimitExceeded UnknownParameter UnknownVolumeType UnsupportedException UnsupportedHostConfiguration "
-        "UnsupportedOperation UnsupportedProtocol ValidationError ValidationException VolumeInUse "
-        "InvalidSnapshot InvalidUserData UserInitiatedShutdown InstanceInitiatedShutdown InvalidSnapshotId "
-        "UserInitiatedHibernate",
+        "SnapshotCreationPerVolumeRateExceeded TagLimitExceeded UnknownParameter UnknownVolumeType "
+        "UnsupportedException UnsupportedHostConfiguration UnsupportedOperation UnsupportedProtocol ValidationError "
+        "ValidationException VolumeInUse InvalidSnapshot InvalidUserData UserInitiatedShutdown "
+        "InstanceInitiatedShutdown InvalidSnapshotId UserInitiatedHibernate",
     ),
     (
         _GONE,
@@ -205,6 +205,11 @@ def died_of(code: str, message: str) -> ProviderFailure:
 def code_of(error: Exception) -> str:
     """Amazon's code of an error, empty if it has none."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, sdk.ClientError) else ""
+
+
+def code_behind(failed: ProviderFailure) -> str:
+    """Amazon's code of what became a typed failure."""
+    return code_of(failed.__cause__) if isinstance(failed.__cause__, Exception) else ""
 
 
 def words(message: str) -> str:
