@@ -30,7 +30,13 @@ def installation_tag(installation: str) -> str:
     return f"sky-all-{_short(installation, 8)}"
 
 
+def shared_rule(installation_tag: str, network: str, kind: str) -> str:
+    """The firewall rule of an installation in one network, given as its path."""
+    return f"{installation_tag}-{_short(network, 8)}-{kind}"
+
+
 def machine(made_mark: str, rank: int) -> str:
+    """A node's machine."""
     return f"{made_mark}-{rank}"
 
 
@@ -53,7 +59,7 @@ def label_value(text: str) -> str:
 
 
 def labels(own: Mapping[str, str], *others: Mapping[str, str]) -> dict[str, str]:
-    """All labels of a machine; ours win, and of the others the last. Values of others are the user's, already checked."""
+    """All labels of a machine: ours win, and of the others, which are the user's, the last."""
     made: dict[str, str] = {}
     for each in others:
         made.update(each)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sky.core.errors import CredentialsRejected, InstanceNotFound, RequestInvalid
 from sky.core.model.machines import MachineSpec
+from sky.providers.gcp import names
 from sky.providers.gcp.access import Account
 from sky.providers.gcp.config import GcpConfig
 from sky.providers.gcp.errors import AlreadyThere
@@ -61,9 +62,9 @@ async def _subnet(rest: Rest, account: Account, config: GcpConfig, made: Network
             if _last(listed.get("network")) in ("", made.name):
                 return f"{where[1:]}/{name}"
     if config.subnets:
-        names = ", ".join(config.subnets)
+        wanted = ", ".join(config.subnets)
         raise RequestInvalid(
-            f"network {made.name} has no subnet {names} in {region} (gcp.subnet_names)", scope="region"
+            f"network {made.name} has no subnet {wanted} in {region} (gcp.subnet_names)", scope="region"
         )
     if found.get("autoCreateSubnetworks") or "autoCreateSubnetworks" not in found:
         return ""
@@ -103,7 +104,7 @@ class Firewall:
 
     async def open_ssh(self, tag: str, *, inside: bool) -> None:
         """The rule that lets SSH in to all machines of this installation; it stays."""
-        name = f"{tag}-{self._network.name}"[:56] + ("-inside" if inside else "-ssh")
+        name = names.shared_rule(tag, self._network.path, "inside" if inside else "ssh")
         allowed = [{"IPProtocol": "tcp", "ports": ["22"]}]
         await self._make(name, tag, allowed, sourceRanges=list(_INSIDE if inside else _ANYWHERE))
 
@@ -128,8 +129,8 @@ class Firewall:
 
     async def remove(self, mark: str) -> None:
         """All rules of a cluster."""
-        names = [f"{mark}-{each}" for each in (_INTERNAL, _PORTS)]
-        await asyncio.gather(*(self._rest.removed(self._account, self._path(name)) for name in names))
+        rules = [f"{mark}-{each}" for each in (_INTERNAL, _PORTS)]
+        await asyncio.gather(*(self._rest.removed(self._account, self._path(name)) for name in rules))
 
     def _path(self, name: str) -> str:
         return f"/projects/{self._network.project}/global/firewalls/{name}"
