@@ -1,9 +1,7 @@
 """Google Cloud on the wire, whose machines are real hosts: the whole life of clusters of one and of four nodes."""
 
-import asyncio
-
 import pytest
-from gcp_bed import ZONE, Bed
+from gcp_bed import Bed
 
 from sky.core.model.clusters import InstanceState
 
