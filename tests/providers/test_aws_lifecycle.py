@@ -191,7 +191,7 @@ async def test_ports_are_opened_while_a_cluster_lives(world: World) -> None:
     (group,) = world.groups(wanted.cluster_id)
     assert {rule["FromPort"] for rule in group["IpPermissions"]} == {8080, 9000}
     (raw,) = world.machines(wanted.cluster_id)
-    assert {each["GroupName"] for each in raw["SecurityGroups"]} == {"ours", group["GroupName"]}
+    assert {each["GroupName"] for each in raw["NetworkInterfaces"][0]["Groups"]} == {"ours", group["GroupName"]}
     await world.compute.terminate(wanted.cluster_id, regions=[HOME])
     assert world.left(wanted.cluster_id) == []
     left = world.client().describe_security_groups(Filters=[{"Name": "group-name", "Values": ["ours"]}])
