@@ -136,6 +136,9 @@ class Stage:
             name: lambda _, name=name: f"<{name}Response><return>true</return></{name}Response>"  # type: ignore[misc]
             for name in _UNKNOWN
         }
+        #: Launches by token, and operations whose next answer is lost on its way.
+        self.launched: dict[str, tuple[int, str, bytes]] = {}
+        self.lost: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -151,11 +154,22 @@ class Stage:
                     status = 400 if "<Errors>" in answer else 200
                     self._send(status, "application/x-amz-json-1.1" if target else _XML, answer.encode())
                     return
+                token = fields.get("ClientToken", "") if name == "RunInstances" else ""
+                if token in stage.launched:  # EC2's own promise, which moto does not keep
+                    self._send(*stage.launched[token])
+                    return
                 inner = http.client.HTTPConnection(urlsplit(wire_url).netloc, timeout=60)
                 inner.request("POST", self.path, body, dict(self.headers))
                 told = inner.getresponse()
-                self._send(told.status, told.getheader("Content-Type", _XML), told.read())
+                whole = (told.status, told.getheader("Content-Type", _XML), told.read())
                 inner.close()
+                if token and told.status == 200:
+                    stage.launched[token] = whole
+                if name in stage.lost:
+                    stage.lost.remove(name)
+                    self.close_connection = True
+                    return
+                self._send(*whole)
 
             def _send(self, status: int, kind: str, body: bytes) -> None:
                 self.send_response(status)
@@ -197,8 +211,39 @@ async def staged(aws_wire: Any, stage: Stage, tmp_path: Path) -> Any:
     await made.clear()
 
 
+def machines_xml(states: Mapping[str, str], reason: str = "") -> str:
+    """What DescribeInstances answers for machines in these states."""
+    why = f"<stateReason><code>{reason}</code><message>{reason}</message></stateReason>" if reason else ""
+    items = "".join(
+        f"<item><instanceId>{id}</instanceId><instanceState><code>0</code><name>{state}</name></instanceState>"
+        f"{why if state == 'terminated' else ''}</item>"
+        for id, state in states.items()
+    )
+    return (
+        '<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><reservationSet><item>'
+        f"<instancesSet>{items}</instancesSet></item></reservationSet></DescribeInstancesResponse>"
+    )
+
+
+NO_MACHINES = "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>"
+
+
 def error_xml(code: str, message: str = "made up") -> str:
     return f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"
 
 
-__all__ = ["HOME", "Hasty", "MachineSpec", "Stage", "World", "ask", "error_xml", "offer", "stage", "staged", "world"]
+__all__ = [
+    "HOME",
+    "NO_MACHINES",
+    "Hasty",
+    "MachineSpec",
+    "Stage",
+    "World",
+    "ask",
+    "error_xml",
+    "machines_xml",
+    "offer",
+    "stage",
+    "staged",
+    "world",
+]
