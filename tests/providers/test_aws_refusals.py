@@ -171,11 +171,16 @@ async def test_an_answer_that_is_lost_does_not_make_machines_twice(staged: World
     assert len(staged.machines(wanted.cluster_id)) == 2
 
 
-async def test_nothing_is_left_when_the_api_goes_down_in_the_middle(staged: World, stage: Stage) -> None:
-    left = iter(range(7))
+async def test_an_api_that_is_away_for_a_moment_ends_no_machines(staged: World, stage: Stage) -> None:
+    left = iter([error_xml("InternalError")] * 7 + [error_xml("RequestLimitExceeded")] * 5)
+    stage.answers["DescribeInstances"] = lambda _: next(left, None) if stage.calls(RUN) else None
+    assert len(await staged.compute.create(ask(2))) == 2
+    assert len(stage.calls(RUN)) == 1
 
+
+async def test_nothing_is_left_when_the_api_goes_down_in_the_middle(staged: World, stage: Stage) -> None:
     def down(fields: Mapping[str, str]) -> str | None:
-        return error_xml("InternalError") if stage.calls(RUN) and next(left, None) is not None else None
+        return error_xml("InternalError") if stage.calls(RUN) and not stage.calls("TerminateInstances") else None
 
     stage.answers["DescribeInstances"] = down
     wanted = ask(2)

@@ -237,14 +237,15 @@ class AwsCompute:
 
     async def _take_back(self, ask: CreateAsk, made: Sequence[str], why: BaseException) -> None:
         """Remove what an attempt made: its nodes, or the whole cluster where all of it was asked for."""
-        region = ask.placement.offer.region
+        region, known = ask.placement.offer.region, list(made)
 
         async def remove() -> None:
             for left, pause in zip(reversed(range(_TIDYING)), delays(1.0), strict=False):
                 try:
-                    if made:
+                    if known:
                         # By name: a list of all machines may not have them yet.
-                        await end_named(self._clients, region, made)
+                        await end_named(self._clients, region, known)
+                        known.clear()
                     await self.terminate(ask.cluster_id, regions=[region], ranks=ask.ranks or None)
                     return
                 except ProviderFailure:
