@@ -28,7 +28,7 @@ Answer = Mapping[str, Any]
 #: Where questions go that are no region's.
 _HOME = "us-east-1"
 #: Tries of a call that met no answer, or was asked to come again; then the engine decides.
-_TRIES = 3
+_TRIES = 4
 #: Regions that are asked at once.
 _AT_ONCE = 12
 #: Pages of a list; one with more is not believed.

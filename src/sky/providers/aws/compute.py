@@ -15,7 +15,7 @@ from sky.kit.clock import Clock
 from sky.providers.aws import instances, marks, network
 from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import read
-from sky.providers.aws.errors import died_of
+from sky.providers.aws.errors import code_behind, died_of
 from sky.providers.aws.instances import ENDED, Machines, ids, rank_of, state_of
 from sky.providers.aws.launching import Launcher, end_named
 from sky.providers.aws.network import Network, Owner
@@ -202,16 +202,9 @@ class AwsCompute:
         if not heads:
             raise NotSupportedError(f"cluster {cluster_id} has no head machine on AWS whose disk could be cloned")
         region, head = heads[0]
-        tags = marks.tags({marks.INSTALLATION: self._settings.installation(), "Name": f"sky-{cluster_id}"})
-        made = await self._clients.ec2(
-            region,
-            "CreateImage",
-            InstanceId=str(head.get("InstanceId")),
-            Name=f"sky-{cluster_id}-{int(self._clients.clock.now())}",
-            TagSpecifications=marks.on(["image", "snapshot"], tags),
-        )
-        await self._ready(region, id := str(made.get("ImageId", "")))
-        return id
+        image = await self._image(region, str(head.get("InstanceId")), f"sky-{cluster_id}")
+        await self._ready(region, image)
+        return image
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -244,14 +237,15 @@ class AwsCompute:
 
     async def _take_back(self, ask: CreateAsk, made: Sequence[str], why: BaseException) -> None:
         """Remove what an attempt made: its nodes, or the whole cluster where all of it was asked for."""
-        region = ask.placement.offer.region
+        region, known = ask.placement.offer.region, list(made)
 
         async def remove() -> None:
             for left, pause in zip(reversed(range(_TIDYING)), delays(1.0), strict=False):
                 try:
-                    if made:
+                    if known:
                         # By name: a list of all machines may not have them yet.
-                        await end_named(self._clients, region, made)
+                        await end_named(self._clients, region, known)
+                        known.clear()
                     await self.terminate(ask.cluster_id, regions=[region], ranks=ask.ranks or None)
                     return
                 except ProviderFailure:
@@ -279,6 +273,22 @@ class AwsCompute:
         self._tidying.add(task)
         task.add_done_callback(self._tidying.discard)
         await asyncio.shield(task)
+
+    async def _image(self, region: str, machine: str, title: str) -> str:
+        """Begin an image. Asked again after an answer that was lost, EC2 knows the name: that is the image."""
+        name = f"{title}-{int(self._clients.clock.now())}"
+        tags = marks.tags({marks.INSTALLATION: self._settings.installation(), "Name": title})
+        try:
+            made = await self._clients.ec2(
+                region, "CreateImage", InstanceId=machine, Name=name, TagSpecifications=marks.on(["image"], tags)
+            )
+        except ProviderFailure as error:
+            if code_behind(error) != "InvalidAMIName.Duplicate":
+                raise
+            named = [{"Name": "name", "Values": [name]}]
+            found = await self._clients.ec2(region, "DescribeImages", Owners=["self"], Filters=named)
+            made = next(iter(found.get("Images") or ()), {})
+        return str(made.get("ImageId", ""))
 
     async def _ready(self, region: str, image: str) -> None:
         until = self._clients.clock.now() + _IMAGE_S

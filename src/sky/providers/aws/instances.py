@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sky.core.errors import InstanceNotFound, ProviderDown
+from sky.core.errors import InstanceNotFound, ProviderDown, Throttled
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.ports import Keys
 from sky.kit.backoff import delays
@@ -24,6 +24,8 @@ ENDED = ("shutting-down", "terminated")
 _ASKED_FOR = "Client.UserInitiatedShutdown"
 #: Seconds in which EC2 may not know a machine yet that it has just made.
 _UNKNOWN_S = 30.0
+#: Seconds of failing looks after which whoever waits gives up.
+_SILENT_S = 60.0
 #: Machines that one call asks for; EC2 allows 1,000.
 _ASKED_AT_ONCE = 500
 
@@ -84,7 +86,7 @@ class Machines:
         Raises the failure that a machine ended of, and ProviderDown where EC2 never lists them.
         """
         clock = self._clients.clock
-        begun = clock.now()
+        begun = answered = clock.now()
         for pause in delays(0.25, factor=1.5, ceiling=5.0):
             try:
                 found = await self.known(region, wanted)
@@ -93,7 +95,12 @@ class Machines:
                     return []
                 if clock.now() > begun + _UNKNOWN_S:
                     raise ProviderDown(f"EC2 made machines and does not list them: {error}") from error
+            except (Throttled, ProviderDown):
+                # Nobody ends machines that are well because a look at them failed.
+                if clock.now() > answered + _SILENT_S:
+                    raise
             else:
+                answered = clock.now()
                 if ended_is_failure:
                     _raise_if_ended(found)
                 if all(state_of(raw) == state for raw in found) or clock.now() > begun + seconds:

@@ -1,6 +1,5 @@
 """The request by which machines are made: `RunInstances`, written from what was asked and what was found for it."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -64,7 +63,7 @@ class Launch:
             "MinCount": len(ranks),
             "MaxCount": len(ranks),
             "ClientToken": token,
-            "UserData": base64.b64encode(self.user_data.encode()).decode(),
+            "UserData": self.user_data,  # the SDK puts it into base64
             "NetworkInterfaces": self._interfaces(subnet),
             "BlockDeviceMappings": [self._disk()],
             "MetadataOptions": {

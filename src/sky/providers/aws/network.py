@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sky.core.errors import InstanceNotFound, ProviderDown, ProviderFailure, RequestInvalid
+from sky.core.errors import ProviderDown, ProviderFailure, RequestInvalid
 from sky.kit.backoff import delays
 from sky.providers.aws import marks
 from sky.providers.aws.clients import Answer, Clients
@@ -268,16 +268,12 @@ class Network:
 
 
 async def attach(clients: Clients, region: str, machines: Collection[Answer], group: str) -> None:
-    """Put machines into one more group."""
-    for raw in machines:
-        held = [str(each.get("GroupId")) for each in raw.get("SecurityGroups") or ()]
+    """Put machines into one more group, with every interface that they have."""
+    for card in [card for raw in machines for card in raw.get("NetworkInterfaces") or ()]:
+        held = [str(each.get("GroupId")) for each in card.get("Groups") or ()]
         if group not in held:
-            try:
-                await clients.ec2(
-                    region, "ModifyInstanceAttribute", InstanceId=str(raw.get("InstanceId")), Groups=[*held, group]
-                )
-            except InstanceNotFound:
-                continue
+            id = str(card.get("NetworkInterfaceId"))
+            await clients.ec2(region, "ModifyNetworkInterfaceAttribute", NetworkInterfaceId=id, Groups=[*held, group])
 
 
 def _fit(subnet: Subnet, config: AwsConfig, nodes: int) -> tuple[bool, bool, int]:
