@@ -224,12 +224,12 @@ class GcpCompute:
         """An image of the head's boot disk. The machine should be stopped: what is not written yet is not in it."""
         call = await self._call()
         head = next((each for each in await self._machines(call, cluster_id, regions) if each.rank == 0), None)
-        if head is None or not head.boot_disk:
-            raise InstanceNotFound("the cluster has no head with a disk on Google Cloud")
+        if head is None:
+            raise InstanceNotFound("the cluster has no head on Google Cloud")
         name = f"{names.mark(self._installation, cluster_id)}-{secrets.token_hex(4)}"
         body = {
             "name": name,
-            "sourceDisk": head.boot_disk.partition("/compute/v1/")[2] or head.boot_disk,
+            "sourceDisk": head.boot_disk,
             "labels": names.labels({names.INSTALLATION: self._installation, names.CLUSTER: cluster_id}),
         }
         force = {"forceCreate": "true"} if head.alive else {}

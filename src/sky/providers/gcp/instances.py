@@ -229,7 +229,7 @@ def read(record: object, installation: str) -> Machine | None:
         external,
         _last(metadata.get("created-by", "")),
         any(each.get("type") == "SCRATCH" for each in disks),
-        next((str(each.get("source", "")) for each in disks if each.get("boot")), ""),
+        _boot_disk(disks, zone, name),
         record,
     )
 
@@ -274,6 +274,12 @@ def _addresses(record: Json) -> tuple[str, str | None]:
     card = _mapping(next(iter(_list(record.get("networkInterfaces"))), None))
     outside = _mapping(next(iter(_list(card.get("accessConfigs"))), None)).get("natIP")
     return str(card.get("networkIP") or ""), str(outside) if outside else None
+
+
+def _boot_disk(disks: Sequence[Mapping[str, Any]], zone: str, name: str) -> str:
+    """The path of the disk that a machine boots from, which Google calls by the machine where nothing is said."""
+    source = next((str(each.get("source") or "") for each in disks if each.get("boot")), "")
+    return source.partition("/compute/v1/")[2] or source or f"zones/{zone}/disks/{name}"
 
 
 def _rank(label: object, name: str) -> int | None:
