@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ class Bed:
         known = self.keys.identity().parent / f"known-{node.id}"
         known.write_text(f"{node.reach['host']} {node.reach['host_key']}\n")
         options = ["StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}", "IdentitiesOnly=yes", "BatchMode=yes"]
+        options += ["ConnectTimeout=5", "ServerAliveInterval=2", "ServerAliveCountMax=2"]
         words = [word for option in options for word in ("-o", option)]
         target = f"{node.reach['user']}@{node.reach['host']}"
         done = subprocess.run(
@@ -66,7 +68,18 @@ class Bed:
 
     def get(self, path: str) -> Any:
         """What the cloud says, asked past the provider."""
-        with urllib.request.urlopen(f"{self.wire.url}/compute/v1/projects/{PROJECT}/{path}", timeout=30) as answer:
+        return self._send("GET", path)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._send("POST", path, body)
+
+    def delete(self, path: str) -> Any:
+        return self._send("DELETE", path)
+
+    def _send(self, verb: str, path: str, body: Any = None) -> Any:
+        url = f"{self.wire.url}/compute/v1/projects/{PROJECT}/{path}"
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, data, method=verb), timeout=30) as answer:
             return json.load(answer)
 
     def everywhere(self, kind: str) -> list[Any]:
@@ -81,6 +94,22 @@ class Bed:
         found = [f"{kind}/{each['name']}" for kind, items in listed for each in items]
         found += [f"host/{host.get('name')}" for host in self.wire.hosts()]
         return [each for each in found if "/sky-all-" not in each and mark in each]
+
+    def sweep(self) -> None:
+        """Remove what a test that failed left, so that the next one is judged by its own."""
+        self.wire.heal()
+        for each in self.everywhere("instances"):
+            self.delete(f"zones/{each['zone'].rpartition('/')[2]}/instances/{each['name']}")
+        for kind in ("firewalls", "instanceTemplates"):
+            for each in self.get(f"global/{kind}").get("items", ()):
+                self.delete(f"global/{kind}/{each['name']}")
+        for kind, place in (("resourcePolicies", "region"), ("instanceGroupManagers", "zone")):
+            for each in self.everywhere(kind):
+                self.delete(f"{place}s/{each[place].rpartition('/')[2]}/{kind}/{each['name']}")
+        for _ in range(100):
+            if not self.wire.hosts():
+                return
+            time.sleep(0.1)
 
 
 _OFFER = ("region", "zone", "instance_type", "cpus", "memory_gb", "accelerators", "use_spot", "arch")

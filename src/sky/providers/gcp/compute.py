@@ -18,6 +18,7 @@ from sky.core.errors import (
     NotSupportedError,
     ProviderDown,
     ProviderFailure,
+    RequestInvalid,
 )
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.machines import Login
@@ -28,11 +29,14 @@ from sky.kit.clock import Clock, SystemClock
 from sky.providers.gcp import groups, images, instances, names, network, placement, quotas, shapes
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
-from sky.providers.gcp.gang import Gang, unbroken
+from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
 from sky.providers.gcp.instances import Machine, Parts
+from sky.providers.gcp.machines import Grouped, Singles
 from sky.providers.gcp.manifest import MANIFEST
-from sky.providers.gcp.network import Firewall
+from sky.providers.gcp.network import Firewall, Network
 from sky.providers.gcp.rest import Json, Rest
+from sky.providers.gcp.shapes import Shape
+from sky.providers.gcp.tpu import Slices, Tpus
 from sky.providers.registry import Settings
 
 log = logging.getLogger(__name__)
@@ -94,8 +98,6 @@ class GcpCompute:
         """Make nodes in the placement's zone, or in the first zone of its region that has them."""
         call = await self._call(ask.config)
         offer = ask.placement.offer
-        if shapes.is_tpu(offer):
-            raise NotSupportedError(f"TPU machines ({offer.instance_type}) are not supported yet on gcp")
         there = await self._machines(call, ask.cluster_id)
         kept, unwanted = _sorted_out(ask, there)
         await self._end(call, unwanted)
@@ -110,9 +112,9 @@ class GcpCompute:
         return await self._create(call, ask, zones[-1], kept)
 
     async def _create(self, call: _Call, ask: CreateAsk, zone: str, kept: Sequence[Machine]) -> Sequence[Instance]:
-        made, firewall = await self._prepare(call, ask, zone)
-        gang = Gang(self._rest, call.account, ask, made, lambda *where: self._note(ask.cluster_id, *where))
-        region = zone.rpartition("-")[0]
+        made, net = await self._prepare(call, ask, zone)
+        source = self._source(call, ask, made, net)
+        firewall, region = Firewall(self._rest, call.account, net, ask.say), zone.rpartition("-")[0]
 
         async def before() -> None:
             if made.policies:
@@ -122,8 +124,21 @@ class GcpCompute:
             if not ask.ranks:
                 await self._forget_rest(call, made.mark, [region] if made.policies else [], firewall)
 
-        machines = await gang.make(before, lambda: self._rules(call, ask, firewall, made), undo)
+        machines = await whole(source, before, lambda: self._rules(call, ask, firewall, made), undo)
         return self._instances(call, [*machines, *(each for each in kept if each.rank not in ask.wanted)])
+
+    def _source(self, call: _Call, ask: CreateAsk, made: Parts, net: Network) -> Source:
+        """The way in which these machines are made."""
+
+        def note(zone: str, name: str) -> None:
+            self._note(ask.cluster_id, zone, name)
+
+        if shapes.is_tpu(ask.placement.offer):
+            return Slices(self._tpus(call), ask, made, net)
+        queue = call.config.queue
+        if queue is not None and made.shape.gpu is not None:
+            return Grouped(self._rest, call.account, ask, made, note, queue)
+        return Singles(self._rest, call.account, ask, made, note)
 
     async def list(
         self, cluster_id: str | None = None, *, regions: Collection[str] | None = None
@@ -161,13 +176,17 @@ class GcpCompute:
         found = await self._machines(call, cluster_id, regions)
         if any(each.group for each in found):
             raise NotSupportedError("machines of a managed instance group cannot be stopped, only ended: sky down")
+        if len({each.name for each in found if each.tpu}) < len([each for each in found if each.tpu]):
+            raise NotSupportedError("a TPU slice of several hosts cannot be stopped, only ended: sky down")
         await _each(self._stop(call, each) for each in found if each.alive)
         return self._instances(call, await self._again(call, found))
 
     async def _stop(self, call: _Call, machine: Machine) -> None:
+        if machine.tpu:
+            return await self._tpus(call).change(machine, "stop")
         # What lies on disks inside the machine is lost with any stop; Google wants that said.
         query = {"discardLocalSsd": "true"} if machine.scratch else {}
-        await self._rest.done(call.account, f"{_path(machine)}/stop", None, **query)
+        return await self._rest.done(call.account, f"{_path(machine)}/stop", None, **query)
 
     async def start(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]:
         """Start all machines, or none: when one is refused, those that were started are stopped again."""
@@ -190,7 +209,9 @@ class GcpCompute:
                 break
             await self._clock.sleep(delay)
             (machine,) = await self._again(call, [machine]) or (machine,)
-        if machine.state is InstanceState.STOPPED:
+        if machine.state is InstanceState.STOPPED and machine.tpu:
+            await self._tpus(call).change(machine, "start")
+        elif machine.state is InstanceState.STOPPED:
             verb = "resume" if machine.status == "SUSPENDED" else "start"
             await self._rest.done(call.account, f"{_path(machine)}/{verb}")
 
@@ -224,12 +245,12 @@ class GcpCompute:
         """An image of the head's boot disk. The machine should be stopped: what is not written yet is not in it."""
         call = await self._call()
         head = next((each for each in await self._machines(call, cluster_id, regions) if each.rank == 0), None)
-        if head is None or not head.boot_disk:
-            raise InstanceNotFound("the cluster has no head with a disk on Google Cloud")
+        if head is None:
+            raise InstanceNotFound("the cluster has no head on Google Cloud")
         name = f"{names.mark(self._installation, cluster_id)}-{secrets.token_hex(4)}"
         body = {
             "name": name,
-            "sourceDisk": head.boot_disk.partition("/compute/v1/")[2] or head.boot_disk,
+            "sourceDisk": head.boot_disk,
             "labels": names.labels({names.INSTALLATION: self._installation, names.CLUSTER: cluster_id}),
         }
         force = {"forceCreate": "true"} if head.alive else {}
@@ -272,17 +293,17 @@ class GcpCompute:
             )
         return _Call(account, made)
 
-    async def _prepare(self, call: _Call, ask: CreateAsk, zone: str) -> tuple[Parts, Firewall]:
+    async def _prepare(self, call: _Call, ask: CreateAsk, zone: str) -> tuple[Parts, Network]:
         """Find out what is needed before the first machine: image, network, reservations."""
         made = shapes.shape(ask.placement.offer)
         region, mark = zone.rpartition("-")[0], names.mark(self._installation, ask.cluster_id)
         (image, least), net, taken = await asyncio.gather(
-            images.image(self._rest, call.account, ask.machine, made),
+            self._image(call, ask, made),
             network.network(self._rest, call.account, call.config, region),
             placement.affinities(self._rest, call.account, call.config, made, zone, ask.wanted),
         )
         policies = [placement.policy(call.account, mark, region)] if _compact(call, ask) else []
-        parts = Parts(
+        return Parts(
             shape=made,
             mark=mark,
             tag=names.installation_tag(self._installation),
@@ -295,8 +316,15 @@ class GcpCompute:
             login=self._login(ask.cluster_id),
             policies=policies,
             affinities=taken,
-        )
-        return parts, Firewall(self._rest, call.account, net, ask.say)
+        ), net
+
+    async def _image(self, call: _Call, ask: CreateAsk, made: Shape) -> tuple[str, int]:
+        if shapes.is_tpu(ask.placement.offer):
+            return "", 0  # a TPU has a runtime version instead
+        return await images.image(self._rest, call.account, ask.machine, made)
+
+    def _tpus(self, call: _Call) -> Tpus:
+        return Tpus(self._rest, call.account, self._installation)
 
     async def _rules(self, call: _Call, ask: CreateAsk, firewall: Firewall, made: Parts) -> None:
         wanted = [firewall.open_ssh(made.tag, inside=call.config.internal_ips)]
@@ -315,9 +343,9 @@ class GcpCompute:
         except CredentialsRejected as refused:
             log.warning("rules of %s stay in a network that others keep: %s", mark, refused.reason)
 
-    def _firewall(self, call: _Call, made: network.Network | None) -> Firewall:
+    def _firewall(self, call: _Call, made: Network | None) -> Firewall:
         project = call.config.vpc_project or call.account.project
-        return Firewall(self._rest, call.account, made or network.Network(project, call.config.network))
+        return Firewall(self._rest, call.account, made or Network(project, call.config.network))
 
     async def _machines(
         self, call: _Call, cluster_id: str | None, regions: Collection[str] | None = None
@@ -335,34 +363,50 @@ class GcpCompute:
                     machine = instances.read(record, self._installation)
                     if machine is not None and _fits(machine, cluster_id, regions):
                         found.append(machine)
+        if cluster_id is None or not found:  # a cluster is of machines or of TPUs
+            tpus = await self._tpus(call).all()
+            found += [each for each in tpus if _fits(each, cluster_id, regions)]
         return sorted(found, key=lambda each: (each.cluster_id, each.rank))
 
     async def _again(self, call: _Call, machines: Sequence[Machine]) -> Sequence[Machine]:
         """The same machines as they are now, without those that are gone."""
-        records = await asyncio.gather(
-            *(self._rest.get(call.account, _path(each)) for each in machines), return_exceptions=True
-        )
-        found = []
-        for record in records:
-            if isinstance(record, InstanceNotFound):
-                continue
-            if isinstance(record, BaseException):
-                raise record
-            found.append(instances.read(record, self._installation))
-        return [each for each in found if each is not None]
+        one_each = {(each.zone, each.name): each for each in machines}.values()
+        looks = await asyncio.gather(*(self._look(call, each) for each in one_each))
+        return [machine for found in looks for machine in found]
+
+    async def _look(self, call: _Call, machine: Machine) -> Sequence[Machine]:
+        if machine.tpu:
+            return await self._tpus(call).look(machine.zone, machine.name)
+        try:
+            found = instances.read(await self._rest.get(call.account, _path(machine)), self._installation)
+        except InstanceNotFound:
+            return []
+        return [] if found is None else [found]
 
     async def _end(self, call: _Call, machines: Sequence[Machine], asked: Collection[tuple[str, str]] = ()) -> None:
         """Delete machines, and those of the names that were asked for, whatever the list says."""
-        paths = {_path(each) for each in machines} | {f"zones/{zone}/instances/{name}" for zone, name in asked}
-        in_groups = {_path(each) for each in machines if each.group}
-        await _each(self._rest.removed(call.account, path) for path in sorted(paths - in_groups))
-        for each in machines:
-            if each.group:
-                where = f"zones/{each.zone}/instanceGroupManagers/{each.group}/deleteInstances"
-                try:
-                    await self._rest.done(call.account, where, {"instances": [_path(each)]})
-                except InstanceNotFound:
-                    continue
+        slices = {(each.zone, each.name) for each in machines if each.tpu}
+        paths = {_path(each) for each in machines if not each.tpu}
+        paths |= {f"zones/{zone}/instances/{name}" for zone, name in asked}
+        groups_of = [each for each in machines if each.group]
+        await to_the_end(
+            [
+                *(self._tpus(call).end(*each) for each in sorted(slices)),
+                *(
+                    self._rest.removed(call.account, path)
+                    for path in sorted(paths - {_path(each) for each in groups_of})
+                ),
+                *(self._out_of_group(call, each) for each in groups_of),
+            ]
+        )
+
+    async def _out_of_group(self, call: _Call, machine: Machine) -> None:
+        """Deleted by its group: one that is deleted behind its back would be missed, and made anew."""
+        where = f"zones/{machine.zone}/instanceGroupManagers/{machine.group}/deleteInstances"
+        try:
+            await self._rest.done(call.account, where, {"instances": [_path(machine)]})
+        except (InstanceNotFound, RequestInvalid):
+            await self._rest.removed(call.account, _path(machine))
 
     def _note(self, cluster_id: str, zone: str, name: str) -> None:
         self._asked.setdefault(cluster_id, set()).add((zone, name))

@@ -20,9 +20,10 @@ from sky.providers.gcp.shapes import Shape
 
 #: The user that keys are put in for; Google's agent on the machine makes it, with sudo.
 USER = "sky"
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
+#: Of machines, and of TPUs where they have other words.
 STATES: Mapping[str, InstanceState] = {
     "PENDING": InstanceState.PENDING,
     "PROVISIONING": InstanceState.PENDING,
@@ -36,6 +37,16 @@ STATES: Mapping[str, InstanceState] = {
     "STOPPED": InstanceState.STOPPED,
     "SUSPENDED": InstanceState.STOPPED,
     "TERMINATED": InstanceState.STOPPED,
+    "CREATING": InstanceState.PENDING,
+    "STARTING": InstanceState.PENDING,
+    "RESTARTING": InstanceState.PENDING,
+    "REIMAGING": InstanceState.PENDING,
+    "UNHIDING": InstanceState.PENDING,
+    "READY": InstanceState.RUNNING,
+    "DELETING": InstanceState.STOPPING,
+    "HIDING": InstanceState.STOPPING,
+    "HIDDEN": InstanceState.STOPPED,
+    "PREEMPTED": InstanceState.STOPPED,
 }
 
 
@@ -66,23 +77,23 @@ def properties(ask: CreateAsk, parts: Parts) -> dict[str, Any]:
     disk = {
         "sourceImage": parts.image,
         "diskSizeGb": str(max(ask.machine.disk_size_gb, parts.least_disk_gb)),
-        "labels": _labels(ask, parts),
+        "labels": labels(ask, parts),
         **shapes.disk(made, ask.machine.disk_tier, parts.zone),
     }
     body: dict[str, Any] = {
         "machineType": made.machine_type,
-        "labels": _labels(ask, parts),
+        "labels": labels(ask, parts),
         "tags": {"items": [parts.mark, parts.tag]},
         "disks": [{"boot": True, "autoDelete": True, "type": "PERSISTENT", "initializeParams": disk}],
         "networkInterfaces": [dict(card) for card in parts.cards],
-        "metadata": {"items": [{"key": key, "value": value} for key, value in _metadata(ask, parts).items()]},
+        "metadata": {"items": [{"key": key, "value": value} for key, value in metadata(ask, parts).items()]},
         "scheduling": shapes.scheduling(made, still=bool(parts.policies)),
     }
     if made.attached is not None:
         name, count = made.attached
         body["guestAccelerators"] = [{"acceleratorType": name, "acceleratorCount": count}]
     if account := parts.config.service_account(ask.cluster_name):
-        body["serviceAccounts"] = [{"email": account, "scopes": [_SCOPE]}]
+        body["serviceAccounts"] = [{"email": account, "scopes": [SCOPE]}]
     if parts.policies:
         body["resourcePolicies"] = list(parts.policies)
     if ask.machine.network_tier == "best" and made.wide:
@@ -104,7 +115,8 @@ def request(ask: CreateAsk, rank: int, parts: Parts) -> dict[str, Any]:
     return body
 
 
-def _labels(ask: CreateAsk, parts: Parts) -> dict[str, str]:
+def labels(ask: CreateAsk, parts: Parts) -> dict[str, str]:
+    """Labels of a machine, the user's among them."""
     own = {
         **ask.labels,
         names.INSTALLATION: parts.installation,
@@ -114,7 +126,7 @@ def _labels(ask: CreateAsk, parts: Parts) -> dict[str, str]:
     return names.labels(own, parts.config.labels, ask.machine.labels)
 
 
-def _metadata(ask: CreateAsk, parts: Parts) -> dict[str, str]:
+def metadata(ask: CreateAsk, parts: Parts) -> dict[str, str]:
     """What the machine reads about itself at its start. Keys of the project and its login service stay out."""
     items = {
         names.METADATA_CLUSTER: ask.cluster_id,
@@ -185,6 +197,7 @@ class Machine:
     scratch: bool
     boot_disk: str
     record: Json = field(repr=False, compare=False)
+    tpu: bool = False
 
     @property
     def region(self) -> str:
@@ -204,15 +217,15 @@ def read(record: object, installation: str) -> Machine | None:
     """A machine of this installation; None for all others, and for a record that cannot be read."""
     if not isinstance(record, Mapping):
         return None
-    labels = _mapping(record.get("labels"))
+    shown = _mapping(record.get("labels"))
     name, zone = str(record.get("name", "")), _last(record.get("zone"))
-    if labels.get(names.INSTALLATION) != names.label_value(installation):
+    if shown.get(names.INSTALLATION) != names.label_value(installation):
         return None
     if not _NAME.fullmatch(name) or not _NAME.fullmatch(zone):
         return None
-    metadata = _metadata_of(record)
-    cluster = metadata.get(names.METADATA_CLUSTER, str(labels.get(names.CLUSTER, "")))
-    rank = _rank(labels.get(names.RANK), name)
+    told = _metadata_of(record)
+    cluster = told.get(names.METADATA_CLUSTER, str(shown.get(names.CLUSTER, "")))
+    rank = _rank(shown.get(names.RANK), name)
     if rank is None or not cluster or names.mark(installation, cluster) != name.rpartition("-")[0]:
         return None
     ip, external = _addresses(record)
@@ -223,13 +236,13 @@ def read(record: object, installation: str) -> Machine | None:
         str(record.get("status", "")),
         cluster,
         rank,
-        str(labels.get(names.KEY, "")),
+        str(shown.get(names.KEY, "")),
         _mapping(record.get("scheduling")).get("provisioningModel") == "SPOT",
         ip,
         external,
-        _last(metadata.get("created-by", "")),
+        _last(told.get("created-by", "")),
         any(each.get("type") == "SCRATCH" for each in disks),
-        next((str(each.get("source", "")) for each in disks if each.get("boot")), ""),
+        _boot_disk(disks, zone, name),
         record,
     )
 
@@ -265,8 +278,8 @@ def instance(machine: Machine, config: GcpConfig, login: Login | None) -> Instan
 def _reason(machine: Machine) -> str | None:
     if machine.state is not InstanceState.STOPPED:
         return None
-    if machine.status == "SUSPENDED":
-        return "suspended"
+    if machine.status in ("SUSPENDED", "PREEMPTED"):
+        return machine.status.lower()
     return "preempted by Google, or stopped" if machine.spot else "stopped, or shut down from inside"
 
 
@@ -274,6 +287,12 @@ def _addresses(record: Json) -> tuple[str, str | None]:
     card = _mapping(next(iter(_list(record.get("networkInterfaces"))), None))
     outside = _mapping(next(iter(_list(card.get("accessConfigs"))), None)).get("natIP")
     return str(card.get("networkIP") or ""), str(outside) if outside else None
+
+
+def _boot_disk(disks: Sequence[Mapping[str, Any]], zone: str, name: str) -> str:
+    """The path of the disk that a machine boots from, which Google calls by the machine where nothing is said."""
+    source = next((str(each.get("source") or "") for each in disks if each.get("boot")), "")
+    return source.partition("/compute/v1/")[2] or source or f"zones/{zone}/disks/{name}"
 
 
 def _rank(label: object, name: str) -> int | None:

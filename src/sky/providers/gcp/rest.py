@@ -13,6 +13,7 @@ from typing import Any
 
 import google.auth.exceptions
 import requests
+from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
 
 from sky.core.errors import CredentialsRejected, InstanceNotFound, ProviderDown, Throttled
@@ -148,8 +149,7 @@ class Rest:
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         try:
-            session: Any = self._session(account)
-            with session.request(
+            with self._session(account).request(
                 verb, url, params=query, data=data, headers=headers, timeout=_TIMEOUT_S, stream=True
             ) as answer:
                 return _read(answer, making=verb == "POST")
@@ -164,11 +164,15 @@ class Rest:
             host = url.split("/")[2]
             raise ProviderDown(f"{host} does not answer: {type(error).__name__}", scope="account") from None
 
-    def _session(self, account: Account) -> AuthorizedSession:
+    def _session(self, account: Account) -> requests.Session:
         """One for each thread and account: sessions are not made for several threads at once."""
-        held: tuple[Account, AuthorizedSession] | None = getattr(self._sessions, "held", None)
+        held: tuple[Account, requests.Session] | None = getattr(self._sessions, "held", None)
         if held is None or held[0] is not account:
-            session = AuthorizedSession(account.credentials)  # type: ignore[no-untyped-call]
+            session: requests.Session
+            if isinstance(account.credentials, AnonymousCredentials):
+                session = requests.Session()
+            else:
+                session = AuthorizedSession(account.credentials)  # type: ignore[no-untyped-call]
             held = self._sessions.held = (account, session)
         return held[1]
 
