@@ -29,6 +29,7 @@ STOPPED = "the cluster was stopped while the job ran"
 _LOG_LIMIT = 1 << 20
 _RECORD_AGAIN = 5.0
 _PAGE = 2000
+_NOTICES, _NOTICES_KEPT = "notices", 200
 
 
 class Head:
@@ -259,6 +260,22 @@ class Head:
         self._ledger.note(job_id, cancelled=1)
         gang.cancel()
         return True
+
+    async def notice(self, fields: Fields, body: bytes) -> Reply:
+        """A node will be taken away: an event of kind `notice`, once however often it is told."""
+        del body
+        facts: Dict[str, Any] = {
+            "what": fields.choice("what", ("terminate", "stop", "hibernate", "rebalance")),
+            "at": fields.number("at", 0, 1e12),
+            "deadline": fields.number("deadline", 0, 1e12, None),
+            "rank": fields.integer("rank", 0, self._node.num_nodes - 1),
+        }
+        told = [fields.text("boot_id", "", 100), facts["rank"], facts["what"]]
+        known = self._ledger.setting(_NOTICES) or []
+        if told not in known:
+            self._ledger.event("notice", **facts)
+            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
+        return {}, b""
 
     async def events(self, fields: Fields, body: bytes) -> Reply:
         """Events after `since`; waits up to `wait` seconds for the first."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
 from . import PROTOCOL, containers
+from .connection import CallRefused, ConnectionLost
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -49,6 +50,7 @@ class Agent:
         self._tasks = Tasks(node, environ)
         self._sync = Sync(node)
         self._wire = _wire(node)
+        self._watching: Optional[asyncio.Future[None]] = None
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -89,6 +91,7 @@ class Agent:
                 "read_log": head.read_log,
                 "autostop": head.autostop.set,
                 "autostop_get": head.autostop.get,
+                "notice": head.notice,
             }
         )
         return head
@@ -100,7 +103,12 @@ class Agent:
         server = await asyncio.start_unix_server(self._connected, sock=listener, limit=1 << 20)
         if self._head is not None:
             self._head.begin()
+        if self._node.notice:
+            self._watching = asyncio.ensure_future(self._watch_notices())
         await self._done.wait()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         server.close()
         if door is not None:
             await door.close()
@@ -116,6 +124,32 @@ class Agent:
     def stop(self) -> None:
         """Let `serve` return; tasks go on."""
         self._done.set()
+
+    async def _watch_notices(self) -> None:
+        from . import notices  # noqa: PLC0415 - only where a cloud gives any
+
+        note = notices.Note(self._node.home, self._boot_id)
+
+        async def tell(notice: notices.Notice) -> None:
+            try:
+                note.write(notice)
+            except OSError as error:
+                print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+            await self._tell_head(dict(notice._asdict(), rank=self._node.rank, boot_id=self._boot_id))
+
+        await notices.watch(self._node.notice, self._node.metadata, self._clock, tell)
+
+    async def _tell_head(self, facts: Dict[str, Any]) -> None:
+        """Bring a notice to the head; tried for as long as the machine may have left."""
+        head = Myself(self.handle) if self._head is not None else Peer(self._node.peers[0], self._wire)
+        for pause in (0.2, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0):
+            try:
+                await head.call("notice", facts, timeout=10.0)
+                break
+            except (ConnectionLost, CallRefused, Refused) as error:
+                print("agent: the head has not heard of a notice: %s" % error, file=sys.stderr, flush=True)
+            await asyncio.sleep(pause)
+        await head.close()
 
     def _open_door(self) -> Optional[Listener]:
         if self._wire is None or not self._node.listen:
