@@ -19,7 +19,7 @@ from .fields import Fields, Refused
 from .gang import Gang, Verdict, node_log
 from .ledger import Job, Ledger
 from .logs import CHUNK, Collector, read_chunk, size, tail_offset
-from .node import Node
+from .node import Node, node_label
 from .peers import Peer
 from .signals import wait_any
 from .spec import JobSpec, parse, parse_secrets
@@ -29,6 +29,7 @@ STOPPED = "the cluster was stopped while the job ran"
 _LOG_LIMIT = 1 << 20
 _RECORD_AGAIN = 5.0
 _PAGE = 2000
+_WORKER_OFF = 15.0
 _NOTICES, _NOTICES_KEPT = "notices", 200
 
 
@@ -161,9 +162,11 @@ class Head:
 
     async def _power_off(self, mode: str) -> None:
         await self.halt(STOPPED)
-        await asyncio.gather(
-            *(peer.call("power_off", {"mode": mode}, timeout=30.0) for peer in self._peers[1:]), return_exceptions=True
-        )
+        # One that does not answer is left behind: the head's own end is what lets the provider end the rest.
+        asked = (peer.call("power_off", {"mode": mode}, timeout=_WORKER_OFF) for peer in self._peers[1:])
+        for rank, answer in enumerate(await asyncio.gather(*asked, return_exceptions=True), 1):
+            if isinstance(answer, BaseException):
+                print("agent: %s was not told to end: %s" % (node_label(rank), answer), file=sys.stderr, flush=True)
         await self._peers[0].call("power_off", {"mode": mode})
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import socket
+import stat
 import struct
 import sys
 from contextlib import suppress
@@ -27,6 +28,7 @@ from .peers import Myself, Peer
 from .shell import run_script
 from .sync import Sync
 from .tasks import PHASES, Tasks
+from .watch import watch_exit
 
 if TYPE_CHECKING:
     from .tls import Listener, Wire
@@ -327,14 +329,28 @@ def _detach(argv: List[str]) -> None:
     # The node's own processes are found by this variable and ended; what ends them must not be among them.
     environ = {name: value for name, value in os.environ.items() if name != "SKY_NODE_ID"}
     null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
-    actions = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-    os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+    # What it says goes to the agent's own log.
+    actions = [null, (os.POSIX_SPAWN_DUP2, 2, 1)]
+    pid = os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+
+    def ended() -> None:
+        with suppress(ChildProcessError):
+            _, raw = os.waitpid(pid, 0)
+            if raw:
+                print("agent: %s failed with status %d" % (argv[0], raw), file=sys.stderr, flush=True)
+
+    watch_exit(pid, ended)
 
 
 def listen(path: str) -> socket.socket:
     """A listening Unix socket that only the owner can reach; replaces what a dead agent left at `path`."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not _owned(found):
+        raise Refused(
+            "UnsafeFolder", "others may put things into %s, where the agent's socket is to be; remove it" % folder
+        )
     with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -346,6 +362,13 @@ def listen(path: str) -> socket.socket:
     listener.listen(128)
     listener.setblocking(False)
     return listener
+
+
+def _owned(found: os.stat_result) -> bool:
+    """A folder of the user's own (or of root's) in which strangers cannot replace a file."""
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.getuid()):
+        return False
+    return not found.st_mode & 0o002 or bool(found.st_mode & stat.S_ISVTX)
 
 
 def _trusted(channel: socket.socket) -> bool:
