@@ -15,6 +15,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 
 from . import schedule, states
 from .autostop import Autostop
+from .connection import CallRefused, ConnectionLost
 from .fields import Fields, Refused
 from .gang import Gang, Verdict, node_log
 from .ledger import Job, Ledger
@@ -30,7 +31,8 @@ _LOG_LIMIT = 1 << 20
 _RECORD_AGAIN = 5.0
 _PAGE = 2000
 _WORKER_OFF = 15.0
-_NOTICES, _NOTICES_KEPT = "notices", 200
+_NOTICES, _NOTICES_KEPT, _NOTICES_AGAIN = "notices", 200, 5.0
+_HELD = 60.0
 
 
 class Head:
@@ -62,6 +64,9 @@ class Head:
                 self._queue[job.job_id] = schedule.Waiting(job.job_id, self._demand(job.spec))
         self._kick()
         self.autostop.begin()
+        if self._node.notice:
+            for rank in range(self._node.num_nodes):
+                self._spawn(self._follow_notices(rank))
 
     # The queue
 
@@ -169,6 +174,30 @@ class Head:
                 print("agent: %s was not told to end: %s" % (node_label(rank), answer), file=sys.stderr, flush=True)
         await self._peers[0].call("power_off", {"mode": mode})
 
+    async def _follow_notices(self, rank: int) -> None:
+        """Make an event of each announcement that a node hears of its end: once, whoever was started again since."""
+        since = 0
+        while True:
+            try:
+                reply, _ = await self._peers[rank].call("notices", {"since": since, "wait": _HELD}, timeout=_HELD + 10)
+                boot_id, heard = str(reply["boot_id"])[:100], list(reply["notices"])
+                since += len(heard)
+                for notice in heard:
+                    self._record_notice(boot_id, rank, notice)
+            except (ConnectionLost, CallRefused, Refused, LookupError, TypeError, sqlite3.Error) as error:
+                # A node that does not answer, or a disk that takes nothing: all is asked for again.
+                print("agent: notices of %s: %s" % (node_label(rank), error), file=sys.stderr, flush=True)
+                since = 0
+                await asyncio.sleep(_NOTICES_AGAIN)
+
+    def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
+        fields = Fields(notice, "a notice")
+        facts = {"what": fields.name("what"), "at": fields.number("at", 0, 1e12), "rank": rank}
+        told, known = [boot_id, rank, facts["what"]], self._ledger.setting(_NOTICES) or []
+        if told not in known:
+            self._ledger.event("notice", deadline=fields.number("deadline", 0, 1e12, None), **facts)
+            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
+
     async def close(self) -> None:
         """Stop driving; the tasks go on, and the next agent drives them again."""
         self.autostop.close()
@@ -263,22 +292,6 @@ class Head:
         self._ledger.note(job_id, cancelled=1)
         gang.cancel()
         return True
-
-    async def notice(self, fields: Fields, body: bytes) -> Reply:
-        """A node will be taken away: an event of kind `notice`, once however often it is told."""
-        del body
-        facts: Dict[str, Any] = {
-            "what": fields.choice("what", ("terminate", "stop", "hibernate", "rebalance")),
-            "at": fields.number("at", 0, 1e12),
-            "deadline": fields.number("deadline", 0, 1e12, None),
-            "rank": fields.integer("rank", 0, self._node.num_nodes - 1),
-        }
-        told = [fields.text("boot_id", "", 100), facts["rank"], facts["what"]]
-        known = self._ledger.setting(_NOTICES) or []
-        if told not in known:
-            self._ledger.event("notice", **facts)
-            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
-        return {}, b""
 
     async def events(self, fields: Fields, body: bytes) -> Reply:
         """Events after `since`; waits up to `wait` seconds for the first."""

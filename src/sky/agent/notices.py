@@ -1,8 +1,8 @@
 """Hears from the cloud that this machine will be taken away: asks its metadata service, for as long as the agent runs.
 
 Started by `server.py` where node.json names a cloud with such notices. What is heard is told once: to the head, which
-keeps it among its events, and to the tasks of this node, as a file. No task is ended by it. A service that is absent
-is asked ever more rarely.
+asks its nodes and keeps it among its events, and to the tasks of this node, as a file. No task is ended by it. A
+service that is absent is asked ever more rarely.
 """
 
 from __future__ import annotations

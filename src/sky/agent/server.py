@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
 from . import PROTOCOL, containers
-from .connection import CallRefused, ConnectionLost
+from .fan import Fan
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -26,6 +26,7 @@ from .logs import CHUNK
 from .node import Node
 from .peers import Myself, Peer
 from .shell import run_script
+from .signals import Signal
 from .sync import Sync
 from .tasks import PHASES, Tasks
 from .watch import watch_exit
@@ -53,6 +54,8 @@ class Agent:
         self._sync = Sync(node)
         self._wire = _wire(node)
         self._watching: Optional[asyncio.Future[None]] = None
+        self._notices: List[Dict[str, Any]] = []
+        self._noticed = Signal()
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -60,6 +63,7 @@ class Agent:
             "run": self._run,
             "kill_all": self._kill_all,
             "power_off": self._power_off,
+            "notices": self._heard,
             "shutdown": self._shutdown,
             "task_start": self._task_start,
             "task_wait": self._task_wait,
@@ -93,7 +97,7 @@ class Agent:
                 "read_log": head.read_log,
                 "autostop": head.autostop.set,
                 "autostop_get": head.autostop.get,
-                "notice": head.notice,
+                "sync_fan": Fan(self._sync, self._peers).fan,
             }
         )
         return head
@@ -133,25 +137,14 @@ class Agent:
         note = notices.Note(self._node.home, self._boot_id)
 
         async def tell(notice: notices.Notice) -> None:
+            self._notices.append(notice._asdict())
+            self._noticed.fire()
             try:
                 note.write(notice)
             except OSError as error:
                 print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
-            await self._tell_head(dict(notice._asdict(), rank=self._node.rank, boot_id=self._boot_id))
 
         await notices.watch(self._node.notice, self._node.metadata, self._clock, tell)
-
-    async def _tell_head(self, facts: Dict[str, Any]) -> None:
-        """Bring a notice to the head; tried for as long as the machine may have left."""
-        head = Myself(self.handle) if self._head is not None else Peer(self._node.peers[0], self._wire)
-        for pause in (0.2, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0):
-            try:
-                await head.call("notice", facts, timeout=10.0)
-                break
-            except (ConnectionLost, CallRefused, Refused) as error:
-                print("agent: the head has not heard of a notice: %s" % error, file=sys.stderr, flush=True)
-            await asyncio.sleep(pause)
-        await head.close()
 
     def _open_door(self) -> Optional[Listener]:
         if self._wire is None or not self._node.listen:
@@ -267,6 +260,16 @@ class Agent:
         del fields, body
         asyncio.get_running_loop().call_later(0.02, self._done.set)
         return {}, b""
+
+    async def _heard(self, fields: Fields, body: bytes) -> Reply:
+        """Notices after the first `since` of this agent's; waits up to `wait` seconds for one."""
+        del body
+        since, wait = fields.integer("since", 0, 1 << 53, 0), fields.number("wait", 0, 60, 0.0)
+        if since > len(self._notices):
+            since = 0  # whoever asks has heard of them from the agent before this one
+        if since == len(self._notices):
+            await self._noticed.wait(wait)
+        return {"notices": self._notices[since:], "boot_id": self._boot_id}, b""
 
     # Task verbs
 

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Dict, Tuple
 
-from .connection import Connection
+from .connection import Connection, SocketWriter
 from .fields import Refused, bad
 from .node import Tls
 
@@ -78,7 +78,7 @@ class Wire:
             writer.transport.abort()
             raise OSError("it shows another certificate than this cluster's")
         _keep_alive(writer.get_extra_info("socket"))
-        return Connection(reader, writer)
+        return Connection(reader, SocketWriter(writer))
 
     def _ours(self, writer: asyncio.StreamWriter) -> bool:
         """Exactly this certificate: the library would also take one that was signed with it."""
