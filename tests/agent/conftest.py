@@ -122,11 +122,14 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start_cluster() -> AsyncIterator[Start]:
-    """Call it to start a cluster: number of nodes, and whatever of node.json shall differ."""
+    """Call it to start a cluster: number of nodes, and whatever of node.json shall differ (or a function of the rank).
+
+    `python` runs the agents.
+    """
     root = Path(tempfile.mkdtemp(prefix="sky"))
     nodes: list[Node] = []
 
-    async def start(count: int = 1, **config: Any) -> Cluster:
+    async def start(count: int = 1, python: str | None = None, **config: Any) -> Cluster:
         sockets = [root / f"n{rank}" / "agent.sock" for rank in range(count)]
         for rank in range(count):
             values = {
@@ -146,9 +149,10 @@ async def start_cluster() -> AsyncIterator[Start]:
                 "infra": {"cloud": "local", "region": "local", "zone": None},
                 "user": "tester",
                 "power_off": {"stop": [], "down": []},
-                **config,
+                **{name: value(rank) if callable(value) else value for name, value in config.items()},
             }
             nodes.append(Node(root, values))
+            nodes[-1].channel.python = python or nodes[-1].channel.python
         await asyncio.gather(*(node.start() for node in nodes))
         return Cluster(nodes)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import ssl
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,11 @@ from sky.agent.peers import Peer
 from sky.agent.tls import Wire, split
 from sky.remote.errors import AgentNotStarted
 
+OLDEST = [
+    path
+    for path in (*map(str, Path.home().glob(".pyenv/versions/3.8.*/bin/python")), shutil.which("python3.8"))
+    if path is not None and "shims" not in path
+]
 HELLO = encode({"id": 1, "verb": "hello", "args": {}})
 
 
@@ -34,6 +42,24 @@ async def test_a_gang_runs_on_two_machines_and_ends_as_one(lab, start_machines):
     for host in hosts:
         assert host.exec("sh", "-c", "find / -xdev -name 'tls.*' -not -perm 600 -path '*/.sky/*'").stdout == ""
         assert host.exec("stat", "-c", "%a", "/root/.sky/agent/node.json").stdout == "600\n"
+
+
+@pytest.mark.parametrize("python", [sys.executable, *OLDEST[:1]])
+async def test_old_and_new_pythons_speak_it(start_cluster, certificate, python):
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports.append(free.getsockname()[1])
+    addresses = [f"tls://127.0.0.1:{port}" for port in ports]
+    made = certificate()
+    cluster = await start_cluster(
+        2, python=python, peers=addresses, listen=lambda rank: addresses[rank], tls=lambda _: made
+    )
+    text = "x" * 100_000
+    job_id = await cluster.submit(f"echo {text}; exit $SKYPILOT_NODE_RANK", num_nodes=2)
+    status, log = await cluster.result(job_id)
+    assert status == "FAILED" and log.count(text) == 2
+    assert (await cluster.head.job(job_id))["exit_codes"] == [0, 1]
 
 
 async def test_a_gang_survives_a_cut_between_its_machines(lab, start_machines):

@@ -15,7 +15,7 @@ import shlex
 import sys
 import zlib
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from .container import ContainerFailed, Engine, find_engine
 from .fields import Fields, bad
@@ -27,12 +27,14 @@ _HOPELESS = 10.0
 _OPTIONS_LIMIT = 200
 _STOP_WITHIN = 60.0
 
-# Inside, as root: $1 what the environment of a process must hold, $2 the signal (0 only counts). The shells that this
-# may be differ in what they make of NUL bytes, but all of them leave the rest.
+# Inside, as root: $1 what the environment of a process must hold, $2 the signal, $3 who has had it. Prints all of them.
+# The shells that this may be differ in what they make of NUL bytes, but all of them leave the rest.
 _SIGNAL = r"""
 exec 2>/dev/null
 for p in /proc/[0-9]*; do
-  case "$(cat "$p/environ")" in *"$1"*) kill -s "$2" "${p#/proc/}" && echo "${p#/proc/}";; esac
+  case "$(cat "$p/environ")" in
+    *"$1"*) n=${p#/proc/}; echo "$n"; case " $3 " in *" $n "*) ;; *) kill -s "$2" "$n";; esac;;
+  esac
 done
 :
 """
@@ -114,18 +116,21 @@ class Containers:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         wanted = "%s=%s" % (MARK, mark)
-        left = await self._signal(name, wanted, "TERM" if grace > 0 else "KILL")
-        while left and loop.time() < deadline + _HOPELESS:
+        signal, told = "TERM" if grace > 0 else "KILL", ""
+        while True:
+            left = await self._signal(name, wanted, signal, told)
+            if not left or loop.time() >= deadline + _HOPELESS:
+                return
             await asyncio.sleep(_LOOK_EVERY)
-            left = await self._signal(name, wanted, "0" if loop.time() < deadline else "KILL")
+            signal, told = ("TERM", " ".join(left)) if loop.time() < deadline else ("KILL", "")
 
-    async def _signal(self, name: str, wanted: str, signal: str) -> bool:
-        """True if there were any such processes. A container that does not run has none."""
-        words = ("exec", "--user", "0:0", name, "/bin/sh", "-c", _SIGNAL, "sky-end", wanted, signal)
+    async def _signal(self, name: str, wanted: str, signal: str, told: str) -> List[str]:
+        """Who there was. A container that does not run has nobody."""
+        words = ("exec", "--user", "0:0", name, "/bin/sh", "-c", _SIGNAL, "sky-end", wanted, signal, told)
         rc, said = await self._ask(*words)
-        return bool(rc == 0 and said)
+        return said.split() if rc == 0 else []
 
-    async def _ask(self, *words: str) -> Any:
+    async def _ask(self, *words: str) -> Tuple[int, str]:
         loop = asyncio.get_running_loop()
         try:
             if self._engine is None:

@@ -20,6 +20,8 @@ from .spec import JobSpec, Secrets, restored, stored
 KEPT_EVENTS = 10000
 _PRUNE_EVERY = 500
 
+_NETWORK_DISKS = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "glusterfs", "fuse.", "9p", "afs", "panfs")
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
   job_id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, status TEXT NOT NULL, spec TEXT NOT NULL,
@@ -74,6 +76,10 @@ class Ledger:
         path = os.path.join(root, "jobs.db")
         self._db = sqlite3.connect(path, isolation_level=None)
         os.chmod(path, 0o600)
+        if on_network(path):
+            # The log's index lies in memory that several processes share, which such disks cannot give; alone, the
+            # agent keeps it in its own.
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode=WAL")
         # A killed agent loses nothing in this mode; only a power cut could, and `add` guards what was promised
         # against that.
@@ -187,7 +193,7 @@ class Ledger:
         os.replace(path + ".new", path)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Append an event that is not a job's state: kind is `autostop` or `node`."""
+        """Append an event that is not a job's state: kind is `autostop`, `node` or `notice`."""
         with self._transaction() as db:
             self._append(db, dict(facts, kind=kind))
         self.changed.fire()
@@ -212,6 +218,18 @@ class Ledger:
         """Store a setting (any JSON value)."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def on_network(path: str, mounts: str = "/proc/self/mounts") -> bool:
+    """Whether a path lies on a disk that other machines mount as well, as homes of a Slurm cluster do."""
+    try:
+        with open(mounts, encoding="utf-8", errors="replace") as file:
+            lines = [line.split(" ") for line in file]
+    except OSError:
+        return False
+    inside = [each for each in lines if len(each) > 2 and (path + "/").startswith(each[1].rstrip("/") + "/")]
+    kind = max(inside, key=lambda each: len(each[1]))[2] if inside else ""
+    return kind.startswith(_NETWORK_DISKS)
 
 
 def _job(row: Any) -> Job:

@@ -1,7 +1,7 @@
 """How the head reaches the agents of its cluster, itself included: one way of asking, whoever it is.
 
 Addresses are `unix:/path` on nodes that share a machine and `tls://host:port` between machines (`tls.py`). Called by
-`gang.py`, `head.py` and, to tell the head of a notice, by `server.py`.
+`gang.py` and `head.py`.
 """
 
 from __future__ import annotations

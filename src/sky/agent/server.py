@@ -10,12 +10,14 @@ import asyncio
 import json
 import os
 import socket
+import stat
 import struct
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
 from . import PROTOCOL, containers
+from .fan import Fan
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -24,8 +26,10 @@ from .logs import CHUNK
 from .node import Node
 from .peers import Myself, Peer
 from .shell import run_script
+from .signals import Signal
 from .sync import Sync
 from .tasks import PHASES, Tasks
+from .watch import watch_exit
 
 if TYPE_CHECKING:
     from .tls import Listener, Wire
@@ -49,6 +53,9 @@ class Agent:
         self._tasks = Tasks(node, environ)
         self._sync = Sync(node)
         self._wire = _wire(node)
+        self._watching: Optional[asyncio.Future[None]] = None
+        self._notices: List[Dict[str, Any]] = []
+        self._noticed = Signal()
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -56,6 +63,7 @@ class Agent:
             "run": self._run,
             "kill_all": self._kill_all,
             "power_off": self._power_off,
+            "notices": self._heard,
             "shutdown": self._shutdown,
             "task_start": self._task_start,
             "task_wait": self._task_wait,
@@ -89,6 +97,7 @@ class Agent:
                 "read_log": head.read_log,
                 "autostop": head.autostop.set,
                 "autostop_get": head.autostop.get,
+                "sync_fan": Fan(self._sync, self._peers).fan,
             }
         )
         return head
@@ -100,7 +109,12 @@ class Agent:
         server = await asyncio.start_unix_server(self._connected, sock=listener, limit=1 << 20)
         if self._head is not None:
             self._head.begin()
+        if self._node.notice:
+            self._watching = asyncio.ensure_future(self._watch_notices())
         await self._done.wait()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         server.close()
         if door is not None:
             await door.close()
@@ -116,6 +130,21 @@ class Agent:
     def stop(self) -> None:
         """Let `serve` return; tasks go on."""
         self._done.set()
+
+    async def _watch_notices(self) -> None:
+        from . import notices  # noqa: PLC0415 - only where a cloud gives any
+
+        note = notices.Note(self._node.home, self._boot_id)
+
+        async def tell(notice: notices.Notice) -> None:
+            self._notices.append(notice._asdict())
+            self._noticed.fire()
+            try:
+                note.write(notice)
+            except OSError as error:
+                print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+
+        await notices.watch(self._node.notice, self._node.metadata, self._clock, tell)
 
     def _open_door(self) -> Optional[Listener]:
         if self._wire is None or not self._node.listen:
@@ -232,6 +261,16 @@ class Agent:
         asyncio.get_running_loop().call_later(0.02, self._done.set)
         return {}, b""
 
+    async def _heard(self, fields: Fields, body: bytes) -> Reply:
+        """Notices after the first `since` of this agent's; waits up to `wait` seconds for one."""
+        del body
+        since, wait = fields.integer("since", 0, 1 << 53, 0), fields.number("wait", 0, 60, 0.0)
+        if since > len(self._notices):
+            since = 0  # whoever asks has heard of them from the agent before this one
+        if since == len(self._notices):
+            await self._noticed.wait(wait)
+        return {"notices": self._notices[since:], "boot_id": self._boot_id}, b""
+
     # Task verbs
 
     async def _task_start(self, fields: Fields, body: bytes) -> Reply:
@@ -293,14 +332,28 @@ def _detach(argv: List[str]) -> None:
     # The node's own processes are found by this variable and ended; what ends them must not be among them.
     environ = {name: value for name, value in os.environ.items() if name != "SKY_NODE_ID"}
     null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
-    actions = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-    os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+    # What it says goes to the agent's own log.
+    actions = [null, (os.POSIX_SPAWN_DUP2, 2, 1)]
+    pid = os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+
+    def ended() -> None:
+        with suppress(ChildProcessError):
+            _, raw = os.waitpid(pid, 0)
+            if raw:
+                print("agent: %s failed with status %d" % (argv[0], raw), file=sys.stderr, flush=True)
+
+    watch_exit(pid, ended)
 
 
 def listen(path: str) -> socket.socket:
     """A listening Unix socket that only the owner can reach; replaces what a dead agent left at `path`."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not _owned(found):
+        raise Refused(
+            "UnsafeFolder", "others may put things into %s, where the agent's socket is to be; remove it" % folder
+        )
     with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -312,6 +365,13 @@ def listen(path: str) -> socket.socket:
     listener.listen(128)
     listener.setblocking(False)
     return listener
+
+
+def _owned(found: os.stat_result) -> bool:
+    """A folder of the user's own (or of root's) in which strangers cannot replace a file."""
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.getuid()):
+        return False
+    return not found.st_mode & 0o002 or bool(found.st_mode & stat.S_ISVTX)
 
 
 def _trusted(channel: socket.socket) -> bool:
