@@ -98,6 +98,13 @@ async def tar_asyncssh(root: Path, connection: Any) -> None:
     assert (await process.wait()).returncode == 0
 
 
+async def rsync(root: Path, host: Any) -> None:
+    """What most people would use, over OpenSSH."""
+    shell = f"ssh -F {host.ssh_config}"
+    argv = ["rsync", "-a", "--delete", "-e", shell, f"{root / 'tree'}/", f"{host.user}@{host.name}:t3/"]
+    assert await (await asyncio.create_subprocess_exec(*argv)).wait() == 0
+
+
 async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
     """Rounds of all, interleaved; prints medians."""
     entries = make_tree(root, options.files, options.megabytes * 1_000_000 // options.files)
@@ -107,11 +114,19 @@ async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
     client = fleet._clients["bench-0"]
     connection = await fleet.channel(cluster, cluster.instances[0])._link.connection()
     blobs = root / "blobs"
-    times: dict[str, list[float]] = {"tar openssh": [], "tar asyncssh": [], "first": [], "second": []}
+    times: dict[str, list[float]] = {"tar openssh": [], "tar asyncssh": [], "rsync first": [], "rsync second": [],
+                                     "first": [], "second": []}  # fmt: skip
     for number in range(options.rounds):
-        host.exec("sh", "-c", "rm -rf /home/sky/t1 /home/sky/t2 /home/sky/sky_workdir /home/sky/.sky/agent/sync")
+        host.exec(
+            "sh", "-c", "rm -rf /home/sky/t1 /home/sky/t2 /home/sky/t3 /home/sky/sky_workdir /home/sky/.sky/agent/sync"
+        )
         times["tar openssh"].append(await timed(lambda: tar_openssh(root, host)))
         times["tar asyncssh"].append(await timed(lambda: tar_asyncssh(root, connection)))
+        if shutil.which("rsync"):
+            times["rsync first"].append(await timed(lambda: rsync(root, host)))
+            (root / "tree" / entries[-1]["path"]).unlink()
+            (root / "tree" / entries[-1]["path"]).write_bytes(b"changed %d" % number)
+            times["rsync second"].append(await timed(lambda: rsync(root, host)))
         times["first"].append(
             await timed(lambda: sync_content(client, entries, lambda name: blobs / name, "~/sky_workdir"))
         )
@@ -124,7 +139,7 @@ async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
         )
     await fleet.quiesce(cluster)
     await fleet.forget(cluster.id)
-    median = {name: statistics.median(values) for name, values in times.items()}
+    median = {name: statistics.median(values) for name, values in times.items() if values}
     for name, value in median.items():
         print(f"{name:14} {value:6.2f} s  {options.megabytes / value:6.1f} MB/s   {[round(x, 2) for x in times[name]]}")
     for name in ("tar openssh", "tar asyncssh"):
