@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Protocol, Tuple
 
 from .frames import FrameError, Header, encode, read_frame
 
@@ -26,10 +26,29 @@ class ConnectionLost(Exception):
     """The connection ended, or the answer did not come in time; whether the request was carried out is unknown."""
 
 
+class Writer(Protocol):
+    """Where requests go: the end of a stream, on whatever it runs."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes."""
+
+    async def drain(self) -> None:
+        """Wait while too much is queued; OSError when the stream broke."""
+
+    def close(self) -> None:
+        """Begin to close."""
+
+    def abort(self) -> None:
+        """Close without sending what is queued."""
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed."""
+
+
 class Connection:
     """A multiplexed client connection over a byte stream."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         self._reader = reader
         self._writer = writer
         self._waiting: Dict[int, asyncio.Future[Reply]] = {}
@@ -76,7 +95,7 @@ class Connection:
         try:
             await asyncio.gather(self._pump, self._writer.wait_closed(), return_exceptions=True)
         except asyncio.CancelledError:
-            self._writer.transport.abort()
+            self._writer.abort()
             raise
 
     async def _receive(self) -> None:
@@ -112,7 +131,18 @@ class Connection:
                 answer.set_exception(ConnectionLost(self._broken))
 
 
+class SocketWriter:
+    """A `Writer` on a socket."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.write = writer.write
+        self.drain = writer.drain
+        self.close = writer.close
+        self.wait_closed = writer.wait_closed
+        self.abort = writer.transport.abort
+
+
 async def connect_unix(path: str, limit: int = 1 << 20) -> Connection:
     """Connect to the Unix socket at `path`; OSError when nobody listens there."""
     reader, writer = await asyncio.open_unix_connection(path, limit=limit)
-    return Connection(reader, writer)
+    return Connection(reader, SocketWriter(writer))

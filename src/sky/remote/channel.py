@@ -1,11 +1,9 @@
-"""What this room needs of a node: run a command there, and reach its agent. `local.py` is a channel; SSH will be
-another.
-"""
+"""What this room needs of a node: run a command there, and reach its agent. Channels are `local.py` and `ssh.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sky.agent.connection import Connection
 
@@ -30,6 +28,10 @@ class Channel(Protocol):
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
     ) -> Completed:
         """Run a command to its end. TimeoutError when it takes longer than `timeout` seconds; it is killed then."""
+        ...
+
+    async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A node's configuration, completed by what only the node itself knows. Sets `python`."""
         ...
 
     async def open_agent(self) -> Connection:

@@ -12,6 +12,7 @@ import hmac
 import os
 import secrets
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _SEED = "installation.key"
 _IDENTITY = "id_ed25519"
+_KNOWN = "known_nodes"
+#: Fixed, so that a certificate is the same each time. A node's clock may be wrong, and a key that is made anew for
+#: each cluster needs no end.
+_VALID_FROM, _VALID_UNTIL = datetime(2000, 1, 1, tzinfo=UTC), datetime(2999, 12, 31, tzinfo=UTC)
 
 
 class KeyRing:
@@ -32,6 +37,7 @@ class KeyRing:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._login = lru_cache(maxsize=1024)(self._make_login)
+        self._certificate = lru_cache(maxsize=1024)(self._make_certificate)
 
     def installation(self) -> str:
         """The mark of what this installation makes: no secret, and nobody else's."""
@@ -49,9 +55,43 @@ class KeyRing:
             self._write(path.with_suffix(".pub"), f"{self._public('login')} sky\n")
         return path
 
+    def known_nodes(self) -> Path:
+        """The file of the host keys that were pinned at a first connection."""
+        return self._folder / _KNOWN
+
     def seed(self, purpose: str) -> bytes:
         """32 bytes that are this installation's alone, different for each purpose."""
         return hmac.digest(self._secret(), purpose.encode(), hashlib.sha256)
+
+    def certificate(self, cluster_id: str) -> tuple[str, str]:
+        """The certificate by which a cluster's agents know each other, and its key, as PEM: the same each time.
+
+        It is its own authority and says nothing but that its holder is of the cluster. Raises NotSupportedError.
+        """
+        return self._certificate(cluster_id)
+
+    def _make_certificate(self, cluster_id: str) -> tuple[str, str]:
+        key = self._key(f"tls:{cluster_id}")
+        from cryptography import x509  # noqa: PLC0415 - as below
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - as below
+        from cryptography.x509.oid import NameOID  # noqa: PLC0415 - as below
+
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sky-{cluster_id}"[:64])])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(int.from_bytes(self.seed(f"serial:{cluster_id}")[:16], "big") >> 1 | 1)
+            .not_valid_before(_VALID_FROM)
+            .not_valid_after(_VALID_UNTIL)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, None)
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
     def _make_login(self, cluster_id: str) -> Login:
         host = f"host:{cluster_id}"

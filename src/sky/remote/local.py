@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sky.agent.connection import Connection, connect_unix
 
@@ -48,6 +49,10 @@ class LocalChannel:
                 await process.wait()
         rc = process.returncode or 0
         return Completed(rc if rc >= 0 else 128 - rc, stdout, stderr)
+
+    async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """All is known already."""
+        return dict(config)
 
     async def open_agent(self) -> Connection:
         """Connect to the agent's socket."""

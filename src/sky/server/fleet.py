@@ -7,10 +7,12 @@ import asyncio
 import os
 import shlex
 import sys
+import zlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance
@@ -18,10 +20,16 @@ from sky.core.ports import LogPiece
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
+from sky.remote.errors import PortTaken
 from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
 from sky.remote.sync import sync_content
+from sky.remote.ways import folder_of, way_of
 from sky.wire.uploads import ManifestEntry, read_manifest
+
+if TYPE_CHECKING:
+    from sky.remote.ssh import SshChannel
+    from sky.remote.ssh_link import SshLinks
 
 T = TypeVar("T")
 
@@ -33,6 +41,12 @@ _PING_S = 3.0
 _BRING_UP_S = 30.0
 _CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
+#: Ports on which agents of different machines find each other, and how many are tried for one.
+_FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
+#: Clouds whose machines are told before they are taken away.
+_NOTICES = ("aws", "gcp")
+#: Seconds for a new machine to let us in, and for one that was there before.
+_NEW_MACHINE_S, _OLD_MACHINE_S = 300.0, 20.0
 #: Connections per head for calls that wait at the agent, which bounds how many wait on one.
 _HELD = 8
 
@@ -53,35 +67,57 @@ class NodeFleet:
         self._keys = keys
         self._secret = secret
         self._clients: dict[str, AgentClient] = {}
+        self._links: SshLinks | None = None
+        #: By node, how many ports were found taken.
+        self._shifts: dict[str, int] = {}
 
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
-        await _all(self._bring_up(cluster, node) for node in cluster.instances)
+        for _ in range(_PORT_TRIES):
+            if all(await _all(self._bring_up(cluster, node) for node in cluster.instances)):
+                return
+        raise AgentUnreachable(f"cluster {cluster.name}: no free port for the agents to reach each other was found")
 
-    async def _bring_up(self, cluster: Cluster, node: Instance) -> None:
+    async def _bring_up(self, cluster: Cluster, node: Instance) -> bool:
+        """Whether the agent could be started; if not, the cluster is to be told of another port for it."""
         for line in ("", *(f"/{number}" for number in range(1, _HELD + 1))):
             await self._drop(node.id + line)
         try:
-            client = await ensure_agent(channel(node), node_config(cluster, node), timeout=_BRING_UP_S)
+            way = self.channel(cluster, node)
+            if node.reach.get("kind") != "local":
+                await _let_in(way, node)
+            config = node_config(cluster, node, self._peering(cluster))
+            client = await ensure_agent(way, config, timeout=_BRING_UP_S)
+        except PortTaken:
+            self._shifts[node.id] = self._shifts.get(node.id, 0) + 1
+            return False
         except (AgentUnreachable, AgentRefused) as error:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
         self._clients[node.id] = client
+        return True
+
+    def _peering(self, cluster: Cluster) -> "Peering | None":
+        """How the nodes of a cluster reach each other; None where they need not, or share a machine."""
+        if self._keys is None or cluster.num_nodes == 1 or _is_local(cluster):
+            return None
+        ports = {node.id: _port(node.id, self._shifts.get(node.id, 0)) for node in cluster.instances}
+        return Peering(*self._keys.certificate(cluster.id), ports)
 
     async def head(self, cluster: Cluster) -> "HeadAgent":
         """The agent of rank 0."""
         node = cluster.head
         if node is None:
             raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
-        return HeadAgent(self._client(node), lambda number: self._client(node, 1 + number % _HELD))
+        return HeadAgent(self._client(cluster, node), lambda number: self._client(cluster, node, 1 + number % _HELD))
 
     async def quiesce(self, cluster: Cluster) -> None:
         """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
         ordered = sorted(cluster.instances, key=lambda node: node.rank)
         for group in (ordered[:1], ordered[1:]):
-            await asyncio.gather(*(self._quiesce(node) for node in group))
+            await asyncio.gather(*(self._quiesce(cluster, node) for node in group))
 
-    async def _quiesce(self, node: Instance) -> None:
-        client = self._client(node)
+    async def _quiesce(self, cluster: Cluster, node: Instance) -> None:
+        client = self._client(cluster, node)
         # A node that is gone or hangs is ended by its provider all the same.
         with suppress(AgentUnreachable, AgentRefused):
             await client.hello(timeout=_PING_S / 10)
@@ -98,7 +134,9 @@ class NodeFleet:
         except FileNotFoundError:
             raise AgentRefused("the uploaded files are no longer on the server; run the command again") from None
         nodes = cluster.instances
-        reports = await _all(sync_content(self._client(node), entries, self._blob, destination) for node in nodes)
+        reports = await _all(
+            sync_content(self._client(cluster, node), entries, self._blob, destination) for node in nodes
+        )
         sent = sum(report.bytes_sent for report in reports)
         return f"{reports[0].files} files, {_size(reports[0].bytes_total)}, {_size(sent)} sent"
 
@@ -106,7 +144,9 @@ class NodeFleet:
         """Check a repository out on every node, anew or over an earlier checkout; the commit."""
         script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
         wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
-        answers = await _all(self._client(node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances)
+        answers = await _all(
+            self._client(cluster, node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances
+        )
         for node, (rc, output) in zip(cluster.instances, answers, strict=True):
             if rc != 0:
                 said = output.decode(errors="replace").strip()[-1000:]
@@ -117,12 +157,49 @@ class NodeFleet:
         """Close connections."""
         for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
             await self._drop(id)
+        for id in [id for id in self._shifts if id.startswith(f"{cluster_id}-")]:
+            del self._shifts[id]
+        if self._links is not None:
+            await self._links.release(cluster_id)
 
-    def _client(self, node: Instance, line: int = 0) -> AgentClient:
+    def channel(self, cluster: Cluster, node: Instance) -> Channel:
+        """The way to a node, by what its provider said of it. Raises NotSupportedError for a way that is not built."""
+        kind = node.reach.get("kind")
+        if kind == "local":
+            environ = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+            return LocalChannel(Path(node.reach["home"]), Path(node.reach["socket"]), environ)
+        if kind == "ssh":
+            return self._ssh(cluster, node)
+        # The place of `slurm`: a channel of its own room over `self._ssh`, which is the way to the login node.
+        raise NotSupportedError(f"reaching nodes by {kind!r} is not supported yet")
+
+    def _ssh(self, cluster: Cluster, node: Instance) -> "SshChannel":
+        """The SSH channel to a node; the connection is made when it is used first."""
+        if self._keys is None:
+            raise NotSupportedError("this server has no keys to reach machines elsewhere with")
+        try:
+            # Takes a tenth of a second, and a server of this machine alone needs none of it.
+            from sky.remote.ssh import SshChannel  # noqa: PLC0415
+            from sky.remote.ssh_link import SshLinks  # noqa: PLC0415
+        except ImportError:
+            raise NotSupportedError(
+                "machines elsewhere are reached by SSH, whose library is not installed; "
+                "install it with: pip install 'altostratus[ssh]'"
+            ) from None
+        if self._links is None:
+            self._links = SshLinks(self._keys, self._secret)
+        cloud = cluster.placement.offer.cloud if cluster.placement else ""
+        link = self._links.link(way_of(node.reach, cloud), cluster.id)
+        return SshChannel(link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach))
+
+    def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
         """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""
         key = f"{node.id}/{line}" if line else node.id
         if key not in self._clients:
-            self._clients[key] = AgentClient(channel(node).open_agent, where=f"node {node.rank} ({node.ip})")
+            # Not before it is needed: a node without a way fails the call, not the look at its cluster.
+            self._clients[key] = AgentClient(
+                lambda: self.channel(cluster, node).open_agent(), where=f"node {node.rank} ({node.ip})"
+            )
         return self._clients[key]
 
     async def _drop(self, id: str) -> None:
@@ -173,7 +250,7 @@ class HeadAgent:
 _POWER_OFF = """
 import os, sys
 mark, keeper = sys.argv[1].encode(), int(sys.argv[2])
-if not os.path.isdir("/proc/self"):
+if keeper and not os.path.isdir("/proc/self"):
     os.kill(keeper, 9)
 for _ in range(3):
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
@@ -212,22 +289,48 @@ async def _all(work: Iterable[Coroutine[object, object, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def channel(node: Instance) -> Channel:
-    """The way to a node, by what its provider said of it. Raises NotSupportedError for a way that is not built."""
-    if node.reach.get("kind") != "local":
-        raise NotSupportedError(f"reaching nodes by {node.reach.get('kind')!r} is not supported yet")
-    environ = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return LocalChannel(Path(node.reach["home"]), Path(node.reach["socket"]), environ)
+async def _let_in(way: Channel, node: Instance) -> None:
+    """Wait for a machine to let us in; one that was just made takes its time to start."""
+    from sky.remote.ssh import SshChannel  # noqa: PLC0415 - loaded by now, if it is one
+
+    if isinstance(way, SshChannel):
+        new = node.reach.get("power") == "machine"
+        try:
+            await way.ready(_NEW_MACHINE_S if new else _OLD_MACHINE_S, new=new)
+        except OSError as error:
+            raise AgentUnreachable(str(error)) from None
 
 
-def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
-    """What the agent of a node is told about itself and its peers."""
+@dataclass(frozen=True, slots=True)
+class Peering:
+    """How agents on several machines find and know each other: one certificate for all, and a port for each node."""
+
+    certificate: str
+    key: str = field(repr=False)
+    ports: Mapping[str, int]
+
+    def address(self, node: Instance) -> str:
+        """Where a node listens for its peers."""
+        return f"tls://{f'[{node.ip}]' if ':' in node.ip else node.ip}:{self.ports[node.id]}"
+
+
+def _port(node_id: str, shift: int) -> int:
+    """A port that is a node's own, as far as that can be: several nodes may share a machine."""
+    return _FIRST_PORT + (zlib.crc32(node_id.encode()) + shift) % _PORTS
+
+
+def _is_local(cluster: Cluster) -> bool:
+    return all(node.reach.get("kind") == "local" for node in cluster.instances)
+
+
+def node_config(cluster: Cluster, node: Instance, peering: Peering | None = None) -> dict[str, object]:
+    """What the agent of a node is told about itself and its peers. What only the node knows is filled in on the way."""
     ordered = sorted(cluster.instances, key=lambda each: each.rank)
     placement = cluster.placement
     offer = placement.offer if placement else None
     devices = next(iter(placement.accelerators.items()), None) if placement else None
     power_off = _power_off(node)
-    return {
+    config = {
         "protocol": _PROTOCOL,
         "cluster_name": cluster.name,
         "cluster_id": cluster.id,
@@ -235,9 +338,9 @@ def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
         "rank": node.rank,
         "num_nodes": cluster.num_nodes,
         "ips": [each.ip for each in ordered],
-        "peers": [f"unix:{each.reach['socket']}" for each in ordered],
-        "socket": node.reach["socket"],
-        "home": node.reach["home"],
+        "peers": [peering.address(each) if peering else _here(each) for each in ordered],
+        "socket": node.reach.get("socket", ""),
+        "home": node.reach["home"] if node.reach.get("kind") == "local" else "",
         "cpus": placement.cpus if placement else 1.0,
         "memory_gb": placement.memory_gb if placement else 1.0,
         "accelerators": _accelerators(node, *devices) if devices else None,
@@ -249,6 +352,14 @@ def node_config(cluster: Cluster, node: Instance) -> dict[str, object]:
         "user": cluster.user,
         "power_off": {"stop": power_off, "down": power_off},
     }
+    if offer and offer.cloud in _NOTICES and node.reach.get("power") == "machine":
+        config["notice"] = offer.cloud
+    if peering is not None:
+        config["tls"] = {"cert": peering.certificate, "key": peering.key}
+        if node.rank:
+            # The head asks; nobody asks the head.
+            config["listen"] = f"tls://0.0.0.0:{peering.ports[node.id]}"
+    return config
 
 
 def _accelerators(node: Instance, name: str, count: float) -> dict[str, object]:
@@ -258,9 +369,17 @@ def _accelerators(node: Instance, name: str, count: float) -> dict[str, object]:
     return {"name": name, "count": len(indices), "indices": indices}
 
 
+def _here(node: Instance) -> str:
+    """Where the agent of a node on this machine listens; that of a single node elsewhere is asked by nobody."""
+    return f"unix:{node.reach['socket']}" if node.reach.get("kind") == "local" else "self:"
+
+
 def _power_off(node: Instance) -> list[str]:
-    """The command by which a node ends itself: as when the power is cut, all of its processes at once."""
-    return [sys.executable, "-I", "-S", "-c", _POWER_OFF, f"SKY_NODE_ID={node.id}", node.reach["keeper"]]
+    """The command by which a node ends itself: its machine, or all of its processes at once as when power is cut."""
+    if node.reach.get("power") == "machine":
+        return ["@sudo", "shutdown", "-h", "now"]
+    python = sys.executable if node.reach.get("kind") == "local" else "@python"
+    return [python, "-I", "-S", "-c", _POWER_OFF, f"SKY_NODE_ID={node.id}", node.reach.get("keeper", "0")]
 
 
 def _entries(manifest: Path) -> list[dict[str, object]]:

@@ -1,0 +1,82 @@
+"""What runs on a node before there is an agent: for any POSIX shell, and any Python from 3.8 on.
+
+Sent by `ssh.py` and `bootstrap.py`.
+"""
+
+from __future__ import annotations
+
+SCRIPT_END = "#=end"
+
+#: Takes a script from its input, up to the line `SCRIPT_END`, and becomes it: one line itself, and the rest of the
+#: input is the script's. `read` takes byte by byte, so that nothing of that is lost.
+LOADER = (
+    'nl=$(printf "\\nx"); nl=${nl%x}; s=; '
+    f'while IFS= read -r l && [ "$l" != "{SCRIPT_END}" ]; do s="$s$l$nl"; done; eval "$s"'
+)
+
+# $1 a mark, $2 the node's folder below the home. One line: mark, home, uid, Python, machine, libc, a short folder for
+# the socket where the home's name is long, whether a socket is there, and what is wrong. Only a Python with all that
+# the agent needs counts: some systems bring one without a library.
+FACTS = r"""
+set -u
+home=${HOME:-}
+[ -n "$home" ] && [ -d "$home" ] || home=$(cd ~ 2>/dev/null && pwd)
+login=$home problem= short=
+if [ -n "$2" ]; then home="$home/$2"; fi
+if [ -z "$login" ]; then problem="the login has no home"; fi
+uid=$(id -u)
+python=
+check='
+import os, sys
+try:
+    lib = os.path.dirname(os.__file__)
+    ok = sys.version_info >= (3, 8) and os.path.isdir(lib + "/asyncio") and os.path.isdir(lib + "/sqlite3")
+except Exception:
+    ok = False
+sys.exit(0 if ok else 1)'
+for name in "$login/.sky/python/bin/python3" python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 \
+    python3.14 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 "$login/miniconda3/bin/python3" \
+    "$login/.local/bin/python3" /usr/libexec/platform-python; do
+  path=$(command -v "$name" 2>/dev/null) || continue
+  case $path in /*) ;; *) continue;; esac
+  if "$path" -I -S -c "$check" </dev/null >/dev/null 2>&1; then python=$path; break; fi
+done
+machine="$(uname -s) $(uname -m)"
+libc=
+if [ -z "$python" ]; then
+  libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=$(ldd --version 2>&1 | head -n 1)
+fi
+if [ ${#home} -gt 70 ]; then
+  set -- "$1" $(printf '%s' "$home" | cksum)
+  short="/tmp/.sky-$uid-$2"
+  mkdir -m 700 "$short" 2>/dev/null
+  if [ -L "$short" ] || [ ! -O "$short" ]; then problem="$short belongs to somebody else"; fi
+fi
+listens=
+if [ -S "$home/.sky/agent/agent.sock" ] || [ -S "$short/agent.sock" ]; then listens=yes; fi
+printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
+  "$1" "$home" "$uid" "$python" "$machine" "$libc" "$short" "$listens" "$problem"
+"""
+
+#: Where the SSH server forwards no sockets: between the command's own input and output and the agent's socket.
+_RELAY = (
+    "import os,socket,sys,threading\n"
+    "s=socket.socket(socket.AF_UNIX)\n"
+    "try: s.connect(sys.argv[1])\n"
+    "except OSError as e: sys.exit(str(e))\n"
+    "os.write(1,b'+')\n"
+    "def up():\n"
+    "    while True:\n"
+    "        d=os.read(0,1<<18)\n"
+    "        if not d: break\n"
+    "        s.sendall(d)\n"
+    "    s.shutdown(socket.SHUT_WR)\n"
+    "threading.Thread(target=up,daemon=True).start()\n"
+    "while True:\n"
+    "    d=s.recv(1<<18)\n"
+    "    if not d: break\n"
+    "    while d: d=d[os.write(1,d):]\n"
+)
+
+#: As one line, for shells that want no more of an argument.
+RELAY = f"exec({_RELAY!r})"
