@@ -44,7 +44,7 @@ class World:
         self.clock = HandClock()
         self.keys = KeyRing(folder / "keys")
         self.config = dict(config)
-        self.shells = Shells(self.keys, folder / "keys", lambda cloud, name: self.compute.secret(name))
+        self.shells = Shells(self.keys, lambda cloud, name: self.compute.secret(name))
         self.settings = Settings(
             folder / "ssh", lambda: self.config, self.keys.installation, self.keys, {}, home, self.shells.of("ssh"),
             read_user_yaml,

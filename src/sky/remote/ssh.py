@@ -43,7 +43,7 @@ class SshChannel:
     def __init__(self, link: SshLink, *, where: str, folder: str = "") -> None:
         self.where = where
         self.python = "python3"
-        self._link = link
+        self.link = link
         self._folder = folder
 
     async def ready(self, patience: float, *, new: bool = False) -> None:
@@ -53,7 +53,7 @@ class SshChannel:
         while True:
             spent = loop.time() - began
             try:
-                await self._link.connection()
+                await self.link.connection()
                 return
             except LinkDown:
                 if spent > patience:
@@ -61,7 +61,7 @@ class SshChannel:
             except LoginRefused:
                 if not new or spent > min(patience, _KEYS_COME_S):
                     raise
-            self._link.hurry()
+            self.link.hurry()
             await asyncio.sleep(_PAUSE_S)
 
     async def run(
@@ -75,7 +75,7 @@ class SshChannel:
         """Run a command in the login's home; see `Channel.run`. OSError when it says more than it may."""
         command, before = _command(argv, {**(env or {})})
         async with asyncio.timeout(timeout):
-            connection = await self._link.connection()
+            connection = await self.link.connection()
             job = _Job()
             channel = await _opened(connection.create_session(lambda: job, command, encoding=None))
             try:
@@ -90,7 +90,7 @@ class SshChannel:
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The node's configuration with what only the node knows: its home, its socket, how it ends itself."""
         place = await self._place()
-        power = {mode: _filled(argv, place) for mode, argv in config["power_off"].items()}
+        power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
         return {**config, "home": place.home, "socket": place.socket, "power_off": power}
 
     async def python_of(self) -> Place:
@@ -100,12 +100,12 @@ class SshChannel:
     def found(self, python: str) -> None:
         """There is a Python now, brought by us."""
         self.python = python
-        self._link.places[self._folder].python = python
+        self.link.places[self._folder].python = python
 
     async def open_agent(self) -> Connection:
         """A stream to the agent's socket: by the SSH server, or by a few lines of Python where it will not."""
         place = await self._place()
-        link, connection = self._link, await self._link.connection()
+        link, connection = self.link, await self.link.connection()
         if link.forwards is False:
             return await self._open_relay(connection, place)
         try:
@@ -122,7 +122,7 @@ class SshChannel:
 
     def _doubtful(self, code: int, place: Place) -> bool:
         """Whether "no" may mean that the server forwards no sockets: OpenSSH says it as if nobody listened."""
-        link, now = self._link, asyncio.get_running_loop().time()
+        link, now = self.link, asyncio.get_running_loop().time()
         if link.forwards:
             return False
         if link.silent_since is None:
@@ -146,7 +146,7 @@ class SshChannel:
 
     async def open_tcp(self, host: str, port: int) -> Stream:
         """A stream to a port that the node reaches: `reader` is one end, the stream itself the other."""
-        connection = await self._link.connection()
+        connection = await self.link.connection()
         try:
             stream = Stream()
             await _opened(connection.create_connection(lambda: stream, host, port))
@@ -155,11 +155,11 @@ class SshChannel:
         return stream
 
     async def _place(self) -> Place:
-        place = self._link.places.get(self._folder)
+        place = self.link.places.get(self._folder)
         if place is None:
             mark = f"sky-{secrets.token_hex(8)}"
             done = await self.run(["/bin/sh", "-c", FACTS, "sky-facts", mark, self._folder], timeout=_FACTS_S)
-            place = self._link.places[self._folder] = _place_of(done, mark, self.where)
+            place = self.link.places[self._folder] = place_of(done, mark, self.where)
         if place.python:
             self.python = place.python
         return place
@@ -249,7 +249,7 @@ def _command(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, bytes]:
     return line, before
 
 
-def _place_of(done: Completed, mark: str, where: str) -> Place:
+def place_of(done: Completed, mark: str, where: str) -> Place:
     """What the script found; whatever else a login prints is passed over."""
     lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(mark)]
     parts = lines[-1].split("\t")[1:] if lines else []
@@ -269,7 +269,7 @@ def _place_of(done: Completed, mark: str, where: str) -> Place:
     return Place(home, socket, python, uid == "0", machine[:100], libc[:100], bool(listens))
 
 
-def _filled(argv: Sequence[str], place: Place) -> list[str]:
+def filled(argv: Sequence[str], place: Place) -> list[str]:
     """A node's own command: `@python` is its Python, `@sudo` what makes it root."""
     filled: list[str] = []
     for word in argv:

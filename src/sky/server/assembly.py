@@ -42,7 +42,7 @@ def build(settings: Settings) -> ControlPlane:
     def secret(cloud: str, name: str) -> str | None:
         return registry.secret(cloud, name)
 
-    shells = Shells(keys, root / "keys", secret)
+    shells = Shells(keys, secret)
     registry = Registry(
         root, config.section, installation=keys.installation, keys=keys, shell=shells.of, read_yaml=read_user_yaml
     )

@@ -170,7 +170,8 @@ class NodeFleet:
             return LocalChannel(Path(node.reach["home"]), Path(node.reach["socket"]), environ)
         if kind == "ssh":
             return self._ssh(cluster, node)
-        # The place of `slurm`: a channel of its own room over `self._ssh`, which is the way to the login node.
+        if kind == "slurm":
+            return self._slurm(cluster, node)
         raise NotSupportedError(f"reaching nodes by {kind!r} is not supported yet")
 
     def _ssh(self, cluster: Cluster, node: Instance) -> "SshChannel":
@@ -191,6 +192,13 @@ class NodeFleet:
         cloud = cluster.placement.offer.cloud if cluster.placement else ""
         link = self._links.link(way_of(node.reach, cloud), cluster.id)
         return SshChannel(link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach))
+
+    def _slurm(self, cluster: Cluster, node: Instance) -> Channel:
+        """The channel to a node of an allocation, by the login node."""
+        login = self._ssh(cluster, node)
+        from sky.remote.slurm import SlurmChannel  # noqa: PLC0415 - with the SSH library, which is loaded by now
+
+        return SlurmChannel(login.link, login, node.reach, where=f"node {node.rank} ({node.ip})")
 
     def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
         """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""

@@ -38,6 +38,7 @@ class CreateAsk:
     `cluster_id` is the mark that the machines carry, `labels` are the system's own (the user's are in `machine`).
     `ranks` are the nodes to make, all of the placement's if empty; a cluster that grows keeps the others. `config` is
     the place's section of the configuration as it stands for this launch. `say` takes lines of progress for the user.
+    `pinned`: the task names this very zone, so that there is nothing to be gained by giving up on it soon.
     """
 
     key: str
@@ -49,6 +50,7 @@ class CreateAsk:
     ranks: tuple[int, ...] = ()
     config: Mapping[str, object] = field(default_factory=dict)
     say: Callable[[str], None] = _unheard
+    pinned: bool = False
 
     @property
     def wanted(self) -> tuple[int, ...]:

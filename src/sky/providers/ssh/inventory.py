@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from sky.core.catalog.accelerators import canonical
 from sky.core.errors import AgentUnreachable
 from sky.core.ports import Shell
 from sky.kit.clock import Clock
+from sky.providers.records import save
 from sky.providers.ssh.machine_scripts import LOOK
 from sky.providers.ssh.pools import Machine
 
@@ -212,17 +211,6 @@ class Inventory:
 
     def _save(self) -> None:
         save(self._path, {key: asdict(facts) for key, facts in self._facts.items()})
-
-
-def save(path: Path, value: object) -> None:
-    """Write JSON whole or not at all; it survives a crash."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with fresh.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _load(path: Path) -> dict[str, Facts]:

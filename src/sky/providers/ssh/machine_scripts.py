@@ -97,7 +97,9 @@ if [ -e "$folder" ]; then
   chmod -R u+rwX "$folder" 2>/dev/null
   rm -rf -- "$folder" || exit 1
 fi
-rm -f -- /tmp/sky-*/"$1"* 2>/dev/null
+# Where the home's name is too long for a socket in it, the agent has a folder of that name's checksum.
+set -- $(printf '%s' "$folder" | cksum)
+rm -rf -- "/tmp/.sky-$(id -u)-$1"
 rmdir "$HOME/.sky/nodes" 2>/dev/null
 exit 0
 """

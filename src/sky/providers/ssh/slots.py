@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sky.core.errors import ProviderDown
 from sky.core.ports import CreateAsk
-from sky.providers.ssh.inventory import Facts, Owner, save
+from sky.providers.records import save
+from sky.providers.ssh.inventory import Facts, Owner
 from sky.providers.ssh.pools import Machine
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Slurm clusters: one allocation for each cluster of ours."""

@@ -1,0 +1,149 @@
+"""What is run on a login node and inside of allocations: for any POSIX sh. Arguments come as `$1…`.
+
+Nothing of ours is kept on a cluster but the folders `~/.sky/nodes/<node id>` of nodes that live, and on each node of an
+allocation `/tmp/.sky-<uid>-job-<job id>`, which no other user can read.
+"""
+
+#: Slurm's programs are in nobody's path on some clusters, unless one logs in by hand.
+_PATHS = r"""
+export LC_ALL=C
+PATH="$PATH:/usr/local/bin:/usr/bin:/bin:/opt/slurm/bin:/usr/local/slurm/bin:/opt/slurm/current/bin"
+if ! command -v sbatch >/dev/null 2>&1 && [ -r /etc/profile ]; then . /etc/profile >/dev/null 2>&1; fi
+command -v sbatch >/dev/null 2>&1 || { echo "there are no Slurm programs in the path of this login" >&2; exit 127; }
+"""
+
+
+def with_paths(script: str) -> str:
+    """A small script with Slurm's programs in its path."""
+    return _PATHS + script
+
+
+#: Lines `kind|…`: the version, the partitions, and how many nodes of each shape each of them has.
+LOOK = (
+    _PATHS
+    + r"""
+echo "version|$(sinfo --version)"
+scontrol -o show partition | sed 's/^/partition|/'
+sinfo -h -a -o '%P|%c|%m|%G|%T|%D|%f' | sed 's/^/nodes|/' || exit 1
+"""
+)
+
+# $1 our jobs' comment up to the cluster (a prefix). Lines `job|id|state|reason|nodes|partition|comment`.
+JOBS = (
+    _PATHS
+    + r"""
+squeue -h -a -t all -u "$(id -un)" -o '%i|%T|%r|%N|%P|%k' >"${TMPDIR:-/tmp}/.sky-$$" || {
+  rc=$?; rm -f "${TMPDIR:-/tmp}/.sky-$$"; exit $rc; }
+grep -F -- "|$1" "${TMPDIR:-/tmp}/.sky-$$" | sed 's/^/job|/'
+rm -f "${TMPDIR:-/tmp}/.sky-$$"
+exit 0
+"""
+)
+
+# $@ options of sbatch; the job's script on the input. Prints the job's id.
+SUBMIT = _PATHS + r"""exec sbatch --parsable "$@" """
+
+# What each node of an allocation runs as long as that lasts. It starts what has to outlive the step that asked for it:
+# a request is a folder with `go` and `in`, named by a line to the pipe `door`. It is ended by Slurm, and takes with it
+# what it started and the node's folder, of which a home that is not shared has the only copy.
+# $1 cluster id
+_KEEPER = r"""
+umask 077
+dir="/tmp/.sky-$(id -u)-job-$SLURM_JOB_ID"
+rm -rf "$dir"
+mkdir -m 700 "$dir" || exit 1
+if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "$dir belongs to somebody else" >&2; exit 1; fi
+marked() { grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"; }
+ended() {
+  trap "" TERM
+  for pid in $(marked "$1"); do kill -9 "$pid" 2>/dev/null; done
+  rm -rf "$dir"
+  exit 0
+}
+trap 'ended "$1"' TERM INT HUP
+printf "%s" "${CUDA_VISIBLE_DEVICES:-}" >"$dir/devices"
+mkfifo "$dir/.door" || exit 1
+exec 3<>"$dir/.door"
+mv "$dir/.door" "$dir/door"
+while :; do
+  read -r name <&3 || continue
+  case $name in req.*[!A-Za-z0-9.]*|"") continue;; req.*) ;; *) continue;; esac
+  ( cd "$HOME" || exit; exec 3<&-; trap - TERM INT HUP
+    sh "$dir/$name/go" <"$dir/$name/in" >"$dir/$name/out" 2>"$dir/$name/err"
+    echo $? >"$dir/$name/end" ) &
+done
+"""
+
+#: The job. It ends with its keepers, which is with Slurm's word.
+BATCH = (
+    """#!/bin/sh
+keeper=$(cat <<'SKYEND'
+"""
+    + _KEEPER
+    + """
+SKYEND
+)
+# Not `exec`: the signal of an end goes to the step by Slurm itself.
+srun --quiet --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \\
+  --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --overlap --no-kill --kill-on-bad-exit=0 --wait=0 \\
+  --input=none /bin/sh -c "$keeper" sky-keeper @CLUSTER@
+"""
+)
+
+# $1 job, $2 its nodes as Slurm lists them, $3 how many. Waits until every node has its keeper, then one line for each
+# node: `node|name|address|devices`.
+NODES = (
+    _PATHS
+    + r"""
+there='dir="/tmp/.sky-$(id -u)-job-$SLURM_JOB_ID"; tries=0
+until [ -p "$dir/door" ]; do
+  tries=$((tries + 1)); [ $tries -gt 300 ] && exit 1; sleep 0.1 2>/dev/null || sleep 1
+done
+echo "devices|$SLURMD_NODENAME|$(cat "$dir/devices")"'
+srun --quiet --jobid="$1" --overlap --nodes="$3" --ntasks="$3" --ntasks-per-node=1 --cpus-per-task=1 --gres=none \
+  --input=none /bin/sh -c "$there" || exit 1
+for node in $(scontrol show hostnames "$2"); do
+  address=$(getent ahostsv4 "$node" 2>/dev/null | sed -n '1s/ .*//p')
+  [ -n "$address" ] || address=$(scontrol -o show node "$node" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
+  echo "node|$node|${address:-$node}"
+done
+"""
+)
+
+# $1 cluster, $2… its jobs. First what runs on the nodes, by its mark; then the allocations; then the folders, where
+# the login node shares the homes. A node that does not answer must not hold this up.
+END = (
+    _PATHS
+    + r"""
+cluster=$1; shift
+case $cluster in ''|*[!A-Za-z0-9_.-]*|.*) exit 1;; esac
+clean='for pid in $(grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"); do
+  kill -9 "$pid" 2>/dev/null
+done
+for folder in "$HOME"/.sky/nodes/"$1"-*; do
+  [ -d "$folder" ] || continue
+  chmod -R u+rwX "$folder" 2>/dev/null; rm -rf -- "$folder"
+done; exit 0'
+for job in "$@"; do
+  nodes=$(squeue -h -t RUNNING -j "$job" -o %D 2>/dev/null)
+  case $nodes in
+    ''|*[!0-9]*) ;;
+    *) timeout 10 srun --quiet --jobid="$job" --overlap --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 \
+         --cpus-per-task=1 --gres=none --input=none /bin/sh -c "$clean" sky-clean "$cluster" 2>/dev/null;;
+  esac
+  scancel --quiet "$job" 2>/dev/null
+done
+tries=0
+for job in "$@"; do
+  while state=$(squeue -h -j "$job" -o %T 2>/dev/null) && [ -n "$state" ]; do
+    case $state in PENDING|RUNNING|SUSPENDED|CONFIGURING) ;; *) break;; esac
+    tries=$((tries + 1))
+    if [ $tries -gt 100 ]; then echo "job $job is still $state" >&2; exit 1; fi
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+done
+/bin/sh -c "$clean" sky-clean "$cluster"
+rmdir "$HOME/.sky/nodes" 2>/dev/null
+exit 0
+"""
+)

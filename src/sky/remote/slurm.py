@@ -1,0 +1,138 @@
+"""The channel to a node of a Slurm allocation: by its login node, with `srun`. No SSH to the nodes is needed.
+
+Made by `server.fleet` for every node whose `reach` says so. Inside of each allocation a keeper of the provider's runs
+(`sky.providers.slurm.login_scripts`): what must outlive the step that asked for it, as the agent must, is started
+there, since Slurm ends all that a step leaves behind.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncssh
+
+from sky.agent.connection import Connection
+
+from .channel import Completed
+from .errors import AgentUnreachable, LinkDown
+from .scripts import FACTS, LOADER, RELAY, SCRIPT_END
+from .ssh import SshChannel, filled, place_of
+from .ssh_link import Place, SshLink
+from .streams import Stream
+from .ways import folder_of
+
+_NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,253}\Z")
+_FACTS_S = 30.0
+#: As on the login node's own scripts: where Slurm's programs may be.
+_SRUN = (
+    'PATH="$PATH:/usr/local/bin:/usr/bin:/bin:/opt/slurm/bin:/usr/local/slurm/bin:/opt/slurm/current/bin"; '
+    'command -v srun >/dev/null 2>&1 || . /etc/profile >/dev/null 2>&1; exec srun "$@"'
+)
+
+# $1 the keeper's folder, $2 the command as a line for sh. The input is the command's.
+_BY_KEEPER = r"""
+umask 077
+[ -p "$1/door" ] || { echo "the allocation's keeper is not there: $1" >&2; exit 1; }
+request=$(mktemp -d "$1/req.XXXXXX") || exit 1
+trap 'rm -rf "$request"' EXIT
+mkfifo "$request/end"
+cat >"$request/in"
+printf '%s\n' "$2" >"$request/go"
+printf '%s\n' "${request##*/}" >"$1/door"
+read -r rc <"$request/end"
+cat "$request/out"
+cat "$request/err" >&2
+exit "${rc:-1}"
+"""
+
+
+class SlurmChannel:
+    """See `channel.Channel`. `link` and `login` lead to the login node."""
+
+    def __init__(self, link: SshLink, login: SshChannel, reach: Mapping[str, str], *, where: str) -> None:
+        """`reach` has `job`, `node` and `home` beside what leads to the login node."""
+        self.where = where
+        self.python = "python3"
+        self._link = link
+        self._login = login
+        self._folder = folder_of(reach)
+        self._job, self._node = reach["job"], reach["node"]
+        if not self._job.isdigit() or not _NODE.match(self._node):
+            raise AgentUnreachable(f"{where}: {self._job[:20]!r} is no job, or {self._node[:60]!r} is no node of Slurm")
+
+    async def run(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
+    ) -> Completed:
+        """Run a command in the node's login home; what it leaves in the background stays. See `Channel.run`."""
+        place = await self._place()
+        words, before = _through_loader(argv)
+        line = shlex.join(["env", *(f"{key}={value}" for key, value in (env or {}).items()), *words])
+        keeper = place.socket.rpartition("/")[0]
+        return await self._step(["/bin/sh", "-c", _BY_KEEPER, "sky-run", keeper, line], before + input, timeout)
+
+    async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Channel.settle`."""
+        place = await self._place()
+        power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
+        return {**config, "home": place.home, "socket": place.socket, "power_off": power}
+
+    async def open_agent(self) -> Connection:
+        """A stream to the agent's socket: a step that passes bytes on, for as long as it is open."""
+        place = await self._place()
+        argv = [*self._srun("--unbuffered"), place.python or "python3", "-I", "-S", "-c", RELAY, place.socket]
+        connection = await self._link.connection()
+        stream = Stream()
+        try:
+            await connection.create_session(lambda: stream, shlex.join(argv), encoding=None)
+        except asyncssh.Error as error:
+            raise LinkDown(f"the connection to the login node broke: {error.reason}") from None
+        try:
+            # Its first byte says that it is through.
+            await stream.reader.readexactly(1)
+        except EOFError:
+            said = stream.complaint.decode("utf-8", "replace").strip()[-200:]
+            raise ConnectionRefusedError(f"no agent listens on {self.where}: {said or 'the relay ended'}") from None
+        except BaseException:
+            stream.abort()
+            raise
+        return Connection(stream.reader, stream)
+
+    def _srun(self, *options: str) -> list[str]:
+        """The beginning of a line that runs something on the node, beside what runs there."""
+        step = ["--quiet", f"--jobid={self._job}", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={self._node}"]
+        return ["/bin/sh", "-c", _SRUN, "sky-srun", *step, "--cpus-per-task=1", "--gres=none", *options]
+
+    async def _step(self, argv: Sequence[str], input: bytes, timeout: float) -> Completed:
+        words, before = _through_loader(argv)
+        return await self._login.run([*self._srun(), *words], input=before + input, timeout=timeout)
+
+    async def _place(self) -> Place:
+        """What is found on the node, looked for once. The socket is no file of a home, which may be shared."""
+        key = f"{self._job}/{self._folder}"
+        place = self._link.places.get(key)
+        if place is None:
+            mark = f"sky-{secrets.token_hex(8)}"
+            script = FACTS + 'printf "%s\\n" "$uid"\n'
+            done = await self._step(["/bin/sh", "-c", script, "sky-facts", mark, self._folder], b"", _FACTS_S)
+            place = place_of(done, mark, self.where)
+            uid = done.stdout.decode("utf-8", "replace").split()[-1:]
+            if not uid or not uid[0].isdigit():
+                raise AgentUnreachable(f"{self.where} does not say who we are there")
+            place.socket = f"/tmp/.sky-{uid[0]}-job-{self._job}/agent.sock"  # noqa: S108 - the keeper made it, 0700
+            self._link.places[key] = place
+        if place.python:
+            self.python = place.python
+        return place
+
+
+def _through_loader(argv: Sequence[str]) -> tuple[list[str], bytes]:
+    """A script goes by the input: nobody else gets to see it in the list of processes. See `ssh._command`."""
+    words = list(argv)
+    if words[:2] != ["/bin/sh", "-c"]:
+        return words, b""
+    before = f"{words[2].strip()}\n{SCRIPT_END}\n".encode()
+    return [*words[:2], LOADER, *words[3:]], before
