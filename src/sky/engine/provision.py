@@ -169,6 +169,11 @@ class Provisioner:
             raise NotSupportedError(f"cluster {cluster.name} was never placed anywhere")
         return cluster.site
 
+    def check_stoppable(self, cluster: Cluster) -> None:
+        """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
+        if cluster.site is not None:
+            self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
+
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
         if not isinstance(compute, Stoppable):
