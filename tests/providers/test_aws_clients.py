@@ -11,6 +11,7 @@ from sky.providers.registry import Registry, Settings
 
 __all__ = ["stage", "staged", "world"]
 
+SECRET = "AKIAVERYSECRETINDEED"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -43,10 +44,31 @@ async def test_no_credentials_are_told_with_what_to_do(world: World) -> None:
     without_keys(world)
     access = await world.compute.check()
     assert (access.enabled, access.credentials) == (False, False)
-    assert "Unable to locate credentials" in access.reason
+    assert access.reason.startswith("no credentials: looked in $AWS_ACCESS_KEY_ID, $AWS_PROFILE, ")
     assert "aws configure" in access.hint
     with pytest.raises(CredentialsRejected):
         await world.compute.identity()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("credentials", f"[default]\naws_access_key_id = {SECRET}\n", "aws_secret_access_key"),
+        ("credentials", f"[other]\naws_access_key_id = {SECRET}\n", "not for the profile that is used"),
+        ("config", "[sso-session x]\nsso_start_url = https://x\n", "~/.aws/config"),
+        ("config", "[default]\nsso_session = gone\n", "gone"),
+    ],
+)
+async def test_credentials_that_are_no_use_are_named_and_never_told(
+    world: World, name: str, content: str, words: str
+) -> None:
+    without_keys(world)
+    (world.folder / ".aws").mkdir()
+    (world.folder / ".aws" / name).write_text(content)
+    access = await world.compute.check()
+    assert (access.enabled, access.credentials) == (False, True)
+    assert words in access.reason
+    assert SECRET not in repr(access)
 
 
 async def test_credentials_that_expired(world: World) -> None:

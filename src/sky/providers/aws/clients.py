@@ -8,11 +8,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import botocore.session  # type: ignore[import-untyped]
 from botocore import xform_name
 from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
 
 from sky.core.errors import CredentialsRejected, ProviderDown, ProviderFailure, RequestInvalid, Throttled
 from sky.kit.backoff import delays
@@ -35,6 +37,8 @@ _AT_ONCE = 12
 _PAGES = 1000
 #: Seconds to connect, and to wait for an answer. A launch of many machines is answered late.
 _CONNECT_S, _READ_S = 10.0, 60.0
+#: Files by which a machine of Amazon's is known, new ones and old ones.
+_SIGNS = ((Path("/sys/class/dmi/id/sys_vendor"), "amazon"), (Path("/sys/hypervisor/uuid"), "ec2"))
 #: What a key that is refused in one place only means: the region is not switched on for the account.
 _PERHAPS_REGION = ("AuthFailure", "UnrecognizedClientException", "InvalidClientTokenId")
 
@@ -84,7 +88,7 @@ class Clients:
 
         The first failure is raised when all have ended.
         """
-        names = sorted(regions) if regions is not None else await self.regions()
+        names = sorted(set(regions)) if regions is not None else await self.regions()
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(region: str) -> tuple[str, T]:
@@ -165,6 +169,8 @@ class Clients:
         with self._lock:
             if self._session is None or profile != self._profile:
                 self._session, self._profile, self._clients = self._open(profile), profile, {}
+            if self._session.get_credentials() is None:
+                raise NoCredentialsError  # before the description of a service is loaded, which takes tens of MB
             key = (service, region)
             if key not in self._clients:
                 environment = self._settings.environment
@@ -204,9 +210,24 @@ class Clients:
             # These look into the environment of the process, whatever they are told.
             for name in ("container-role", "assume-role-with-web-identity", "boto-config", "ec2-credentials-file"):
                 resolver.remove(name)
-        if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        if not _on_amazon(environment):
             resolver.remove("iam-role")
         return session
+
+
+def _on_amazon(environment: Mapping[str, str]) -> bool:
+    """Whether this may be a machine of Amazon's with a role of its own. Elsewhere nobody answers, after seconds."""
+    if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return False
+    if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        return True
+    for path, begin in _SIGNS:
+        try:
+            if path.read_text().lower().startswith(begin):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def _endpoint(service: str, environment: Mapping[str, str]) -> str | None:
