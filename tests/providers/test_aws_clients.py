@@ -56,7 +56,7 @@ async def test_no_credentials_are_told_with_what_to_do(world: World) -> None:
         ("credentials", f"[default]\naws_access_key_id = {SECRET}\n", "aws_secret_access_key"),
         ("credentials", f"[other]\naws_access_key_id = {SECRET}\n", "not for the profile that is used"),
         ("config", "[sso-session x]\nsso_start_url = https://x\n", "~/.aws/config"),
-        ("config", "[default]\nsso_session = gone\n", "gone"),
+        ("config", "[default]\nsso_session = gone\n", "~/.aws/config"),
     ],
 )
 async def test_credentials_that_are_no_use_are_named_and_never_told(
@@ -107,6 +107,16 @@ async def test_the_profile_of_the_configuration_wins(staged: World, stage: Stage
     staged.config = {"profile": "nobody"}
     access = await staged.compute.check()
     assert not access.enabled and "nobody" in access.reason
+
+
+async def test_who_logs_in_anew_is_seen_by_a_server_that_runs_on(staged: World, stage: Stage) -> None:
+    without_keys(staged)
+    write_profiles(staged.folder)
+    await staged.compute.identity()
+    path = staged.folder / ".aws" / "credentials"
+    path.write_text(path.read_text().replace("AKIADEFAULT", "AKIALATER"))
+    await staged.compute.identity()
+    assert key_used(stage) == "AKIALATER"
 
 
 async def test_a_file_that_a_variable_names(staged: World, stage: Stage) -> None:
