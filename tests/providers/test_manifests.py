@@ -72,9 +72,6 @@ async def test_without_credentials_the_steps_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cloud", "environment", "files", "where"),
     [
-        ("aws", {}, {".aws/credentials": f"[default]\naws_access_key_id = {SECRET}\n"}, "~/.aws/credentials"),
-        ("aws", {}, {".aws/config": "[sso-session x]\nsso_start_url = https://x\n"}, "~/.aws/config"),
-        ("aws", {"AWS_ACCESS_KEY_ID": SECRET}, {}, "$AWS_ACCESS_KEY_ID"),
         ("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "~/key.json"}, {"key.json": f'{{"k": "{SECRET}"}}'}, "names"),
         ("verda", {}, {".verda/config.json": f'{{"a": 1, "client_id": "{SECRET}"}}'}, "~/.verda/config.json"),
         ("hetzner", {}, {".config/hcloud/cli.toml": f"[[contexts]]\n  token = '{SECRET}'\n"}, "cli.toml"),
