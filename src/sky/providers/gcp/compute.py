@@ -351,9 +351,9 @@ class GcpCompute:
         self, call: _Call, cluster_id: str | None, regions: Collection[str] | None = None
     ) -> Sequence[Machine]:
         """What is there, by cluster and rank."""
-        wanted = f"labels.{names.INSTALLATION}={names.label_value(self._installation)}"
+        wanted = f'(labels.{names.INSTALLATION}="{names.label_value(self._installation)}")'
         if cluster_id is not None:
-            wanted += f" AND labels.{names.CLUSTER}={names.label_value(cluster_id)}"
+            wanted += f' AND (labels.{names.CLUSTER}="{names.label_value(cluster_id)}")'
         found = []
         async for page in self._rest.pages(call.account, "aggregated/instances", filter=wanted, maxResults=_PAGE):
             for where, part in _items(page):
