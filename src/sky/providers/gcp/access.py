@@ -87,7 +87,8 @@ class Accounts:
         """Credentials, the project that they name, and where they were found."""
         environment = self._settings.environment
         if named := environment.get("GOOGLE_APPLICATION_CREDENTIALS", ""):
-            return self._from_file(Path(named), "GOOGLE_APPLICATION_CREDENTIALS")
+            path = self._settings.home / named[2:] if named.startswith("~/") else Path(named)
+            return self._from_file(path, "GOOGLE_APPLICATION_CREDENTIALS")
         path = self._gcloud() / "application_default_credentials.json"
         if path.exists():
             return self._from_file(path, str(path))
