@@ -1,7 +1,9 @@
 """What the wire alone does not have: lists that are late, capacity that is queued for, TPUs by Google's description."""
 
+import asyncio
+
 import pytest
-from gcp_bed import PROJECT, Bed
+from gcp_bed import PROJECT, Bed, offer
 from gcp_front import front
 
 from sky.core.errors import CapacityRefused, NotSupportedError, ProviderFailure, QuotaReached, RequestInvalid
@@ -149,3 +151,29 @@ async def test_what_is_refused_of_a_tpu(bed, ahead, code, kind, scope):
         await bed.compute.create(bed.ask("tpu-no", 2, **tpu("tpu-v2-8")))
     assert told.value.scope == scope and ahead.tpus == {}
     assert bed.left() == []
+
+
+async def test_an_ask_that_was_cut_short_goes_on_where_it_began(bed):
+    bed.wire.fail("compute.instances.insert", "ZONE_RESOURCE_POOL_EXHAUSTED", match={"zone": "us-central1-a"})
+    first = await bed.compute.create(bed.ask("begun", 2, zone=None))
+    bed.wire.heal()
+    await bed.compute.terminate("begun", ranks=[1])
+    again = await bed.compute.create(bed.ask("begun", 2, zone=None))
+    assert again[0].machine == first[0].machine
+    assert {each["zone"].rpartition("/")[2] for each in bed.everywhere("instances")} == {"us-central1-b"}
+    await bed.compute.terminate("begun")
+    assert bed.left() == []
+
+
+async def test_what_is_busy_for_a_moment_is_asked_again(bed):
+    bed.wire.fail("compute.instances.insert", "resourceNotReady", times=2, http="400")
+    await bed.compute.create(bed.ask("busy"))
+    bed.wire.fail("compute.instances.delete", "resourceInUseByAnotherResource", times=2, http="400")
+    await bed.compute.terminate("busy")
+    assert bed.left() == []
+
+
+async def test_many_questions_about_quotas_are_one(bed, ahead):
+    before = len(ahead.bearers)
+    rooms = await asyncio.gather(*(bed.compute.room(offer(cpus=1.0 + n)) for n in range(50)))
+    assert set(rooms) == {100} and len(ahead.bearers) - before == 1

@@ -71,7 +71,7 @@ class GcpCompute:
         self._rest = Rest(Accounts(settings))
         self._clock: Clock = SystemClock()
         self._asked: dict[str, set[tuple[str, str]]] = {}
-        self._quotas: dict[str, tuple[float, object]] = {}
+        self._quotas: dict[str, tuple[float, asyncio.Future[object]]] = {}
 
     # --- the required contract -----------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class GcpCompute:
         there = await self._machines(call, ask.cluster_id)
         kept, unwanted = _sorted_out(ask, there)
         await self._end(call, unwanted)
-        zones = [offer.zone] if offer.zone else await self._zones(call, offer.region)
+        zones = [offer.zone] if offer.zone else _first(kept, ask, await self._zones(call, offer.region))
         for zone in zones[:-1]:
             try:
                 return await self._create(call, ask, zone, kept)
@@ -259,21 +259,26 @@ class GcpCompute:
 
     async def room(self, offer: Offer) -> int | None:
         """See `core.ports.Quotas`. A region's quotas are asked for once a minute."""
+        if shapes.is_tpu(offer):
+            return None
+        held = self._quotas.get(offer.region)
+        if held is None or self._clock.now() - held[0] > _QUOTAS_HELD_S:
+            # Many offers of a region are asked about at once: they wait for one answer, and for one failure.
+            asking = asyncio.ensure_future(self._region_quotas(offer.region))
+            held = self._quotas[offer.region] = (self._clock.now(), asking)
         try:
-            if shapes.is_tpu(offer):
-                return None
-            return quotas.room(offer, await asyncio.wait_for(self._region_quotas(offer.region), _QUOTAS_S))
-        except (ProviderFailure, InvalidSkyPilotConfigError, TimeoutError) as error:
+            return quotas.room(offer, await asyncio.wait_for(asyncio.shield(held[1]), _QUOTAS_S))
+        except (ProviderFailure, TimeoutError) as error:
             log.debug("quotas of %s are not known: %s", offer.region, error)
             return None
 
     async def _region_quotas(self, region: str) -> object:
-        held = self._quotas.get(region)
-        if held is None or self._clock.now() - held[0] > _QUOTAS_HELD_S:
+        try:
             call = await self._call()
-            found = await self._rest.get(call.account, f"regions/{region}")
-            held = self._quotas[region] = (self._clock.now(), found.get("quotas"))
-        return held[1]
+            return (await self._rest.get(call.account, f"regions/{region}")).get("quotas")
+        except (ProviderFailure, InvalidSkyPilotConfigError) as error:
+            log.debug("quotas of %s cannot be read: %s", region, error)
+            return None
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -443,6 +448,12 @@ def _sorted_out(ask: CreateAsk, there: Sequence[Machine]) -> tuple[list[Machine]
         else:
             unwanted.append(each)
     return kept, unwanted
+
+
+def _first(kept: Sequence[Machine], ask: CreateAsk, zones: Sequence[str]) -> Sequence[str]:
+    """Zones to try, first that in which an ask that was cut short has begun."""
+    begun = {each.zone for each in kept if each.rank in ask.wanted}
+    return sorted(zones, key=lambda zone: zone not in begun)
 
 
 def _compact(call: _Call, ask: CreateAsk) -> bool:

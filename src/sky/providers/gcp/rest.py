@@ -139,7 +139,8 @@ class Rest:
             try:
                 return await self._calls.run(self._send, account, verb, url, body, query)
             except (ProviderDown, Throttled) as failure:
-                if not left or isinstance(failure, errors.StillBusy):
+                # What is to be removed and still in use is waited for by `removed`, longer than this.
+                if not left or (isinstance(failure, errors.StillBusy) and verb == "DELETE"):
                     raise
                 asked = failure.retry_after if isinstance(failure, Throttled) else 0.0
             await self._clock.sleep(max(delay, min(asked, _LONGEST_DELAY_S)) if asked > 1 else delay)
