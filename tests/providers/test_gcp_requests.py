@@ -340,3 +340,24 @@ async def test_a_launch_may_not_name_another_project(bed):
     with pytest.raises(NotSupportedError, match=r"gcp\.project_id"):
         await bed.compute.create(bed.ask("other", config={**bed.config, "project_id": "elsewhere"}))
     assert GcpConfig().network == "default"
+
+
+async def test_gpus_have_networks_of_their_own(bed):
+    bed.config["enable_gpu_direct"] = True
+    h100 = {"instance_type": "a3-highgpu-8g", "accelerators": {"H100": 8.0}, "cpus": 208.0}
+    await bed.compute.create(bed.ask("direct", 2, **h100))
+    for machine in bed.everywhere("instances"):
+        cards = machine["networkInterfaces"]
+        assert [card["nicType"] for card in cards] == ["GVNIC"] * 5 and len({card["network"] for card in cards}) == 5
+        assert [bool(card.get("accessConfigs")) for card in cards] == [True, False, False, False, False]
+    made = [each for each in bed.everywhere("subnetworks") if each["name"].startswith("sky-gpu-")]
+    await bed.compute.create(bed.ask("direct-2", **h100))
+    await bed.compute.create(bed.ask("plain"))
+    assert (
+        len([each for each in bed.everywhere("subnetworks") if each["name"].startswith("sky-gpu-")]) == len(made) == 4
+    )
+    for cluster in ("direct", "direct-2", "plain"):
+        await bed.compute.terminate(cluster)
+    assert bed.left() == []
+    for each in made:
+        bed.delete(f"regions/us-central1/subnetworks/{each['name']}")

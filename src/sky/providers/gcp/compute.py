@@ -26,7 +26,7 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
-from sky.providers.gcp import groups, images, instances, names, network, placement, quotas, shapes
+from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
 from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
@@ -302,21 +302,23 @@ class GcpCompute:
         """Find out what is needed before the first machine: image, network, reservations."""
         made = shapes.shape(ask.placement.offer)
         region, mark = zone.rpartition("-")[0], names.mark(self._installation, ask.cluster_id)
-        (image, least), net, taken = await asyncio.gather(
+        tag = names.installation_tag(self._installation)
+        (image, least), net, taken, more = await asyncio.gather(
             self._image(call, ask, made),
             network.network(self._rest, call.account, call.config, region),
             placement.affinities(self._rest, call.account, call.config, made, zone, ask.wanted),
+            self._gpu_cards(call, made, region, tag),
         )
         policies = [placement.policy(call.account, mark, region)] if _compact(call, ask) else []
         return Parts(
             shape=made,
             mark=mark,
-            tag=names.installation_tag(self._installation),
+            tag=tag,
             installation=self._installation,
             zone=zone,
             image=image,
             least_disk_gb=least,
-            cards=[network.interface(net, call.config, ask.machine, made)],
+            cards=[network.interface(net, call.config, ask.machine, made), *more],
             config=call.config,
             login=self._login(ask.cluster_id),
             policies=policies,
@@ -327,6 +329,11 @@ class GcpCompute:
         if shapes.is_tpu(ask.placement.offer):
             return "", 0  # a TPU has a runtime version instead
         return await images.image(self._rest, call.account, ask.machine, made)
+
+    async def _gpu_cards(self, call: _Call, made: Shape, region: str, tag: str) -> Sequence[Json]:
+        if not call.config.gpu_direct:
+            return ()
+        return await gpu_network.cards(self._rest, call.account, made, region, tag)
 
     def _tpus(self, call: _Call) -> Tpus:
         return Tpus(self._rest, call.account, self._installation)
