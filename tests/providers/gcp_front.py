@@ -205,6 +205,8 @@ def front(behind: str) -> Iterator[Front]:
             try:
                 if path == "token":
                     status, answer = made.token
+                elif path == "tokeninfo":
+                    status, answer = 200, {"email": "me@example.com"} if text == b"access_token=token-1" else {}
                 elif path.startswith("v2/"):
                     status, answer = made.tpu(self.command, path, dict(urllib.parse.parse_qsl(query)), body)
                 else:

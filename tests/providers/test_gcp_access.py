@@ -108,6 +108,20 @@ async def test_requests_are_signed_and_a_login_that_ended_is_told(tmp_path, gcp_
         assert not told.enabled and "application-default login" in told.reason and told.credentials
 
 
+async def test_whose_a_users_login_is_is_asked(tmp_path, gcp_wire, monkeypatch):
+    folder = tmp_path / ".config" / "gcloud"
+    folder.mkdir(parents=True)
+    login = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    (folder / "application_default_credentials.json").write_text(json.dumps({**login, "quota_project_id": "pays"}))
+    with front(gcp_wire.url) as ahead:
+        monkeypatch.setattr(access, "_WHO", f"{ahead.url}/tokeninfo")
+        monkeypatch.setattr(access.user, "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{ahead.url}/token")
+        assert await open_gcp(settings(tmp_path)).identity() == "pays/me@example.com"
+        ahead.token = (400, {"error": "invalid_grant"})
+        with pytest.raises(CredentialsRejected, match="application-default login"):
+            await open_gcp(settings(tmp_path)).identity()
+
+
 async def test_the_endpoint_of_the_environment_takes_no_credentials(tmp_path, gcp_wire):
     made = open_gcp(settings(tmp_path, SKY_GCP_ENDPOINT=gcp_wire.url, GOOGLE_CLOUD_PROJECT="p"))
     assert await made.identity() == "p/anonymous" and await made.list() == []
