@@ -86,6 +86,7 @@ class Front:
         self.token: tuple[int, Any] = (200, {"access_token": "token-1", "expires_in": 3600, "token_type": "Bearer"})
         self._tpu = Description("tpu.v2")
         self._compute = Description("compute.v1")
+        self.cancelled = 0
         self.url = ""
 
     # --- TPUs ----------------------------------------------------------------------------------------------------
@@ -161,6 +162,11 @@ class Front:
             answer |= {"state": "SUCCEEDED" if self.grants == "yes" else "ACCEPTED", "status": {}}
             if isinstance(self.grants, Mapping):
                 answer |= {"state": "FAILED", "status": {"error": {"errors": [dict(self.grants)]}}}
+        elif verb == "POST" and plain.endswith("/cancel"):
+            self.cancelled += 1
+        elif verb == "POST" and plain.endswith("/deleteInstances"):
+            for each in body["instances"]:
+                self._ask("DELETE", f"{plain.partition('/zones/')[0]}/{each}", None)
         elif "aggregated/instances" in path and self.hidden > 0:
             self.hidden -= 1
             answer = {"items": {}}

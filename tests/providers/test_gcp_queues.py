@@ -80,6 +80,29 @@ async def test_a_queue_that_gives_nothing_leaves_nothing(bed, ahead, grants, kin
     assert bed.left() == [] and "Waiting" in said[0]
 
 
+async def test_a_growing_queue_that_gives_nothing_is_taken_back(bed, ahead):
+    bed.config |= QUEUE
+    nodes = await bed.compute.create(bed.ask("wider", 1, **GPUS))
+    ahead.grants = "never"
+    with pytest.raises(CapacityRefused):
+        await bed.compute.create(bed.ask("wider", 2, key="more", ranks=(1,), **GPUS))
+    assert ahead.cancelled == 1
+    assert [each.machine for each in await bed.compute.list("wider")] == [node.machine for node in nodes]
+    ahead.grants = "yes"
+    grown = await bed.compute.create(bed.ask("wider", 2, key="again", ranks=(1,), **GPUS))
+    assert [node.rank for node in grown] == [0, 1]
+    await bed.compute.terminate("wider", ranks=[1])
+    assert [each.rank for each in await bed.compute.list("wider")] == [0]
+    await bed.compute.terminate("wider")
+    assert bed.left() == []
+
+
+async def test_settings_that_are_wrong_refuse_a_launch_in_words(bed):
+    with pytest.raises(RequestInvalid, match="did you mean 'vpc_name'") as told:
+        await bed.compute.create(bed.ask("wrong", config={"vpc_nam": "x"}))
+    assert told.value.scope == "account"
+
+
 async def test_machines_without_accelerators_are_not_queued_for(bed):
     bed.config |= QUEUE
     await bed.compute.create(bed.ask("plain"))

@@ -79,8 +79,8 @@ class GcpCompute:
         """Credentials, a project, and the Compute Engine API, by a real call."""
         account = None
         try:
-            call = await self._call()
-            account = call.account
+            read_config(self._settings.config())
+            account = (await self._call()).account
             await self._rest.get(account, "regions", maxResults="1")
         except InvalidSkyPilotConfigError as error:
             return Access("gcp", False, str(error), "Correct the configuration.", credentials=None)
@@ -276,7 +276,7 @@ class GcpCompute:
         try:
             call = await self._call()
             return (await self._rest.get(call.account, f"regions/{region}")).get("quotas")
-        except (ProviderFailure, InvalidSkyPilotConfigError) as error:
+        except ProviderFailure as error:
             log.debug("quotas of %s cannot be read: %s", region, error)
             return None
 
@@ -288,9 +288,12 @@ class GcpCompute:
 
     async def _call(self, config: Mapping[str, object] | None = None) -> _Call:
         """The account and the configuration. A launch may not name another project: nobody would look there."""
-        standing = read_config(self._settings.config())
+        try:
+            standing = read_config(self._settings.config())
+            made = read_config(config) if config else standing
+        except InvalidSkyPilotConfigError as error:
+            raise RequestInvalid(str(error), scope="account") from error
         account = await self._rest.account(standing)
-        made = read_config(config) if config else standing
         if made.project_id and made.project_id != account.project:
             raise NotSupportedError(
                 f"this launch asks for project {made.project_id}, the server works in {account.project}: several "

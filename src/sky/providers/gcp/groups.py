@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sky.core.errors import CapacityRefused, ProviderFailure
+from sky.core.errors import CapacityRefused, InstanceNotFound, ProviderFailure, RequestInvalid
 from sky.core.ports import CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import SystemClock
@@ -35,6 +35,13 @@ async def make(rest: Rest, account: Account, ask: CreateAsk, parts: Parts, queue
         await rest.done(account, where, body)
     ask.say(f"Waiting up to {queue.wait_s:.0f} s for {len(ask.wanted)} machines in the queue of {parts.zone}")
     await _granted(rest, account, f"{where}/{body['name']}", queue, parts.zone)
+
+
+async def withdraw(rest: Rest, account: Account, ask: CreateAsk, parts: Parts) -> None:
+    """Take the request of one ask back, so that a group that stays is not given machines later."""
+    name = f"{parts.mark}-{names.key_label(ask.key)}"
+    with suppress(InstanceNotFound, RequestInvalid):  # never made, or over already
+        await rest.done(account, f"zones/{parts.zone}/instanceGroupManagers/{parts.mark}/resizeRequests/{name}/cancel")
 
 
 async def remove(rest: Rest, account: Account, mark: str, zones: Sequence[str]) -> None:
