@@ -164,7 +164,7 @@ class Front:
                 answer |= {"state": "FAILED", "status": {"error": {"errors": [dict(self.grants)]}}}
         elif verb == "POST" and plain.endswith("/cancel"):
             self.cancelled += 1
-        elif verb == "POST" and plain.endswith("/deleteInstances"):
+        elif verb == "POST" and plain.endswith("/deleteInstances") and status == 200:
             for each in body["instances"]:
                 self._ask("DELETE", f"{plain.partition('/zones/')[0]}/{each}", None)
         elif "aggregated/instances" in path and self.hidden > 0:

@@ -29,7 +29,7 @@ from sky.kit.clock import Clock, SystemClock
 from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
-from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
+from sky.providers.gcp.gang import Source, to_the_end, together, unbroken, whole
 from sky.providers.gcp.instances import Machine, Parts
 from sky.providers.gcp.machines import Grouped, Singles
 from sky.providers.gcp.manifest import MANIFEST
@@ -157,16 +157,16 @@ class GcpCompute:
             await self._end(call, [each for each in found if each.rank in ranks])
             return
         mark = names.mark(self._installation, cluster_id)
-        zones = await groups.zones_of(self._rest, call.account, mark)
+        zones, regions_of = await asyncio.gather(
+            self._rest.places(call.account, "instanceGroupManagers", mark),
+            self._rest.places(call.account, "resourcePolicies", mark),
+        )
         if zones or call.config.queue is not None:
             await groups.remove(self._rest, call.account, mark, zones)
         await self._end(call, found, self._asked.get(cluster_id, ()))
         self._asked.pop(cluster_id, None)
-        policies = {each.region for each in found if each.record.get("resourcePolicies")}
-        if call.config.compact:
-            policies |= set(regions or ())
         made = next(filter(None, (network.network_of(each.record, call.account) for each in found)), None)
-        await self._forget_rest(call, mark, sorted(policies), self._firewall(call, made))
+        await self._forget_rest(call, mark, regions_of, self._firewall(call, made))
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -306,12 +306,12 @@ class GcpCompute:
         made = shapes.shape(ask.placement.offer)
         region, mark = zone.rpartition("-")[0], names.mark(self._installation, ask.cluster_id)
         tag = names.installation_tag(self._installation)
-        (image, least), net, taken, more = await asyncio.gather(
+        (image, least), net, taken = await asyncio.gather(
             self._image(call, ask, made),
             network.network(self._rest, call.account, call.config, region),
             placement.affinities(self._rest, call.account, call.config, made, zone, ask.wanted),
-            self._gpu_cards(call, made, region, tag),
         )
+        more = await self._gpu_cards(call, made, region, tag)
         policies = [placement.policy(call.account, mark, region)] if _compact(call, ask) else []
         return Parts(
             shape=made,
@@ -347,7 +347,7 @@ class GcpCompute:
             wanted.append(firewall.open_inside(made.mark))
         if ask.machine.ports:
             wanted.append(firewall.open_ports(made.mark, ask.machine.ports))
-        await asyncio.gather(*wanted)
+        await together(wanted)
 
     async def _forget_rest(self, call: _Call, mark: str, regions: Sequence[str], firewall: Firewall) -> None:
         """Remove what was made for a cluster beside its machines."""

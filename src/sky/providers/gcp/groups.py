@@ -51,17 +51,6 @@ async def remove(rest: Rest, account: Account, mark: str, zones: Sequence[str]) 
     await rest.removed(account, f"{_TEMPLATES}/{mark}")
 
 
-async def zones_of(rest: Rest, account: Account, mark: str) -> Sequence[str]:
-    """Zones where a cluster has a group."""
-    found = []
-    async for page in rest.pages(account, "aggregated/instanceGroupManagers", filter=f"name={mark}"):
-        for where, part in (page.get("items") or {}).items():
-            listed = part.get("instanceGroupManagers") if isinstance(part, Mapping) else None
-            if any(isinstance(each, Mapping) and each.get("name") == mark for each in listed or ()):
-                found.append(str(where).rpartition("/")[2])
-    return found
-
-
 def template(ask: CreateAsk, parts: Parts, queue: Queue) -> dict[str, Any]:
     """What each machine is, as `instanceTemplates.insert` takes it: kinds by their names alone, without a zone."""
     body = instances.properties(ask, parts)
