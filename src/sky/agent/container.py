@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -148,6 +149,10 @@ def _defaults(engine: Engine, wanted: Dict[str, Any]) -> List[str]:
     """What a container gets unless its options say otherwise: it is to be the node, with other software in it."""
     given = {option.split("=")[0] for option in wanted["run_options"]}
     words = ["-v", "%s:%s" % (wanted["home"], wanted["home"]), "-e", "HOME=" + wanted["home"]]
+    for path in wanted["mounts"]:
+        # One that is not there yet would be made by the engine, and belong to root.
+        if os.path.exists(path):
+            words += ["-v", "%s:%s" % (path, path)]
     if not given & {"--network", "--net"}:
         words += ["--network", "host"]
     if not given & {"--ipc", "--shm-size"}:
@@ -192,6 +197,8 @@ def main(path: str) -> int:
     with open(path, encoding="utf-8") as file:
         wanted: Dict[str, Any] = json.load(file)
     os.unlink(path)
+    # A cancellation in the middle of a pull: what was put aside for it, a login above all, is cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
     try:
         enter(wanted)
     except (ContainerFailed, OSError) as error:
