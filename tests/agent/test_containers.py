@@ -273,6 +273,9 @@ def registry(engine):
         }
     ).encode()
     kind = "application/vnd.docker"
+    Registry.let_in = 0
+    Registry.asked.clear()
+    Registry.go_on.clear()
     Registry.blobs = {digest(packed): packed, digest(config): config}
     Registry.manifest = json.dumps(
         {
