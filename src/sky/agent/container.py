@@ -26,6 +26,7 @@ _ASK, _START, _PULL = 30, 300, 7200
 _IDLE = 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait $!; done'
 
 # Inside: $1 is the folder to work in. The task arrives on the input and becomes a file that removes itself at once.
+# Both outputs are one: the engine carries two apart, in no order.
 _ENTER = r"""
 umask 077
 d=$(mktemp -d 2>/dev/null) || { d=/tmp/.sky-$$; mkdir -p "$d"; } || exit 126
@@ -33,7 +34,7 @@ cat >"$d/task" || exit 126
 sh=$(command -v bash) || sh=/bin/sh
 umask 022
 cd "$1" || exit 126
-SKY_TASK_FOLDER=$d exec "$sh" "$d/task" </dev/null
+SKY_TASK_FOLDER=$d exec "$sh" "$d/task" </dev/null 2>&1
 """
 
 
