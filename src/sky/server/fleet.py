@@ -21,6 +21,7 @@ from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
 from sky.remote.errors import PortTaken
+from sky.remote.interpreter import Interpreters
 from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
 from sky.remote.sync import sync_content
@@ -55,6 +56,7 @@ class NodeFleet:
     """See `core.ports.Fleet`. `blob` finds uploaded content by hash.
 
     `keys` are this installation's; `secret` finds a password by cloud and the name that `Instance.reach` has for it.
+    `provision` is the configuration's section of that name.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class NodeFleet:
         blob: Callable[[str], Path],
         keys: KeyRing | None = None,
         secret: Callable[[str, str], str | None] | None = None,
+        provision: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self._blob = blob
         self._keys = keys
         self._secret = secret
+        self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
         self._links: SshLinks | None = None
         #: By node, how many ports were found taken.
@@ -190,7 +194,9 @@ class NodeFleet:
             self._links = SshLinks(self._keys, self._secret)
         cloud = cluster.placement.offer.cloud if cluster.placement else ""
         link = self._links.link(way_of(node.reach, cloud), cluster.id)
-        return SshChannel(link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach))
+        return SshChannel(
+            link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach), interpreters=self._interpreters
+        )
 
     def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
         """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""

@@ -114,7 +114,14 @@ CONFIG = Section(
             restrict_config_to_admins=_BOOL,
             roles=_OPEN,
         ),
-        "provision": _section("provision", "making nodes", ssh_timeout=_NUMBER, install_conda=_BOOL),
+        "provision": _section(
+            "provision",
+            "making nodes",
+            ssh_timeout=_NUMBER,
+            install_conda=_BOOL,
+            python_archive=_TEXT,
+            python_archive_sha256=_TEXT,
+        ),
         "logs": _section(
             "logs",
             "where logs are sent",
