@@ -27,6 +27,8 @@ from .ways import folder_of
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,253}\Z")
 _FACTS_S = 30.0
+#: What srun has to say of an exit code that is the command's own.
+_SRUN_SAYS = re.compile(rb"^srun: error: [^\n]{0,300}: task 0: [^\n]{0,200}\n", re.MULTILINE)
 #: As on the login node's own scripts: where Slurm's programs may be.
 _SRUN = (
     'PATH="$PATH:/usr/local/bin:/usr/bin:/bin:/opt/slurm/bin:/usr/local/slurm/bin:/opt/slurm/current/bin"; '
@@ -76,7 +78,10 @@ class SlurmChannel:
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Channel.settle`."""
-        place = await self._place()
+        try:
+            place = await self._place()
+        except OSError as error:
+            raise AgentUnreachable(f"{self.where}: {error or 'the login node did not answer in time'}") from None
         power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
         return {**config, "home": place.home, "socket": place.socket, "power_off": power}
 
@@ -108,7 +113,11 @@ class SlurmChannel:
 
     async def _step(self, argv: Sequence[str], input: bytes, timeout: float) -> Completed:
         words, before = _through_loader(argv)
-        return await self._login.run([*self._srun(), *words], input=before + input, timeout=timeout)
+        try:
+            done = await self._login.run([*self._srun(), *words], input=before + input, timeout=timeout)
+        except asyncssh.Error as error:
+            raise LinkDown(f"the connection to the login node broke: {error.reason}") from None
+        return Completed(done.rc, done.stdout, _SRUN_SAYS.sub(b"", done.stderr))
 
     async def _place(self) -> Place:
         """What is found on the node, looked for once. The socket is no file of a home, which may be shared."""
