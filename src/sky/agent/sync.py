@@ -47,6 +47,8 @@ class _Session:
         self.entries: List[Entry] = []
         self.unchanged: Dict[str, List[Any]] = {}
         self.claims: Set[str] = set()
+        self.passable: Set[str] = set()
+        """Folders that are there and no links, so that each is looked at once."""
 
 
 class Sync:
@@ -164,12 +166,13 @@ class Sync:
         self._drop_old_blobs()
         known = self._read_manifest(session.dest)
         missing: Dict[str, None] = {}
+        clear: Set[str] = set()
         for entry in session.entries:
             if entry.kind != "file":
                 continue
             path = _inside(session.dest, entry.path)
             here = _fingerprint(path)
-            if here is not None and here[0] == entry.size and not _crosses_link(session.dest, entry.path):
+            if here is not None and here[0] == entry.size and not _crosses_link(session.dest, entry.path, clear):
                 record = known.get(entry.path)
                 same = record[2] if record is not None and record[:2] == here else hash_file(path)
                 if same == entry.hash:
@@ -178,22 +181,33 @@ class Sync:
             if entry.hash not in session.claims:
                 session.claims.add(entry.hash)
                 self._claims[entry.hash] = self._claims.get(entry.hash, 0) + 1
-            if not self._has(entry.hash):
+            if not self._has(entry.hash, entry.size):
                 missing[entry.hash] = None
         return list(missing)
 
-    def _has(self, name: str) -> bool:
-        return os.path.exists(self._blob(name))
+    def _has(self, name: str, size: Optional[int] = None) -> bool:
+        """Whether a content is here. Small ones are written under their own name: one that is cut short is none."""
+        try:
+            found = os.stat(self._blob(name)).st_size
+        except FileNotFoundError:
+            return False
+        return size is None or found == size
 
     def _store(self, hashes: List[str], sizes: List[int], body: bytes) -> None:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         at = 0
+        view = memoryview(body)
         for name, size in zip(hashes, sizes):  # noqa: B905 - strict needs 3.10
-            data = body[at : at + size]
+            data = view[at : at + size]
             at += size
             if _digest(data) != name:
                 raise Refused("HashMismatch", "the content sent for %s has another hash; send it again" % name)
-            _write(self._blob(name), data)
+            handle = os.open(self._blobs + "/" + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                while data:
+                    data = data[os.write(handle, data) :]
+            finally:
+                os.close(handle)
 
     def _append(self, name: str, offset: int, last: bool, body: bytes) -> Dict[str, Any]:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
@@ -235,11 +249,11 @@ class Sync:
         return written, removed
 
     def _ready(self, session: _Session, entry: Entry) -> bool:
-        return entry.path in session.unchanged or self._has(entry.hash)
+        return entry.path in session.unchanged or self._has(entry.hash, entry.size)
 
     def _place(self, session: _Session, entry: Entry, last_use: bool, after: Dict[str, List[Any]]) -> int:
         path = _inside(session.dest, entry.path)
-        _make_parents(session.dest, entry.path)
+        _make_parents(session.dest, entry.path, session.passable)
         if entry.kind == "dir":
             made = not os.path.isdir(path) or os.path.islink(path)
             if made:
@@ -257,38 +271,42 @@ class Sync:
             os.replace(path + ".sky-new", path)
             return 1
         record = session.unchanged.get(entry.path)
-        if record is not None and _fingerprint(path) == record[:2]:
-            os.chmod(path, entry.mode)
-            after[entry.path] = record
-            return 0
-        self._put_file(path, entry, last_use)
-        here = _fingerprint(path)
-        assert here is not None
-        after[entry.path] = [*here, entry.hash]
+        if record is not None:
+            facts = _facts(path)
+            if facts is not None and [facts.st_size, facts.st_mtime_ns] == record[:2]:
+                if stat.S_IMODE(facts.st_mode) != entry.mode:
+                    os.chmod(path, entry.mode)
+                after[entry.path] = record
+                return 0
+        facts = self._put_file(path, entry, last_use)
+        after[entry.path] = [facts.st_size, facts.st_mtime_ns, entry.hash]
         return 1
 
-    def _put_file(self, path: str, entry: Entry, last_use: bool) -> None:
+    def _put_file(self, path: str, entry: Entry, last_use: bool) -> os.stat_result:
+        blob = self._blob(entry.hash)
+        if last_use:
+            with suppress(OSError):  # a folder in the way, or another file system: below
+                facts = os.stat(blob)
+                if stat.S_IMODE(facts.st_mode) != entry.mode:
+                    os.chmod(blob, entry.mode)
+                # In one step, so that whoever has the old file open keeps a whole one.
+                os.rename(blob, path)
+                return facts
         if os.path.isdir(path) and not os.path.islink(path):
             _clear(path)
         new = path + ".sky-new"
         with suppress(FileNotFoundError):
             os.unlink(new)
-        blob = self._blob(entry.hash)
-        moved = False
-        if last_use:
-            with suppress(OSError):  # another file system: copied below
-                os.rename(blob, new)
-                moved = True
-        if not moved:
-            _copy(blob, new)
+        _copy(blob, new)
         os.chmod(new, entry.mode)
         os.replace(new, path)
+        return os.stat(path)
 
     def _remove(self, dest: str, before: Dict[str, List[Any]], after: Dict[str, List[Any]]) -> int:
         removed = 0
         for path in sorted(set(before) - set(after), reverse=True):  # a folder's contents come before the folder
             record, full = before[path], _inside(dest, path)
-            if _crosses_link(dest, path):
+            if _crosses_link(dest, path, set()):
                 continue
             with suppress(OSError):
                 if record[2] == "dir":
@@ -375,11 +393,21 @@ def _parents(path: str) -> List[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _crosses_link(dest: str, path: str) -> bool:
-    return any(os.path.islink(os.path.join(dest, parent)) for parent in _parents(path))
+def _crosses_link(dest: str, path: str, clear: Set[str]) -> bool:
+    """Whether a link lies on the way; folders that are none are added to `clear`."""
+    for parent in _parents(path):
+        if parent not in clear:
+            if os.path.islink(os.path.join(dest, parent)):
+                return True
+            clear.add(parent)
+    return False
 
 
-def _make_parents(dest: str, path: str) -> None:
+def _make_parents(dest: str, path: str, passable: Set[str]) -> None:
+    """Make the folders above; those in `passable` are known to be there."""
+    above = path.rpartition("/")[0] if path else None
+    if above is not None and above in passable:
+        return
     os.makedirs(os.path.dirname(dest) if not path else dest, exist_ok=True)
     for parent in _parents(path):
         full = os.path.join(dest, parent)
@@ -391,6 +419,8 @@ def _make_parents(dest: str, path: str) -> None:
         if not os.path.isdir(full):
             _clear(full)
             os.mkdir(full)
+    if above is not None:
+        passable.add(above)
 
 
 def _clear(path: str) -> None:
@@ -410,13 +440,19 @@ def _clear(path: str) -> None:
         ) from None
 
 
-def _fingerprint(path: str) -> Optional[List[Any]]:
-    """Size and time of a regular file, None for anything else."""
+def _facts(path: str) -> Optional[os.stat_result]:
+    """Of a regular file, None for anything else."""
     try:
         facts = os.lstat(path)
     except OSError:
         return None
-    return [facts.st_size, facts.st_mtime_ns] if stat.S_ISREG(facts.st_mode) else None
+    return facts if stat.S_ISREG(facts.st_mode) else None
+
+
+def _fingerprint(path: str) -> Optional[List[Any]]:
+    """Size and time of a regular file, None for anything else."""
+    facts = _facts(path)
+    return None if facts is None else [facts.st_size, facts.st_mtime_ns]
 
 
 def _length(path: str) -> int:
@@ -426,7 +462,7 @@ def _length(path: str) -> int:
         return 0
 
 
-def _digest(data: bytes) -> str:
+def _digest(data: Any) -> str:
     # Brings libcrypto, 3 MB that an agent without files to take in need not hold.
     import hashlib  # noqa: PLC0415
 

@@ -22,6 +22,7 @@ import asyncssh
 from .errors import LinkDown, LoginRefused
 from .keys import KeyRing
 from .known_nodes import KnownNodes
+from .tcp import Direct
 from .ways import Way, command_of
 
 #: Seconds for a connection to stand, login included.
@@ -186,6 +187,8 @@ class SshLink:
             options["tunnel"] = await self._links.link(way.via, self._name).connection()
         elif way.proxy:
             options["proxy_command"] = ["/bin/sh", "-c", command_of(way)]
+        else:
+            options["tunnel"] = Direct()
         known = client.expected.partition(" ")[0]
         types = sorted(_SIGNATURES, key=lambda each: each != known)
         made: asyncssh.SSHClientConnection
