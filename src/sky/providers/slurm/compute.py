@@ -34,7 +34,7 @@ from sky.providers.slurm.shapes import ClusterFacts, offers, read_cluster
 from sky.providers.ssh_hosts import SshHosts
 
 #: Seconds: for an answer, for an end, and until what a cluster has is asked for again.
-_ASK_S, _END_S, _FRESH_S = 20.0, 60.0, 60.0
+_ASK_S, _END_S, _FRESH_S = 10.0, 60.0, 60.0
 #: How long nodes are waited for: where the task names the partition, and where there are others to be tried.
 _PINNED_S, _OPEN_S = 24 * 3600.0, 120.0
 #: From one look at a waiting job to the next, at first and at most, in seconds.
