@@ -71,8 +71,8 @@ def asked_for(monkeypatch):
     """What the full clouds were asked for."""
     asked = []
 
-    def registry(*given, **more):
-        made = TwoFullClouds(*given, **more)
+    def registry(*given):
+        made = TwoFullClouds(*given)
         for each in made.full.values():
             each.asked = asked
         return made
