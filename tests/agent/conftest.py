@@ -8,16 +8,26 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
 
+from sky.agent.connection import Connection, connect_unix
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
+from sky.remote.channel import Completed
 from sky.remote.local import LocalChannel
+
+#: Where agents on test hosts listen for each other.
+PORT = 21007
 
 
 def processes_of(node_id: str) -> list[int]:
@@ -112,11 +122,14 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start_cluster() -> AsyncIterator[Start]:
-    """Call it to start a cluster: number of nodes, and whatever of node.json shall differ."""
+    """Call it to start a cluster: number of nodes, and whatever of node.json shall differ (or a function of the rank).
+
+    `python` runs the agents.
+    """
     root = Path(tempfile.mkdtemp(prefix="sky"))
     nodes: list[Node] = []
 
-    async def start(count: int = 1, **config: Any) -> Cluster:
+    async def start(count: int = 1, python: str | None = None, **config: Any) -> Cluster:
         sockets = [root / f"n{rank}" / "agent.sock" for rank in range(count)]
         for rank in range(count):
             values = {
@@ -136,9 +149,10 @@ async def start_cluster() -> AsyncIterator[Start]:
                 "infra": {"cloud": "local", "region": "local", "zone": None},
                 "user": "tester",
                 "power_off": {"stop": [], "down": []},
-                **config,
+                **{name: value(rank) if callable(value) else value for name, value in config.items()},
             }
             nodes.append(Node(root, values))
+            nodes[-1].channel.python = python or nodes[-1].channel.python
         await asyncio.gather(*(node.start() for node in nodes))
         return Cluster(nodes)
 
@@ -153,3 +167,126 @@ async def cluster(start_cluster: Start) -> Cluster:
     """One node."""
     result: Cluster = await start_cluster()
     return result
+
+
+def make_certificate() -> dict[str, str]:
+    """A self-signed certificate and its key, PEM."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .sign(key, None)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {"cert": made.public_bytes(serialization.Encoding.PEM).decode(), "key": private.decode()}
+
+
+@pytest.fixture
+def certificate() -> Callable[[], dict[str, str]]:
+    """Call it for a certificate that nobody else has."""
+    return make_certificate
+
+
+class HostChannel:
+    """A way to a test host that works across a partition: its own namespaces, and its disk for the agent's socket."""
+
+    def __init__(self, host: Any, socket: str, user: str = "root") -> None:
+        self.where = f"test host {host.name}"
+        self.python = "/usr/bin/python3"
+        self.host = host
+        self._socket = socket
+        self._user = user
+
+    async def run(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
+    ) -> Completed:
+        words = [*self.host.lab.command, "exec", self.host.name]
+        if self._user != "root":
+            words += ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--init-groups"]
+        settings = [f"{name}={value}" for name, value in (env or {}).items()]
+        home = "/root" if self._user == "root" else f"/home/{self._user}"
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            *("env", f"HOME={home}", *settings, *argv),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(timeout):
+            stdout, stderr = await process.communicate(input)
+        return Completed(process.returncode or 0, stdout, stderr)
+
+    async def open_agent(self) -> Connection:
+        return await connect_unix(f"/proc/{self.host.refresh().pid}/root{self._socket}")
+
+
+class Machine(Node):
+    """A node that is a test host."""
+
+    def __init__(self, host: Any, config: dict[str, Any], user: str = "root") -> None:
+        self.config = config
+        self.home = Path(config["home"])
+        self.host = host
+        self.channel: Any = HostChannel(host, config["socket"], user)
+        self.client = AgentClient(self.channel.open_agent, where=host.name)
+
+    async def start(self, within: float = 30.0) -> AgentClient:
+        await self.client.close()
+        self.client = await ensure_agent(self.channel, self.config, timeout=within)
+        return self.client
+
+    async def end(self) -> None:
+        """Its processes go with the host."""
+        await self.client.close()
+
+    def said(self) -> str:
+        """What the agent wrote to its own log."""
+        return str(self.host.exec("cat", f"{self.home}/.sky/agent/agent.log").stdout)
+
+
+@pytest.fixture
+async def start_machines() -> AsyncIterator[Start]:
+    """Call it with test hosts to make a cluster of them that speaks TLS; node.json's values may be given."""
+    nodes: list[Machine] = []
+
+    async def start(hosts: Sequence[Any], *, user: str = "root", run: bool = True, **config: Any) -> Cluster:
+        home = "/root" if user == "root" else f"/home/{user}"
+        mark, tls = uuid.uuid4().hex[:8], make_certificate()
+        for rank, host in enumerate(hosts):
+            values = {
+                "protocol": 1,
+                "cluster_name": "testing",
+                "cluster_id": mark,
+                "node_id": f"{mark}-{rank}",
+                "rank": rank,
+                "num_nodes": len(hosts),
+                "ips": [each.ip for each in hosts],
+                "peers": [f"tls://{each.ip}:{PORT}" for each in hosts],
+                "listen": f"tls://0.0.0.0:{PORT}",
+                "tls": tls,
+                "socket": f"{home}/.sky/agent.sock",
+                "home": home,
+                "cpus": 4,
+                "memory_gb": 8,
+                "accelerators": None,
+                "infra": {"cloud": "aws", "region": "here", "zone": None},
+                "user": "tester",
+                "power_off": {"stop": [], "down": []},
+                **config,
+            }
+            nodes.append(Machine(host, values, user))
+        if run:
+            await asyncio.gather(*(node.start() for node in nodes[-len(hosts) :]))
+        return Cluster(nodes[-len(hosts) :])
+
+    yield start
+    for node in nodes:
+        await node.end()

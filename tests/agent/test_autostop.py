@@ -136,3 +136,78 @@ async def test_a_cluster_that_goes_at_once_lets_the_last_log_be_read(start_clust
     (job,) = await cluster.head.jobs()
     (event,) = [event for event in (await cluster.head.events(0))[0] if event["kind"] == "autostop"]
     assert event["time"] - job["end_at"] < 4.0, "once it was read, nobody is waited for"
+
+
+async def lab_off(machines, hosts, **config):
+    """Machines whose end leaves a file."""
+    power = {mode: ["/bin/sh", "-c", f"echo {mode} >> /root/power"] for mode in ("stop", "down")}
+    return await machines(hosts, power_off=power, **config)
+
+
+async def off(host):
+    for _ in range(600):
+        if host.exec("cat", "/root/power").stdout:
+            return host.exec("cat", "/root/power").stdout
+        await asyncio.sleep(0.05)
+    raise AssertionError("the machine was not told to end")
+
+
+async def test_a_person_who_is_logged_in_keeps_the_machine_up_and_a_watcher_does_not(lab, start_machines):
+    (host,) = lab.create(1)
+    cluster = await lab_off(start_machines, [host])
+    person = await asyncio.create_subprocess_exec(
+        *(*host.ssh_command()[:1], "-tt", *host.ssh_command()[1:], "cat"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    watcher = await asyncio.create_subprocess_exec(*host.ssh_command("cat"), stdin=asyncio.subprocess.PIPE)
+    while True:
+        names = host.exec("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep '^sshd.*@'").stdout
+        if "@pts/" in names and "@notty" in names:
+            break
+        await asyncio.sleep(0.05)
+    began = time.time()
+    await cluster.head.autostop(BLINK, wait_for="jobs_and_ssh")
+    while (await cluster.head.autostop_get())["idle_since"] < began + BLINK * 60:
+        await asyncio.sleep(0.05)  # it has looked, and the count began anew
+    assert host.exec("cat", "/root/power").stdout == ""
+    person.terminate()
+    await person.wait()
+    while "@pts/" in host.exec("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'").stdout:
+        await asyncio.sleep(0.05)
+    await cluster.head.autostop(BLINK, wait_for="jobs_and_ssh")
+    assert await off(host) == "stop\n"
+    watcher.terminate()
+    await watcher.wait()
+
+
+async def test_a_worker_that_hangs_does_not_keep_the_head_up(lab, start_machines):
+    hosts = lab.create(2)
+    cluster = await lab_off(start_machines, hosts)
+    lab.freeze(hosts[1])
+    began = time.monotonic()
+    await cluster.head.autostop(BLINK, down=True)
+    assert await off(hosts[0]) == "down\n"
+    assert time.monotonic() - began < 20
+    lab.thaw(hosts[1])
+
+
+async def test_a_machine_really_goes_off(lab, start_machines):
+    hosts = lab.create(2)
+    power = ["sudo", "-n", "shutdown", "-h", "now"]
+    cluster = await start_machines(hosts, user="sky", power_off={"stop": power, "down": power})
+    await cluster.head.autostop(BLINK)
+    for _ in range(600):
+        if {host.state for host in lab.hosts()} == {"stopped"}:
+            break
+        await asyncio.sleep(0.05)
+    assert {host.state for host in lab.hosts()} == {"stopped"}
+
+
+async def test_an_end_that_fails_is_told(start_cluster):
+    cluster = await start_cluster(power_off={"stop": ["/no/such/program"], "down": []})
+    await cluster.head.autostop(BLINK)
+    await story(cluster, "AUTOSTOPPING", "HOOK")
+    events, _ = await cluster.head.events(0)
+    assert "the machine could not be ended" in events[-1]["reason"]

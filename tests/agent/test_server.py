@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from sky.agent import ledger
 from sky.agent.fields import Refused
-from sky.agent.peers import Peer
+from sky.agent.ledger import on_network
+from sky.agent.server import listen
 from sky.agent.watch import FileWatch, _look, watch_exit
 
 OLDEST = [
@@ -75,11 +77,6 @@ async def test_a_long_queue_is_given_in_pages(cluster):
     assert await cluster.head.jobs(skip_finished=True) == []
 
 
-async def test_addresses_of_other_kinds_are_refused_with_the_reason():
-    with pytest.raises(Refused, match=r"'tls://10\.0\.0\.1:1' are not supported yet"):
-        await Peer("tls://10.0.0.1:1").call("hello", {})
-
-
 async def test_the_end_of_a_process_is_noticed_with_and_without_pidfds():
     for watch in (watch_exit, lambda pid, done: _look(asyncio.get_running_loop(), pid, done)):
         process = await asyncio.create_subprocess_exec("sleep", "600")
@@ -107,3 +104,37 @@ async def test_a_growing_file_rings_with_and_without_inotify(tmp_path, kernel):
     watch.leave(str(path))
     watch.leave(str(path))
     watch.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("/home/me/.sky/jobs.db", True), ("/home", True), ("/homes/x", False), ("/home/local/x", False), ("/x", False)],
+)
+def test_disks_that_other_machines_mount_are_told_apart(tmp_path, path, found):
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/a / ext4 rw 0 0\nserver:/h /home nfs4 rw 0 0\n/dev/b /home/local xfs rw 0 0\n")
+    assert on_network(path, str(mounts)) is found
+    assert on_network(path, str(tmp_path / "none")) is False
+
+
+async def test_an_agent_whose_home_is_on_the_network_keeps_its_ledger_to_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "on_network", lambda path: True)
+    made = ledger.Ledger(str(tmp_path), time.time)
+    made.event("node", status="LOST")
+    assert not list(tmp_path.glob("*-shm")) and len(made.events(0)) == 1
+    made.close()
+
+
+def test_a_socket_is_not_put_where_others_may_replace_it(tmp_path):
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    with pytest.raises(Refused, match="others may put things into"):
+        listen(str(open_to_all / "s"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(Refused, match="others may put things into"):
+        listen(str(tmp_path / "link" / "s"))
+    open_to_all.chmod(0o1777)
+    listen(str(open_to_all / "s")).close()
+    listen(str(tmp_path / "new" / "s")).close()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700

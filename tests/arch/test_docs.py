@@ -257,7 +257,6 @@ def test_glossary_is_alphabetical():
         ({"pool": {"workers": 1}}, "pool"),
         ({"file_mounts": {"/data": "s3://bucket"}}, "file_mounts"),
         ({"file_mounts": {"/data": {"name": "bucket", "mode": "MOUNT"}}}, "file_mounts"),
-        ({"resources": {"image_id": "docker:image"}}, "resources.image_id"),
         ({"resources": {"volumes": [{"name": "disk", "path": "/data"}]}}, "resources.volumes"),
     ],
 )

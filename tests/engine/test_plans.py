@@ -37,18 +37,18 @@ class FullPlaces:
         self.asked.append(ask.placement.offer)
         raise CapacityRefused("no capacity for that now")
 
-    async def list(self, cluster_id=None):
+    async def list(self, cluster_id=None, *, regions=None):
         return ()
 
-    async def terminate(self, cluster_id):
+    async def terminate(self, cluster_id, *, regions=None, ranks=None):
         return None
 
 
 class TwoFullClouds(Registry):
     """AWS and GCP can be used, and refuse; this machine cannot be taken for them."""
 
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
         self.full = {cloud: FullPlaces(cloud) for cloud in ("aws", "gcp")}
 
     def names(self):
@@ -71,8 +71,8 @@ def asked_for(monkeypatch):
     """What the full clouds were asked for."""
     asked = []
 
-    def registry(*given):
-        made = TwoFullClouds(*given)
+    def registry(*given, **named):
+        made = TwoFullClouds(*given, **named)
         for each in made.full.values():
             each.asked = asked
         return made

@@ -3,8 +3,13 @@
 import pytest
 
 from sky.core.errors import NotSupportedError
+from sky.core.model.offers import Offer
 from sky.core.model.tasks import TaskSpec
 from sky.engine.refusals import refuse_unsupported, without_effect
+
+
+def offer(*, shared):
+    return Offer("somewhere", "r", None, "t", 4, 16, 0.0, shared=shared)
 
 
 def task(**config):
@@ -20,7 +25,6 @@ def task(**config):
         ({"event_callback": "echo hi"}, "event_callback"),
         ({"file_mounts": {"/data": "s3://bucket"}}, "s3://bucket"),
         ({"file_mounts": {"/data": {"name": "bucket", "store": "s3"}}}, "object stores"),
-        ({"resources": {"image_id": "docker:ubuntu"}}, "resources.image_id"),
         ({"volumes": {"/data": "disk"}}, "volumes"),
         ({"service": {"readiness_probe": "/", "replicas": 1}, "resources": {"ports": 80}}, "service"),
         ({"pool": {"workers": 1}}, "pool"),
@@ -32,26 +36,18 @@ def test_features_of_later_are_refused_by_name(config, named):
     assert named in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("body", "named"), [({"clone_disk_from": "c"}, "--clone-disk-from"), ({"resize": True}, "--resize")]
-)
-def test_flags_of_later_are_refused_by_name(body, named):
-    with pytest.raises(NotSupportedError, match=named):
-        refuse_unsupported(task(), body)
-
-
 def test_the_infra_is_named():
     with pytest.raises(NotSupportedError, match=r"on local$"):
-        refuse_unsupported(task(resources={"infra": "local", "image_id": "docker:x"}))
+        refuse_unsupported(task(resources={"infra": "local"}, volumes={"/data": "disk"}))
 
 
 def test_what_works_is_not_refused():
-    refuse_unsupported(task(workdir=".", setup="true", num_nodes=2, resources={"ports": 80, "autostop": 5}), {})
+    refuse_unsupported(task(workdir=".", setup="true", num_nodes=2, resources={"ports": 80, "autostop": 5}))
+    refuse_unsupported(task(file_mounts={"/data/x": "https://example.com/x"}, resources={"image_id": "docker:ubuntu"}))
 
 
-def test_what_has_no_effect_is_named():
-    assert without_effect(task(resources={"disk_size": 512, "priority": 3}, inputs={"s3://b": 1})) == [
-        "resources.disk_size",
-        "resources.priority",
-    ]
-    assert without_effect(task()) == []
+def test_what_has_no_effect_is_named_by_place():
+    asks = task(resources={"disk_size": 512, "priority": 3}, inputs={"s3://b": 1})
+    assert without_effect(asks, offer(shared=True)) == ["resources.disk_size", "resources.priority"]
+    assert without_effect(asks, offer(shared=False)) == ["resources.priority"]
+    assert without_effect(task(), offer(shared=True)) == []

@@ -17,6 +17,7 @@ from sky.providers.local import processes
 from sky.providers.local.compute import LocalCompute
 from sky.providers.local.offers import machine, short_name
 from sky.server.fleet import node_config
+from sky.sim.compute_contract import ComputeContract, Place
 
 #: Nodes are found by their id in the process table, which other test processes share.
 C1, C2 = f"c1-{os.getpid()}", f"c2-{os.getpid()}"
@@ -33,6 +34,14 @@ async def compute(tmp_path):
     yield made
     for each in await made.list():
         await made.terminate(each.cluster_id)
+
+
+class TestContract(ComputeContract):
+    """The promises of all providers."""
+
+    @pytest.fixture
+    def place(self, compute):
+        return Place(compute, ask, most=3, tag=str(os.getpid()))
 
 
 async def test_nodes_run_with_an_address_and_a_home_each(compute):

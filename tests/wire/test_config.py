@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sky.core.errors import InvalidSkyPilotConfigError
-from sky.wire.config import Config, LocalMachine, load_config, merge
+from sky.core.model.layers import merge
+from sky.wire.config import Config, LocalMachine, load_config
 
 
 class Place:

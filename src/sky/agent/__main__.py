@@ -2,7 +2,8 @@
 `sky.remote.bootstrap`.
 
 Exit codes: 0 after a graceful shutdown, 2 when its configuration is
-wrong and 3 when another agent serves this home (the loop ends as well), else a failure.
+wrong, 3 when another agent serves this home and 4 when its port is taken (the loop ends as well), else a failure. Why
+it ends is the last line that it says: `agent: <reason>`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from . import node as nodes
 from .fields import Refused
 from .server import Agent
 
+WRONG = 2
 ALREADY_SERVED = 3
+PORT_TAKEN = 4
 
 
 def main(arguments: List[str]) -> int:
@@ -27,12 +30,12 @@ def main(arguments: List[str]) -> int:
     options = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 - strict needs 3.10
     if set(options) - {"--node", "--version", "--patience"} or "--node" not in options:
         print("usage: agent --node NODE.JSON [--version V] [--patience SECONDS]", file=sys.stderr)
-        return 2
+        return WRONG
     try:
         node = nodes.load(options["--node"])
     except (OSError, ValueError, Refused) as error:
         print("agent: cannot use %s: %s" % (options["--node"], error), file=sys.stderr)
-        return 2
+        return WRONG
     os.makedirs(node.root, mode=0o700, exist_ok=True)
     lock = os.open(os.path.join(node.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not _lock(lock, float(options.get("--patience", "0"))):
@@ -42,8 +45,7 @@ def main(arguments: List[str]) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     os.chdir(node.home)
-    asyncio.run(_serve(node, options.get("--version", "unversioned"), dict(os.environ)))
-    return 0
+    return asyncio.run(_serve(node, options.get("--version", "unversioned"), dict(os.environ)))
 
 
 def _lock(handle: int, patience: float) -> bool:
@@ -59,12 +61,21 @@ def _lock(handle: int, patience: float) -> bool:
             time.sleep(0.01)
 
 
-async def _serve(node: nodes.Node, version: str, environ: Dict[str, str]) -> None:
-    agent = Agent(node, version, time.time, environ)
+async def _serve(node: nodes.Node, version: str, environ: Dict[str, str]) -> int:
+    try:
+        agent = Agent(node, version, time.time, environ)
+    except Refused as error:
+        print("agent: cannot use its node.json: %s" % error, file=sys.stderr)
+        return WRONG
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, agent.stop)
     loop.add_signal_handler(signal.SIGINT, agent.stop)
-    await agent.serve()
+    try:
+        await agent.serve()
+    except Refused as error:
+        print("agent: %s: %s" % (error.kind, error), file=sys.stderr)
+        return PORT_TAKEN if error.kind == "PortTaken" else WRONG
+    return 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Dict, List, Optional
 
-from .fields import Fields, bad
+from .fields import Fields, Refused, bad
 from .ledger import Ledger
 from .node import Node
 from .shell import run_script
@@ -28,6 +28,8 @@ _SESSIONS_AGAIN = 60.0
 _FAREWELL = 5.0
 _PARTING = 0.5
 _LONGEST_SLEEP = 3600.0
+#: Seconds until a machine that is still there is told again to end itself: first, and at most.
+_OFF_AGAIN = (120.0, 1800.0)
 
 
 class Autostop:
@@ -139,7 +141,19 @@ class Autostop:
         facts = {"reason": "autostop: " + reason, "down": mode == "down", "time": self._clock()}
         with suppress(OSError):  # a note for people
             _write(os.path.join(self._node.root, "stopped.json"), json.dumps(facts))
-        await self._power_off(mode)
+        await self._until_off(mode)
+
+    async def _until_off(self, mode: str) -> None:
+        # Nobody else may be there to notice that the machine stays up and costs money.
+        pause = _OFF_AGAIN[0]
+        while True:
+            try:
+                await self._power_off(mode)
+            except (OSError, Refused) as error:
+                self._tell(status="HOOK", reason="the machine could not be ended: %s" % error)
+            await asyncio.sleep(pause)
+            print("agent: still up %d s after it was to %s; trying again" % (pause, mode), file=sys.stderr, flush=True)
+            pause = min(pause * 2, _OFF_AGAIN[1])
 
     async def _hook(self, hook: Dict[str, Any], mode: str) -> None:
         env = {"SKYPILOT_HOOK_EVENT": mode, "SKYPILOT_GRACE_PERIOD_SECONDS": "%g" % hook["timeout"]}
@@ -195,7 +209,10 @@ def _hooks(values: Any) -> List[Dict[str, Any]]:
 
 
 def _ssh_sessions() -> bool:
-    """True while somebody is logged in: sshd names the process of a session `sshd: user@terminal`."""
+    """True while somebody is logged in at a terminal: sshd names the process of a session `sshd: user@pts/0`.
+
+    One without a terminal (`user@notty`) does not count: whoever watches the cluster has such a connection always.
+    """
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -203,7 +220,9 @@ def _ssh_sessions() -> bool:
                     line = file.read(256)
             except OSError:
                 continue
-            if line.startswith((b"sshd: ", b"sshd-session: ")) and b"@" in line:
+            if line.startswith((b"sshd: ", b"sshd-session: ")) and line.rpartition(b"@")[2].startswith(
+                (b"pts/", b"tty")
+            ):
                 return True
     return False
 

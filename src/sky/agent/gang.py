@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from . import states
 from .connection import CallRefused, ConnectionLost, Reply
@@ -22,6 +22,7 @@ from .peers import Peer
 _KILLED = 137
 _BACK_OFF = (0.05, 2.0)
 _CALL_TIMEOUT = 40.0
+_KILL_MARGIN = 15.0
 
 
 class Verdict(NamedTuple):
@@ -55,6 +56,7 @@ class Gang:
         self.log = log
         self._cancelled = job.cancelled
         self._halted: Optional[str] = None
+        self._lost: Set[Peer] = set()
         self._killing: Optional[asyncio.Future[None]] = None
         self._secrets = ledger.secrets(job.key)
 
@@ -163,10 +165,12 @@ class Gang:
         spec, job = self._spec, self._job
         label = node_label(self._ranks[rank])
         log = node_log(job.log_dir, phase, rank, self._ranks[rank])
-        env = {**spec.envs, **self._secrets, **self._variables(phase, rank)}
+        env = {**spec.envs, **self._secrets.envs, **self._variables(phase, rank)}
         args = {"job_id": job.job_id, "key": job.key, "phase": phase, "log": log, "devices": self._devices[rank]}
         args["cwd"] = "workdir" if spec.workdir or spec.git else "home"
-        body = json.dumps({"script": script, "envs": env}).encode("utf-8", "surrogatepass")
+        container = dict(spec.container, login=self._secrets.login) if spec.container is not None else None
+        task = {"script": script, "envs": env, "container": container}
+        body = json.dumps(task).encode("utf-8", "surrogatepass")
         reply, _ = await self._ask(rank, "task_start", args, body)
         pid = int(reply["pid"])
         if rank == 0:
@@ -179,6 +183,8 @@ class Gang:
         facts = await self.log.copy("%s:%d" % (phase, rank), self._prefix(phase, rank, pid), fetch)
         if facts["status"] == "lost":
             raise NodeLost("the node restarted while the job ran: %s no longer knows its %s process" % (label, phase))
+        if facts.get("why"):
+            raise Refused("ContainerFailed", "%s: %s" % (label, facts["why"]))
         return int(facts["rc"])
 
     def _prefix(self, phase: str, rank: int, pid: int) -> bytes:
@@ -218,6 +224,7 @@ class Gang:
                 since = now if since is None else since
                 if now - since >= self._node.lost_after:
                     label = node_label(self._ranks[rank])
+                    self._lost.add(self._peers[rank])
                     raise NodeLost(
                         "%s (%s) was lost: its agent has not answered for %.0f s (%s)"
                         % (label, self._node.ips[self._ranks[rank]], now - since, error)
@@ -232,11 +239,11 @@ class Gang:
     async def _kill_everywhere(self) -> None:
         grace = self._spec.cancel_grace
         args = {"key": self._job.key, "grace": grace}
-        await asyncio.gather(*(self._try(peer, "task_kill", args, grace + 10) for peer in self._peers))
+        await asyncio.gather(*(self._try(peer, "task_kill", args, grace + _KILL_MARGIN) for peer in self._peers))
 
     async def _try(self, peer: Peer, verb: str, args: Dict[str, Any], timeout: float = 10.0) -> bool:
         """Ask a few times; False when the node stays out of reach: it is being given up anyway."""
-        for pause in (0.1, 0.5, 2.0, 0.0):
+        for pause in (0.0,) if peer in self._lost else (0.1, 0.5, 2.0, 0.0):
             try:
                 await peer.call(verb, args, b"", timeout)
                 return True

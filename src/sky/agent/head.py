@@ -15,11 +15,12 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 
 from . import schedule, states
 from .autostop import Autostop
+from .connection import CallRefused, ConnectionLost
 from .fields import Fields, Refused
 from .gang import Gang, Verdict, node_log
 from .ledger import Job, Ledger
 from .logs import CHUNK, Collector, read_chunk, size, tail_offset
-from .node import Node
+from .node import Node, node_label
 from .peers import Peer
 from .signals import wait_any
 from .spec import JobSpec, parse, parse_secrets
@@ -29,6 +30,9 @@ STOPPED = "the cluster was stopped while the job ran"
 _LOG_LIMIT = 1 << 20
 _RECORD_AGAIN = 5.0
 _PAGE = 2000
+_WORKER_OFF = 15.0
+_NOTICES, _NOTICES_KEPT, _NOTICES_AGAIN = "notices", 200, 5.0
+_HELD = 60.0
 
 
 class Head:
@@ -60,6 +64,9 @@ class Head:
                 self._queue[job.job_id] = schedule.Waiting(job.job_id, self._demand(job.spec))
         self._kick()
         self.autostop.begin()
+        if self._node.notice:
+            for rank in range(self._node.num_nodes):
+                self._spawn(self._follow_notices(rank))
 
     # The queue
 
@@ -160,10 +167,36 @@ class Head:
 
     async def _power_off(self, mode: str) -> None:
         await self.halt(STOPPED)
-        await asyncio.gather(
-            *(peer.call("power_off", {"mode": mode}, timeout=30.0) for peer in self._peers[1:]), return_exceptions=True
-        )
+        # One that does not answer is left behind: the head's own end is what lets the provider end the rest.
+        asked = (peer.call("power_off", {"mode": mode}, timeout=_WORKER_OFF) for peer in self._peers[1:])
+        for rank, answer in enumerate(await asyncio.gather(*asked, return_exceptions=True), 1):
+            if isinstance(answer, BaseException):
+                print("agent: %s was not told to end: %s" % (node_label(rank), answer), file=sys.stderr, flush=True)
         await self._peers[0].call("power_off", {"mode": mode})
+
+    async def _follow_notices(self, rank: int) -> None:
+        """Make an event of each announcement that a node hears of its end: once, whoever was started again since."""
+        since = 0
+        while True:
+            try:
+                reply, _ = await self._peers[rank].call("notices", {"since": since, "wait": _HELD}, timeout=_HELD + 10)
+                boot_id, heard = str(reply["boot_id"])[:100], list(reply["notices"])
+                since += len(heard)
+                for notice in heard:
+                    self._record_notice(boot_id, rank, notice)
+            except (ConnectionLost, CallRefused, Refused, LookupError, TypeError, sqlite3.Error) as error:
+                # A node that does not answer, or a disk that takes nothing: all is asked for again.
+                print("agent: notices of %s: %s" % (node_label(rank), error), file=sys.stderr, flush=True)
+                since = 0
+                await asyncio.sleep(_NOTICES_AGAIN)
+
+    def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
+        fields = Fields(notice, "a notice")
+        facts = {"what": fields.name("what"), "at": fields.number("at", 0, 1e12), "rank": rank}
+        told, known = [boot_id, rank, facts["what"]], self._ledger.setting(_NOTICES) or []
+        if told not in known:
+            self._ledger.event("notice", deadline=fields.number("deadline", 0, 1e12, None), **facts)
+            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
 
     async def close(self) -> None:
         """Stop driving; the tasks go on, and the next agent drives them again."""

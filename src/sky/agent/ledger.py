@@ -15,10 +15,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from . import states
 from .signals import Signal
-from .spec import JobSpec, restored, stored
+from .spec import JobSpec, Secrets, restored, stored
 
 KEPT_EVENTS = 10000
 _PRUNE_EVERY = 500
+
+_NETWORK_DISKS = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "glusterfs", "fuse.", "9p", "afs", "panfs")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -74,6 +76,10 @@ class Ledger:
         path = os.path.join(root, "jobs.db")
         self._db = sqlite3.connect(path, isolation_level=None)
         os.chmod(path, 0o600)
+        if on_network(path):
+            # The log's index lies in memory that several processes share, which such disks cannot give; alone, the
+            # agent keeps it in its own.
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode=WAL")
         # A killed agent loses nothing in this mode; only a power cut could, and `add` guards what was promised
         # against that.
@@ -103,9 +109,9 @@ class Ledger:
             if durable:
                 self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def add(self, key: str, spec: JobSpec, secrets: Dict[str, str]) -> int:
+    def add(self, key: str, spec: JobSpec, secrets: Secrets) -> int:
         """Record a new PENDING job durably; returns its id. The caller has looked the key up with `find`."""
-        if secrets:
+        if any(secrets):
             self._write_secrets(key, secrets)
         with self._transaction(durable=True) as db:
             used = db.execute("SELECT count(*) FROM jobs WHERE log_dir = ?", (spec.task_id,)).fetchone()[0]
@@ -169,26 +175,25 @@ class Ledger:
         columns = ", ".join("%s = ?" % name for name in facts)
         db.execute("UPDATE jobs SET %s WHERE job_id = ?" % columns, (*values, job_id))  # noqa: S608
 
-    def secrets(self, key: str) -> Dict[str, str]:
+    def secrets(self, key: str) -> Secrets:
         """The secrets of a job that has not ended; empty when it has none."""
         try:
             with open(os.path.join(self._secrets, key), encoding="utf-8") as file:
-                values: Dict[str, str] = json.load(file)
-                return values
+                return Secrets(**json.load(file))
         except FileNotFoundError:
-            return {}
+            return Secrets({})
 
-    def _write_secrets(self, key: str, secrets: Dict[str, str]) -> None:
+    def _write_secrets(self, key: str, secrets: Secrets) -> None:
         path = os.path.join(self._secrets, key)
         handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(secrets, file)
+            json.dump(secrets._asdict(), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".new", path)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Append an event that is not a job's state: kind is `autostop` or `node`."""
+        """Append an event that is not a job's state: kind is `autostop`, `node` or `notice`."""
         with self._transaction() as db:
             self._append(db, dict(facts, kind=kind))
         self.changed.fire()
@@ -213,6 +218,18 @@ class Ledger:
         """Store a setting (any JSON value)."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def on_network(path: str, mounts: str = "/proc/self/mounts") -> bool:
+    """Whether a path lies on a disk that other machines mount as well, as homes of a Slurm cluster do."""
+    try:
+        with open(mounts, encoding="utf-8", errors="replace") as file:
+            lines = [line.split(" ") for line in file]
+    except OSError:
+        return False
+    inside = [each for each in lines if len(each) > 2 and (path + "/").startswith(each[1].rstrip("/") + "/")]
+    kind = max(inside, key=lambda each: len(each[1]))[2] if inside else ""
+    return kind.startswith(_NETWORK_DISKS)
 
 
 def _job(row: Any) -> Job:

@@ -11,6 +11,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 from .fields import Fields, bad
 
+NOTICES = ("", "aws", "gcp")
+#: Where every cloud serves what a machine may know of itself.
+METADATA = "http://169.254.169.254"
+
 
 class Devices(NamedTuple):
     """Accelerators of a node: their name and the index that makes each visible to a process."""
@@ -19,11 +23,23 @@ class Devices(NamedTuple):
     indices: List[Union[int, str]]
 
 
+class Tls(NamedTuple):
+    """The cluster's certificate and its key, PEM."""
+
+    cert: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "Tls(...)"  # whoever prints a node must not print the key
+
+
 class Node(NamedTuple):
     """One node of a cluster.
 
     `cpus` are schedulable slots, `memory_gb` is 0 when unknown, peers and ips are listed by rank, `lost_after` is how
-    many seconds a silent node of a gang is waited for.
+    many seconds a silent node of a gang is waited for. `listen` is where peers on other machines connect
+    (`tls://address:port`), with the identity in `tls`. `notice` names the cloud whose metadata service, at `metadata`,
+    announces that the machine will be taken away; empty where none does.
     """
 
     cluster_name: str
@@ -42,6 +58,10 @@ class Node(NamedTuple):
     user: str
     power_off: Dict[str, List[str]]
     lost_after: float
+    listen: Optional[str]
+    tls: Optional[Tls]
+    notice: str
+    metadata: str
     checksum: int
 
     @property
@@ -105,8 +125,26 @@ def parse(values: Any) -> Node:
         user=fields.text("user", ""),
         power_off={"stop": power.texts("stop"), "down": power.texts("down")},
         lost_after=fields.number("lost_after", 0, 1e6, 60.0),
+        listen=_listen(fields),
+        tls=_tls(values.get("tls")),
+        notice=fields.choice("notice", NOTICES, ""),
+        metadata=fields.text("metadata", METADATA, 200),
         checksum=checksum(values),
     )
+
+
+def _listen(fields: Fields) -> Optional[str]:
+    address: Optional[str] = fields.text("listen", None, 300)
+    if address and fields.raw("tls") is None:
+        raise bad("node.json: 'listen' needs 'tls': nobody is let in without the cluster's certificate")
+    return address or None
+
+
+def _tls(value: Any) -> Optional[Tls]:
+    if not value:
+        return None
+    fields = Fields(value, "node.json: tls")
+    return Tls(fields.text("cert"), fields.text("key"))
 
 
 def checksum(values: Any) -> int:

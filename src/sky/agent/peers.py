@@ -1,25 +1,32 @@
 """How the head reaches the agents of its cluster, itself included: one way of asking, whoever it is.
 
-Addresses are `unix:/path` on nodes that share a machine. Between machines it will be `tls://host:port`, which is
-refused with a clear message until it is built. Called by `gang.py` and `head.py`.
+Addresses are `unix:/path` on nodes that share a machine and `tls://host:port` between machines (`tls.py`). Called by
+`gang.py` and `head.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Awaitable, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, Optional
 
 from .connection import Connection, ConnectionLost, Reply, connect_unix
 from .fields import Refused
+
+if TYPE_CHECKING:
+    from .tls import Wire
 
 Handle = Callable[[str, Dict[str, Any], bytes], Awaitable[Reply]]
 
 
 class Peer:
-    """One agent of the cluster, by its address; connects on first use and again after a loss."""
+    """One agent of the cluster, by its address; connects on first use and again after a loss.
 
-    def __init__(self, address: str) -> None:
+    `wire` is the cluster's identity, which addresses of other machines need.
+    """
+
+    def __init__(self, address: str, wire: Optional[Wire] = None) -> None:
         self.address = address
+        self._wire = wire
         self._connection: Optional[Connection] = None
         self._gate = asyncio.Lock()
 
@@ -31,16 +38,21 @@ class Peer:
     async def _connected(self) -> Connection:
         async with self._gate:
             if self._connection is None or self._connection.closed:
-                scheme, _, rest = self.address.partition(":")
-                if scheme != "unix":
-                    raise Refused(
-                        "NotSupported", "peers at %r are not supported yet; only unix:/path is" % self.address
-                    )
                 try:
-                    self._connection = await connect_unix(rest)
+                    self._connection = await self._connect()
                 except OSError as error:
                     raise ConnectionLost("cannot connect to %s: %s" % (self.address, error)) from None
             return self._connection
+
+    async def _connect(self) -> Connection:
+        scheme, _, rest = self.address.partition(":")
+        if scheme == "unix":
+            return await connect_unix(rest)
+        if self._wire is None:
+            raise Refused("NotSupported", "the peer at %r needs 'tls' in node.json" % self.address[:200])
+        from .tls import split  # noqa: PLC0415 - in memory already, where there is a wire
+
+        return await self._wire.connect(*split(self.address))
 
     async def close(self) -> None:
         """Close the connection if there is one."""

@@ -1,4 +1,4 @@
-"""The agent as a server: the Unix socket, the table of verbs, and the handlers that are no part of the head's queue.
+"""The agent as a server: where it listens, the table of verbs, and the handlers that are no part of the head's queue.
 
 Started by `__main__`. Requests of a connection run side by side, up to a limit; a frame that breaks the rules ends
 its connection.
@@ -10,12 +10,14 @@ import asyncio
 import json
 import os
 import socket
+import stat
 import struct
 import sys
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
-from . import PROTOCOL
+from . import PROTOCOL, containers
+from .fan import Fan
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -24,8 +26,13 @@ from .logs import CHUNK
 from .node import Node
 from .peers import Myself, Peer
 from .shell import run_script
+from .signals import Signal
 from .sync import Sync
 from .tasks import PHASES, Tasks
+from .watch import watch_exit
+
+if TYPE_CHECKING:
+    from .tls import Listener, Wire
 
 Reply = Tuple[Dict[str, Any], bytes]
 Verb = Callable[[Fields, bytes], Awaitable[Reply]]
@@ -45,6 +52,10 @@ class Agent:
         self._boot_id = _boot_id()
         self._tasks = Tasks(node, environ)
         self._sync = Sync(node)
+        self._wire = _wire(node)
+        self._watching: Optional[asyncio.Future[None]] = None
+        self._notices: List[Dict[str, Any]] = []
+        self._noticed = Signal()
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -52,6 +63,7 @@ class Agent:
             "run": self._run,
             "kill_all": self._kill_all,
             "power_off": self._power_off,
+            "notices": self._heard,
             "shutdown": self._shutdown,
             "task_start": self._task_start,
             "task_wait": self._task_wait,
@@ -71,7 +83,9 @@ class Agent:
 
     def _build_head(self) -> Head:
         self._ledger = Ledger(self._node.root, self._clock)
-        self._peers: List[Peer] = [Myself(self.handle)] + [Peer(address) for address in self._node.peers[1:]]
+        self._peers: List[Peer] = [Myself(self.handle)] + [
+            Peer(address, self._wire) for address in self._node.peers[1:]
+        ]
         head = Head(self._node, self._ledger, self._peers, self._clock)
         self._verbs.update(
             {
@@ -83,18 +97,27 @@ class Agent:
                 "read_log": head.read_log,
                 "autostop": head.autostop.set,
                 "autostop_get": head.autostop.get,
+                "sync_fan": Fan(self._sync, self._peers).fan,
             }
         )
         return head
 
     async def serve(self) -> None:
-        """Answer until `shutdown` is asked for."""
+        """Answer until `shutdown` is asked for. Refused as PortTaken when peers cannot be listened for."""
+        door = self._open_door()
         listener = listen(self._node.socket)
         server = await asyncio.start_unix_server(self._connected, sock=listener, limit=1 << 20)
         if self._head is not None:
             self._head.begin()
+        if self._node.notice:
+            self._watching = asyncio.ensure_future(self._watch_notices())
         await self._done.wait()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         server.close()
+        if door is not None:
+            await door.close()
         for request in list(self._requests):
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
@@ -108,12 +131,39 @@ class Agent:
         """Let `serve` return; tasks go on."""
         self._done.set()
 
+    async def _watch_notices(self) -> None:
+        from . import notices  # noqa: PLC0415 - only where a cloud gives any
+
+        note = notices.Note(self._node.home, self._boot_id)
+
+        async def tell(notice: notices.Notice) -> None:
+            self._notices.append(notice._asdict())
+            self._noticed.fire()
+            try:
+                note.write(notice)
+            except OSError as error:
+                print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+
+        await notices.watch(self._node.notice, self._node.metadata, self._clock, tell)
+
+    def _open_door(self) -> Optional[Listener]:
+        if self._wire is None or not self._node.listen:
+            return None
+        from .tls import split  # noqa: PLC0415 - in memory already, where there is a wire
+
+        return self._wire.listen(*split(self._node.listen), self._converse)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _trusted(writer.get_extra_info("socket")):
+            await self._converse(reader, writer)
+        else:
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection, whose other end has proved who it is, until it closes."""
         room = asyncio.Semaphore(_IN_FLIGHT)
         mine: Set[asyncio.Future[None]] = set()
         try:
-            if not _trusted(writer.get_extra_info("socket")):
-                return
             while True:
                 frame = await read_frame(reader)
                 if frame is None:
@@ -192,7 +242,7 @@ class Agent:
         grace = fields.number("grace", 0, 3600, _STOP_GRACE)
         if self._head is not None:
             await self._head.halt(STOPPED)
-        await self._tasks.kill_all(grace)
+        await self._tasks.kill_all(grace, remove=fields.flag("remove"))
         return {}, b""
 
     async def _power_off(self, fields: Fields, body: bytes) -> Reply:
@@ -200,7 +250,7 @@ class Agent:
         mode = fields.choice("mode", ("stop", "down"))
         if self._head is not None:
             await self._head.halt(STOPPED)
-        await self._tasks.kill_all(_STOP_GRACE)
+        await self._tasks.kill_all(_STOP_GRACE, remove=mode == "down")
         argv = self._node.power_off[mode]
         if argv:
             _detach(argv)
@@ -211,13 +261,23 @@ class Agent:
         asyncio.get_running_loop().call_later(0.02, self._done.set)
         return {}, b""
 
+    async def _heard(self, fields: Fields, body: bytes) -> Reply:
+        """Notices after the first `since` of this agent's; waits up to `wait` seconds for one."""
+        del body
+        since, wait = fields.integer("since", 0, 1 << 53, 0), fields.number("wait", 0, 60, 0.0)
+        if since > len(self._notices):
+            since = 0  # whoever asks has heard of them from the agent before this one
+        if since == len(self._notices):
+            await self._noticed.wait(wait)
+        return {"notices": self._notices[since:], "boot_id": self._boot_id}, b""
+
     # Task verbs
 
     async def _task_start(self, fields: Fields, body: bytes) -> Reply:
         try:
             content = Fields(json.loads(body.decode("utf-8", "surrogatepass")), "the task")
         except ValueError:
-            raise bad("the body of task_start must be JSON: script and envs") from None
+            raise bad("the body of task_start must be JSON: script, envs, container") from None
         pid = self._tasks.start(
             fields.name("key"),
             fields.choice("phase", PHASES),
@@ -226,6 +286,7 @@ class Agent:
             fields.choice("cwd", ("home", "workdir"), "home"),
             fields.text("log"),
             fields.integers("devices", 0, 1023),
+            image=containers.parse(content.raw("container")),
         )
         return {"pid": pid}, b""
 
@@ -258,18 +319,41 @@ class Agent:
         return {}, b""
 
 
+def _wire(node: Node) -> Optional[Wire]:
+    if node.tls is None:
+        return None
+    # Only where peers are on other machines: see `tls.py` for what it costs.
+    from .tls import Wire  # noqa: PLC0415
+
+    return Wire(node.tls, node.root)
+
+
 def _detach(argv: List[str]) -> None:
     # The node's own processes are found by this variable and ended; what ends them must not be among them.
     environ = {name: value for name, value in os.environ.items() if name != "SKY_NODE_ID"}
     null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
-    actions = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-    os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+    # What it says goes to the agent's own log.
+    actions = [null, (os.POSIX_SPAWN_DUP2, 2, 1)]
+    pid = os.posix_spawnp(argv[0], argv, environ, file_actions=actions, setsid=True)
+
+    def ended() -> None:
+        with suppress(ChildProcessError):
+            _, raw = os.waitpid(pid, 0)
+            if raw:
+                print("agent: %s failed with status %d" % (argv[0], raw), file=sys.stderr, flush=True)
+
+    watch_exit(pid, ended)
 
 
 def listen(path: str) -> socket.socket:
     """A listening Unix socket that only the owner can reach; replaces what a dead agent left at `path`."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not _owned(found):
+        raise Refused(
+            "UnsafeFolder", "others may put things into %s, where the agent's socket is to be; remove it" % folder
+        )
     with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -281,6 +365,13 @@ def listen(path: str) -> socket.socket:
     listener.listen(128)
     listener.setblocking(False)
     return listener
+
+
+def _owned(found: os.stat_result) -> bool:
+    """A folder of the user's own (or of root's) in which strangers cannot replace a file."""
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.getuid()):
+        return False
+    return not found.st_mode & 0o002 or bool(found.st_mode & stat.S_ISVTX)
 
 
 def _trusted(channel: socket.socket) -> bool:

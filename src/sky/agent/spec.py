@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, NamedTuple, Optional
 
+from . import containers
 from .fields import Fields, bad
 
 DEFAULT_CPUS = 0.5
@@ -28,6 +29,7 @@ class JobSpec(NamedTuple):
     git: Optional[Dict[str, Any]]
     submitted_at: float
     cancel_grace: float
+    container: Optional[Dict[str, Any]]
 
     def resources_text(self) -> str:
         """The request in the form of the queue's table: `2x[CPU:0.5,H100:1]`."""
@@ -67,12 +69,30 @@ def parse(values: Any, now: float) -> JobSpec:
         git=git,
         submitted_at=fields.number("submitted_at", 0, 1e12, now),
         cancel_grace=fields.number("cancel_grace", 0, 3600, 10.0),
+        container=_container(fields.raw("container")),
     )
 
 
-def parse_secrets(values: Any) -> Dict[str, str]:
-    """The secrets of a job's spec, by variable name."""
-    return Fields(values, "the job").env("secrets")
+class Secrets(NamedTuple):
+    """What of a job nobody may read: variables by name, and the login to the registry of its image."""
+
+    envs: Dict[str, str]
+    login: Optional[Dict[str, str]] = None
+
+    def __repr__(self) -> str:
+        return "Secrets(...)"
+
+
+def parse_secrets(values: Any) -> Secrets:
+    """The secrets of a job's spec."""
+    fields = Fields(values, "the job")
+    image = containers.parse(fields.raw("container"))
+    return Secrets(fields.env("secrets"), image.login if image is not None else None)
+
+
+def _container(values: Any) -> Optional[Dict[str, Any]]:
+    image = containers.parse(values)
+    return None if image is None else {"image": image.name, "run_options": image.run_options}
 
 
 def stored(spec: JobSpec) -> Dict[str, Any]:

@@ -26,6 +26,8 @@ Reply = Tuple[Dict[str, Any], bytes]
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _KEEP_BLOBS = 86400.0
 _OPEN_SESSIONS = 64
+#: Seconds for which the list of a session that is over can be handed on.
+_KEEP_COMMITTED = 60.0
 _BLOCK = 1 << 20
 
 
@@ -41,9 +43,11 @@ class Entry(NamedTuple):
 
 
 class _Session:
-    def __init__(self, dest: str, delete: bool) -> None:
+    def __init__(self, dest: str, delete: bool, asked: Dict[str, Any]) -> None:
         self.dest = dest
         self.delete = delete
+        self.asked = asked
+        """The arguments that begin the same session on another node."""
         self.entries: List[Entry] = []
         self.unchanged: Dict[str, List[Any]] = {}
         self.claims: Set[str] = set()
@@ -59,6 +63,7 @@ class Sync:
         self._blobs = os.path.join(node.root, "sync", "blobs")
         self._manifests = os.path.join(node.root, "sync", "manifests")
         self._sessions: Dict[int, _Session] = {}
+        self._committed: Dict[int, _Session] = {}
         self._claims: Dict[str, int] = {}
         """How many open sessions count on a content, so that one's commit does not move it away from another."""
         self._last = 0
@@ -68,8 +73,9 @@ class Sync:
     async def begin(self, fields: Fields, body: bytes) -> Reply:
         """Open a session with the first entries (JSON list in the body); without `more`, answers the missing hashes."""
         root = fields.choice("root", ("workdir", "mount"))
-        dest = self._destination(fields.text("dest", "~/sky_workdir" if root == "workdir" else None) or "")
-        session = _Session(dest, fields.flag("delete"))
+        wanted = fields.text("dest", "~/sky_workdir" if root == "workdir" else None) or ""
+        asked = {"root": root, "dest": wanted, "delete": fields.flag("delete")}
+        session = _Session(self._destination(wanted), asked["delete"], asked)
         self._last += 1
         number = self._last
         if len(self._sessions) >= _OPEN_SESSIONS:
@@ -126,7 +132,16 @@ class Sync:
             written, removed = await self._in_thread(self._commit, session)
         finally:
             self._release(session)
+        self._committed[number] = session
+        asyncio.get_running_loop().call_later(_KEEP_COMMITTED, self._committed.pop, number, None)
         return {"written": written, "removed": removed}, b""
+
+    def committed(self, number: int) -> Tuple[Dict[str, Any], List[Entry], str]:
+        """A session whose tree is in place since a moment ago: how to begin it elsewhere, its entries, and where."""
+        session = self._committed.get(number)
+        if session is None:
+            raise Refused("NoSuchSession", "there is no sync session %d that was committed just now" % number)
+        return session.asked, session.entries, session.dest
 
     def _release(self, session: _Session) -> None:
         for name in session.claims:

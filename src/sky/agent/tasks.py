@@ -16,6 +16,8 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import processes
+from .container import FAILED
+from .containers import Containers, Image
 from .fields import Refused, relative_path
 from .logs import exists, read_chunk, size, tail_offset
 from .node import Node
@@ -25,7 +27,7 @@ from .watch import FileWatch, watch_exit
 PHASES = ("setup", "run")
 KILLED = 137
 _KILLED = ".killed"
-_ENDINGS = (".sh", ".pid", ".exit")
+_ENDINGS = (".sh", ".pid", ".exit", ".json", ".container", ".why")
 
 # $1 pid file, $2 exit file, $3 shell, $4 script, $5 folder. The traps keep the wrapper alive through a SIGTERM meant
 # for the whole tree, so that it still writes the exit code; children get the default actions back.
@@ -69,6 +71,7 @@ class Tasks:
         self._shell = _which("bash", environ) or "/bin/sh"
         self._tasks: Dict[Tuple[str, str], Task] = {}
         self._files = FileWatch()
+        self._containers = Containers(node, self._has_gpus)
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         os.makedirs(node.logs, exist_ok=True)
 
@@ -81,8 +84,13 @@ class Tasks:
         folder: str,
         log: str,
         devices: Optional[List[int]],
+        *,
+        image: Optional[Image] = None,
     ) -> int:
-        """Start a phase once: repeating the call finds the same process. Its pid, or 0 if the job was killed before."""
+        """Start a phase once: repeating the call finds the same process. Its pid, or 0 if the job was killed before.
+
+        With an image, the process is the way into a container of it, and the script runs there.
+        """
         task = self._find(key, phase)
         if task is not None:
             return task.pid
@@ -91,10 +99,16 @@ class Tasks:
             task.code = KILLED
             self._tasks[key, phase] = task
             return 0
+        inside, place = self._environment(task, env, devices), self._folder(folder)
+        values = dict(self._environ, **inside)
+        if image is not None:
+            script = self._containers.script(task.stem, image, script, inside, place)
+            # What runs outside is ours: the task's variables are for what runs inside.
+            values = dict(self._environ, **{name: inside[name] for name in ("HOME", "SKY_NODE_ID", processes.MARK)})
         _write(task.stem + ".sh", script, 0o700)
         target = self._log_path(log)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        self._spawn(task, target, self._environment(task, env, devices), self._folder(folder))
+        self._spawn(task, target, values, place)
         self._tasks[key, phase] = task
         return task.pid
 
@@ -107,7 +121,7 @@ class Tasks:
         return os.path.join(self._root, key + _KILLED)
 
     def _environment(self, task: Task, env: Dict[str, str], devices: Optional[List[int]]) -> Dict[str, str]:
-        values = dict(self._environ, **env)
+        values = dict(env)
         values.update({"HOME": self._node.home, "SKY_NODE_ID": self._node.node_id, processes.MARK: task.mark})
         known = self._node.devices
         if devices:
@@ -115,6 +129,9 @@ class Tasks:
                 raise Refused("NoSuchDevice", "%s has no devices %s" % (self._node.label(), devices))
             values["CUDA_VISIBLE_DEVICES"] = ",".join(str(known.indices[index]) for index in devices)
         return values
+
+    def _has_gpus(self) -> bool:
+        return self._node.devices is not None and _which("nvidia-smi", self._environ) is not None
 
     def _folder(self, folder: str) -> str:
         path = self._node.workdir if folder == "workdir" else self._node.home
@@ -196,16 +213,26 @@ class Tasks:
     async def kill(self, key: str, grace: float) -> None:
         """End all processes of a job on this node, and let none of its phases start any more."""
         self._bar(key)
-        await processes.end("%s/%s/" % (self._node.node_id, key), grace)
+        mark = "%s/%s/" % (self._node.node_id, key)
+        stems = (os.path.join(self._root, "%s.%s" % (key, phase)) for phase in PHASES)
+        inside = {name for name in map(self._containers.named, stems) if name is not None}
+        for name in inside:
+            await self._containers.end(name, mark, grace)
+        await processes.end(mark, grace)
+        for name in inside:
+            # One that was about to get in while the others were ended.
+            await self._containers.end(name, mark, 0)
 
     def _bar(self, key: str) -> None:
         _write(self._barrier(key), "", 0o600)
 
-    async def kill_all(self, grace: float) -> None:
-        """End all task processes of this node."""
+    async def kill_all(self, grace: float, remove: bool = False) -> None:
+        """End all task processes of this node, and stop its containers; `remove` takes those away as well."""
         for key in sorted({key for (key, _), task in self._tasks.items() if not task.over}):
             self._bar(key)
-        await processes.end("%s/" % self._node.node_id, grace)
+        mark = "%s/" % self._node.node_id
+        await self._containers.end_all(mark, grace, remove)
+        await processes.end(mark, grace)
 
     def forget(self, key: str) -> None:
         """Drop the records of a job that has ended; its logs stay."""
@@ -220,6 +247,8 @@ class Tasks:
         self, key: str, phase: str, log: str, offset: int, wait: float, limit: int, tail: Optional[int]
     ) -> Tuple[Dict[str, Any], bytes]:
         """{offset, eof, status, rc} and bytes of a phase's log; waits up to `wait` seconds for some.
+
+        `why` is there when it could not get into its container.
 
         Read from `offset`, or from `tail` lines before the end of what is there.
         """
@@ -249,6 +278,8 @@ class Tasks:
                 self._files.leave(watched)
         facts: Dict[str, Any] = {"offset": offset + len(data), "eof": over and len(data) < limit}
         facts["status"], facts["rc"] = (task.status, task.code) if task is not None else ("lost", None)
+        if task is not None and task.code == FAILED:
+            facts["why"] = _text(task.stem + ".why")
         return facts, data
 
 
@@ -259,6 +290,14 @@ def _which(program: str, environ: Dict[str, str]) -> Optional[str]:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return None
+
+
+def _text(path: str) -> Optional[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(4000)
+    except OSError:
+        return None
 
 
 def _number(path: str) -> Optional[int]:

@@ -122,11 +122,7 @@ def _refuse(flags: Mapping[str, Any], cluster: str | None) -> None:
     """Before anything is shown or asked: what contradicts itself, and what cannot be done yet."""
     if flags["resize"] and not cluster:
         raise click.UsageError("--resize needs -c: the cluster whose number of nodes changes.")
-    for given, feature in (
-        (flags["docker"], "Running in a local Docker container (--docker)"),
-        (flags["resize"], "Changing the number of nodes of a cluster (--resize)"),
-        (flags["clone_disk_from"], "Starting from the disk of another cluster (--clone-disk-from)"),
-    ):
+    for given, feature in ((flags["docker"], "Running in a local Docker container (--docker)"),):
         if given:
             raise not_supported(feature)
 

@@ -4,36 +4,28 @@ Run by `work.Driver` under `plane`. Each order's outcome is an event of `core.li
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import replace
 
 from sky.core.errors import (
     AgentRefused,
     AgentUnreachable,
-    CapacityRefused,
+    ClusterOwnerIdentityMismatchError,
     NotSupportedError,
     ProviderFailure,
-    QuotaReached,
-    Throttled,
 )
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import Table
-from sky.core.model.clusters import Cluster, Instance, InstanceState
-from sky.core.model.offers import Placement
-from sky.core.model.outcomes import Outcome, OutcomeKind
-from sky.core.ports import ClusterRows, Compute, CreateAsk, Fleet, Outcomes, Providers, Stoppable
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.model.outcomes import OutcomeKind
+from sky.core.ports import ClusterRows, Fleet
+from sky.engine.provision import Provisioner
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
-#: Times a throttled call is made before the refusal counts, and the most seconds waited for one.
-_THROTTLE_TRIES = 6
-_THROTTLE_WAIT_S = 60.0
-
-T = TypeVar("T")
-
-#: Refusals that say something about the next time.
-_LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
+Note = Callable[[Cluster, str], None]
 
 _NODE_FAILURES = (AgentUnreachable, AgentRefused, ProviderFailure, NotSupportedError)
+_PLACE_FAILURES = (ProviderFailure, NotSupportedError, ClusterOwnerIdentityMismatchError)
 
 
 class ClusterWork:
@@ -43,22 +35,17 @@ class ClusterWork:
     table: Table[Cluster] = life.TABLE
 
     def __init__(
-        self,
-        rows: ClusterRows,
-        outcomes: Outcomes,
-        providers: Providers,
-        fleet: Fleet,
-        clock: Clock,
-        signals: Signals,
+        self, rows: ClusterRows, provisioner: Provisioner, fleet: Fleet, clock: Clock, signals: Signals, note: Note
     ) -> None:
         self.rows = rows
-        self._outcomes = outcomes
-        self._providers = providers
+        self._provisioner = provisioner
         self._fleet = fleet
         self._clock = clock
         self._signals = signals
+        self._note = note
         self._acts: dict[type, Callable[[Cluster, str, object], Awaitable[object]]] = {
             life.Provision: self._provision,
+            life.Resize: self._resize,
             life.Resume: self._resume,
             life.Bootstrap: self._bootstrap,
             life.ConfigureAutostop: self._configure_autostop,
@@ -90,7 +77,7 @@ class ClusterWork:
     def crashed(self, order: object, error: Exception) -> object:
         reason = f"internal error: {type(error).__name__}: {error}"
         match order:
-            case life.Provision() | life.Resume():
+            case life.Provision() | life.Resume() | life.Resize():
                 return life.ProvisionRefused("request", reason)
             case life.Bootstrap():
                 return life.BootstrapFailed(reason)
@@ -105,48 +92,30 @@ class ClusterWork:
 
     async def _provision(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.Provision)
-        await self._clock.sleep(order.delay)
         try:
-            if order.instead_of is not None:
-                left = self._providers.compute(order.instead_of)
-                await self._patiently(lambda: left.terminate(cluster.id))
-            compute = self._providers.compute(order.placement.offer.cloud)
-            labels = {"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user}
-            ask = CreateAsk(key, cluster.id, cluster.name, order.placement, labels)
-            created = tuple(await self._patiently(lambda: compute.create(ask)))
-            await self._learn(order.placement, OutcomeKind.GRANTED)
-            return life.NodesCreated(created)
+            return await self._provisioner.provision(cluster, key, order)
         except ProviderFailure as failure:
-            if (kind := _LESSONS.get(type(failure))) is not None:
-                await self._learn(order.placement, kind, failure.reason)
-            return life.ProvisionRefused(failure.scope, failure.reason)
-        except NotSupportedError as error:
-            return life.ProvisionRefused("account", str(error))
+            # What was to be ended first could not be: nothing else is begun beside it.
+            return life.ProvisionRefused("account", failure.reason)
 
-    async def _learn(self, placement: Placement, kind: OutcomeKind, reason: str = "") -> None:
-        """Remember what a place answered. Of a machine that is shared there is no question of capacity."""
-        offer = placement.offer
-        if not offer.shared:
-            at = self._clock.now()
-            where = (offer.cloud, offer.region, offer.zone, offer.instance_type, offer.market)
-            await self._outcomes.add(Outcome(at, *where, kind, placement.num_nodes, reason))
+    async def _resize(self, cluster: Cluster, key: str, order: object) -> object:
+        assert isinstance(order, life.Resize)
+        if order.num_nodes < cluster.num_nodes:
+            leaving = tuple(each for each in cluster.instances if each.rank >= order.num_nodes)
+            await self._fleet.quiesce(replace(cluster, instances=leaving))
+        return await self._provisioner.resize(cluster, key, order.num_nodes)
 
     async def _resume(self, cluster: Cluster, key: str, order: object) -> object:
-        try:
-            compute = self._stoppable(cluster)
-            return life.NodesCreated(
-                tuple(await self._patiently(lambda: compute.start(cluster.id, regions=_regions(cluster))))
-            )
-        except ProviderFailure as failure:
-            return life.ProvisionRefused(failure.scope, failure.reason)
-        except NotSupportedError as error:
-            return life.ProvisionRefused("request", str(error))
+        return await self._provisioner.resume(cluster, key)
 
     async def _bootstrap(self, cluster: Cluster, key: str, order: object) -> object:
+        begun = self._clock.now()
         try:
             await self._fleet.bring_up(cluster)
         except _NODE_FAILURES as error:
+            self._note(cluster, f"the agent could not be started: {error}")
             return life.BootstrapFailed(str(error))
+        self._note(cluster, f"agents answer after {self._clock.now() - begun:.1f} s")
         return life.AgentsReady()
 
     async def _configure_autostop(self, cluster: Cluster, key: str, order: object) -> object:
@@ -160,16 +129,24 @@ class ClusterWork:
         return life.AutostopConfigured()
 
     async def _stop(self, cluster: Cluster, key: str, order: object) -> object:
+        provisioner = self._provisioner
         try:
-            await self._fleet.quiesce(cluster)
+            compute = await provisioner.compute_of(cluster)
             if not cluster.instances:
                 # Called off in the middle of creating: what exists has no disk worth keeping yet.
-                left = self._compute(cluster)
-                await self._patiently(lambda: left.terminate(cluster.id, regions=_regions(cluster)))
+                await self._end_everywhere(cluster)
                 return life.NodesStopped(())
-            compute = self._stoppable(cluster)
-            stopped = await self._patiently(lambda: compute.stop(cluster.id, regions=_regions(cluster)))
-        except (ProviderFailure, NotSupportedError) as error:
+            site = provisioner.owned(cluster)
+            stoppable = provisioner.stoppable(compute, site)
+            await self._fleet.quiesce(cluster)
+            if cluster.resize_to is not None:
+                # Called off in the middle of growing: the new nodes hold nothing yet.
+                new = range(cluster.num_nodes, cluster.resize_to)
+                await provisioner.patiently(
+                    lambda: compute.terminate(site.mark, regions=[site.region], ranks=new)
+                )  # fmt: skip
+            stopped = await provisioner.patiently(lambda: stoppable.stop(site.mark, regions=[site.region]))
+        except _PLACE_FAILURES as error:
             return life.TeardownFailed(str(error))
         finally:
             await self._fleet.forget(cluster.id)
@@ -179,19 +156,31 @@ class ClusterWork:
         assert isinstance(order, life.TerminateNodes)
         await self._clock.sleep(order.delay)
         try:
+            if cluster.where:
+                await self._provisioner.compute_of(cluster)
             await self._fleet.quiesce(cluster)
-            compute = self._compute(cluster)
-            await self._patiently(lambda: compute.terminate(cluster.id, regions=_regions(cluster)))
-        except (ProviderFailure, NotSupportedError) as error:
+            await self._end_everywhere(cluster)
+        except _PLACE_FAILURES as error:
             return life.TeardownFailed(str(error))
         finally:
             await self._fleet.forget(cluster.id)
         return life.NodesTerminated()
 
+    async def _end_everywhere(self, cluster: Cluster) -> None:
+        for site in cluster.where:
+            await self._provisioner.end(site)
+
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
-        compute = self._compute(cluster)
-        instances = tuple(await self._patiently(lambda: compute.list(cluster.id, regions=_regions(cluster))))
+        try:
+            site = self._provisioner.owned(cluster)
+            compute = await self._provisioner.compute_of(cluster)
+            instances = tuple(
+                await self._provisioner.patiently(lambda: compute.list(site.mark, regions=[site.region]))
+            )  # fmt: skip
+        except _PLACE_FAILURES as error:
+            return life.LookFailed(str(error))
         if not _whole(instances, cluster.num_nodes):
+            await self._learn_loss(cluster, instances)
             return life.NodesObserved(instances)
         try:
             head = await self._fleet.head(cluster)
@@ -200,34 +189,15 @@ class ClusterWork:
             return life.NodesObserved(instances, agent_answers=False, detail=str(error))
         return life.NodesObserved(instances, agent_answers=True)
 
-    # --- parts ---------------------------------------------------------------------------------------------------
-
-    def _compute(self, cluster: Cluster) -> Compute:
-        if cluster.placement is None:
-            raise NotSupportedError(f"cluster {cluster.name} was never placed anywhere")
-        return self._providers.compute(cluster.placement.offer.cloud)
-
-    def _stoppable(self, cluster: Cluster) -> Stoppable:
-        compute = self._compute(cluster)
-        if not isinstance(compute, Stoppable):
-            cloud = cluster.placement.offer.cloud if cluster.placement else "?"
-            raise NotSupportedError(f"stopping is not supported on {cloud}; use `sky down` instead")
-        return compute
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call again while the provider asks for fewer."""
-        for _ in range(_THROTTLE_TRIES):
-            try:
-                return await call()
-            except Throttled as throttled:
-                await self._clock.sleep(min(throttled.retry_after, _THROTTLE_WAIT_S))
-        return await call()
+    async def _learn_loss(self, cluster: Cluster, instances: tuple[Instance, ...]) -> None:
+        """Machines that may be taken back and were: the place is a riskier one than it was."""
+        if cluster.phase is not Phase.UP or cluster.placement is None or not cluster.placement.offer.use_spot:
+            return
+        left = {each.rank: each for each in instances if each.state is not InstanceState.TERMINATED}
+        if len(left) < cluster.num_nodes or any(each.state is not InstanceState.RUNNING for each in left.values()):
+            reason = next((each.reason for each in instances if each.reason), "its machines are gone")
+            await self._provisioner.learn(cluster.placement, OutcomeKind.LOST, reason or "")
 
 
 def _whole(instances: tuple[Instance, ...], num_nodes: int) -> bool:
     return sum(each.state is InstanceState.RUNNING for each in instances) >= num_nodes
-
-
-def _regions(cluster: Cluster) -> tuple[str, ...] | None:
-    """Where its machines can be."""
-    return (cluster.placement.offer.region,) if cluster.placement else None

@@ -11,6 +11,7 @@ from sky.core.model.requests import Request
 from sky.core.ports import Catalogs, Fleet, Store
 from sky.engine.plans import Planner
 from sky.engine.post import Post
+from sky.engine.provision import Provisioner
 from sky.engine.waiting import until
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
@@ -48,6 +49,8 @@ class Desk:
     talk: Talk
     catalogs: Catalogs
     planner: Planner
+    provisioner: Provisioner
+    section: Callable[[str], Mapping[str, object]]
 
     async def cluster(self, name: str) -> Cluster:
         """The living cluster of this name. Raises ClusterDoesNotExist."""

@@ -13,6 +13,7 @@ from sky.core.model.jobs import Job
 from sky.core.model.tasks import GitSource, TaskSpec
 from sky.core.optimizer.wanted import Bounds
 from sky.core.ports import AgentClient, ClusterRows, Fleet, JobRows
+from sky.engine.containers import container, without_login
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
@@ -136,13 +137,14 @@ def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
     if not job.run_setup and wanted.cpus is not None:
         cpus = Bounds.read(wanted.cpus).least
     return {
+        "container": container(task, cluster),
         "name": job.name,
         "user": job.user,
         "run": task.run,
         "setup": task.setup if job.run_setup else None,
         "num_nodes": task.num_nodes,
-        "envs": {**_git_variables(task, job), **{key: str(value) for key, value in task.envs.items()}},
-        "secrets": {key: str(value) for key, value in task.secrets.items()},
+        "envs": {**_git_variables(task, job), **without_login(task.envs)},
+        "secrets": without_login(task.secrets),
         "cpus": cpus,
         "accelerators": {accelerators.name: accelerators.count} if accelerators is not None else None,
         "memory_gb": None,

@@ -15,8 +15,9 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.layers import for_launch
 from sky.core.model.names import check_cluster_name
-from sky.core.model.offers import Placement
+from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
@@ -34,22 +35,28 @@ async def launch(desk: Desk, request: Request) -> object:
     """Result: `{"job_id": int | None, "cluster_name": str | None}`; no cluster for a dry run."""
     body = request.body
     task = TaskSpec.from_config(_mapping(body, "task"))
-    refuse_unsupported(task, body)
+    refuse_unsupported(task)
+    layers = for_launch(_mapping(body, "config"), task.config)
     name = text(body, "cluster_name") or f"sky-{request.id[:4]}-{request.user}"
     check_cluster_name(name)
-    if idle := without_effect(task):
-        desk.talk.say(request.id, f"Without effect in this version: {', '.join(idle)}")
     existing = await _own_or_named(desk, request, name)
     if existing is None:
+        task, clone_of = await _cloning(desk, request, task)
         made = await desk.planner.place(task, _goal(body))
+        _tell_idle(desk, request, task, made.placements[0].offer)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
-        existing = await _open(desk, request, task, name, made.placements)
+        drawn = _drawn(desk, request, task, name, made.placements)
+        hedge = hedging(layers, desk.section("provision"))
+        existing = await _open(desk, replace(drawn, layers=layers, clone_of=clone_of, hedge=hedge), task)
     else:
+        if flag(body, "resize") and not flag(body, "dryrun"):
+            existing = await _resized(desk, request, existing, task)
         _check_fits(existing, task)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
     cluster = await _bring_up(desk, request, existing)
+    await _open_ports(desk, cluster, task)
     job_id = None
     if task.run or task.setup or task.workdir or task.file_mounts:
         job_id = await _submit(
@@ -62,7 +69,7 @@ async def launch(desk: Desk, request: Request) -> object:
 async def execute(desk: Desk, request: Request) -> object:
     """Result as of `launch`. The cluster must be up; only the working directory travels, and setup is not run."""
     task = TaskSpec.from_config(_mapping(request.body, "task"))
-    refuse_unsupported(task, request.body)
+    refuse_unsupported(task)
     name = text(request.body, "cluster_name") or ""
     cluster = await desk.cluster(name)
     _check_fits(cluster, task)
@@ -108,10 +115,96 @@ async def _own_or_named(desk: Desk, request: Request, name: str) -> Cluster | No
     return settled if settled.alive else None
 
 
-async def _open(desk: Desk, request: Request, task: TaskSpec, name: str, placements: tuple[Placement, ...]) -> Cluster:
+def hedging(layers: Mapping[str, object], here: Mapping[str, object]) -> int:
+    """How many places are asked at a time: what client and server say, the client first; one where nobody does."""
+    said = layers.get("provision")
+    wanted = (said if isinstance(said, Mapping) else {}).get("hedge", here.get("hedge"))
+    return max(1, int(wanted)) if isinstance(wanted, int | float) else 1
+
+
+def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer) -> None:
+    if idle := without_effect(task, offer):
+        desk.talk.say(request.id, f"Without effect on {offer.cloud} in this version: {', '.join(idle)}")
+
+
+async def _cloning(desk: Desk, request: Request, task: TaskSpec) -> tuple[TaskSpec, str | None]:
+    """The task bound to where the disk is that it is to start from, and the image of that disk.
+
+    Raises ClusterDoesNotExist, ClusterNotUpError for a source that is not stopped, ResourcesMismatchError for a task
+    that asks for another place, NotSupportedError.
+    """
+    name = text(request.body, "clone_disk_from")
+    if name is None:
+        return task, None
+    source = await desk.cluster(name)
+    if source.phase is not Phase.STOPPED or source.placement is None:
+        raise ClusterNotUpError(
+            f"--clone-disk-from: cluster '{name}' is {source.status}; its disk can be copied while it is stopped: "
+            f"sky stop {name}",
+            cluster_status=source.status.value,
+        )
+    offer = source.placement.offer
+    elsewhere = [
+        each.infra
+        for each in task.resources
+        if each.infra.cloud not in (None, offer.cloud) or each.infra.region not in (None, offer.region)
+    ]
+    if elsewhere:
+        raise ResourcesMismatchError(
+            f"--clone-disk-from: the disk of '{name}' is on {offer.cloud}/{offer.region}, the task asks for "
+            f"{elsewhere[0]}. Leave the place open, or clone a cluster of that place."
+        )
+    bound = tuple(
+        each if each.infra.region else each.copy(infra=f"{offer.cloud}/{offer.region}") for each in task.resources
+    )
+    if flag(request.body, "dryrun"):
+        return replace(task, resources=bound), None
+    key = f"clone:{request.id}"
+    image = await desk.store.get_value(key)
+    if image is None:
+        desk.talk.say(request.id, f"making an image of the disk of {name}")
+        image = await desk.provisioner.image_of(source)
+        await desk.store.set_value(key, image)
+    return replace(task, resources=bound), image
+
+
+async def _resized(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec) -> Cluster:
+    """The cluster with as many nodes as the task asks for. Raises what hinders it; the cluster is then as it was."""
+    if cluster.num_nodes == task.num_nodes and cluster.resize_to is None:
+        return cluster
+    cluster = await _bring_up(desk, request, cluster)
+    held = [
+        job.job_id
+        for job in await desk.store.jobs.of_cluster(cluster.id)
+        if job.phase is not JobPhase.DONE and TaskSpec.from_config(job.task_config).num_nodes > task.num_nodes
+    ]
+    if held:
+        raise ResourcesMismatchError(
+            f"Cluster '{cluster.name}' cannot shrink to {task.num_nodes} nodes: jobs {held} take more of them. "
+            f"Wait for them, or cancel them: sky cancel {cluster.name} {' '.join(map(str, held))}"
+        )
+    letter = await desk.tell(cluster, cluster_life.ResizeAsked(task.num_nodes), once=f"resize:{request.id}")
+    after = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED, letter=letter)
+    if after.num_nodes != task.num_nodes:
+        why = after.refusals[-1].reason if after.refusals else after.reason or "another request came in between"
+        raise ResourcesUnavailableError(
+            f"Cluster '{after.name}' has {after.num_nodes} nodes and did not get {task.num_nodes}: {why}"
+        )
+    return after
+
+
+async def _open_ports(desk: Desk, cluster: Cluster, task: TaskSpec) -> None:
+    """Let the task's ports be reached; a cluster that was made for it has them open already."""
+    asked = set(task.resources[0].ports or ())
+    there = set(TaskSpec.from_config(cluster.task_config).resources[0].ports or ())
+    if asked - there:
+        await desk.provisioner.open_ports(cluster, sorted(asked | there))
+
+
+def _drawn(desk: Desk, request: Request, task: TaskSpec, name: str, placements: tuple[Placement, ...]) -> Cluster:
+    """The cluster as it is to be recorded."""
     now = desk.clock.now()
-    asked = task.resources[0]
-    drawn = Cluster(
+    return Cluster(
         id=new_id(now),
         name=name,
         user=request.user,
@@ -122,14 +215,17 @@ async def _open(desk: Desk, request: Request, task: TaskSpec, name: str, placeme
         status_at=now,
         num_nodes=task.num_nodes,
         resources=describe(placements[0]),
-        resources_config=asked.to_yaml_config(),
+        resources_config=task.resources[0].to_yaml_config(),
         request_id=request.id,
         command=text(request.body, "command") or "",
         task_config=task.to_config(),
         candidates=placements,
         retry_until_up=flag(request.body, "retry_until_up"),
     )
-    cluster, made = await desk.store.clusters.open(cluster_life.opening(drawn), now)
+
+
+async def _open(desk: Desk, drawn: Cluster, task: TaskSpec) -> Cluster:
+    cluster, made = await desk.store.clusters.open(cluster_life.opening(drawn), drawn.created_at)
     if not made:
         _check_fits(cluster, task)
     desk.signals.notify("work:cluster")

@@ -8,7 +8,7 @@ import asyncio
 import fnmatch
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from sky.engine.jobs import JobWork
 from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
+from sky.engine.provision import Provisioner
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
@@ -50,10 +51,16 @@ log = logging.getLogger(__name__)
 _CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000}
 #: How long an agent holds a log that has nothing new, in seconds.
 _LOG_HOLD_S = 10.0
+#: Seconds between attempts to go on reading a log whose node does not answer.
+_LOG_AGAIN_S = 1.0
 
 
 #: Lines of a story that are told, of its clusters and of its jobs each.
 _MOST_LINES = 10_000
+
+
+def _nothing_set(place: str) -> Mapping[str, object]:
+    return {}
 
 
 class ControlPlane:
@@ -71,6 +78,7 @@ class ControlPlane:
         catalogs: Catalogs,
         access: AccessBoard,
         planner: Planner,
+        section: Callable[[str], Mapping[str, object]] = _nothing_set,
         retention: Retention | None = None,
         care: CatalogCare | None = None,
     ) -> None:
@@ -84,7 +92,8 @@ class ControlPlane:
         self.catalogs = catalogs
         self.access = access
         self.planner = planner
-        self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner)
+        self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
+        self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner, self._provisioner, section)
         self._retention = retention
         self._care = care
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,7 +107,12 @@ class ControlPlane:
         nouns = (
             RequestWork(self._desk, HANDLERS),
             ClusterWork(
-                self.store.clusters, self.store.outcomes, self._providers, self._fleet, self.clock, self.signals
+                self.store.clusters,
+                self._provisioner,
+                self._fleet,
+                self.clock,
+                self.signals,
+                self._say,
             ),
             JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
         )
@@ -118,6 +132,17 @@ class ControlPlane:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
         self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
+
+    def _say(self, cluster: Cluster, text: str) -> None:
+        """Tell whoever launches the cluster, and keep it for who asks how it came to its machines."""
+        if cluster.request_id is not None and not cluster.ever_up:
+            self._talk.say(cluster.request_id, f"{cluster.name}: {text}")
+
+    async def launched_by(self, cluster_name: str) -> str | None:
+        """The request that brought the newest cluster of this name up, or tried to."""
+        ever = await self.store.clusters.since(0.0)
+        named = [each for each in ever if each.name == cluster_name and each.request_id]
+        return max(named, key=lambda each: (each.alive, each.created_at)).request_id if named else None
 
     async def _look_at_all(self) -> None:
         """What happened to clusters while no server ran is seen now, and not when their next look is due."""
@@ -320,26 +345,12 @@ class ControlPlane:
                 f"Cluster '{cluster_name}' is {cluster.status}: its logs are on its nodes and cannot be read now.",
                 cluster_status=cluster.status.value,
             )
-        head = await self._fleet.head(cluster)
         start = offset if offset is not None else (None if tail else 0)
         while True:
-            try:
-                piece = await self._reads.call(
-                    (job.id, start, tail, follow, which, rank),
-                    partial(
-                        head.read_log,
-                        job.job_id,
-                        offset=start,
-                        tail=tail or None if start is None else None,
-                        wait=_LOG_HOLD_S if follow else 0.0,
-                        which=which,
-                        rank=rank,
-                    ),
-                )
-            except (AgentUnreachable, AgentRefused):
-                if not follow or not await self._ended_with_its_cluster(job):
-                    raise
-                piece = LogPiece(b"", start or 0, ended=True)
+            asked = (job.job_id, start, tail or None if start is None else None, which, rank)
+            piece = await self._piece(cluster, job, asked, follow=follow)
+            if piece is None:
+                continue
             if piece.ended and follow:
                 await self._recorded(job)
             if piece.data or piece.ended:
@@ -347,6 +358,44 @@ class ControlPlane:
             if piece.ended or (not follow and not piece.data):
                 return
             start = piece.next
+
+    async def _piece(
+        self,
+        cluster: Cluster,
+        job: Job,
+        asked: tuple[int, int | None, int | None, str, int | None],
+        *,
+        follow: bool,
+    ) -> LogPiece | None:
+        """One piece of a log; None when its node is out of reach for now and it is worth asking again."""
+        number, start, tail, which, rank = asked
+        try:
+            head = await self._fleet.head(cluster)
+            read = partial(
+                head.read_log,
+                number,
+                offset=start,
+                tail=tail,
+                wait=_LOG_HOLD_S if follow else 0.0,
+                which=which,
+                rank=rank,
+            )
+            return await self._reads.call((job.id, start, tail, follow, which, rank), read)
+        except (AgentUnreachable, AgentRefused) as error:
+            if not follow:
+                raise
+            if await self._ended_with_its_cluster(job):
+                return LogPiece(b"", start or 0, ended=True)
+            if isinstance(error, AgentRefused):
+                raise
+            # Contact lost is not a job lost: the log goes on where it was read to, once the node is back.
+            await self._change_of(cluster)
+            return None
+
+    async def _change_of(self, cluster: Cluster) -> None:
+        """Wait until something happens to the cluster, or for a moment."""
+        with self.signals.watch(f"cluster:{cluster.id}") as change:
+            await change.changed(_LOG_AGAIN_S)
 
     async def _ended_with_its_cluster(self, job: Job) -> bool:
         """Whether the node does not answer because its cluster was taken down under the job."""

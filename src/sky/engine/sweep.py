@@ -8,9 +8,9 @@ import logging
 
 from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import InstanceState, Phase
+from sky.core.model.clusters import Cluster, InstanceState, Phase, Site
 from sky.core.model.statuses import RequestStatus
-from sky.core.ports import Providers, Store
+from sky.core.ports import Providers, Regional, Store
 from sky.engine.post import Post
 from sky.kit.clock import Clock
 
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 #: Seconds between sweeps, and for how many of them in a row a machine must be unowned before it is ended.
 PERIOD_S = 60.0
 _STRIKES = 2
+#: Every how many sweeps all regions of a cloud are looked through, and for how long one that was used is remembered.
+_EVERYWHERE = 60
+_RECENT_S = 7 * 86400.0
 
 
 class Sweep:
@@ -30,6 +33,7 @@ class Sweep:
         self._post = post
         self._clock = clock
         self._unowned: dict[tuple[str, str], int] = {}
+        self._rounds = 0
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
@@ -44,9 +48,11 @@ class Sweep:
     async def once(self) -> list[str]:
         """One round over all providers; ids of the clusters whose machines were ended for want of an owner."""
         ended = []
+        everywhere = self._rounds % _EVERYWHERE == 0
+        self._rounds += 1
         for cloud in self._providers.names():
             try:
-                ended += await self._cloud(cloud)
+                ended += await self._cloud(cloud, everywhere=everywhere)
             except (ProviderFailure, NotSupportedError) as error:
                 log.info("sweep: %s could not be listed: %s", cloud, error)
         return ended
@@ -66,24 +72,42 @@ class Sweep:
                 ended.append(cluster.id)
         return ended
 
-    async def _cloud(self, cloud: str) -> list[str]:
+    async def _cloud(self, cloud: str, *, everywhere: bool) -> list[str]:
         compute = self._providers.compute(cloud)
-        listed = {each.cluster_id: each for each in await compute.list() if each.state is not InstanceState.TERMINATED}
-        living = {each.id: each for each in await self._store.clusters.living()}
-        strangers = {(cloud, id) for id in listed if id not in living}
+        regions = await self._regions(cloud) if isinstance(compute, Regional) and not everywhere else None
+        found = await compute.list(regions=regions)
+        listed = {each.cluster_id for each in found if each.state is not InstanceState.TERMINATED}
+        # Read after the list: where machines may be is on record before they are made.
+        living = await self._store.clusters.living()
+        owned = {site.mark for cluster in living for site in cluster.where if site.cloud == cloud}
+        strangers = {(cloud, mark) for mark in listed - owned}
         self._unowned = {
             key: count for key, count in self._unowned.items() if key[0] != cloud or key in strangers
         }  # fmt: skip
         ended = []
         for key in strangers:
             self._unowned[key] = self._unowned.get(key, 0) + 1
-            on_record = await self._store.clusters.get(key[1])
-            if on_record is not None or self._unowned[key] >= _STRIKES:
+            on_record = await self._store.clusters.get(key[1].partition(life.HEDGED)[0])
+            over = on_record is not None and not on_record.alive
+            if over or self._unowned[key] >= _STRIKES:
                 log.warning("sweep: ending machines of %s on %s: no living record owns them", key[1], cloud)
-                await compute.terminate(key[1])
+                await compute.terminate(key[1], regions=regions)
                 ended.append(key[1])
-        for cluster in living.values():
-            here = cluster.placement is not None and cluster.placement.offer.cloud == cloud
-            if here and cluster.phase is Phase.UP and cluster.id not in listed:
+        for cluster in living:
+            site = cluster.site
+            if site is not None and site.cloud == cloud and cluster.phase is Phase.UP and site.mark not in listed:
                 await self._post.send("cluster", self._store.clusters, cluster.id, life.Due())
         return ended
+
+    async def _regions(self, cloud: str) -> set[str]:
+        """Where this cloud was used of late: a look around the world each minute would be many calls."""
+        recent = await self._store.clusters.since(self._clock.now() - _RECENT_S)
+        used = [site for cluster in recent for site in cluster.where]
+        used += [site for cluster in recent if (site := last_placed(cluster)) is not None]
+        return {site.region for site in used if site.cloud == cloud}
+
+
+def last_placed(cluster: Cluster) -> Site | None:
+    """Where a cluster was when it ended, which its sites no longer tell."""
+    offer = cluster.placement.offer if cluster.placement else None
+    return Site(offer.cloud, offer.region, cluster.id) if offer else None

@@ -188,9 +188,12 @@ class AgentClient:
         reply, output = await self.call("run", args, timeout=timeout + _MARGIN, repeat=False)
         return int(reply["rc"]), output
 
-    async def kill_all(self, *, grace: float = 5.0) -> None:
-        """End all task processes of the node. Ask the head first: it then counts running jobs as ended by the stop."""
-        await self.call("kill_all", {"grace": grace}, timeout=grace * 2 + _MARGIN)
+    async def kill_all(self, *, grace: float = 5.0, remove: bool = False) -> None:
+        """End all task processes of the node. Ask the head first: it then counts running jobs as ended by the stop.
+
+        Containers of the node are stopped, and with `remove` (the node will not be started again) taken away.
+        """
+        await self.call("kill_all", {"grace": grace, "remove": remove}, timeout=grace * 2 + _MARGIN)
 
     async def power_off(self, mode: str) -> None:
         """End all task processes and carry out the node's own `stop` or `down`."""

@@ -24,12 +24,9 @@ if sys.version_info < (3, 8):
     sys.stderr.write("agent: needs Python 3.8 or newer, this is " + sys.version.split()[0] + chr(10))
     sys.exit(2)
 
-# asyncio imports ssl when it can: three megabytes and twenty milliseconds that the agent never uses.
-sys.modules["ssl"] = None
+from agent.entry import enter
 
-from agent.__main__ import main
-
-sys.exit(main(sys.argv[1:]))
+sys.exit(enter(sys.argv))
 """
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

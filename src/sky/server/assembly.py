@@ -57,6 +57,7 @@ def build(settings: Settings) -> ControlPlane:
         talk=talk,
         catalogs=catalogs,
         access=access,
+        section=config.section,
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog")),
         retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours),

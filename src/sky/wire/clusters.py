@@ -71,8 +71,6 @@ class LaunchBody(Body):
             check_cluster_name(self.cluster_name)
         _check_wait_for(self.wait_for)
         check_target(self.optimize_target)
-        _refuse(self.clone_disk_from, "Starting from the disk of another cluster (--clone-disk-from)")
-        _refuse(self.resize, "Changing the number of nodes of a cluster (--resize)")
 
 
 class StartBody(Body):

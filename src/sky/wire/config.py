@@ -17,6 +17,7 @@ from sky.core.errors import InvalidSkyPilotConfigError
 from sky.core.model.accelerators import parse_accelerator
 from sky.core.model.clouds import CLOUD_NAMES, cloud_named
 from sky.core.model.fields import RESOURCES
+from sky.core.model.layers import merge
 from sky.core.model.quantities import parse_memory
 from sky.core.model.schema import Field, Problems, Section, check_section
 from sky.wire.task_yaml import read_file
@@ -114,7 +115,14 @@ CONFIG = Section(
             restrict_config_to_admins=_BOOL,
             roles=_OPEN,
         ),
-        "provision": _section("provision", "making nodes", ssh_timeout=_NUMBER, install_conda=_BOOL),
+        "provision": _section(
+            "provision",
+            "making nodes",
+            ssh_timeout=_NUMBER,
+            install_conda=_BOOL,
+            hedge=Field(("integer",), "how many places are asked at a time", least=1),
+            python_archive=Field(("text", "mapping"), "an interpreter for nodes that have none"),
+        ),
         "logs": _section(
             "logs",
             "where logs are sent",
@@ -179,17 +187,6 @@ class Config:
             self.get(("local", "cpus")),
             None if memory is None else float(parse_memory(memory).rstrip("+")),
         )
-
-
-def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another: mappings merge, lists and scalars replace, null says nothing."""
-    merged = dict(low)
-    for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        elif value is not None:
-            merged[key] = copy.deepcopy(value)
-    return merged
 
 
 def load_config(

@@ -508,10 +508,13 @@ class ProviderFailure(SkyError):
     """A place with compute refused or failed.
 
     reason: the place's own words, made readable. scope: how much the failure condemns, which is what failover needs:
-    ``zone``, ``region``, ``instance_type``, ``capacity_type``, ``account`` or ``request``.
+    ``zone``, ``region``, ``instance_type``, ``capacity_type``, ``quota`` (this type as it is rented, in this region),
+    ``account`` or ``request``.
     """
 
-    SCOPES: ClassVar[tuple[str, ...]] = ("zone", "region", "instance_type", "capacity_type", "account", "request")
+    SCOPES: ClassVar[tuple[str, ...]] = (
+        "zone", "region", "instance_type", "capacity_type", "quota", "account", "request",
+    )  # fmt: skip
     DEFAULT_SCOPE: ClassVar[str] = "request"
     WIRE_FIELDS: ClassVar[Mapping[str, object]] = {"reason": "", "scope": "request"}
 

@@ -4,11 +4,90 @@ The engine's cluster driver (`engine.clusters`) carries out the orders and bring
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from sky.core.lifecycle.cluster_facts import (
+    EVENTS,
+    ORDERS,
+    AgentSilent,
+    AgentsReady,
+    AutostopAsked,
+    AutostopBegan,
+    AutostopConfigured,
+    AutostopFailed,
+    Bootstrap,
+    BootstrapFailed,
+    ConfigureAutostop,
+    DownAsked,
+    Due,
+    LookFailed,
+    NodesCreated,
+    NodesObserved,
+    NodesRemoved,
+    NodesStopped,
+    NodesTerminated,
+    Observe,
+    Provision,
+    ProvisionRefused,
+    Resize,
+    ResizeAsked,
+    Resume,
+    SideRefusal,
+    StartAsked,
+    StopAsked,
+    StopNodes,
+    TeardownFailed,
+    TerminateNodes,
+)
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal, Site
 from sky.core.model.offers import Placement
+
+#: The words of the table are reached through it.
+__all__ = [
+    "AUTOSTOP_AGAIN",
+    "AUTOSTOP_OVERDUE",
+    "DEGRADED_LOOK_MOST",
+    "EVENTS",
+    "HEDGED",
+    "LOOK_AGAIN",
+    "ORDERS",
+    "RETRY_UNTIL_UP_GAP",
+    "TABLE",
+    "TEARDOWN_RETRY",
+    "AgentSilent",
+    "AgentsReady",
+    "AutostopAsked",
+    "AutostopBegan",
+    "AutostopConfigured",
+    "AutostopFailed",
+    "Bootstrap",
+    "BootstrapFailed",
+    "ConfigureAutostop",
+    "DownAsked",
+    "Due",
+    "LookFailed",
+    "NodesCreated",
+    "NodesObserved",
+    "NodesRemoved",
+    "NodesStopped",
+    "NodesTerminated",
+    "Observe",
+    "Provision",
+    "ProvisionRefused",
+    "Resize",
+    "ResizeAsked",
+    "Resume",
+    "SideRefusal",
+    "StartAsked",
+    "StopAsked",
+    "StopNodes",
+    "TeardownFailed",
+    "TerminateNodes",
+    "condemned",
+    "due_at",
+    "opening",
+]
 
 #: Seconds between looks at a cluster in each phase; a phase that is not named waits for its orders alone.
 LOOK_AGAIN = {Phase.UP: 30.0, Phase.DEGRADED: 10.0, Phase.AUTOSTOPPING: 1.0, Phase.STOPPED: 300.0}
@@ -20,197 +99,24 @@ DEGRADED_LOOK_MOST = 300.0
 AUTOSTOP_OVERDUE = 300.0
 #: Seconds before a node that could not be told when to stop is told again.
 AUTOSTOP_AGAIN = 30.0
+#: The scope of a refusal by the machines themselves, and how many of them it takes to see that it is not the place.
+BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3
+#: What a mark of machines says between the cluster's id and the number of a placement tried beside the first.
+HEDGED = "-h"
 #: Seconds between rounds over all placements when the user asked to retry until up.
 RETRY_UNTIL_UP_GAP = 30.0
-
-# --- events: facts in the past tense ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class NodesCreated:
-    """Every node of the placement exists (or runs again, after a stop)."""
-
-    instances: tuple[Instance, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ProvisionRefused:
-    """The provider would not give the placement; nothing of it is left."""
-
-    scope: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentsReady:
-    """The agent answers on every node."""
-
-
-@dataclass(frozen=True, slots=True)
-class BootstrapFailed:
-    """The agent could not be brought up on some node."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StartAsked:
-    """Somebody wants the cluster up. `force` brings the agents up anew on a cluster that is."""
-
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    """Somebody wants the cluster stopped, its disks kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class DownAsked:
-    """Somebody wants the cluster gone. `purge` drops the record even if the provider fails."""
-
-    purge: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AutostopAsked:
-    """Somebody set when an idle cluster stops."""
-
-    autostop: Autostop
-
-
-@dataclass(frozen=True, slots=True)
-class AutostopConfigured:
-    """The node knows when to stop by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class AutostopFailed:
-    """The node could not be told when to stop."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class AutostopBegan:
-    """The node said that it is about to stop by itself."""
-
-    down: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodesStopped:
-    """No node runs any more; those that exist are listed."""
-
-    instances: tuple[Instance, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NodesTerminated:
-    """Nothing of the cluster exists any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class TeardownFailed:
-    """Stopping or terminating failed."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodesObserved:
-    """What the provider lists now, and whether the head's agent answers (None: not asked)."""
-
-    instances: tuple[Instance, ...]
-    agent_answers: bool | None = None
-    detail: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LookFailed:
-    """Neither the provider nor the head could be asked."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSilent:
-    """The watcher lost the head's agent; it may be back already."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """It is time to look again."""
-
-
-# --- orders: imperatives ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Provision:
-    """Create the nodes of this placement after `delay` seconds, ending first what the cluster has at `instead_of`."""
-
-    placement: Placement
-    delay: float = 0.0
-    instead_of: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Start the stopped nodes again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """Bring the agent up on every node."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigureAutostop:
-    """Tell the head, after `delay` seconds, when to stop by itself."""
-
-    autostop: Autostop
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StopNodes:
-    """End the nodes' processes and stop the machines, disks kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class TerminateNodes:
-    """Remove everything that the cluster has at its provider, after `delay` seconds."""
-
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Observe:
-    """Ask the provider what exists and the head whether it answers."""
-
-
-EVENTS: tuple[type, ...] = (
-    NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
-    AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due,
-)  # fmt: skip
-ORDERS: tuple[type, ...] = (Provision, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)
 
 TABLE: Table[Cluster] = Table("cluster", Phase, EVENTS, lambda cluster: cluster.phase)
 
 P = Phase
-_BUILDING = (P.PROVISIONING, P.BOOTSTRAPPING, P.RESUMING)
+_BUILDING = (P.PROVISIONING, P.BOOTSTRAPPING, P.RESUMING, P.RESIZING)
 _STANDING = (P.UP, P.DEGRADED, P.AUTOSTOPPING)
 
 
 def opening(cluster: Cluster) -> Step[Cluster]:
     """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
-    first, *rest = cluster.candidates
-    begun = replace(cluster, phase=P.PROVISIONING, placement=first, candidates=tuple(rest))
-    return Step(begun, (Provision(first),), f"asked for {_what(first)}")
+    begun, order = _asking(replace(cluster, phase=P.PROVISIONING), cluster.candidates)
+    return Step(begun, (order,), f"asked for {_all_of(order)}")
 
 
 def due_at(cluster: Cluster, now: float) -> float | None:
@@ -227,34 +133,65 @@ def due_at(cluster: Cluster, now: float) -> float | None:
 @TABLE.on((P.PROVISIONING, P.RESUMING), NodesCreated, to={P.BOOTSTRAPPING})
 def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Cluster]:
     """Machines answer to their provider; next they need the agent. From here on they cost money."""
-    price = cluster.placement.price_hourly if cluster.placement else 0.0
+    placement, site = event.placement or cluster.placement, event.site or cluster.site
+    price = placement.price_hourly if placement else 0.0
     started = replace(
         _move(cluster, P.BOOTSTRAPPING, now),
         instances=event.instances,
+        placement=placement,
+        sites=(site,) if site else (),
+        identity=event.identity or cluster.identity,
+        refusals=(*cluster.refusals, *(_noted(each, now) for each in event.refused)),
         launched_at=now,
         intervals=(*_closed(cluster, now), (now, None, price)),
     )
-    return Step(started, (Bootstrap(),), f"{_nodes(len(event.instances))} running; starting the agent")
+    hedged = event.placement is not None and cluster.hedge > 1
+    where = f" on {placement.offer.place}" if placement and hedged else ""
+    told = "".join(f"{each.placement.offer.place} refused: {each.reason}; " for each in event.refused)
+    return Step(started, (Bootstrap(),), f"{told}{_nodes(len(event.instances))} running{where}; starting the agent")
 
 
 @TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
 def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
     """Keep the refusal for the user and try the next best placement that it does not condemn."""
-    refused = cluster.placement
-    if refused is None:
+    if cluster.placement is None:
         raise ValueError(f"cluster {cluster.name} was refused a placement it never had")
-    note = Refusal(refused.offer.place, refused.offer.instance_type, event.scope, event.reason, now)
-    left = tuple(each for each in cluster.candidates if not condemned(each, refused, event.scope))
-    noted = replace(cluster, refusals=(*cluster.refusals, note), status_at=now)
+    refused = (SideRefusal(cluster.placement, event.scope, event.reason), *event.others)
+    left = tuple(
+        each
+        for each in cluster.candidates
+        if not any(condemned(each, other.placement, other.scope) for other in refused)
+    )
+    noted = replace(
+        cluster, refusals=(*cluster.refusals, *(_noted(each, now) for each in refused)), status_at=now, sites=()
+    )
+    told = "; ".join(f"{each.placement.offer.place} refused: {each.reason}" for each in refused)
     if left:
-        chosen = replace(noted, placement=left[0], candidates=left[1:], reason=event.reason)
-        return Step(chosen, (Provision(left[0]),), f"{note.place} refused: {event.reason}; trying {_what(left[0])}")
+        chosen, order = _asking(replace(noted, reason=event.reason), left)
+        return Step(chosen, (order,), f"{told}; trying {_all_of(order)}")
     if cluster.retry_until_up:
-        again = replace(noted, reason=event.reason)
-        text = f"{note.place} refused: {event.reason}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
-        return Step(again, (Provision(refused, RETRY_UNTIL_UP_GAP),), text)
+        again, order = _asking(replace(noted, reason=event.reason), (cluster.placement,))
+        text = f"{told}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
+        return Step(again, (replace(order, delay=RETRY_UNTIL_UP_GAP),), text)
     reason = f"no placement left: {event.reason}"
-    return Step(_move(noted, P.TERMINATING, now, reason), (TerminateNodes(),), f"{note.place} refused: {event.reason}")
+    return Step(_move(noted, P.TERMINATING, now, reason), (TerminateNodes(),), told)
+
+
+def _asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster, Provision]:
+    """The cluster asking for the best of its candidates: as many at a time as it hedges, each in a place of its own."""
+    first, *rest = candidates
+    beside: list[Placement] = []
+    for each in rest:
+        if len(beside) + 1 >= cluster.hedge:
+            break
+        if all(each.offer.place != other.offer.place for other in (first, *beside)):
+            beside.append(each)
+    asked = (first, *beside)
+    marks = [cluster.id, *(f"{cluster.id}{HEDGED}{number}" for number in range(1, len(asked)))]
+    sites = tuple(Site(each.offer.cloud, each.offer.region, mark) for each, mark in zip(asked, marks, strict=True))
+    left = tuple(each for each in rest if each not in beside)
+    begun = replace(cluster, placement=first, candidates=left, sites=sites)
+    return begun, Provision(first, beside=tuple(beside))
 
 
 @TABLE.on(P.RESUMING, ProvisionRefused, to={P.STOPPED})
@@ -279,11 +216,16 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
         # Ever slower: a node whose agent cannot start is mended by somebody, not by trying.
         degraded = replace(_move(cluster, P.DEGRADED, now, event.reason), strikes=cluster.strikes + 1)
         return Step(degraded, (), event.reason)
-    refused = ProvisionRefused("zone", event.reason)
+    scope = BOOTSTRAP if sum(each.scope == BOOTSTRAP for each in cluster.refusals) + 1 < BOOTSTRAP_TRIES else HOPELESS
+    refused = ProvisionRefused(scope, event.reason)
     given_up = replace(_move(_billing_ends(cluster, now), P.PROVISIONING, now), instances=())
     step = try_next_placement(given_up, refused, now)
-    here = cluster.placement.offer.cloud
-    orders = [replace(each, instead_of=here) if isinstance(each, Provision) else each for each in step.orders or ()]
+    if step.entity.phase is P.TERMINATING:
+        # Its machines are still there, unlike after a refusal.
+        return replace(step, entity=replace(step.entity, sites=cluster.where))
+    orders = [
+        replace(each, instead_of=cluster.site) if isinstance(each, Provision) else each for each in step.orders or ()
+    ]
     return Step(step.entity, tuple(orders), step.text)
 
 
@@ -319,6 +261,51 @@ def start(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
 def start_again(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
     """Nothing to do, unless the agents are to be brought up anew."""
     return Step(cluster, (Bootstrap(),), "bringing the agents up anew") if event.force else Step(cluster)
+
+
+@TABLE.on(P.UP, ResizeAsked, to={P.UP, P.RESIZING})
+def resize(cluster: Cluster, event: ResizeAsked, now: float) -> Step[Cluster]:
+    """Nodes are added after the last rank, or ended from the last rank on; jobs go on meanwhile."""
+    if event.num_nodes == cluster.num_nodes:
+        return Step(cluster)
+    begun = replace(_move(cluster, P.RESIZING, now, f"asked for {_nodes(event.num_nodes)}"), resize_to=event.num_nodes)
+    return Step(begun, (Resize(event.num_nodes),), f"from {_nodes(cluster.num_nodes)} to {event.num_nodes}")
+
+
+@TABLE.on(P.RESIZING, NodesCreated, to={P.BOOTSTRAPPING})
+def grown(cluster: Cluster, event: NodesCreated, now: float) -> Step[Cluster]:
+    """The new nodes need the agent, and the others have to learn of them."""
+    return _resized(cluster, event.instances, now)
+
+
+@TABLE.on(P.RESIZING, NodesRemoved, to={P.BOOTSTRAPPING})
+def shrunk(cluster: Cluster, event: NodesRemoved, now: float) -> Step[Cluster]:
+    """Those that stay have to learn that the others are gone."""
+    return _resized(cluster, event.instances, now)
+
+
+@TABLE.on(P.RESIZING, ProvisionRefused, to={P.BOOTSTRAPPING})
+def not_grown(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
+    """The cluster stays as it was; nothing is left of the nodes that were to be added."""
+    assert cluster.placement is not None
+    note = _noted(SideRefusal(cluster.placement, event.scope, event.reason), now)
+    back = replace(_move(cluster, P.BOOTSTRAPPING, now), resize_to=None, refusals=(*cluster.refusals, note))
+    return Step(back, (Bootstrap(),), f"not resized: {event.reason}")
+
+
+def _resized(cluster: Cluster, instances: tuple[Instance, ...], now: float) -> Step[Cluster]:
+    count = cluster.resize_to or cluster.num_nodes
+    placement = replace(cluster.placement, num_nodes=count) if cluster.placement else None
+    price = placement.price_hourly if placement else 0.0
+    told = replace(
+        _move(cluster, P.BOOTSTRAPPING, now),
+        instances=instances,
+        num_nodes=count,
+        resize_to=None,
+        placement=placement,
+        intervals=(*_closed(cluster, now), (now, None, price)),
+    )
+    return Step(told, (Bootstrap(),), f"{_nodes(count)} now")
 
 
 @TABLE.on(P.UP, AutostopAsked, to={P.UP})
@@ -509,13 +496,21 @@ _ignore_rest(NodesObserved, "an order under way decides")
 _ignore_rest(LookFailed, "nothing was learnt, and the next look is due anyway")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
+_ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
+_ignore_rest(NodesRemoved, "outcome of an order that was called off")
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
 def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
-    """Whether a refusal of this scope makes trying `candidate` pointless. Scopes are those of provider failures."""
+    """Whether a refusal of this scope makes trying `candidate` pointless.
+
+    Scopes are those of provider failures, and two of ours: machines came and their agent did not (`bootstrap`), as
+    often as it takes to see that it would not elsewhere either (`hopeless`).
+    """
+    if scope == HOPELESS:
+        return True
     one, other = candidate.offer, refused.offer
     if one.cloud != other.cloud:
         return False
@@ -525,8 +520,10 @@ def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
         "request": one == other,
         "region": same_region,
         "zone": same_region and one.zone == other.zone and one.instance_type == other.instance_type,
+        BOOTSTRAP: same_region and one.zone == other.zone and one.instance_type == other.instance_type,
         "instance_type": one.instance_type == other.instance_type and one.use_spot == other.use_spot,
         "capacity_type": one.use_spot == other.use_spot and same_region,
+        "quota": same_region and one.instance_type == other.instance_type and one.use_spot == other.use_spot,
     }.get(scope, one == other)
 
 
@@ -554,6 +551,15 @@ def _in_state(instances: Iterable[Instance], *states: InstanceState) -> list[Ins
 def _why(cluster: Cluster) -> str:
     reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
     return "; ".join(reasons) or "the provider gives no reason"
+
+
+def _noted(refused: SideRefusal, now: float) -> Refusal:
+    offer = refused.placement.offer
+    return Refusal(offer.place, offer.instance_type, refused.scope, refused.reason, now)
+
+
+def _all_of(order: Provision) -> str:
+    return " and ".join(_what(each) for each in (order.placement, *order.beside))
 
 
 def _what(placement: Placement) -> str:

@@ -19,6 +19,7 @@ class Phase(StrEnum):
     STOPPING = "STOPPING"
     STOPPED = "STOPPED"
     RESUMING = "RESUMING"
+    RESIZING = "RESIZING"
     TERMINATING = "TERMINATING"
     TERMINATED = "TERMINATED"
 
@@ -32,6 +33,7 @@ SHOWN: Mapping[Phase, ClusterStatus] = {
     Phase.STOPPING: ClusterStatus.INIT,
     Phase.STOPPED: ClusterStatus.STOPPED,
     Phase.RESUMING: ClusterStatus.INIT,
+    Phase.RESIZING: ClusterStatus.INIT,
     Phase.TERMINATING: ClusterStatus.INIT,
     Phase.TERMINATED: ClusterStatus.STOPPED,
 }
@@ -100,11 +102,25 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """Where machines of a cluster may be: a place, and the mark that they carry there."""
+
+    cloud: str
+    region: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """A cluster as recorded.
 
     `version` grows by one with every committed step and keys the orders of that step. `candidates` are the placements
     still to be tried, best first; the one in use is `placement`. Times are seconds since the epoch.
+
+    `sites` are where machines may be right now: one for a cluster that stands, several while places are tried side by
+    side (`hedge` at most). `identity` is the account that the machines were made under. `layers` is what client and
+    task lay over the server's configuration. `clone_of` is the image that its disks are made from. `resize_to` is the
+    number of nodes that it is being brought to.
     """
 
     id: str
@@ -134,6 +150,24 @@ class Cluster:
     strikes: int = 0
     retry_until_up: bool = False
     intervals: tuple[tuple[float, float | None, float], ...] = ()
+    sites: tuple[Site, ...] = ()
+    identity: str | None = None
+    layers: Mapping[str, object] = field(default_factory=dict)
+    hedge: int = 1
+    clone_of: str | None = None
+    resize_to: int | None = None
+
+    @property
+    def where(self) -> tuple[Site, ...]:
+        """Everywhere that machines of it may be."""
+        if self.sites or self.placement is None:
+            return self.sites
+        return (Site(self.placement.offer.cloud, self.placement.offer.region, self.id),)
+
+    @property
+    def site(self) -> Site | None:
+        """Where the machines are that it uses, or is to use."""
+        return self.where[0] if self.where else None
 
     @property
     def status(self) -> ClusterStatus:

@@ -16,6 +16,7 @@ from sky.core.ports.compute import (
     OpensPorts,
     Providers,
     Quotas,
+    Regional,
     Stoppable,
     Unlocks,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Providers",
     "Quotas",
     "Ran",
+    "Regional",
     "Reply",
     "RequestRows",
     "Rows",

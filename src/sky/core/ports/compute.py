@@ -110,6 +110,15 @@ class Identified(Protocol):
 
 
 @runtime_checkable
+class Regional(Protocol):
+    """Optional: each region has to be asked by itself, so that looking everywhere takes many calls."""
+
+    async def regions(self) -> Sequence[str]:
+        """Regions that the account can use."""
+        ...
+
+
+@runtime_checkable
 class OpensPorts(Protocol):
     """Optional: ports can be opened while a cluster lives."""
 

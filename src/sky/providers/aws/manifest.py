@@ -6,6 +6,8 @@ from sky.providers.registry import Manifest
 MANIFEST = Manifest(
     name="aws",
     title="Amazon Web Services",
+    capabilities=("compute", "stop", "multi_node", "autostop", "autodown", "spot"),
+    factory="sky.providers.aws.compute:open_aws",
     credentials=(
         "env:AWS_ACCESS_KEY_ID",
         "env:AWS_PROFILE",

@@ -6,6 +6,8 @@ from sky.providers.registry import Manifest
 MANIFEST = Manifest(
     name="gcp",
     title="Google Cloud",
+    capabilities=("compute",),
+    factory="sky.providers.gcp.compute:open_gcp",
     credentials=(
         "env-file:GOOGLE_APPLICATION_CREDENTIALS",
         "file:~/.config/gcloud/application_default_credentials.json",

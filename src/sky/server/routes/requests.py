@@ -129,8 +129,7 @@ class _Requests:
 
     async def provision_logs(self, call: Call) -> Stream:
         body = decode(ProvisionLogsBody, await call.body())
-        clusters = await self._plane.clusters([body.cluster_name], refresh=False)
-        id = next((cluster.request_id for cluster in clusters if cluster.request_id), None)
+        id = await self._plane.launched_by(body.cluster_name)
         if id is None:
             raise ValueError(f"No launch of a cluster {body.cluster_name!r} is on record.")
         request = await self._plane.find_request(id)

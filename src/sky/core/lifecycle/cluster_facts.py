@@ -1,0 +1,225 @@
+"""What can happen to a cluster, and what can be ordered for it: the words of its table in `clusters.py`."""
+
+from dataclasses import dataclass
+
+from sky.core.model.clusters import Autostop, Instance, Site
+from sky.core.model.offers import Placement
+
+# --- events: facts in the past tense ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SideRefusal:
+    """One of several placements that were tried side by side, and was refused."""
+
+    placement: Placement
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodesCreated:
+    """Every node of the placement exists (or runs again, after a stop).
+
+    Of several placements tried side by side, `placement` at `site` was had first; `refused` are those that were not to
+    be had, and nothing is left of the others. `identity` is the account that owns the nodes.
+    """
+
+    instances: tuple[Instance, ...]
+    placement: Placement | None = None
+    site: Site | None = None
+    identity: str | None = None
+    refused: tuple[SideRefusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionRefused:
+    """The provider would not give the placement; nothing of it is left. `others` were tried at its side."""
+
+    scope: str
+    reason: str
+    others: tuple[SideRefusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodesRemoved:
+    """The nodes that a smaller cluster does not need are gone; those that it keeps are listed."""
+
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsReady:
+    """The agent answers on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapFailed:
+    """The agent could not be brought up on some node."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartAsked:
+    """Somebody wants the cluster up. `force` brings the agents up anew on a cluster that is."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeAsked:
+    """Somebody wants another number of nodes."""
+
+    num_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants the cluster stopped, its disks kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownAsked:
+    """Somebody wants the cluster gone. `purge` drops the record even if the provider fails."""
+
+    purge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopAsked:
+    """Somebody set when an idle cluster stops."""
+
+    autostop: Autostop
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopConfigured:
+    """The node knows when to stop by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopFailed:
+    """The node could not be told when to stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AutostopBegan:
+    """The node said that it is about to stop by itself."""
+
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodesStopped:
+    """No node runs any more; those that exist are listed."""
+
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesTerminated:
+    """Nothing of the cluster exists any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownFailed:
+    """Stopping or terminating failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodesObserved:
+    """What the provider lists now, and whether the head's agent answers (None: not asked)."""
+
+    instances: tuple[Instance, ...]
+    agent_answers: bool | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookFailed:
+    """Neither the provider nor the head could be asked."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSilent:
+    """The watcher lost the head's agent; it may be back already."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """It is time to look again."""
+
+
+# --- orders: imperatives ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """Create the nodes of this placement after `delay` seconds, ending first what the cluster has at `instead_of`.
+
+    Those of `beside` are tried at the same time: the first to be had is kept, and the rest ended.
+    """
+
+    placement: Placement
+    delay: float = 0.0
+    instead_of: Site | None = None
+    beside: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Make the nodes that are missing to a number, or end those that are beyond it."""
+
+    num_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Start the stopped nodes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Bring the agent up on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureAutostop:
+    """Tell the head, after `delay` seconds, when to stop by itself."""
+
+    autostop: Autostop
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopNodes:
+    """End the nodes' processes and stop the machines, disks kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateNodes:
+    """Remove everything that the cluster has at its provider, after `delay` seconds."""
+
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Ask the provider what exists and the head whether it answers."""
+
+
+EVENTS: tuple[type, ...] = (
+    NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
+    AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved,
+)  # fmt: skip
+ORDERS: tuple[type, ...] = (Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)

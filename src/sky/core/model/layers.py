@@ -1,0 +1,47 @@
+"""How settings are laid over one another, and which of them a client or a task may lay over the server's own.
+
+`wire.config` merges files with it, the engine the layers that travel with a request.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+#: Settings that are the server's alone: a client's do not reach it.
+SERVER_ONLY = frozenset(
+    ["api_server", "allowed_clouds", "workspaces", "workspace_config", "rbac", "db", "daemons", "metrics", "catalog",
+     "dashboard", "plugins", "admin_policy"]
+)  # fmt: skip
+#: The same for single keys of a section.
+SERVER_ONLY_KEYS = {
+    "slurm": frozenset(["cluster_configs", "submit_as_user", "username_map"]),
+    "jobs": frozenset(["consolidation_mode"]),
+    "serve": frozenset(["consolidation_mode"]),
+}
+#: What stands in a task's `config` beside sections of the configuration.
+BESIDE = frozenset(["active_workspace", "hooks"])
+
+
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another: mappings merge, lists and scalars replace, null says nothing."""
+    merged = dict(low)
+    for key, value in high.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        elif value is not None:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def for_launch(client: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """What client and task lay over the server's settings, the task over the client.
+
+    What is the server's alone is left out of the client's: its files say it for its own server. What a task may say
+    is held to `core.model.fields` when the task is read.
+    """
+    layers = {}
+    for section, said in client.items():
+        if section not in SERVER_ONLY and isinstance(said, Mapping):
+            kept = SERVER_ONLY_KEYS.get(section, frozenset())
+            layers[section] = {key: value for key, value in said.items() if key not in kept}
+    return merge(layers, {section: said for section, said in task.items() if section not in BESIDE})

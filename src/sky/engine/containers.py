@@ -1,0 +1,82 @@
+"""Which container a job runs in: read from its task, or from the task that its cluster was launched with.
+
+Called by `jobs.specification`. The node pulls the image and runs the job in it; see the agent's `container.py`.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from sky.core.model.clusters import Cluster
+from sky.core.model.names import DOCKER_LOGIN_ENVS
+from sky.core.model.offers import Offer
+from sky.core.model.resources import Resources
+from sky.core.model.tasks import TaskSpec
+
+_PREFIX = "docker:"
+
+
+def container(task: TaskSpec, cluster: Cluster) -> Mapping[str, object] | None:
+    """`{image, run_options, login}` as the agent takes it, None for a job that runs on the node itself.
+
+    A job that names no image runs in its cluster's, so that what a setup installed there is at hand.
+    """
+    offer = cluster.placement.offer if cluster.placement else None
+    source, image = task, _image(task.resources, offer)
+    if image is None and cluster.task_config:
+        source = TaskSpec.from_config(cluster.task_config)
+        image = _image(source.resources, offer)
+    if image is None:
+        return None
+    login = _login(task) or _login(source)
+    return {
+        "image": _located(image, login),
+        "run_options": _options(task) or _options(source),
+        "login": login,
+    }
+
+
+def without_login(variables: Mapping[str, object]) -> dict[str, str]:
+    """Variables as texts, but for those of the registry, which are not the job's business."""
+    return {key: str(value) for key, value in variables.items() if key not in DOCKER_LOGIN_ENVS}
+
+
+def _image(candidates: Sequence[Resources], offer: Offer | None) -> str | None:
+    """The image of the first candidate that the cluster's machines answer to."""
+    fitting = [one for one in candidates if offer is None or _fits(one, offer)] or candidates[:1]
+    images = (fitting[0].image_id or {}) if fitting else {}
+    region = offer.region if offer else None
+    image = images.get(region, images.get(None)) or (next(iter(images.values())) if len(images) == 1 else "")
+    return image.removeprefix(_PREFIX) if image.startswith(_PREFIX) else None
+
+
+def _fits(asked: Resources, offer: Offer) -> bool:
+    places = ((asked.infra.cloud, offer.cloud), (asked.region, offer.region), (asked.zone, offer.zone))
+    if any(wanted is not None and wanted != found for wanted, found in places):
+        return False
+    if asked.instance_type is not None and asked.instance_type != offer.instance_type:
+        return False
+    devices = asked.accelerator_request
+    known = {name.lower() for name in offer.accelerators}
+    return devices is None or devices.name.lower() in known
+
+
+def _login(task: TaskSpec) -> dict[str, str] | None:
+    """The login of the task's registry; it stands whole in one of the two places, or nowhere."""
+    given = {**task.envs, **task.secrets}
+    username, password, server = (str(given.get(name, "")) for name in DOCKER_LOGIN_ENVS)
+    return {"server": server, "username": username, "password": password} if server else None
+
+
+def _located(image: str, login: Mapping[str, str] | None) -> str:
+    """The image's name with its registry: that of the login, unless the name begins with one."""
+    first, slash, _ = image.partition("/")
+    if login is None or (slash and ("." in first or ":" in first or first == "localhost")):
+        return image
+    return f"{login['server'].rstrip('/')}/{image}"
+
+
+def _options(task: TaskSpec) -> list[str]:
+    section = task.config.get("docker")
+    given = section.get("run_options") if isinstance(section, Mapping) else None
+    lines = [given] if isinstance(given, str) else list(given or ())
+    return [word for line in lines for word in shlex.split(str(line))]

@@ -1,0 +1,286 @@
+"""Gets machines for a cluster: one place after another, or several side by side, never more than are kept.
+
+Called by `clusters`, which carries the orders; what comes back are the events of `core.lifecycle.clusters`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sky.core.errors import (
+    CapacityRefused,
+    ClusterOwnerIdentityMismatchError,
+    NotSupportedError,
+    ProviderFailure,
+    QuotaReached,
+    Throttled,
+)
+from sky.core.lifecycle import clusters as life
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Site
+from sky.core.model.layers import merge
+from sky.core.model.offers import Placement
+from sky.core.model.outcomes import Outcome, OutcomeKind
+from sky.core.optimizer.equip import equipment
+from sky.core.ports import (
+    ClonesDisks,
+    Compute,
+    CreateAsk,
+    Identified,
+    OpensPorts,
+    Outcomes,
+    Providers,
+    Quotas,
+    Stoppable,
+)
+from sky.kit.clock import Clock
+
+log = logging.getLogger(__name__)
+
+#: Times a throttled call is made before the refusal counts, and the most seconds waited for one.
+_THROTTLE_TRIES = 6
+_THROTTLE_WAIT_S = 60.0
+#: Refusals that say something about the next time.
+_LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
+
+T = TypeVar("T")
+Say = Callable[[Cluster, str], None]
+Section = Callable[[str], Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Had:
+    """A placement that was to be had."""
+
+    site: Site
+    placement: Placement
+    instances: tuple[Instance, ...]
+    identity: str | None
+
+
+class Provisioner:
+    """See the module. `section` gives a place's settings as they are now.
+
+    `say` tells whoever waits for a cluster what is going on in between.
+    """
+
+    def __init__(self, providers: Providers, outcomes: Outcomes, clock: Clock, section: Section, say: Say) -> None:
+        self._providers = providers
+        self._outcomes = outcomes
+        self._clock = clock
+        self._section = section
+        self._say = say
+
+    async def provision(self, cluster: Cluster, key: str, order: life.Provision) -> object:
+        """Carry out an order for new machines: NodesCreated or ProvisionRefused."""
+        await self._clock.sleep(order.delay)
+        if order.instead_of is not None:
+            await self.end(order.instead_of)
+        sides = list(zip((order.placement, *order.beside), cluster.where, strict=False))
+        had, refused = await self._first(cluster, key, sides)
+        if had is not None:
+            return life.NodesCreated(
+                had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement))
+            )
+        main = next(each for each in refused if each.placement == order.placement)
+        return life.ProvisionRefused(main.scope, main.reason, tuple(_without(refused, order.placement)))
+
+    async def resume(self, cluster: Cluster, key: str) -> object:
+        """Start what is stopped and make anew what is missing: NodesCreated or ProvisionRefused."""
+        site, placement = self.owned(cluster), cluster.placement
+        assert placement is not None
+        try:
+            compute = await self.compute_of(cluster)
+            there = tuple(await self.patiently(lambda: compute.list(site.mark, regions=[site.region])))
+            if any(each.state in (InstanceState.STOPPED, InstanceState.STOPPING) for each in there):
+                stoppable = self.stoppable(compute, site)
+                there = tuple(await self.patiently(lambda: stoppable.start(site.mark, regions=[site.region])))
+            alive = {each.rank for each in there if each.state in (InstanceState.RUNNING, InstanceState.PENDING)}
+            missing = tuple(rank for rank in range(cluster.num_nodes) if rank not in alive)
+            if not alive and not isinstance(compute, Stoppable):
+                self.stoppable(compute, site)
+            if missing:
+                ask = self._ask(cluster, key, placement, site.mark, missing)
+                there = tuple(await self.patiently(lambda: compute.create(ask)))
+            return life.NodesCreated(there)
+        except ProviderFailure as failure:
+            return life.ProvisionRefused(failure.scope, failure.reason)
+        except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
+            return life.ProvisionRefused("request", str(error))
+
+    async def resize(self, cluster: Cluster, key: str, num_nodes: int) -> object:
+        """Make the missing nodes or end the last ones: NodesCreated, NodesRemoved or ProvisionRefused."""
+        site, placement = self.owned(cluster), cluster.placement
+        assert placement is not None
+        try:
+            compute = await self.compute_of(cluster)
+            if num_nodes < cluster.num_nodes:
+                gone = range(num_nodes, max(each.rank for each in cluster.instances) + 1)
+                await self.patiently(lambda: compute.terminate(site.mark, regions=[site.region], ranks=gone))
+                return life.NodesRemoved(tuple(each for each in cluster.instances if each.rank < num_nodes))
+            there = await self.patiently(lambda: compute.list(site.mark, regions=[site.region]))
+            alive = {each.rank for each in there if each.state is InstanceState.RUNNING}
+            # An attempt before this one, in a process that died, may have made some: the same key finds them.
+            ranks = tuple(rank for rank in range(num_nodes) if rank >= cluster.num_nodes or rank not in alive)
+            ask = self._ask(cluster, key, placement, site.mark, ranks)
+            return life.NodesCreated(tuple(await self.patiently(lambda: compute.create(ask))))
+        except ProviderFailure as failure:
+            return life.ProvisionRefused(failure.scope, failure.reason)
+        except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
+            return life.ProvisionRefused("request", str(error))
+
+    async def image_of(self, cluster: Cluster) -> str:
+        """An image of the disk of a stopped cluster's head. Raises NotSupportedError and what `compute_of` raises."""
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if not isinstance(compute, ClonesDisks):
+            raise NotSupportedError(f"--clone-disk-from: not supported on {site.cloud}")
+        return await self.patiently(lambda: compute.image_of(site.mark, regions=[site.region]))
+
+    async def open_ports(self, cluster: Cluster, ports: Sequence[str]) -> None:
+        """Let more ports of a living cluster be reached. Raises NotSupportedError and what `compute_of` raises."""
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if isinstance(compute, OpensPorts):
+            await self.patiently(lambda: compute.open_ports(site.mark, ports, regions=[site.region]))
+
+    async def end(self, site: Site) -> None:
+        """End whatever is at a site. Raises ProviderFailure."""
+        compute = self._providers.compute(site.cloud)
+        await self.patiently(lambda: compute.terminate(site.mark, regions=[site.region]))
+
+    async def compute_of(self, cluster: Cluster) -> Compute:
+        """The provider that has the cluster, once it is sure that the account is the one that made it.
+
+        Raises ClusterOwnerIdentityMismatchError, NotSupportedError or ProviderFailure.
+        """
+        compute = self._providers.compute(self.owned(cluster).cloud)
+        if cluster.identity is not None and isinstance(compute, Identified):
+            now = await self.patiently(compute.identity)
+            if now != cluster.identity:
+                raise ClusterOwnerIdentityMismatchError(
+                    f"Cluster '{cluster.name}' was made on {self.owned(cluster).cloud} as {cluster.identity}; the "
+                    f"credentials in use are those of {now}. Nothing was touched. Use the credentials that made it."
+                )
+        return compute
+
+    def owned(self, cluster: Cluster) -> Site:
+        """Where the cluster is. Raises NotSupportedError for one that was never anywhere."""
+        if cluster.site is None:
+            raise NotSupportedError(f"cluster {cluster.name} was never placed anywhere")
+        return cluster.site
+
+    def check_stoppable(self, cluster: Cluster) -> None:
+        """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
+        if cluster.site is not None:
+            self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
+
+    def stoppable(self, compute: Compute, site: Site) -> Stoppable:
+        """The provider as one that stops machines. Raises NotSupportedError."""
+        if not isinstance(compute, Stoppable):
+            raise NotSupportedError(f"stopping is not supported on {site.cloud}; use `sky down` instead")
+        return compute
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call again while the provider asks for fewer."""
+        for _ in range(_THROTTLE_TRIES):
+            try:
+                return await call()
+            except Throttled as throttled:
+                await self._clock.sleep(min(throttled.retry_after, _THROTTLE_WAIT_S))
+        return await call()
+
+    async def learn(self, placement: Placement, kind: OutcomeKind, reason: str = "") -> None:
+        """Remember what a place answered. Of a machine that is shared there is no question of capacity."""
+        offer = placement.offer
+        if not offer.shared:
+            at = self._clock.now()
+            where = (offer.cloud, offer.region, offer.zone, offer.instance_type, offer.market)
+            await self._outcomes.add(Outcome(at, *where, kind, placement.num_nodes, reason))
+
+    # --- parts ---------------------------------------------------------------------------------------------------
+
+    async def _first(
+        self, cluster: Cluster, key: str, sides: list[tuple[Placement, Site]]
+    ) -> tuple[_Had | None, list[life.SideRefusal]]:
+        """The first placement to be had, and those refused until then; nothing is left of the others."""
+        asked = {
+            asyncio.create_task(self._one(cluster, key, placement, site)): site for placement, site in sides
+        }  # fmt: skip
+        won: _Had | None = None
+        refused: list[life.SideRefusal] = []
+        try:
+            waiting = set(asked)
+            while waiting and won is None:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=list(asked).index):
+                    outcome = task.result()
+                    if isinstance(outcome, life.SideRefusal):
+                        refused.append(outcome)
+                    elif won is None:
+                        won = outcome
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        for task, site in asked.items():
+            had_nothing = not task.cancelled() and isinstance(task.result(), life.SideRefusal)
+            if won is not None and site != won.site and not had_nothing:
+                await self._let_go(cluster, site)
+        return won, refused
+
+    async def _let_go(self, cluster: Cluster, site: Site) -> None:
+        """End a place that was tried for nothing. One that cannot be ended now is found by the sweep."""
+        try:
+            await self.end(site)
+        except (ProviderFailure, NotSupportedError) as error:
+            log.warning("%s: what was begun on %s is not ended yet: %s", cluster.name, site, error)
+
+    async def _one(self, cluster: Cluster, key: str, placement: Placement, site: Site) -> _Had | life.SideRefusal:
+        offer = placement.offer
+        try:
+            compute = self._providers.compute(offer.cloud)
+            identity = await self.patiently(compute.identity) if isinstance(compute, Identified) else None
+            await self._within_quota(compute, placement)
+            ask = self._ask(cluster, f"{key}:{site.mark}" if site.mark != cluster.id else key, placement, site.mark)
+            created = tuple(await self.patiently(lambda: compute.create(ask)))
+            await self.learn(placement, OutcomeKind.GRANTED)
+            return _Had(site, placement, created, identity)
+        except ProviderFailure as failure:
+            if (kind := _LESSONS.get(type(failure))) is not None:
+                await self.learn(placement, kind, failure.reason)
+            return life.SideRefusal(placement, failure.scope, failure.reason)
+        except NotSupportedError as error:
+            return life.SideRefusal(placement, "account", str(error))
+
+    async def _within_quota(self, compute: Compute, placement: Placement) -> None:
+        room = await compute.room(placement.offer) if isinstance(compute, Quotas) else None
+        if room is not None and room < placement.num_nodes:
+            offer = placement.offer
+            kind = "spot" if offer.use_spot else "on-demand"
+            raise QuotaReached(
+                f"the quota leaves {room} {kind} {offer.instance_type} in {offer.region}, {placement.num_nodes} are "
+                "needed; ask the provider for more",
+                scope="quota",
+            )
+
+    def _ask(
+        self, cluster: Cluster, key: str, placement: Placement, mark: str, ranks: tuple[int, ...] = ()
+    ) -> CreateAsk:
+        cloud = placement.offer.cloud
+        over = cluster.layers.get(cloud)
+        config = self._section(cloud)
+        return CreateAsk(
+            key=key,
+            cluster_id=mark,
+            cluster_name=cluster.name,
+            placement=placement,
+            labels={"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user},
+            machine=equipment(cluster.task_config, placement, cluster.clone_of),
+            ranks=ranks,
+            config=merge(config, over) if isinstance(over, Mapping) else config,
+            say=lambda text: self._say(cluster, text),
+        )
+
+
+def _without(refused: list[life.SideRefusal], placement: Placement) -> list[life.SideRefusal]:
+    return [each for each in refused if each.placement != placement]

@@ -1,0 +1,354 @@
+"""How machines are got: one place after another or side by side, grown, shrunk, cloned; by whom, and within what quota.
+
+Two clouds of the catalog are played by this machine: what they grant are real nodes with real agents.
+"""
+
+import asyncio
+from collections import defaultdict
+
+import pytest
+
+from sky.core.errors import CapacityRefused, QuotaReached, Throttled
+from sky.core.model.clusters import Phase
+from sky.core.ports import Access
+from sky.engine import sweep as sweeps
+from sky.providers.local.compute import LocalCompute
+from sky.providers.registry import Registry
+from sky.server.assembly import build
+from sky.server.settings import Settings
+
+TYPE = {"any_of": [{"infra": "aws/us-east-1"}, {"infra": "gcp/us-central1"}], "cpus": 4, "memory": 16}
+
+
+class Played(LocalCompute):
+    """A cloud in which each call for machines of a zone finds the next line of its script, then what it asks for."""
+
+    def __init__(self, cloud, root, script):
+        super().__init__(root, dict)
+        self.cloud, self.script = cloud, script
+        self.asked, self.images, self.opened = [], [], []
+        self.who, self.left = f"owner-of-{cloud}", None
+
+    async def check(self):
+        return Access(self.cloud, True, capabilities=("compute",))
+
+    async def offers(self):
+        return ()
+
+    async def identity(self):
+        return self.who
+
+    async def room(self, offer):
+        return self.left
+
+    async def open_ports(self, cluster_id, ports, *, regions=None):
+        self.opened.append((cluster_id, list(ports)))
+
+    async def image_of(self, cluster_id, *, regions=None):
+        self.images.append(cluster_id)
+        return f"image-of-{cluster_id}"
+
+    async def create(self, ask):
+        offer = ask.placement.offer
+        self.asked.append(ask)
+        ask.say(f"{offer.zone} is thinking")
+        lines = self.script[offer.zone or offer.region] or self.script[self.cloud]
+        for line in [lines.pop(0)] if lines else []:
+            if isinstance(line, Exception):
+                raise line
+            await line.wait()
+        return await super().create(ask)
+
+
+class PlayedRegistry(Registry):
+    def __init__(self, state_dir, *given, **named):
+        super().__init__(state_dir, *given, **named)
+        self.script = defaultdict(list)
+        self.played = {cloud: Played(cloud, state_dir / cloud, self.script) for cloud in ("aws", "gcp")}
+
+    def names(self):
+        return sorted([*self.played, "local"])
+
+    async def check(self, cloud):
+        return await self.played[cloud].check() if cloud in self.played else await super().check(cloud)
+
+    def compute(self, cloud):
+        return self.played.get(cloud) or super().compute(cloud)
+
+
+@pytest.fixture
+def config():
+    return {}
+
+
+@pytest.fixture
+async def plane(tmp_path, monkeypatch, config):
+    monkeypatch.setattr("sky.server.assembly.Registry", PlayedRegistry)
+    made = build(Settings(tmp_path / "s", config=config))
+    await made.start()
+    yield made
+    for cluster in await made.clusters():
+        done = await made.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
+        await made.wait(done.id, 20)
+    await made.stop()
+
+
+@pytest.fixture
+def clouds(plane):
+    return plane._providers
+
+
+def launch_body(resources=TYPE, name="c", **more):
+    task = {"run": "echo ran", "resources": resources, **more.pop("task", {})}
+    return {"task": task, "cluster_name": name, **more}
+
+
+@pytest.fixture
+def launch(ask):
+    async def launched(*given, **more):
+        return await ask("launch", launch_body(*given, **more), 60)
+
+    return launched
+
+
+async def only(plane):
+    (cluster,) = await plane.clusters()
+    return cluster
+
+
+def talk(plane, request):
+    return plane.progress_file(request.id).read_text()
+
+
+def tried(clouds):
+    offers = [ask.placement.offer for cloud in clouds.played.values() for ask in cloud.asked]
+    return [(offer.place, offer.instance_type) for offer in offers]
+
+
+# --- one after another -----------------------------------------------------------------------------------------------
+
+
+async def test_a_cloud_that_refuses_everywhere_hands_over_to_the_other_and_the_story_is_told(plane, clouds, launch):
+    clouds.script["gcp"] = [CapacityRefused("sold out") for _ in range(100)]
+    launched = await launch()
+    assert launched.error is None
+    cluster = await only(plane)
+    assert cluster.placement.offer.cloud == "aws"
+    asked = tried(clouds)
+    assert len(asked) == len(set(asked)), "no place is asked twice"
+    text = talk(plane, launched)
+    assert (
+        "refused: sold out; trying" in text and "aws/us-east-1/us-east-1a" in text and "us-east-1a is thinking" in text
+    )
+
+
+async def test_a_throttled_call_is_made_again_and_condemns_nothing(plane, clouds, launch):
+    clouds.script["aws"] = [Throttled("slow down", retry_after=0.01)]
+    clouds.script["gcp"] = [Throttled("slow down", retry_after=0.01)]
+    assert (await launch()).error is None
+    assert (await only(plane)).refusals == ()
+
+
+async def test_what_the_quota_does_not_leave_is_not_asked_for(plane, clouds, launch):
+    clouds.played["gcp"].left = 0
+    launched = await launch()
+    assert launched.error is None
+    assert clouds.played["gcp"].asked == []
+    refusals = (await only(plane)).refusals
+    assert refusals and all(each.scope == "quota" for each in refusals)
+    assert len({each.instance_type for each in refusals}) == len(refusals), "a type is not looked at zone by zone"
+
+
+async def test_a_quota_refusal_of_a_region_strikes_the_region(plane, clouds, launch):
+    clouds.script["gcp"] = [QuotaReached("no more vCPUs")]
+    assert (await launch()).error is None
+    assert (await only(plane)).placement.offer.cloud == "aws"
+    assert len(clouds.played["gcp"].asked) == 1
+
+
+# --- side by side ----------------------------------------------------------------------------------------------------
+
+
+async def test_hedging_keeps_the_first_to_be_had_and_ends_the_rest(plane, clouds, ask):
+    never = asyncio.Event()
+    clouds.script["aws"] = [never, never]
+    clouds.script["gcp"] = []
+    body = launch_body(task={"resources": {"any_of": [
+        {"infra": "aws/us-east-1/us-east-1a", "instance_type": "m5.xlarge"},
+        {"infra": "gcp/us-central1/us-central1-a", "instance_type": "n2-standard-4"},
+    ]}}, config={"provision": {"hedge": 2}})  # fmt: skip
+    launched = await ask("launch", body, 60)
+    assert launched.error is None
+    cluster = await only(plane)
+    assert cluster.placement.offer.cloud == "gcp"
+    assert [site.mark for site in cluster.where] == [f"{cluster.id}-h1"]
+    assert await clouds.played["aws"].list() == []
+    assert len(await clouds.played["gcp"].list()) == 1
+    jobs = await plane.jobs("c")
+    assert len(jobs) == 1
+
+
+async def test_hedging_with_both_refused_goes_on_with_the_next(plane, clouds, ask):
+    clouds.script["us-east-1a"] = [CapacityRefused("none here")]
+    clouds.script["us-central1-a"] = [CapacityRefused("none there")]
+    launched = await ask("launch", launch_body(config={"provision": {"hedge": 2}}), 60)
+    assert launched.error is None
+    cluster = await only(plane)
+    assert len(cluster.where) == 1
+    there = [each for cloud in clouds.played.values() for each in await cloud.list()]
+    assert [each.cluster_id for each in there] == [cluster.where[0].mark]
+
+
+async def test_what_a_crash_leaves_of_a_hedge_is_swept(plane, clouds, ask, tmp_path):
+    """The loser's machines carry a mark of their own, which no record claims once another place has won."""
+    await ask("launch", launch_body(), 60)
+    cluster = await only(plane)
+    left = clouds.played["aws"]
+    given = clouds.played[cluster.placement.offer.cloud].asked[-1]
+    await LocalCompute.create(left, _as(given, f"{cluster.id}-h1"))
+    sweep = sweeps.Sweep(plane.store, clouds, plane._post, plane.clock)
+    assert await sweep.once() == []
+    assert await sweep.once() == [f"{cluster.id}-h1"]
+    assert len(await clouds.played[cluster.placement.offer.cloud].list()) == 1
+
+
+def _as(ask, mark):
+    from dataclasses import replace
+
+    return replace(ask, cluster_id=mark)
+
+
+async def test_calling_off_a_hedged_launch_leaves_nothing(plane, clouds):
+    never = asyncio.Event()
+    clouds.script["aws"] = [never] * 5
+    clouds.script["gcp"] = [never] * 5
+    request = await plane.submit("launch", launch_body(config={"provision": {"hedge": 3}}), user="u")
+    async with asyncio.timeout(20):
+        while len(tried(clouds)) < 3:
+            await asyncio.sleep(0.01)
+    await plane.cancel_requests([request.id], user="u")
+    async with asyncio.timeout(20):
+        while await plane.clusters():
+            await asyncio.sleep(0.01)
+    assert [each for cloud in clouds.played.values() for each in await cloud.list()] == []
+
+
+# --- whose it is -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_cluster_is_not_touched_under_another_identity(plane, clouds, ask, launch):
+    await launch({"infra": "aws/us-east-1", "instance_type": "m5.xlarge"})
+    aws = clouds.played["aws"]
+    aws.who = "somebody-else"
+    for name in ("stop", "down"):
+        done = await ask(name, {"cluster_name": "c"}, 30)
+        assert "somebody-else" in str(done.error) and "owner-of-aws" in str(done.error)
+    assert len(await aws.list()) == 1
+    aws.who = "owner-of-aws"
+    assert (await ask("down", {"cluster_name": "c"}, 30)).error is None
+    assert await aws.list() == []
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cluster_grows_and_shrinks_and_runs_jobs_on_all_its_nodes(plane, ask, log_of):
+    async def launched(nodes, **more):
+        task = {"run": "echo rank $SKYPILOT_NODE_RANK of $SKYPILOT_NUM_NODES", "num_nodes": nodes}
+        body = {"task": {**task, "resources": {"infra": "local", "cpus": 1}}, "cluster_name": "c", **more}
+        done = await ask("launch", body, 60)
+        return done.result["job_id"] if done.error is None else done.error
+
+    assert await launched(1) == 1
+    node = (await only(plane)).instances[0]
+    assert await launched(3, resize=True) == 2
+    grown = await only(plane)
+    assert (grown.num_nodes, len(grown.instances), grown.placement.num_nodes) == (3, 3, 3)
+    assert grown.instances[0].reach["keeper"] == node.reach["keeper"], "the nodes that were there go on"
+    log = await log_of("c", 2)
+    assert all(f"rank {rank} of 3" in log for rank in range(3))
+    assert await launched(2, resize=True) == 3
+    shrunk = await only(plane)
+    assert (shrunk.num_nodes, [each.rank for each in shrunk.instances]) == (2, [0, 1])
+    log = await log_of("c", 3)
+    assert all(f"rank {rank} of 2" in log for rank in range(2))
+    assert len(shrunk.intervals) == 3 and shrunk.intervals[-1][1] is None
+
+
+async def test_a_cluster_does_not_shrink_under_a_job_that_needs_its_nodes(plane, ask):
+    task = {"run": "sleep 600", "num_nodes": 2, "resources": {"infra": "local", "cpus": 1}}
+    await ask("launch", {"task": task, "cluster_name": "c"}, 60)
+    smaller = {**task, "num_nodes": 1}
+    done = await ask("launch", {"task": smaller, "cluster_name": "c", "resize": True}, 30)
+    assert "jobs [1] take more of them" in str(done.error)
+    assert (await only(plane)).num_nodes == 2
+
+
+async def test_growth_that_is_refused_leaves_the_cluster_as_it_was(plane, clouds, launch):
+    where = {"infra": "aws/us-east-1", "instance_type": "m5.xlarge"}
+    await launch(where)
+    clouds.script["aws"] = [CapacityRefused("no more of these")]
+    done = await launch(where, task={"num_nodes": 2}, resize=True)
+    assert "no more of these" in str(done.error)
+    cluster = await only(plane)
+    assert (cluster.phase, cluster.num_nodes, cluster.resize_to) == (Phase.UP, 1, None)
+    assert len(await clouds.played["aws"].list()) == 1
+
+
+# --- what machines are to have ---------------------------------------------------------------------------------------
+
+
+async def test_the_ask_carries_what_task_client_and_server_say(plane, clouds, launch, config):
+    config["gcp"] = {"vpc_name": "servers", "use_internal_ips": True}
+    where = {"infra": "gcp/us-central1", "instance_type": "n2-standard-4", "disk_size": 300, "disk_tier": "high",
+             "ports": [8080], "labels": {"team": "red"}}  # fmt: skip
+    await launch(where, task={"config": {"gcp": {"vpc_name": "mine"}}}, config={"gcp": {"vpc_name": "clients"}})
+    ask = clouds.played["gcp"].asked[-1]
+    assert ask.config == {"vpc_name": "mine", "use_internal_ips": True}
+    machine = ask.machine
+    assert (machine.disk_size_gb, machine.disk_tier, machine.ports) == (300, "high", ("8080",))
+    assert machine.labels == {"team": "red"} and ask.labels["sky-cluster"] == "c"
+
+
+async def test_ports_that_a_cluster_lacks_are_opened(plane, clouds, launch):
+    where = {"infra": "aws/us-east-1", "instance_type": "m5.xlarge"}
+    await launch({**where, "ports": [80]})
+    await launch({**where, "ports": [80, 90]})
+    assert clouds.played["aws"].opened == [((await only(plane)).id, ["80", "90"])]
+
+
+async def test_a_disk_is_cloned_where_it_is(plane, clouds, ask, launch):
+    where = {"infra": "aws/us-east-1", "instance_type": "m5.xlarge"}
+    await launch(where)
+    early = await launch(name="d", clone_disk_from="c")
+    assert "can be copied while it is stopped" in str(early.error)
+    await ask("stop", {"cluster_name": "c"}, 30)
+    elsewhere = await launch({"infra": "gcp"}, name="d", clone_disk_from="c")
+    assert "is on aws/us-east-1" in str(elsewhere.error)
+    done = await launch({"cpus": 4}, name="d", clone_disk_from="c")
+    assert done.error is None
+    asked = clouds.played["aws"].asked[-1]
+    assert asked.machine.clone_of == f"image-of-{clouds.played['aws'].images[0]}"
+    assert asked.placement.offer.region == "us-east-1"
+
+
+SPOT = """
+[[offer]]
+infra = "aws/us-east-1/us-east-1a"
+instance_type = "own.xlarge"
+cpus = 4
+memory = 16
+spot_price = 0.05
+"""
+
+
+async def test_lost_spot_machines_are_remembered(plane, clouds, launch, config, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "spot.toml").write_text(SPOT)
+    config["catalog"] = {"folder": str(tmp_path / "own")}
+    await launch({"infra": "aws/us-east-1", "instance_type": "own.xlarge", "use_spot": True})
+    cluster = await only(plane)
+    await clouds.played["aws"].terminate(cluster.id)
+    await plane._refresh(cluster)
+    kinds = [each.kind.value for each in await plane.store.outcomes.since(0.0)]
+    assert kinds == ["granted", "lost"]

@@ -1,0 +1,237 @@
+"""Amazon's machines from the first call to the last, with real hosts behind the API and a login to each."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from aws_world import HOME, MachineSpec, Stage, World, ask, offer, stage, staged, world
+
+from sky.core.errors import CapacityRefused, NotSupportedError
+from sky.core.model.clusters import InstanceState
+from sky.core.ports import ClonesDisks, Compute, Identified, OpensPorts, Quotas, Stoppable
+from sky.remote.keys import KeyRing
+
+__all__ = ["stage", "staged", "world"]
+
+RUNNING, STOPPED, TERMINATED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.TERMINATED
+
+
+def test_contracts(world: World) -> None:
+    compute: Compute = world.compute
+    assert all(isinstance(compute, each) for each in (Stoppable, Identified, OpensPorts, ClonesDisks, Quotas))
+
+
+@pytest.mark.parametrize("nodes", [1, 4])
+async def test_a_whole_life(world: World, nodes: int) -> None:
+    compute, wanted = world.compute, ask(nodes)
+    made = await compute.create(wanted)
+    assert [(each.id, each.state) for each in made] == [
+        (f"{wanted.cluster_id}-{rank}", RUNNING) for rank in range(nodes)
+    ]
+    assert len({each.machine for each in made}) == len({each.ip for each in made}) == nodes
+    assert await compute.list(wanted.cluster_id, regions=[HOME]) == made
+    assert await compute.create(wanted) == made, "the same key gives the same machines"
+    for each in made:
+        assert each.reach["power"] == "machine"
+        assert "notice" not in each.reach
+        assert world.login(each.reach, f"echo {each.id} > kept; hostname") == each.machine
+
+    stopped = await compute.stop(wanted.cluster_id, regions=[HOME])
+    assert [each.state for each in stopped] == [STOPPED] * nodes
+    assert {host["state"] for host in world.wire.hosts()} == {"stopped"}
+    started = await compute.start(wanted.cluster_id, regions=[HOME])
+    assert [(each.machine, each.state) for each in started] == [(each.machine, RUNNING) for each in made]
+    for each in started:
+        assert world.login(each.reach, "cat kept") == each.id
+
+    await compute.terminate(wanted.cluster_id, regions=[HOME])
+    await compute.terminate(wanted.cluster_id, regions=[HOME])
+    assert await compute.list(wanted.cluster_id, regions=[HOME]) == []
+    assert world.left(wanted.cluster_id) == []
+
+
+async def test_machines_carry_marks_and_nothing_secret(world: World) -> None:
+    wanted = ask(
+        machine=MachineSpec(labels={"mine": "yes"}, ports=("8080", "9000-9010")),
+        labels={"sky-user": "ann"},
+        config={"labels": {"team": "blue"}},
+    )
+    await world.compute.create(wanted)
+    (raw,) = world.machines(wanted.cluster_id)
+    tags = {each["Key"]: each["Value"] for each in raw["Tags"]}
+    assert tags["sky-installation"] == world.ring.installation()
+    assert (tags["mine"], tags["sky-user"], tags["team"], tags["Name"]) == ("yes", "ann", "blue", wanted.cluster_name)
+    assert "IamInstanceProfile" not in raw
+    assert raw["KeyName"] == f"sky-{world.ring.installation()}"
+    (group,) = world.groups(wanted.cluster_id)
+    ports = {(rule.get("FromPort"), rule.get("ToPort")) for rule in group["IpPermissions"]}
+    assert ports == {(22, 22), (8080, 8080), (9000, 9010), (None, None)}
+
+
+async def test_a_key_pair_that_is_there_is_used_again(world: World) -> None:
+    first, second = ask(), ask()
+    await asyncio.gather(world.compute.create(first), world.compute.create(second))
+    pairs = {raw["KeyName"] for each in (first, second) for raw in world.machines(each.cluster_id)}
+    assert pairs == {f"sky-{world.ring.installation()}"}
+
+
+async def test_a_machine_that_ends_itself_is_stopped(world: World) -> None:
+    (made,) = await world.compute.create(wanted := ask())
+    world.login(made.reach, "sudo sh -c 'shutdown -h now' >/dev/null 2>&1 & exit 0")
+    seen = await until_state(world, wanted.cluster_id, STOPPED)
+    assert "InstanceInitiatedShutdown" in (seen.reason or "")
+    (again,) = await world.compute.start(wanted.cluster_id, regions=[HOME])
+    assert world.login(again.reach, "echo up") == "up"
+
+
+async def test_a_spot_machine_that_is_taken_away_is_told_with_its_reason(world: World) -> None:
+    made = await world.compute.create(wanted := ask(2, offer=offer(use_spot=True, zone=f"{HOME}b")))
+    assert {each.reach["notice"] for each in made} == {"aws"}
+    assert {raw["Placement"]["AvailabilityZone"] for raw in world.machines(wanted.cluster_id)} == {f"{HOME}b"}
+    world.wire.do("preempt", made[1].machine)
+    await until_state(world, wanted.cluster_id, TERMINATED, rank=1)
+    first, second = await world.compute.list(wanted.cluster_id, regions=[HOME])
+    assert (first.state, second.state) == (RUNNING, TERMINATED)
+    assert "SpotInstanceTermination" in (second.reason or "")
+    await world.compute.terminate(wanted.cluster_id, regions=[HOME])
+    assert world.left(wanted.cluster_id) == []
+
+
+async def test_machines_of_another_installation_are_never_seen_nor_touched(world: World) -> None:
+    stranger = world.other(KeyRing(world.folder / "stranger"))
+    wanted = ask()
+    (mine,) = await world.compute.create(wanted)
+    assert await stranger.list(regions=[HOME]) == []
+    assert await stranger.list(wanted.cluster_id, regions=[HOME]) == []
+    await stranger.terminate(wanted.cluster_id, regions=[HOME])
+    assert [each.machine for each in await world.compute.list(regions=[HOME])] == [mine.machine]
+
+
+async def test_a_cluster_grows_and_shrinks_by_ranks(world: World) -> None:
+    wanted = ask()
+    (head,) = await world.compute.create(wanted)
+    more = replace(wanted, key="more", placement=replace(wanted.placement, num_nodes=3), ranks=(1, 2))
+    grown = await world.compute.create(more)
+    assert [(each.rank, each.machine == head.machine) for each in grown] == [(0, True), (1, False), (2, False)]
+    await world.compute.terminate(wanted.cluster_id, regions=[HOME], ranks=[2])
+    assert [each.rank for each in await world.compute.list(wanted.cluster_id, regions=[HOME])] == [0, 1]
+    refused = replace(more, key="again", ranks=(2,))
+    world.wire.fail("RunInstances", "InsufficientInstanceCapacity")
+    with pytest.raises(CapacityRefused):
+        await world.compute.create(refused)
+    assert [each.rank for each in await world.compute.list(wanted.cluster_id, regions=[HOME])] == [0, 1]
+    assert world.groups(wanted.cluster_id), "the group of the nodes that stay"
+
+
+async def test_another_key_makes_the_nodes_anew(world: World) -> None:
+    wanted = ask(2)
+    first = await world.compute.create(wanted)
+    second = await world.compute.create(replace(wanted, key="another"))
+    assert not {each.machine for each in first} & {each.machine for each in second}
+    assert len(world.machines(wanted.cluster_id)) == 2
+
+
+async def test_a_gang_that_lost_a_node_is_made_anew_under_the_same_key(world: World) -> None:
+    wanted = ask(2)
+    first = await world.compute.create(wanted)
+    world.client().terminate_instances(InstanceIds=[first[1].machine])
+    second = await world.compute.create(wanted)
+    assert not {each.machine for each in first} & {each.machine for each in second}
+    assert len(world.machines(wanted.cluster_id)) == 2
+
+
+async def test_the_token_of_a_launch_is_the_same_until_its_machines_are_gone(staged: World, stage: Stage) -> None:
+    wanted = ask(offer=offer(zone=f"{HOME}a"))
+    (made,) = await staged.compute.create(wanted)
+    await staged.compute.terminate(wanted.cluster_id, regions=[HOME])
+    await staged.compute.create(wanted)
+    tokens = [each["ClientToken"] for each in stage.calls("RunInstances")]
+    assert len(tokens) == len(set(tokens)) == 2
+    other = staged.other(staged.ring)  # a server that came back after a crash
+    stage.answers["DescribeInstances"] = lambda _: (
+        "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>"
+    )
+    crashed = asyncio.create_task(other.create(wanted))
+    while len(stage.calls("RunInstances")) < 3:
+        await asyncio.sleep(0.01)
+    assert stage.calls("RunInstances")[2]["ClientToken"] == tokens[0], "nothing listed yet: the same launch"
+    stage.answers.pop("DescribeInstances")
+    crashed.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await crashed
+    assert made.machine not in {raw["InstanceId"] for raw in staged.machines()}
+
+
+@pytest.mark.parametrize("when", ["CreateSecurityGroup", "RunInstances", "DescribeInstances"])
+async def test_a_cancelled_creation_leaves_nothing(staged: World, stage: Stage, when: str) -> None:
+    reached, wanted = threading.Event(), ask(2)
+
+    def seen(fields: Mapping[str, str]) -> None:
+        if when != "DescribeInstances" or stage.calls("RunInstances"):
+            reached.set()
+
+    stage.answers[when] = seen
+    making = asyncio.create_task(staged.compute.create(wanted))
+    assert await asyncio.to_thread(reached.wait, 20)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert staged.left(wanted.cluster_id) == []
+
+
+async def test_ports_are_opened_while_a_cluster_lives(world: World) -> None:
+    wanted = ask(config={"security_group_name": "ours"})
+    world.config = {"security_group_name": "ours"}
+    await world.compute.create(wanted)
+    assert world.groups(wanted.cluster_id) == []
+    await world.compute.open_ports(wanted.cluster_id, ["8080", "9000-9001"], regions=[HOME])
+    await world.compute.open_ports(wanted.cluster_id, ["8080"], regions=[HOME])
+    (group,) = world.groups(wanted.cluster_id)
+    assert {rule["FromPort"] for rule in group["IpPermissions"]} == {8080, 9000}
+    (raw,) = world.machines(wanted.cluster_id)
+    assert {each["GroupName"] for each in raw["NetworkInterfaces"][0]["Groups"]} == {"ours", group["GroupName"]}
+    await world.compute.terminate(wanted.cluster_id, regions=[HOME])
+    assert world.left(wanted.cluster_id) == []
+    left = world.client().describe_security_groups(Filters=[{"Name": "group-name", "Values": ["ours"]}])
+    assert len(left["SecurityGroups"]) == 1, "what the user named outlives the cluster"
+
+
+async def test_a_disk_becomes_the_image_of_another_cluster(world: World) -> None:
+    wanted = ask()
+    await world.compute.create(wanted)
+    await world.compute.stop(wanted.cluster_id, regions=[HOME])
+    image = await world.compute.image_of(wanted.cluster_id, regions=[HOME])
+    copy = ask(machine=MachineSpec(clone_of=image))
+    await world.compute.create(copy)
+    assert [raw["ImageId"] for raw in world.machines(copy.cluster_id)] == [image]
+    with pytest.raises(NotSupportedError, match="no head machine"):
+        await world.compute.image_of("nobody", regions=[HOME])
+
+
+async def test_starting_what_is_gone_says_so(world: World) -> None:
+    with pytest.raises(CapacityRefused, match="gone"):
+        await world.compute.start("nobody", regions=[HOME])
+
+
+async def test_a_start_that_is_refused_leaves_all_stopped(world: World) -> None:
+    wanted = ask(2)
+    await world.compute.create(wanted)
+    await world.compute.stop(wanted.cluster_id, regions=[HOME])
+    world.wire.fail("StartInstances", "InsufficientInstanceCapacity", times=1)
+    with pytest.raises(CapacityRefused) as refused:
+        await world.compute.start(wanted.cluster_id, regions=[HOME])
+    assert refused.value.scope == "zone"
+    assert {raw["State"]["Name"] for raw in world.machines(wanted.cluster_id)} == {"stopped"}
+    assert len(await world.compute.start(wanted.cluster_id, regions=[HOME])) == 2
+
+
+async def until_state(world: World, cluster_id: str, state: InstanceState, rank: int = 0):
+    """The node once it is in a state; bounded."""
+    for _ in range(400):
+        for each in await world.compute.list(cluster_id, regions=[HOME]):
+            if each.rank == rank and each.state is state:
+                return each
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"never {state}")
