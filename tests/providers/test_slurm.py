@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from slurm_world import SHAPE, SlurmWorld, cluster_of
@@ -16,6 +17,7 @@ from sky.core.errors import (
 )
 from sky.core.model.clusters import InstanceState
 from sky.server.fleet import NodeFleet
+from sky.sim.compute_contract import ComputeContract, Place
 
 C1, C2 = f"c1-{os.getpid()}", f"c2-{os.getpid()}"
 
@@ -258,3 +260,23 @@ async def test_a_login_node_that_is_away(world):
     assert (access.enabled, access.credentials) == (False, True)
     path.unlink()
     assert (await world.compute.check()).credentials is False
+
+
+class TestContract(ComputeContract):
+    """The promises of every provider."""
+
+    @pytest.fixture
+    async def place(self, world):
+        yield Place(world.compute, lambda id, nodes: world.ask(id, nodes=nodes, cpus=1), most=2, tag=str(os.getpid()))
+        for id in {node.cluster_id for node in await world.compute.list()}:
+            await world.compute.terminate(id)
+
+    async def test_a_cluster_grows_and_shrinks(self, place):
+        """An allocation does neither, and says so; it stays as it is."""
+        id = place.cluster("size")
+        made = await place.compute.create(place.ask(id, 2))
+        with pytest.raises(RequestInvalid, match="does not grow"):
+            await place.compute.create(replace(place.ask(id, 3), key="more", ranks=(2,)))
+        with pytest.raises(NotSupportedError, match="does not shrink"):
+            await place.compute.terminate(id, ranks=(1,))
+        assert await place.compute.list(id) == made

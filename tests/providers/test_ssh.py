@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 
 import pytest
 from ssh_world import C1, C2, C3, SMI, World, ask, hosts, write_pools
 
 from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, NotSupportedError
 from sky.core.model.clusters import InstanceState
+from sky.sim.compute_contract import ComputeContract, Place
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +266,14 @@ async def test_no_pools_and_no_answer_are_not_enabled(tmp_path, lab):
     with pytest.raises(CapacityRefused, match="cannot be used"):
         await world.compute.create(ask())
     await world.shells.close()
+
+
+class TestContract(ComputeContract):
+    """The promises of every provider."""
+
+    @pytest.fixture
+    async def place(self, world):
+        tag = str(os.getpid())
+        yield Place(world.compute, lambda id, nodes: ask(id, nodes=nodes, cpus=0.5), most=2, tag=tag)
+        for node in await world.compute.list():
+            await world.compute.terminate(node.cluster_id)
