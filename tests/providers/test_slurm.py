@@ -10,7 +10,6 @@ from slurm_world import SHAPE, SlurmWorld, cluster_of
 
 from sky.core.errors import (
     CapacityRefused,
-    InvalidSkyPilotConfigError,
     NotSupportedError,
     ProviderDown,
     RequestInvalid,
@@ -202,9 +201,10 @@ async def test_what_can_never_be_is_said_at_once(world, asked, config, kind, sco
     ("config", "kind", "said"),
     [
         ({"submit_as_user": True}, NotSupportedError, "submit_as_user"),
-        ({"sbatch_options": {"nodes": 3}}, InvalidSkyPilotConfigError, "follows from the task"),
-        ({"sbatch_options": {"a b; rm": 3}}, InvalidSkyPilotConfigError, "long names"),
-        ({"sbatch_options": 3}, InvalidSkyPilotConfigError, "allowed: a map"),
+        ({"sbatch_options": {"nodes": 3}}, RequestInvalid, "follows from the task"),
+        ({"sbatch_options": {"a b; rm": 3}}, RequestInvalid, "long names"),
+        ({"sbatch_options": 3}, RequestInvalid, "allowed: a mapping"),
+        ({"provision_timout": 3}, RequestInvalid, "did you mean 'provision_timeout'"),
         ({"cluster_configs": {"bed": {"partition_configs": {"batch": {"submit_as_user": True}}}}}, NotSupportedError,
          "submit_as_user"),
     ],
