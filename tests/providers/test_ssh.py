@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 
 import pytest
 from ssh_world import C1, C2, C3, SMI, World, ask, hosts, write_pools
 
-from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, NotSupportedError
+from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, NotSupportedError, RequestInvalid
 from sky.core.model.clusters import InstanceState
+from sky.sim.compute_contract import ComputeContract, Place
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +266,28 @@ async def test_no_pools_and_no_answer_are_not_enabled(tmp_path, lab):
     with pytest.raises(CapacityRefused, match="cannot be used"):
         await world.compute.create(ask())
     await world.shells.close()
+
+
+async def test_keys_of_the_configuration_are_known(world):
+    world.config["exclusiv"] = True
+    with pytest.raises(RequestInvalid, match="did you mean 'exclusive'"):
+        await world.compute.create(ask(C1))
+    assert "did you mean 'exclusive'" in (await world.compute.check()).reason
+    world.config.clear()
+    world.config["pod_config"] = {"spec": 1}
+    with pytest.raises(NotSupportedError, match="where no pods are made"):
+        await world.compute.create(ask(C1))
+    world.config["pod_config"] = None
+    world.config["allowed_node_pools"] = ["other"]
+    assert list(await world.compute.offers()) == []
+
+
+class TestContract(ComputeContract):
+    """The promises of every provider."""
+
+    @pytest.fixture
+    async def place(self, world):
+        tag = str(os.getpid())
+        yield Place(world.compute, lambda id, nodes: ask(id, nodes=nodes, cpus=0.5), most=2, tag=tag)
+        for node in await world.compute.list():
+            await world.compute.terminate(node.cluster_id)

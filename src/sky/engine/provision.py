@@ -279,7 +279,13 @@ class Provisioner:
             ranks=ranks,
             config=merge(config, over) if isinstance(over, Mapping) else config,
             say=lambda text: self._say(cluster, text),
+            pinned=_names(cluster.resources_config.get("infra"), placement),
         )
+
+
+def _names(infra: object, placement: Placement) -> bool:
+    """Whether the task's own `infra` is this very zone."""
+    return isinstance(infra, str) and placement.offer.zone is not None and infra == placement.offer.place
 
 
 def _without(refused: list[life.SideRefusal], placement: Placement) -> list[life.SideRefusal]:

@@ -304,6 +304,10 @@ git -C "$dir" rev-parse HEAD
 """
 
 
+#: Slurm's programs are in nobody's path on some clusters.
+_SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
+
+
 async def _all(work: Iterable[Coroutine[object, object, T]]) -> list[T]:
     """All results in order, or the first failure once the others are called off: none goes on behind our back."""
     tasks = [asyncio.ensure_future(each) for each in work]
@@ -404,6 +408,9 @@ def _power_off(node: Instance) -> list[str]:
     """The command by which a node ends itself: its machine, or all of its processes at once as when power is cut."""
     if node.reach.get("power") == "machine":
         return ["@sudo", "shutdown", "-h", "now"]
+    if node.reach.get("kind") == "slurm":
+        # All nodes of the allocation at once, which is what ends a cluster there.
+        return ["/bin/sh", "-c", _SCANCEL, "sky-end", node.reach["job"]]
     python = sys.executable if node.reach.get("kind") == "local" else "@python"
     return [python, "-I", "-S", "-c", _POWER_OFF, f"SKY_NODE_ID={node.id}", node.reach.get("keeper", "0")]
 

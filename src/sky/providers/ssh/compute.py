@@ -25,7 +25,7 @@ from sky.kit.clock import Clock, SystemClock
 from sky.providers.registry import Settings
 from sky.providers.ssh import machine_scripts as scripts
 from sky.providers.ssh.inventory import Facts, Inventory, Owner
-from sky.providers.ssh.pools import Machine, Pools
+from sky.providers.ssh.pools import Machine, Pools, checked
 from sky.providers.ssh.slots import Ledger, Needs, Room, Slot, beaten, devices, lacks, room
 
 #: Seconds: for a machine to say that its nodes are there, to make one, to end one.
@@ -69,8 +69,8 @@ class SshCompute:
             return Access("ssh", False, "no pools: there is no ~/.sky/ssh_node_pools.yaml", _STEPS, credentials=False)
         try:
             reports = await self.look()
-        except InvalidSkyPilotConfigError as error:
-            return Access("ssh", False, str(error), "correct the file", credentials=True)
+        except (InvalidSkyPilotConfigError, NotSupportedError) as error:
+            return Access("ssh", False, str(error), "correct what it names", credentials=True)
         up = [each for each in reports if each.state == "up"]
         lines = "\n".join(_line(each) for each in reports)
         if not up:
@@ -136,7 +136,10 @@ class SshCompute:
         if {slot.rank for slot in there} == wanted and all(slot.claimed for slot in there):
             return await self.list(ask.cluster_id)
         await self.terminate(ask.cluster_id, ranks=ask.ranks or None)
-        config = {**self._config(), **ask.config}
+        try:
+            config = checked({**self._config(), **ask.config})
+        except InvalidSkyPilotConfigError as error:
+            raise RequestInvalid(str(error), scope="account") from None
         needs = Needs.of(ask, exclusive=config.get("exclusive") is True)
         refused: dict[tuple[str, str], str] = {}
         try:
