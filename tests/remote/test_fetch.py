@@ -103,7 +103,7 @@ async def test_where_it_goes(client: Any, place: Any, site: Site, destination: s
 
 async def test_a_redirect_is_followed_on_the_web_alone(client: Any, place: Any, site: Site) -> None:
     assert await fetch(client, f"{site.url}/moved", "~/x", {}, where="node 0") == (True, len(CONTENT))
-    with pytest.raises(SyncFailed, match="file:///etc/passwd.* is not allowed"):
+    with pytest.raises(SyncFailed, match=r"file:///etc/passwd.* is not allowed"):
         await fetch(client, f"{site.url}/away", "~/y", {}, where="node 0")
     assert not (place.home / "y").exists()
 
