@@ -70,7 +70,7 @@ def ssh(cluster: str, command: tuple[str, ...], *, worker: int) -> int:
 
 
 def find(cluster: str, rank: int) -> Node:
-    """A node that can be gone to. Raises ClusterDoesNotExist, ClusterNotUpError, AgentUnreachable, NotSupportedError."""
+    """A node to go to. Raises ClusterDoesNotExist, ClusterNotUpError, AgentUnreachable, NotSupportedError."""
     state = current_endpoint().state
     if state is None:
         raise not_supported(

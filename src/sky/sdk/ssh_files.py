@@ -1,8 +1,8 @@
 """The configuration by which `ssh NAME`, editors and `scp` get onto the nodes of clusters, kept in step with them.
 
 Called by `sdk.ssh_seen` when something changed, and by the command line before it starts `ssh` itself. One file for
-each cluster below `~/.sky/generated/ssh`, and one line in the user's own `~/.ssh/config` that includes them. What the server
-says is checked before it is written: a line too many in such a file is a command that `ssh` runs.
+each cluster below `~/.sky/generated/ssh`, and one line in the user's own `~/.ssh/config` that includes them. What the
+server says is checked before it is written: a line too many in such a file is a command that `ssh` runs.
 """
 
 from __future__ import annotations
