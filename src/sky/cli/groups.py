@@ -18,6 +18,7 @@ from sky.cli.table_of_commands import (
     GPUS_ROWS,
     HIDDEN_COMMANDS,
     SECTIONS,
+    SSH_NODE,
     SSH_ROWS,
     Row,
     root_help,
@@ -70,6 +71,31 @@ class LazyGroup(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
+class _Ssh(LazyGroup):
+    """`sky ssh up|down`, and `sky ssh NAME` for all else; a cluster called `up` is reached by `sky ssh -- up`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = [name for name, _, _ in self.rows]
+        if args and args[0] not in (*known, *ctx.help_option_names):
+            args = [SSH_NODE[0], *(args[1:] if args[0] == "--" else args)]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return ("" if name == SSH_NODE[0] else name), command, rest
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "CLUSTER [--worker N] [-- COMMAND...]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...", prefix="   or: ")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from sky.cli.completion import complete_cluster  # noqa: PLC0415 - asks the server; no command needs it
+
+        return super().shell_complete(ctx, incomplete) + complete_cluster(ctx, self.get_params(ctx)[0], incomplete)
+
+
 class _Root(LazyGroup):
     def get_help(self, ctx: click.Context) -> str:
         return root_help().rstrip("\n")
@@ -118,7 +144,12 @@ root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMAN
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
 catalog = LazyGroup("catalog", CATALOG_ROWS, help="Prices: how good and how old they are, and newer ones.")
 gpus = LazyGroup("gpus", GPUS_ROWS, help="Accelerators and where they are sold.")
-ssh = LazyGroup("ssh", SSH_ROWS, help="Pools of machines reached by SSH.")
+ssh = _Ssh(
+    "ssh",
+    SSH_ROWS,
+    [SSH_NODE],
+    help="A shell on a node of CLUSTER (or the command after --); pools of machines by SSH.",
+)
 
 
 def run(arguments: list[str]) -> int:
@@ -133,7 +164,7 @@ def run(arguments: list[str]) -> int:
         return exc.exit_code
     except click.ClickException as exc:
         exc.show(sys.stderr)
-        if isinstance(exc, click.NoSuchOption) and exc.ctx is not None and exc.ctx.info_name in ("launch", "exec"):
+        if isinstance(exc, click.NoSuchOption) and exc.ctx is not None and exc.ctx.info_name in ("launch", "exec", ""):
             sys.stderr.write("  If it belongs to the command to be run, put that command in quotes, or after --.\n")
         return exc.exit_code
     return result if isinstance(result, int) else exit_codes.OK

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sky.cli import exit_codes, tables, times
 from sky.cli.output import emit
 from sky.cli.terminal import paint, say
-from sky.sdk import clusters, requests
+from sky.sdk import clusters, requests, ssh_seen
 
 Record = Mapping[str, object]
 
@@ -29,6 +29,8 @@ class Wanted(NamedTuple):
 def show(wanted: Wanted) -> int:
     """Print the clusters, newest launch first, and return the exit code: 0 also when a name is not found."""
     records = fetch(wanted.names, refresh=wanted.refresh, all_users=wanted.all_users)
+    if not wanted.names:
+        ssh_seen.saw(records, lambda: requests.get(requests.read("nodes", {})))
     if wanted.form != "table":
         emit([shape(record) for record in records], wanted.form)
         return exit_codes.OK

@@ -19,6 +19,7 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("start", "sky.cli.clusters:start", "Start stopped clusters again."),
     ("down", "sky.cli.clusters:down", "Remove clusters and all that is on them."),
     ("events", "sky.cli.events:events", "Tell the story of a cluster in plain words."),
+    ("port-forward", "sky.cli.forward:port_forward", "Bring ports of a node to this machine."),
 )
 
 INFRA_COMMANDS: tuple[Row, ...] = (
@@ -26,7 +27,7 @@ INFRA_COMMANDS: tuple[Row, ...] = (
     ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
     ("optimize", "sky.cli.optimize:optimize", "Show where a task would run, and why not elsewhere."),
     ("catalog", "sky.cli.groups:catalog", "Prices: how good and how old they are, and newer ones."),
-    ("ssh", "sky.cli.groups:ssh", "Pools of machines reached by SSH."),
+    ("ssh", "sky.cli.groups:ssh", "A shell on a node of a cluster; pools of machines reached by SSH."),
 )
 
 SERVER_COMMANDS: tuple[Row, ...] = (("api", "sky.cli.groups:api", "The API server and the requests made to it."),)
@@ -82,6 +83,9 @@ SSH_ROWS: tuple[Row, ...] = (
     ("up", "sky.cli.ssh:up", "Look at the machines of pools."),
     ("down", "sky.cli.ssh:down", "Forget what is known of pools."),
 )
+
+#: What `sky ssh` is when its first word is the name of a cluster; a word that none can have.
+SSH_NODE: Row = ("(node)", "sky.cli.nodes:ssh", "A shell or a command on a node.")
 
 ROOT_OPTIONS: tuple[tuple[str, str], ...] = (
     ("--install-shell-completion SHELL", "bash, zsh, fish or auto: completion for your shell."),

@@ -14,6 +14,7 @@ from sky.core.model.tasks import GitSource, TaskSpec
 from sky.core.optimizer.wanted import Bounds
 from sky.core.ports import AgentClient, ClusterRows, Fleet, JobRows
 from sky.engine.containers import container, without_login
+from sky.engine.refusals import WEB
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
@@ -110,7 +111,11 @@ class JobWork:
             for destination, source in task.file_mounts.items():
                 if source in job.uploads:
                     words = await self._fleet.sync(cluster, job.uploads[source], destination)
-                    said.append(f"{destination}: {words}")
+                elif source.startswith(WEB):
+                    words = await self._fleet.fetch(cluster, source, destination, dict(task.envs))
+                else:
+                    continue
+                said.append(f"{destination}: {words}")
         return life.FilesSynced("; ".join(said), commit)
 
 

@@ -68,8 +68,7 @@ class SlurmChannel:
         self._login = login
         self._folder = folder_of(reach)
         self._job, self._node = reach["job"], reach["node"]
-        if not self._job.isdigit() or not _NODE.match(self._node):
-            raise AgentUnreachable(f"{where}: {self._job[:20]!r} is no job, or {self._node[:60]!r} is no node of Slurm")
+        self._words = step_words(self._job, self._node, where=where)
 
     async def run(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
@@ -121,8 +120,7 @@ class SlurmChannel:
 
     def _srun(self, *options: str) -> list[str]:
         """The beginning of a line that runs something on the node, beside what runs there."""
-        step = ["--quiet", f"--jobid={self._job}", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={self._node}"]
-        return ["/bin/sh", "-c", _SRUN, "sky-srun", *step, "--cpus-per-task=1", "--gres=none", *options]
+        return [*self._words, *options]
 
     async def _step(self, argv: Sequence[str], input: bytes, timeout: float) -> Completed:
         words, before = _through_loader(argv)
@@ -160,6 +158,17 @@ async def _watch(connection: Connection) -> None:
                 await connection.call("hello", {}, timeout=_ANSWER_S)
     except (ConnectionLost, CallRefused):
         await connection.close()
+
+
+def step_words(job: str, node: str, *, where: str = "node") -> list[str]:
+    """The words before a command that is to run on a node of an allocation, beside what runs there; for the login node.
+
+    More options of srun may follow them. Raises AgentUnreachable for what is no job or no node.
+    """
+    if not job.isdigit() or not _NODE.match(node):
+        raise AgentUnreachable(f"{where}: {job[:20]!r} is no job, or {node[:60]!r} is no node of Slurm")
+    step = ["--quiet", f"--jobid={job}", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={node}"]
+    return ["/bin/sh", "-c", _SRUN, "sky-srun", *step, "--cpus-per-task=1", "--gres=none"]
 
 
 def _through_loader(argv: Sequence[str]) -> tuple[list[str], bytes]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from sky.core.errors import RequestCancelled, from_wire, not_supported
 from sky.kit.ids import request_id
+from sky.sdk import ssh_seen
 from sky.sdk.http1 import Response, query
 from sky.sdk.ids import Answer, RequestId
 from sky.sdk.records import ClusterHandle, RequestPayload, StatusResponse, convert, request_payload
@@ -62,16 +63,19 @@ def value_of(told: dict[str, Any]) -> Any:
     if told["status"] == "FAILED":
         raise from_wire(told["error"])
     name, result = told["name"], told["result"]
-    if name in ("launch", "exec"):
-        return _launched(result)
-    if name == "start":
-        return handle_of(_name_in(result) or told.get("cluster_name"))
+    if name in ("launch", "exec", "start"):
+        handle = handle_of(_name_in(result) or (told.get("cluster_name") if name == "start" else None))
+        if handle is not None and name != "exec":
+            _ways(name, handle.cluster_name, handle.cloud)
+        return handle if name == "start" else (result.get("job_id") if isinstance(result, dict) else None, handle)
+    if name in ("stop", "down"):
+        _ways(name, told.get("cluster_name"))
     return convert(name, result)
 
 
-def _launched(result: object) -> tuple[int | None, ClusterHandle | None]:
-    job_id = result.get("job_id") if isinstance(result, dict) else None
-    return job_id, handle_of(_name_in(result))
+def _ways(name: str, cluster: str | None, cloud: str | None = None) -> None:
+    """Have people's ways to the nodes follow what became of the cluster."""
+    ssh_seen.changed(name, cluster, cloud, lambda: get(read("nodes", {})))
 
 
 def _name_in(result: object) -> str | None:

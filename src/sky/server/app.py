@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from sky.server.api import Api
 from sky.server.asgi import App
 from sky.server.identity import gatekeeper
-from sky.server.routes import catalog, clusters, infra, jobs, plans, requests, server, ssh, uploads
+from sky.server.routes import catalog, clusters, infra, jobs, nodes, plans, requests, server, ssh, uploads
 
 
 def build_app(
@@ -15,6 +15,7 @@ def build_app(
     routes = [
         *clusters.routes(api, board),
         *jobs.routes(api),
+        *nodes.routes(api),
         *requests.routes(api),
         *infra.routes(api),
         *plans.routes(api),

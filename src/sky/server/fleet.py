@@ -21,6 +21,7 @@ from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
 from sky.remote.errors import PortTaken
+from sky.remote.fetch import fetch
 from sky.remote.interpreter import Interpreters
 from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
@@ -168,6 +169,15 @@ class NodeFleet:
                 said = output.decode(errors="replace").strip()[-1000:]
                 raise AgentRefused(f"git could not check out {url} on node {node.rank}: {said or f'exit code {rc}'}")
         return answers[0][1].decode(errors="replace").strip().splitlines()[-1]
+
+    async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:
+        """Have every node fetch a file from the web by itself."""
+        answers = await _all(
+            fetch(self._client(cluster, node), url, destination, env, where=f"node {node.rank} ({node.ip})")
+            for node in cluster.instances
+        )
+        fresh, size = sum(new for new, _ in answers), _size(answers[0][1])
+        return f"{size} from the web" if fresh else f"{size}, the same as on the web"
 
     async def forget(self, cluster_id: str) -> None:
         """Close connections."""

@@ -214,7 +214,9 @@ def read_file_mounts(
     for destination, source in mounts.items():
         here = (*path, destination)
         with problems.catch(*here):
-            check_destination(destination)
+            # A file of the web keeps its name in a folder; all else is put exactly where it is said.
+            into = isinstance(source, str) and source.startswith(("http://", "https://"))
+            check_destination(destination.rstrip("/") or destination if into else destination)
         if isinstance(source, Mapping):
             check_section(source, STORAGE, here, problems)
             if not problems.spoils(*here):

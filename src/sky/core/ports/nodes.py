@@ -61,6 +61,13 @@ class Fleet(Protocol):
         """Check a git repository out as the working directory on every node; the commit that it is at."""
         ...
 
+    async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:
+        """Have every node fetch a file from the web to the same path; words for the user about what travelled.
+
+        `destination` is a folder if it ends in `/`; `env` may say how the web is reached. Raises AgentRefused.
+        """
+        ...
+
     async def forget(self, cluster_id: str) -> None:
         """Close connections to a cluster's nodes."""
         ...

@@ -1,0 +1,258 @@
+"""Getting onto nodes as people do: `ssh NAME` and an editor's way, `sky ssh`, forwarded ports; and files of the web."""
+
+import functools
+import http.server
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+#: A person's `ssh` reads the account's home, whatever HOME says: another one is put in its place.
+AT_HOME = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def rack(shared_sky, shared_lab):
+    """A cluster `c` of two nodes on two machines of a pool."""
+    hosts = shared_lab.create(2)
+    told = [{"ip": host.ip, "user": host.user, "identity_file": host.key} for host in hosts]
+    (shared_sky.root / ".sky").mkdir(exist_ok=True)
+    (shared_sky.root / ".sky" / "ssh_node_pools.yaml").write_text(json.dumps({"rack": {"hosts": told}}))
+    shared_sky.good("launch", "-y", "-c", "c", "--infra", "ssh/rack", "--num-nodes", "2", "--cpus", "1", "touch ~/mark")
+    return hosts
+
+
+def at_home(sky, *words):
+    """A program in an account whose home is that of the test."""
+    home = str(Path("~root").expanduser())
+    program = ["unshare", "-m", "sh", "-c", AT_HOME, "sh", str(sky.root), home, *words]
+    return subprocess.run(program, capture_output=True, text=True, env=sky.env, timeout=60)
+
+
+def generated(sky, name="c"):
+    return sky.root / ".sky" / "generated" / "ssh" / name
+
+
+def test_ssh_by_name_just_works(shared_sky, rack):
+    sky = shared_sky
+    config = sky.root / ".ssh" / "config"
+    assert config.read_text().splitlines()[0] == "Include ~/.sky/generated/ssh/*"
+    assert [path.stat().st_mode & 0o777 for path in (config, generated(sky))] == [0o600, 0o600]
+    for name, host in (("c", rack[0]), ("c-worker1", rack[1])):
+        done = at_home(sky, "ssh", name, "hostname; exit 3")
+        assert (done.returncode, done.stdout) == (3, host.run("hostname").stdout), done.stderr
+    note = sky.root / "note"
+    note.write_text("by hand\n")
+    done = at_home(sky, "scp", "-q", str(note), "c-worker1:/tmp/note")
+    assert done.returncode == 0, done.stderr
+    assert rack[1].run("cat /tmp/note").stdout == "by hand\n"
+
+
+def test_a_shell_is_in_the_nodes_own_home(shared_sky, rack):
+    done = shared_sky("ssh", "c", "--", "ls mark; pwd; echo $HOME; exit 7")
+    mark, here, home = done.stdout.splitlines()
+    assert (done.returncode, mark) == (7, "mark"), done.stderr
+    assert here == home != rack[0].run("echo ~").stdout.strip()
+    done = shared_sky("ssh", "c", "--worker", "1", answers="hostname; cat mark\nexit 5\n")
+    assert (done.returncode, done.stdout) == (5, rack[1].run("hostname").stdout), done.stderr
+    assert shared_sky("ssh", "c", "--", "cat", "a 'file' of spaces").stderr.count("a 'file' of spaces") == 1
+
+
+def test_a_terminal_is_one_there_too(shared_sky, rack):
+    ours, theirs = pty.openpty()
+    words = [*shared_sky.program, "ssh", "c"]
+    process = subprocess.Popen(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, env=shared_sky.env, start_new_session=True
+    )
+    os.close(theirs)
+    os.write(ours, b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n")
+    said = b""
+    try:
+        while piece := os.read(ours, 4096):
+            said += piece
+    except OSError:
+        pass  # the other side is closed
+    os.close(ours)
+    assert process.wait(30) == 9, said
+    assert b"a-2-terminal" in said
+
+
+def test_another_host_key_is_not_logged_in_to(shared_sky, rack):
+    pins = shared_sky.state / "keys" / "known_nodes"
+    before = pins.read_text()
+    first, second = (line.split() for line in before.splitlines()[:2])
+    try:
+        pins.write_text(f"{first[0]} {second[1]} {second[2]}\n{second[0]} {first[1]} {first[2]}\n")
+        done = shared_sky("ssh", "c", "--", "echo in")
+        assert (done.returncode, done.stdout) == (255, "") and "HOST IDENTIFICATION HAS CHANGED" in done.stderr
+        pins.write_text("")
+        done = shared_sky("ssh", "c", "--", "echo in")
+        assert (done.returncode, done.stdout) == (255, "") and "verification failed" in done.stderr
+    finally:
+        pins.write_text(before)
+    assert shared_sky("ssh", "c", "--", "echo in").stdout == "in\n"
+
+
+def page(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/mark", timeout=10) as answer:
+        return answer.read()
+
+
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def lines_of(process):
+    """What a command says on stdout, up to its first line."""
+    return process.stdout.readline().strip()
+
+
+def test_ports_are_forwarded_until_ctrl_c_and_after_a_break(shared_sky, rack, eventually):
+    sky = shared_sky
+    sky.good(
+        "exec", "-d", "c", "--num-nodes", "1", "cd ~ && echo content >mark && python3 -m http.server 8123 -b 127.0.0.1"
+    )
+    here, other = free_port(), free_port()
+    process = sky.start("port-forward", "c", f"{here}:8123", f"{other}:8123")
+    try:
+        assert lines_of(process) == f"127.0.0.1:{here} -> c:8123"
+
+        def arrives(port):
+            try:
+                return page(port) == b"content\n"
+            except OSError:
+                return False
+
+        eventually(functools.partial(arrives, here))
+        assert page(other) == b"content\n"
+        taken = sky("port-forward", "c", f"{here}:8123")
+        assert taken.returncode == 1 and f"Port {here} of this machine is in use" in taken.stderr
+        (tunnel,) = children(process.pid)
+        os.kill(tunnel, signal.SIGKILL)
+        eventually(lambda: children(process.pid) not in ([], [tunnel]) and arrives(here))
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=30)
+    assert process.returncode == 0, talk
+    assert "is gone; trying again" in talk and "Connected again" in talk
+    with pytest.raises(OSError):
+        page(here)
+
+
+def test_what_is_gone_leaves_no_file(shared_sky, shared_lab, rack):
+    sky = shared_sky
+    (sky.root / ".ssh").mkdir(exist_ok=True)
+    (sky.root / ".ssh" / "config").write_text("Host mine\n  User me\n")
+    sky.good("launch", "-y", "-c", "d", "--infra", "ssh/rack", "--cpus", "1", "true")
+    assert generated(sky, "d").exists()
+    assert (sky.root / ".ssh" / "config").read_text() == "Include ~/.sky/generated/ssh/*\n\nHost mine\n  User me\n"
+    stranger = generated(sky, "theirs")
+    stranger.write_text("# Written by sky; changes are overwritten. Server: /elsewhere\nHost theirs\n")
+    sky.good("down", "-y", "d")
+    assert not generated(sky, "d").exists()
+    assert generated(sky).exists() and stranger.exists()
+    done = sky("ssh", "d")
+    assert done.returncode == 1 and "not found" in done.stderr
+    # What was not noticed when it happened is noticed by the next status.
+    sky.good("status")
+    shutil.rmtree(sky.root / ".sky" / "generated")
+    sky.good("status")
+    assert generated(sky).exists()
+
+
+def test_nodes_of_this_machine(sky):
+    sky.good("launch", "-y", "-c", "c", "--infra", "local", "--num-nodes", "2", "true")
+    homes = sky.node_homes()
+    done = sky("ssh", "c", "-w", "1", "--", "pwd; echo $HOME; exit 6")
+    assert (done.returncode, done.stdout) == (6, f"{homes[1]}\n{homes[1]}\n"), done.stderr
+    assert sky("ssh", "c", answers="pwd\n").stdout.splitlines()[-1] == str(homes[0])
+    assert not (sky.root / ".ssh").exists() and not (sky.root / ".sky").exists(), "they have no SSH server"
+    (homes[0] / "mark").write_text("content\n")
+    there, here = free_port(), free_port()
+    sky.good("exec", "-d", "c", f"cd ~ && python3 -m http.server {there} -b 127.0.0.1; sleep 60")
+    process = sky.start("port-forward", "c", f"{here}:{there}")
+    try:
+        assert lines_of(process) == f"127.0.0.1:{here} -> c:{there}"
+        for _ in range(200):
+            try:
+                assert page(here) == b"content\n"
+                break
+            except OSError:
+                sky("queue", "c")  # takes its time
+        else:
+            raise AssertionError("nothing came")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    sky.good("stop", "-y", "c")
+    done = sky("ssh", "c")
+    assert done.returncode == 1 and "is STOPPED" in done.stderr
+
+
+def test_words_that_are_wrong(sky):
+    for words, said in (
+        (("ssh", "no such"), "is not valid"),
+        (("port-forward", "c", "0"), "allowed: PORT, or PORT:REMOTE"),
+        (("port-forward", "c", "80:x"), "allowed: PORT, or PORT:REMOTE"),
+        (("port-forward", "c", "8080", "8080:80"), "wanted twice"),
+        (("ssh", "--", "up"), "Cluster 'up' not found"),
+        (("ssh", "c", "--wurker", "1"), "No such option"),
+    ):
+        done = sky(*words)
+        assert done.returncode != 0 and said in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert "--worker" in sky.good("ssh", "--help").stdout
+    sky.good("launch", "-y", "-c", "up", "--infra", "local", "true")
+    assert sky("ssh", "--", "up", "--worker", "0", "echo", "in").stdout == "in\n"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+def test_files_of_the_web_are_there_when_the_task_runs(sky):
+    (sky.root / "site").mkdir()
+    (sky.root / "site" / "data.txt").write_text("from the web\n")
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(sky.root / "site")))
+    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{site.server_address[1]}"
+        task = {
+            "num_nodes": 2,
+            "resources": {"infra": "local"},
+            "file_mounts": {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"},
+            "run": "cat ~/in/data.txt ~/named",
+        }
+        (sky.root / "task.yaml").write_text(json.dumps(task))
+        for words in ("13 B from the web", "13 B, the same as on the web"):
+            done = sky.good("launch", "-y", "-c", "c", "task.yaml")
+            assert done.stdout.count("from the web") == 4, done.stdout
+            assert words in sky.good("events", "c").stdout
+        task["file_mounts"] = {"~/x": f"{url}/nothing?key=s3cr3t"}
+        (sky.root / "task.yaml").write_text(json.dumps(task))
+        done = sky("launch", "-y", "-c", "c", "task.yaml")
+        assert done.returncode != 0 and "Traceback" not in done.stderr
+        assert "could not fetch" in done.stderr and "HTTP status 404" in done.stderr, done.stderr
+        assert "s3cr3t" not in done.stderr
+    finally:
+        site.shutdown()
+        thread.join()
+        site.server_close()
