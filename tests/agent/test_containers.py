@@ -123,8 +123,7 @@ async def test_nothing_of_a_task_is_on_a_command_line(inside, engine):
     job_id = await inside.submit(
         f"echo up; : {secret}; while ! [ -e ~/go ]; do sleep 0.1; done", container=tiny(), secrets={"TOKEN": secret}
     )
-    while b"up" not in await inside.log(job_id, wait=0):
-        await asyncio.sleep(0.05)
+    await inside.said(job_id, b"up")
     listed = engine.exec("sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").stdout
     assert "sky-enter" in listed and secret not in listed
     assert engine.exec("docker", "inspect", *engine.exec("docker", "ps", "-q").stdout.split()).stdout.count(secret) == 0
@@ -141,8 +140,7 @@ async def test_a_cancelled_job_ends_inside_too_and_may_clean_up(inside, engine):
     )
     other = await inside.submit("echo other; while ! [ -e ~/go ]; do sleep 0.1; done", container=tiny())
     for job in (job_id, other):
-        while not await inside.log(job, wait=0):
-            await asyncio.sleep(0.05)
+        await inside.said(job)
     await inside.head.cancel([job_id])
     assert (await inside.until(job_id))["status"] == "CANCELLED"
     assert engine.exec("cat", "/home/sky/cleaned").stdout == "cleaned\n"
@@ -155,8 +153,7 @@ async def test_a_cancelled_job_ends_inside_too_and_may_clean_up(inside, engine):
 
 async def test_an_engine_that_only_root_may_use_is_used_as_root(by_sudo, engine):
     job_id = await by_sudo.submit("echo up; sleep 1003", container=tiny(), cancel_grace=0.5)
-    while not await by_sudo.log(job_id, wait=0):
-        await asyncio.sleep(0.05)
+    await by_sudo.said(job_id)
     begun = time.monotonic()
     await by_sudo.head.cancel([job_id])
     assert (await by_sudo.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 8
@@ -172,8 +169,7 @@ async def test_files_outside_of_the_home_are_seen_inside(inside, engine):
 
 async def test_a_job_in_a_container_outlives_the_agent(inside, engine):
     job_id = await inside.submit("echo up; while ! [ -e ~/go ]; do sleep 0.1; done; echo end", container=tiny())
-    while b"up" not in await inside.log(job_id, wait=0):
-        await asyncio.sleep(0.05)
+    await inside.said(job_id, b"up")
     old = await inside.nodes[0].pid()
     engine.exec("kill", "-9", str(old))
     while await inside.nodes[0].pid() == old:
