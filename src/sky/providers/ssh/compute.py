@@ -145,7 +145,7 @@ class SshCompute:
         try:
             missing: Sequence[int] = sorted(wanted)
             while missing:
-                chosen = await self._choose(ask, needs, missing, refused)
+                chosen = await self._choose_twice(ask, needs, missing, refused)
                 missing = await self._claim_all(chosen, refused)
         except BaseException:
             await asyncio.shield(self.terminate(ask.cluster_id, ranks=ask.ranks or None))
@@ -210,6 +210,22 @@ class SshCompute:
         stale = [machine for machine in machines if old(machine)]
         if stale and (self._looking is None or self._looking.done()):
             self._looking = asyncio.ensure_future(self._inventory.look(stale))
+
+    async def _choose_twice(
+        self, ask: CreateAsk, needs: Needs, ranks: Sequence[int], refused: dict[tuple[str, str], str]
+    ) -> Sequence[Slot]:
+        """As `_choose`; where there is no room, machines that could not be used before are looked at once more."""
+        try:
+            return await self._choose(ask, needs, ranks, refused)
+        except CapacityRefused:
+            machines = self._pools.pool(ask.placement.offer.region)
+            doubted = [machine for machine in machines if (facts := self._inventory.of(machine)) and facts.trouble]
+            if not doubted:
+                raise
+            seen = await self._inventory.look(doubted)
+            if all(facts.trouble for facts in seen.values()):
+                raise
+        return await self._choose(ask, needs, ranks, refused)
 
     async def _choose(
         self, ask: CreateAsk, needs: Needs, ranks: Sequence[int], refused: dict[tuple[str, str], str]
@@ -322,6 +338,15 @@ class SshCompute:
         """End what was left on machines that answer again."""
         answering = {each.place for each in machines if (facts := self._inventory.of(each)) and not facts.trouble}
         left = [slot for slot in self._ledger.all() if slot.ending and slot.place in answering]
+        known = {slot.node for slot in self._ledger.all()}
+        for machine in machines:
+            facts = self._inventory.of(machine)
+            # Marked as ours and not on record, which is written before a machine is: its record was lost.
+            left += [
+                Slot(owner.node, "", "", "", 0, machine.pool, machine.name, dict(machine.reach), 0.0, 0.0)
+                for owner in (facts.owners if facts and not facts.trouble else ())
+                if owner.installation == self._installation() and owner.node not in known
+            ]
         ended: Sequence[Coroutine[object, object, None]] = [self._end(slot) for slot in left]
         for failure in await asyncio.gather(*ended, return_exceptions=True):
             if isinstance(failure, Exception):
