@@ -92,11 +92,7 @@ class ClusterWork:
 
     async def _provision(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.Provision)
-        try:
-            return await self._provisioner.provision(cluster, key, order)
-        except ProviderFailure as failure:
-            # What was to be ended first could not be: nothing else is begun beside it.
-            return life.ProvisionRefused("account", failure.reason)
+        return await self._provisioner.provision(cluster, key, order)
 
     async def _resize(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.Resize)
@@ -167,8 +163,15 @@ class ClusterWork:
         return life.NodesTerminated()
 
     async def _end_everywhere(self, cluster: Cluster) -> None:
+        """End what is at any of its sites. One that fails keeps nothing at the others alive."""
+        failed: Exception | None = None
         for site in cluster.where:
-            await self._provisioner.end(site)
+            try:
+                await self._provisioner.end(site)
+            except (ProviderFailure, NotSupportedError) as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
         try:
@@ -179,6 +182,9 @@ class ClusterWork:
             )  # fmt: skip
         except _PLACE_FAILURES as error:
             return life.LookFailed(str(error))
+        if not instances and cluster.phase is not Phase.STOPPED and await self._head_answers(cluster):
+            # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
+            return life.LookFailed("its provider lists none of its machines, and its head answers")
         if not _whole(instances, cluster.num_nodes):
             await self._learn_loss(cluster, instances)
             return life.NodesObserved(instances)
@@ -188,6 +194,14 @@ class ClusterWork:
         except (AgentUnreachable, AgentRefused) as error:
             return life.NodesObserved(instances, agent_answers=False, detail=str(error))
         return life.NodesObserved(instances, agent_answers=True)
+
+    async def _head_answers(self, cluster: Cluster) -> bool:
+        try:
+            head = await self._fleet.head(cluster)
+            await head.ping()
+        except _NODE_FAILURES:
+            return False
+        return True
 
     async def _learn_loss(self, cluster: Cluster, instances: tuple[Instance, ...]) -> None:
         """Machines that may be taken back and were: the place is a riskier one than it was."""

@@ -34,6 +34,7 @@ from sky.core.ports import (
     Quotas,
     Stoppable,
 )
+from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 #: Times a throttled call is made before the refusal counts, and the most seconds waited for one.
 _THROTTLE_TRIES = 6
 _THROTTLE_WAIT_S = 60.0
+#: Seconds until what is to be ended before the next place is tried is told so again: first, and at most.
+_END_AGAIN_S, _END_AGAIN_MOST_S = 2.0, 120.0
 #: Refusals that say something about the next time.
 _LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
 
@@ -76,7 +79,7 @@ class Provisioner:
         """Carry out an order for new machines: NodesCreated or ProvisionRefused."""
         await self._clock.sleep(order.delay)
         if order.instead_of is not None:
-            await self.end(order.instead_of)
+            await self._end_first(cluster, order.instead_of)
         sides = list(zip((order.placement, *order.beside), cluster.where, strict=False))
         had, refused = await self._first(cluster, key, sides)
         if had is not None:
@@ -147,6 +150,15 @@ class Provisioner:
         """End whatever is at a site. Raises ProviderFailure."""
         compute = self._providers.compute(site.cloud)
         await self.patiently(lambda: compute.terminate(site.mark, regions=[site.region]))
+
+    async def _end_first(self, cluster: Cluster, site: Site) -> None:
+        """End what a cluster has at a site, however long that takes: nothing is begun beside it, and it costs money."""
+        for pause in delays(_END_AGAIN_S, ceiling=_END_AGAIN_MOST_S):
+            try:
+                return await self.end(site)
+            except (ProviderFailure, NotSupportedError) as error:
+                self._say(cluster, f"what it has on {site.cloud}/{site.region} is not ended yet: {error}; trying again")
+            await self._clock.sleep(pause)
 
     async def compute_of(self, cluster: Cluster) -> Compute:
         """The provider that has the cluster, once it is sure that the account is the one that made it.

@@ -39,7 +39,7 @@ def open_aws(settings: Settings) -> "AwsCompute":
 
 
 class AwsCompute:
-    """See `core.ports`: `Compute`, `Stoppable`, `Identified`, `OpensPorts`, `ClonesDisks`, `Quotas`."""
+    """See `core.ports`: `Compute`, `Stoppable`, `Identified`, `Regional`, `OpensPorts`, `ClonesDisks`, `Quotas`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -83,6 +83,10 @@ class AwsCompute:
         """Account and user, of whatever credentials are found now."""
         account, user = await self._clients.identity()
         return f"{account}:{user}"
+
+    async def regions(self) -> Sequence[str]:
+        """Regions that the account has switched on."""
+        return await self._clients.regions()
 
     async def offers(self) -> Sequence[Offer]:
         """Nothing: the catalog knows what Amazon sells."""
