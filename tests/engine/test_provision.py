@@ -382,7 +382,7 @@ async def _nothing(*_, **__):
 
 
 async def test_nothing_is_begun_elsewhere_until_the_place_before_has_ended(plane, clouds, launch):
-    """Machines whose agent never came are on no record once the next place is had: they are ended first, in any case."""
+    """Machines whose agent never came are on no record once the next place is had: they are ended before."""
     await launch({"infra": "gcp/us-central1", "instance_type": "n2-standard-4"})
     cluster = await only(plane)
     told, left = [], [ProviderDown("no answer"), ProviderDown("no answer")]

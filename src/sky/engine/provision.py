@@ -155,7 +155,8 @@ class Provisioner:
         """End what a cluster has at a site, however long that takes: nothing is begun beside it, and it costs money."""
         for pause in delays(_END_AGAIN_S, ceiling=_END_AGAIN_MOST_S):
             try:
-                return await self.end(site)
+                await self.end(site)
+                return
             except (ProviderFailure, NotSupportedError) as error:
                 self._say(cluster, f"what it has on {site.cloud}/{site.region} is not ended yet: {error}; trying again")
             await self._clock.sleep(pause)

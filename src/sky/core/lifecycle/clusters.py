@@ -150,11 +150,8 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
     hedged = event.placement is not None and cluster.hedge > 1
     where = f" on {placement.offer.place}" if placement and hedged else ""
     told = "".join(f"{each.placement.offer.place} refused: {each.reason}; " for each in event.refused)
-    return Step(
-        _billing_begins(started, now),
-        (Bootstrap(),),
-        f"{told}{_nodes(len(event.instances))} running{where}; starting the agent",
-    )
+    text = f"{told}{_nodes(len(event.instances))} running{where}; starting the agent"
+    return Step(_billing_begins(started, now), (Bootstrap(),), text)
 
 
 @TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
