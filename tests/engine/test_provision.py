@@ -360,6 +360,24 @@ async def test_lost_spot_machines_are_remembered(plane, clouds, launch, config, 
 # --- what must not be lost, and what must not be ended ---------------------------------------------------------------
 
 
+async def test_machines_that_cannot_be_stopped_are_not_told_to_stop_when_idle(plane, clouds, ask, launch):
+    aws, gcp = clouds.played["aws"], clouds.played["gcp"]
+    aws.unstoppable = gcp.unstoppable = lambda offer: f"these of {offer.cloud} cannot be stopped"
+    refused = await launch(idle_minutes_to_autostop=5)
+    assert "cannot be stopped" in str(refused.error) and "--down" in str(refused.error)
+    assert aws.asked == gcp.asked == []
+    aws.unstoppable = lambda offer: None
+    assert (await launch(idle_minutes_to_autostop=5)).error is None
+    assert (await only(plane)).placement.offer.cloud == "aws"
+    aws.unstoppable = lambda offer: "these cannot be stopped"
+    again = await launch({"infra": "aws"}, idle_minutes_to_autostop=5)
+    assert "these cannot be stopped" in str(again.error)
+    stop = await ask("stop", {"cluster_name": "c"}, 30)
+    assert "these cannot be stopped" in str(stop.error)
+    assert (await only(plane)).phase is Phase.UP
+    assert (await launch({"infra": "aws"}, idle_minutes_to_autostop=5, down=True)).error is None
+
+
 class HurriedClock(SystemClock):
     """Nobody waits."""
 

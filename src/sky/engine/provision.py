@@ -20,7 +20,7 @@ from sky.core.errors import (
 from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Site
 from sky.core.model.layers import merge
-from sky.core.model.offers import Placement
+from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.optimizer.equip import equipment
 from sky.core.ports import (
@@ -33,6 +33,7 @@ from sky.core.ports import (
     Providers,
     Quotas,
     Stoppable,
+    StopsSome,
 )
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
@@ -186,11 +187,20 @@ class Provisioner:
         """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
         if cluster.site is not None:
             self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
+            if cluster.placement is not None and (why := self.unstoppable(cluster.placement.offer)):
+                raise NotSupportedError(why)
+
+    def unstoppable(self, offer: Offer) -> str | None:
+        """Why machines of an offer cannot be stopped with their disks kept; None where they can."""
+        compute = self._providers.compute(offer.cloud)
+        if not isinstance(compute, Stoppable):
+            return _no_stopping(offer.cloud)
+        return compute.unstoppable(offer) if isinstance(compute, StopsSome) else None
 
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
         if not isinstance(compute, Stoppable):
-            raise NotSupportedError(f"stopping is not supported on {site.cloud}; use `sky down` instead")
+            raise NotSupportedError(_no_stopping(site.cloud))
         return compute
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -294,6 +304,10 @@ class Provisioner:
             say=lambda text: self._say(cluster, text),
             pinned=_names(cluster.resources_config.get("infra"), placement),
         )
+
+
+def _no_stopping(cloud: str) -> str:
+    return f"stopping is not supported on {cloud}; use `sky down` instead"
 
 
 def _names(infra: object, placement: Placement) -> bool:

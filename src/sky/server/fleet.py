@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
+from sky.core.model.tasks import GitSource
 from sky.core.ports import LogPiece
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
@@ -168,8 +169,9 @@ class NodeFleet:
         )
         for node, (rc, output) in zip(cluster.instances, answers, strict=True):
             if rc != 0:
-                said = output.decode(errors="replace").strip()[-1000:]
-                raise AgentRefused(f"git could not check out {url} on node {node.rank}: {said or f'exit code {rc}'}")
+                shown = GitSource(url).shown
+                said = output.decode(errors="replace").replace(url, shown).strip()[-1000:]
+                raise AgentRefused(f"git could not check out {shown} on node {node.rank}: {said or f'exit code {rc}'}")
         return answers[0][1].decode(errors="replace").strip().splitlines()[-1]
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:

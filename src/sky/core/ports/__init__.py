@@ -18,6 +18,7 @@ from sky.core.ports.compute import (
     Quotas,
     Regional,
     Stoppable,
+    StopsSome,
     Unlocks,
 )
 from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
@@ -70,6 +71,7 @@ __all__ = [
     "Shell",
     "StandingOrder",
     "Stoppable",
+    "StopsSome",
     "Store",
     "Stories",
     "Unlocks",
