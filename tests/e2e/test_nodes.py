@@ -73,14 +73,14 @@ def test_a_shell_is_in_the_nodes_own_home(shared_sky, rack):
     assert shared_sky("ssh", "c", "--", "cat", "a 'file' of spaces").stderr.count("a 'file' of spaces") == 1
 
 
-def test_a_terminal_is_one_there_too(shared_sky, rack):
+def at_a_terminal(sky, *words, typed):
+    """Exit code and output of a command that a person types into."""
     ours, theirs = pty.openpty()
-    words = [*shared_sky.program, "ssh", "c"]
     process = subprocess.Popen(
-        words, stdin=theirs, stdout=theirs, stderr=theirs, env=shared_sky.env, start_new_session=True
+        [*sky.program, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=sky.env, start_new_session=True
     )
     os.close(theirs)
-    os.write(ours, b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n")
+    os.write(ours, typed)
     said = b""
     try:
         while piece := os.read(ours, 4096):
@@ -88,8 +88,13 @@ def test_a_terminal_is_one_there_too(shared_sky, rack):
     except OSError:
         pass  # the other side is closed
     os.close(ours)
-    assert process.wait(30) == 9, said
-    assert b"a-2-terminal" in said
+    return process.wait(30), said
+
+
+def test_a_terminal_is_one_there_too(shared_sky, rack):
+    typed = b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n"
+    code, said = at_a_terminal(shared_sky, "ssh", "c", typed=typed)
+    assert (code, b"a-2-terminal" in said) == (9, True), said
 
 
 def test_another_host_key_is_not_logged_in_to(shared_sky, rack):
@@ -111,6 +116,18 @@ def test_another_host_key_is_not_logged_in_to(shared_sky, rack):
 def page(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/mark", timeout=10) as answer:
         return answer.read()
+
+
+def until_it_arrives(sky, port):
+    """Wait for the page; the job that has it takes its time to begin."""
+    for _ in range(200):
+        try:
+            assert page(port) == b"content\n"
+        except OSError:
+            sky("queue", "c")
+        else:
+            return
+    raise AssertionError("nothing came")
 
 
 def children(pid):
@@ -188,14 +205,7 @@ def test_nodes_of_this_machine(sky):
     process = sky.start("port-forward", "c", f"{here}:{there}")
     try:
         assert lines_of(process) == f"127.0.0.1:{here} -> c:{there}"
-        for _ in range(200):
-            try:
-                assert page(here) == b"content\n"
-                break
-            except OSError:
-                sky("queue", "c")  # takes its time
-        else:
-            raise AssertionError("nothing came")
+        until_it_arrives(sky, here)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
@@ -256,3 +266,32 @@ def test_files_of_the_web_are_there_when_the_task_runs(sky):
         site.shutdown()
         thread.join()
         site.server_close()
+
+
+@pytest.fixture(scope="module")
+def batch(slurm_bed):
+    """The login node of a batch system."""
+    return slurm_bed.host("login")
+
+
+def test_nodes_of_a_batch_system(sky, batch):
+    (sky.root / ".slurm").mkdir()
+    host = f"Host lab\n  HostName {batch.ip}\n  User {batch.user}\n  IdentityFile {batch.key}\n"
+    (sky.root / ".slurm" / "config").write_text(host)
+    sky.good("launch", "-y", "-c", "c", "--infra", "slurm/lab", "--num-nodes", "2", "--cpus", "1", "touch ~/mark")
+    done = sky("ssh", "c", "-w", "1", "--", "hostname; ls mark; exit 7")
+    assert done.returncode == 7 and done.stdout.splitlines()[1:] == ["mark"], done.stderr
+    assert done.stdout.splitlines()[0] not in ("login", sky("ssh", "c", "--", "hostname").stdout.strip())
+    code, said = at_a_terminal(sky, "ssh", "c", typed=b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n")
+    assert (code, b"a-2-terminal" in said) == (9, True), said
+    sky.good("exec", "-d", "c", "--num-nodes", "1", "cd ~ && echo content >mark && python3 -m http.server 8123")
+    here = free_port()
+    process = sky.start("port-forward", "c", f"{here}:8123")
+    try:
+        assert lines_of(process) == f"127.0.0.1:{here} -> c:8123"
+        until_it_arrives(sky, here)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    sky.good("down", "-y", "c")
+    assert not generated(sky).exists()
