@@ -108,6 +108,17 @@ class Cluster:
             out += data
         return out
 
+    async def said(self, job_id: int, text: bytes = b"", times: int = 1, seconds: float = 40.0) -> None:
+        """Wait until the log holds something, or `text` so many times; fails at once if the job ends without it."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            ended = (await self.head.job(job_id))["end_at"] is not None
+            log = await self.log(job_id, wait=0)
+            if log and log.count(text) >= times:
+                return
+            assert not ended and asyncio.get_running_loop().time() < deadline, f"job {job_id} has said: {log!r}"
+            await asyncio.sleep(0.05)
+
     async def result(self, job_id: int) -> tuple[str, str]:
         """Status and log of a job that ends."""
         log = await self.log(job_id)
@@ -223,6 +234,10 @@ class HostChannel:
         async with asyncio.timeout(timeout):
             stdout, stderr = await process.communicate(input)
         return Completed(process.returncode or 0, stdout, stderr)
+
+    async def settle(self, config: dict[str, Any]) -> dict[str, Any]:
+        """All of it is known here."""
+        return config
 
     async def open_agent(self) -> Connection:
         return await connect_unix(f"/proc/{self.host.refresh().pid}/root{self._socket}")

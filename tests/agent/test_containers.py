@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import ClassVar
 
 import pytest
 
-from sky.agent.container import Engine
+from sky.agent.container import Engine, _defaults
 from sky.agent.containers import parse
 from sky.agent.fields import Refused
 
@@ -86,6 +87,14 @@ async def inside(engine, start_machines):
     assert engine.exec("docker", "ps", "-aq").stdout == ""
 
 
+@pytest.fixture
+def by_sudo(inside, engine):
+    """The agent's user may not use the engine but as root."""
+    engine.exec("chgrp", "root", "/var/run/docker.sock")
+    yield inside
+    engine.exec("chgrp", "docker", "/var/run/docker.sock")
+
+
 def tiny(name="tiny", *options, **more):
     return {"image": name, "run_options": list(options), "login": None, **more}
 
@@ -114,8 +123,7 @@ async def test_nothing_of_a_task_is_on_a_command_line(inside, engine):
     job_id = await inside.submit(
         f"echo up; : {secret}; while ! [ -e ~/go ]; do sleep 0.1; done", container=tiny(), secrets={"TOKEN": secret}
     )
-    while b"up" not in await inside.log(job_id, wait=0):
-        await asyncio.sleep(0.05)
+    await inside.said(job_id, b"up")
     listed = engine.exec("sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").stdout
     assert "sky-enter" in listed and secret not in listed
     assert engine.exec("docker", "inspect", *engine.exec("docker", "ps", "-q").stdout.split()).stdout.count(secret) == 0
@@ -132,8 +140,7 @@ async def test_a_cancelled_job_ends_inside_too_and_may_clean_up(inside, engine):
     )
     other = await inside.submit("echo other; while ! [ -e ~/go ]; do sleep 0.1; done", container=tiny())
     for job in (job_id, other):
-        while not await inside.log(job, wait=0):
-            await asyncio.sleep(0.05)
+        await inside.said(job)
     await inside.head.cancel([job_id])
     assert (await inside.until(job_id))["status"] == "CANCELLED"
     assert engine.exec("cat", "/home/sky/cleaned").stdout == "cleaned\n"
@@ -144,10 +151,25 @@ async def test_a_cancelled_job_ends_inside_too_and_may_clean_up(inside, engine):
     engine.exec("rm", "/home/sky/go", "/home/sky/cleaned")
 
 
+async def test_an_engine_that_only_root_may_use_is_used_as_root(by_sudo, engine):
+    job_id = await by_sudo.submit("echo up; sleep 1003", container=tiny(), cancel_grace=0.5)
+    await by_sudo.said(job_id)
+    begun = time.monotonic()
+    await by_sudo.head.cancel([job_id])
+    assert (await by_sudo.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 8
+    assert "sleep 1003" not in engine.exec("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
+
+
+async def test_files_outside_of_the_home_are_seen_inside(inside, engine):
+    engine.exec("sh", "-c", "mkdir -p /data && echo precious > /data/file")
+    job_id = await inside.submit("cat /data/file; [ ! -e /none ]", container=tiny(mounts=["/data", "/none"]))
+    status, log = await inside.result(job_id)
+    assert status == "SUCCEEDED" and "precious" in log
+
+
 async def test_a_job_in_a_container_outlives_the_agent(inside, engine):
     job_id = await inside.submit("echo up; while ! [ -e ~/go ]; do sleep 0.1; done; echo end", container=tiny())
-    while b"up" not in await inside.log(job_id, wait=0):
-        await asyncio.sleep(0.05)
+    await inside.said(job_id, b"up")
     old = await inside.nodes[0].pid()
     engine.exec("kill", "-9", str(old))
     while await inside.nodes[0].pid() == old:
@@ -192,12 +214,17 @@ class Registry(BaseHTTPRequestHandler):
     blobs: ClassVar[dict[str, bytes]] = {}
     manifest = b""
     let_in = 0
+    asked = threading.Event()
+    go_on = threading.Event()
 
     def do_GET(self):
         if self.headers.get("Authorization") != self.expected:
             self.answer(401, b"{}", "application/json", challenge=True)
             return
         type(self).let_in += 1
+        if "/slow/" in self.path:
+            self.asked.set()
+            self.go_on.wait(60)
         if "/manifests/" in self.path:
             self.answer(200, self.manifest, "application/vnd.docker.distribution.manifest.v2+json")
         elif "/blobs/" in self.path:
@@ -242,6 +269,9 @@ def registry(engine):
         }
     ).encode()
     kind = "application/vnd.docker"
+    Registry.let_in = 0
+    Registry.asked.clear()
+    Registry.go_on.clear()
     Registry.blobs = {digest(packed): packed, digest(config): config}
     Registry.manifest = json.dumps(
         {
@@ -273,6 +303,28 @@ async def test_a_private_image_is_pulled_by_a_login_that_leaves_nothing(inside, 
     assert status == "SUCCEEDED" and "in" in log and "p@ss" not in log, log
     assert engine.exec("sh", "-c", "ls -d /home/sky/.docker /tmp/sky-login-* 2>/dev/null").stdout == ""
     assert engine.exec("grep", "-rl", "p@ss word", "/home/sky/.sky").stdout == ""
+
+
+async def test_a_job_is_cancelled_while_its_image_is_pulled(inside, engine, registry):
+    login = {"server": registry, "username": "me", "password": "p@ss word"}
+    job_id = await inside.submit("true", container=tiny(f"{registry}/slow/tiny:1", login=login), cancel_grace=0.5)
+    assert await asyncio.to_thread(Registry.asked.wait, 30)
+    begun = time.monotonic()
+    await inside.head.cancel([job_id])
+    assert (await inside.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 8
+    Registry.go_on.set()
+    assert (
+        engine.exec("sh", "-c", "ls -d /home/sky/.docker 2>/dev/null; grep -rl 'p@ss word' /home/sky/.sky").stdout == ""
+    )
+
+
+def test_containers_get_the_nodes_devices_unless_their_options_say_otherwise():
+    wanted = {"run_options": [], "home": "/h", "mounts": [], "gpus": True}
+    words = _defaults(Engine(["docker"]), wanted)
+    assert words[-2:] == ["--gpus", "all"] and "host" in words
+    assert "nvidia.com/gpu=all" in _defaults(Engine(["sudo", "-n", "podman"]), wanted)
+    wanted["run_options"] = ["--gpus=1", "--net", "none", "--shm-size=1g"]
+    assert _defaults(Engine(["docker"]), wanted) == ["-v", "/h:/h", "-e", "HOME=/h"]
 
 
 async def test_a_node_without_an_engine_says_so(lab, start_machines):

@@ -67,8 +67,7 @@ async def test_a_gang_survives_a_cut_between_its_machines(lab, start_machines):
     cluster = await start_machines(hosts, lost_after=60)
     script = "echo begin; while ! [ -e ~/go ]; do sleep 0.1; done; echo end"
     job_id = await cluster.submit(script, num_nodes=2)
-    while (await cluster.log(job_id, wait=0)).count(b"begin") < 2:
-        await asyncio.sleep(0.05)
+    await cluster.said(job_id, b"begin", 2)
     lab.partition(hosts[1])
     # Longer than an unanswered byte is waited for: the connection is given up and made anew.
     await asyncio.sleep(10)
@@ -86,8 +85,7 @@ async def test_a_machine_that_is_lost_ends_the_gang_with_its_name(lab, start_mac
     hosts = lab.create(2)
     cluster = await start_machines(hosts, lost_after=2)
     job_id = await cluster.submit("echo begin; sleep 600", num_nodes=2, cancel_grace=0.1)
-    while (await cluster.log(job_id, wait=0)).count(b"begin") < 2:
-        await asyncio.sleep(0.05)
+    await cluster.said(job_id, b"begin", 2)
     hosts[1].stop()
     job = await cluster.until(job_id, seconds=60)
     assert job["status"] == "FAILED_DRIVER" and f"worker1 ({hosts[1].ip}) was lost" in job["reason"]

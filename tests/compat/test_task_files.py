@@ -251,7 +251,7 @@ REFUSED = {
     "job_group.yaml": ["holds 2 tasks", "managed jobs", "not supported yet"],
     "volumes.yaml": ["volumes", "not supported yet on local"],
     "kubernetes.yaml": ["not supported yet on kubernetes"],
-    "slurm.yaml": ["not supported yet on slurm"],
+    "slurm.yaml": ["slurm cannot be used", "there is no Host in ~/.slurm/config"],
     "ssh_pool.yaml": ["no ~/.sky/ssh_node_pools.yaml"],
     "autostop_hook.yaml": ["autostop.hook", "not supported yet on local"],
     "hooks.yaml": ["config.hooks", "not supported yet on local"],

@@ -298,3 +298,42 @@ def test_an_agent_that_never_starts_is_tried_ever_more_rarely():
     assert waits == sorted(waits)
     assert waits[-1] == life.DEGRADED_LOOK_MOST
     assert step(replace(broken, phase=Phase.BOOTSTRAPPING), life.AgentsReady()).entity.strikes == 0
+
+
+def test_machines_whose_agent_fails_again_and_again_are_not_sought_all_over_the_world():
+    start = cluster(
+        Phase.BOOTSTRAPPING, ever_up=False, candidates=tuple(placement(f"r{number}") for number in range(2, 9))
+    )
+    tried = 0
+    while start.phase is not Phase.TERMINATING:
+        tried += 1
+        failed = step(start, life.BootstrapFailed("no python"))
+        start = failed.entity
+        if start.phase is Phase.PROVISIONING:
+            start = replace(start, phase=Phase.BOOTSTRAPPING)
+    assert (tried, len(start.refusals)) == (3, 3)
+    assert start.where, "what was made last is still there and has to be ended"
+
+
+def test_a_hedged_cluster_asks_for_several_places_and_forgets_those_it_did_not_get():
+    candidates = (placement("r1"), placement("r1", "t2"), placement("r2"), placement("r3"))
+    opened = life.opening(cluster(Phase.PROVISIONING, candidates=candidates, placement=None, hedge=2, ever_up=False))
+    assert opened.orders == (life.Provision(placement("r1"), beside=(placement("r2"),)),), "each in a place of its own"
+    assert [site.mark for site in opened.entity.sites] == ["c", "c-h1"]
+    won = life.NodesCreated(nodes(R, R), placement("r2"), opened.entity.sites[1])
+    after = step(opened.entity, won).entity
+    assert (after.placement, after.where) == (placement("r2"), (Site("cloud", "r2", "c-h1"),))
+
+
+def test_a_cluster_that_could_not_grow_stays_as_it_was():
+    growing = step(cluster(), life.ResizeAsked(4))
+    assert (growing.entity.phase, growing.orders) == (Phase.RESIZING, (life.Resize(4),))
+    after = step(growing.entity, life.ProvisionRefused("zone", "none left"))
+    assert (after.entity.phase, after.entity.num_nodes, after.entity.resize_to) == (Phase.BOOTSTRAPPING, 2, None)
+    assert after.orders == (life.Bootstrap(),)
+
+
+def test_a_grown_cluster_costs_more_from_then_on():
+    growing = step(cluster(), life.ResizeAsked(3), now=20.0).entity
+    after = step(growing, life.NodesCreated(nodes(R, R, R)), now=30.0).entity
+    assert after.intervals == ((10.0, 30.0, 3.0), (30.0, None, 4.5))

@@ -10,8 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+# Modules that the tests of this folder share are found by their own names.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cloud_household import Clouds, move_in
 
 Run = subprocess.CompletedProcess[str]
 
@@ -122,3 +128,14 @@ def shared_sky() -> Iterator[Sky]:
     """One home for all tests of a file."""
     with household() as command:
         yield command
+
+
+@pytest.fixture(scope="module")
+def clouds(aws_wire: Any, gcp_wire: Any) -> Iterator[Clouds]:
+    """One home with both clouds, for all tests of a file; each test cleans up after itself by `clouds.clean()`."""
+    with household() as command:
+        made = move_in(command, aws_wire, gcp_wire)
+        try:
+            yield made
+        finally:
+            made.clean()

@@ -36,7 +36,18 @@ def test_the_tasks_own_image_with_its_options():
         config={"docker": {"run_options": ["--shm-size 1g", "-v '/my data:/data'"]}},
     )
     options = ["--shm-size", "1g", "-v", "/my data:/data"]
-    assert container(task, cluster()) == {"image": "a/b:1", "run_options": options, "login": None}
+    assert container(task, cluster()) == {
+        "image": "a/b:1",
+        "run_options": options,
+        "login": None,
+        "mounts": [],
+    }
+
+
+def test_files_outside_of_the_home_are_seen_inside():
+    launched = cluster(resources={"image_id": "docker:a"}, file_mounts={"/data/x": "./x", "~/y": "./y", "z": "./z"})
+    assert container(read(run="true"), launched)["mounts"] == ["/data/x"]
+    assert container(read(file_mounts={"/more": "./m"}), launched)["mounts"] == ["/data/x", "/more"]
 
 
 def test_no_image_is_no_container():

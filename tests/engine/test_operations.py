@@ -12,6 +12,7 @@ from sky.core.model.statuses import RequestStatus
 from sky.engine.desk import TEARDOWN_STRIKES, Desk
 from sky.engine.operations import autostop, cancel, start, stop
 from sky.engine.post import Post
+from sky.engine.provision import Provisioner
 from sky.engine.talk import FileTalk
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
@@ -24,7 +25,18 @@ class Bench:
     def __init__(self, folder):
         self.store, self.clock, self.signals = SqliteStore(folder / "state.db"), SystemClock(), Signals()
         post, talk = Post(self.clock, self.signals), FileTalk(folder, self.signals)
-        self.desk = Desk(self.store, post, self.clock, self.signals, None, talk, None, None, None, dict)
+        self.desk = Desk(
+            self.store,
+            post,
+            self.clock,
+            self.signals,
+            None,
+            talk,
+            None,
+            None,
+            Provisioner(None, None, None, dict, print),
+            dict,
+        )
 
     async def cluster(self, phase, **facts):
         drawn = Cluster("c1", "one", "u", "default", phase, 0, 1.0, 1.0, 1, **facts)

@@ -139,6 +139,8 @@ class Stage:
     def __init__(self, wire_url: str) -> None:
         stage = self
         self.asked: list[dict[str, str]] = []
+        #: The signatures of all calls, in their order.
+        self.signed: list[str] = []
         #: By operation: what to answer, as XML or JSON; None lets the wire answer.
         self.answers: dict[str, Callable[[Mapping[str, str]], str | None]] = {
             name: lambda _, name=name: f"<{name}Response><return>true</return></{name}Response>"  # type: ignore[misc]
@@ -156,6 +158,7 @@ class Stage:
                 target = self.headers.get("X-Amz-Target", "")
                 fields = {} if target else dict(parse_qsl(body.decode()))
                 name = target.rpartition(".")[2] or fields.get("Action", "")
+                stage.signed.append(self.headers.get("Authorization", ""))
                 stage.asked.append({"Action": name, **(json.loads(body) if target else fields)})
                 answer = stage.answers[name](fields) if name in stage.answers else None
                 if answer is not None:

@@ -106,7 +106,7 @@ class Bed:
         for kind, place in (("resourcePolicies", "region"), ("instanceGroupManagers", "zone")):
             for each in self.everywhere(kind):
                 self.delete(f"{place}s/{each[place].rpartition('/')[2]}/{kind}/{each['name']}")
-        for _ in range(100):
+        for _ in range(20):
             if not self.wire.hosts():
                 return
             time.sleep(0.1)

@@ -70,6 +70,13 @@ async def test_machines_carry_marks_and_nothing_secret(world: World) -> None:
     assert ports == {(22, 22), (8080, 8080), (9000, 9010), (None, None)}
 
 
+async def test_machines_run_the_users_commands_at_their_first_start(world: World) -> None:
+    commands = ["echo one > /var/tmp/said", ["sh", "-c", "echo two words >> /var/tmp/said; touch /var/tmp/done"]]
+    (made,) = await world.compute.create(ask(config={"post_provision_runcmd": commands}))
+    wait = "for i in $(seq 100); do [ -e /var/tmp/done ] && break; sleep 0.1; done; cat /var/tmp/said"
+    assert world.login(made.reach, wait) == "one\ntwo words"
+
+
 async def test_a_key_pair_that_is_there_is_used_again(world: World) -> None:
     first, second = ask(), ask()
     await asyncio.gather(world.compute.create(first), world.compute.create(second))

@@ -102,7 +102,21 @@ async def test_a_machine_that_a_late_list_does_not_show_is_ended_all_the_same(be
 async def test_a_cancelled_ask_leaves_nothing(bed, after):
     making = asyncio.ensure_future(bed.compute.create(bed.ask("called-off", 4, ports=("80",))))
     await asyncio.sleep(after)
-    making.cancel()
+    if making.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await making
+    else:  # a fast machine: it was done before
+        await bed.compute.terminate("called-off")
+    assert bed.left() == []
+
+
+async def test_a_second_cancellation_does_not_stop_the_clearing_away(bed):
+    making = asyncio.ensure_future(bed.compute.create(bed.ask("twice", 3)))
+    while not bed.everywhere("instances"):
+        await asyncio.sleep(0.01)
+    for _ in range(20):
+        making.cancel()
+        await asyncio.sleep(0.01)
     with pytest.raises(asyncio.CancelledError):
         await making
     assert bed.left() == []

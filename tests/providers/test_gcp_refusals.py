@@ -187,6 +187,16 @@ def test_of_several_errors_the_telling_one_counts():
     assert isinstance(made, QuotaReached) and "(m limit 3 )" in made.reason
 
 
+def test_a_code_for_many_things_is_told_by_its_words():
+    quota = "Quota limit 'TPUV5sLitepodPerProjectPerZone' has been exceeded. Limit: 0 in zone us-west4-a."
+    assert isinstance(errors.failure("RESOURCE_EXHAUSTED", quota, status=429), QuotaReached)
+    assert isinstance(errors.from_rpc({"code": 8, "message": quota}), QuotaReached)
+    assert isinstance(errors.from_rpc({"code": 8, "message": "There is no more capacity in the zone"}), CapacityRefused)
+    assert isinstance(errors.failure("RESOURCE_EXHAUSTED", "Too many requests", status=429), Throttled)
+    minute = "Quota exceeded for quota metric 'Read requests' per minute"
+    assert isinstance(errors.failure("RESOURCE_EXHAUSTED", minute, status=429), Throttled)
+
+
 def test_keys_and_long_words_do_not_get_into_a_reason():
     said = "Invalid value for 'metadata': '-----BEGIN OPENSSH PRIVATE KEY-----\nabcd\n'"
     reason = errors.failure("invalid", said, status=400).reason

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 
 import pytest
 from ssh_world import C1, C2, C3, SMI, World, ask, hosts, write_pools
 
-from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, NotSupportedError
+from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, NotSupportedError, ProviderDown, RequestInvalid
 from sky.core.model.clusters import InstanceState
+from sky.sim.compute_contract import ComputeContract, Place
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +266,61 @@ async def test_no_pools_and_no_answer_are_not_enabled(tmp_path, lab):
     with pytest.raises(CapacityRefused, match="cannot be used"):
         await world.compute.create(ask())
     await world.shells.close()
+
+
+async def test_what_is_ours_and_on_no_record_is_ended(world, rack, tmp_path):
+    await world.compute.create(ask(C1, nodes=2, cpus=1))
+    (tmp_path / "state" / "ssh" / "slots.json").unlink()
+    world.again()
+    assert await world.compute.list() == []
+    await world.compute.look()
+    assert [marks(host) for host in rack] == [[], []]
+    assert all(not report.holders for report in await world.compute.look())
+
+
+async def test_a_record_that_is_broken_stops_everything(world, tmp_path):
+    await world.compute.create(ask(C1))
+    path = tmp_path / "state" / "ssh" / "slots.json"
+    good = path.read_text()
+    path.write_text(good[:-3])
+    with pytest.raises(ProviderDown, match="the record of who has which machine cannot be read"):
+        await world.again().create(ask(C2))
+    path.write_text(good)
+    await world.again().terminate(C1)
+
+
+async def test_a_machine_that_is_back_is_taken_at_once(world, rack):
+    one, two = rack
+    two.stop()
+    try:
+        assert sorted(report.state for report in await world.compute.look()) == ["silent", "up"]
+    finally:
+        two.start()
+    nodes = await world.compute.create(ask(C1, nodes=2, cpus=1))
+    assert {node.machine for node in nodes} == {one.ip, two.ip}
+    await world.compute.terminate(C1)
+
+
+async def test_keys_of_the_configuration_are_known(world):
+    world.config["exclusiv"] = True
+    with pytest.raises(RequestInvalid, match="did you mean 'exclusive'"):
+        await world.compute.create(ask(C1))
+    assert "did you mean 'exclusive'" in (await world.compute.check()).reason
+    world.config.clear()
+    world.config["pod_config"] = {"spec": 1}
+    with pytest.raises(NotSupportedError, match="where no pods are made"):
+        await world.compute.create(ask(C1))
+    world.config["pod_config"] = None
+    world.config["allowed_node_pools"] = ["other"]
+    assert list(await world.compute.offers()) == []
+
+
+class TestContract(ComputeContract):
+    """The promises of every provider."""
+
+    @pytest.fixture
+    async def place(self, world):
+        tag = str(os.getpid())
+        yield Place(world.compute, lambda id, nodes: ask(id, nodes=nodes, cpus=0.5), most=2, tag=tag)
+        for node in await world.compute.list():
+            await world.compute.terminate(node.cluster_id)

@@ -64,3 +64,19 @@ async def output(fleet: Any, cluster: Cluster, run: str, key: str, **spec: Any) 
 def sets(words: Sequence[str]) -> dict[str, str]:
     """`A=b` lines as values."""
     return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def manifest(folder: Any, files: dict[str, bytes]) -> str:
+    """Files as an upload leaves them: by hash in `folder`, and the list of them, whose name is returned."""
+    import hashlib
+
+    import msgspec
+
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for path, content in files.items():
+        digest = hashlib.sha256(content).hexdigest()
+        (folder / digest).write_bytes(content)
+        listed.append({"path": path, "type": "file", "mode": 0o644, "size": len(content), "hash": digest})
+    (folder / "manifest").write_bytes(msgspec.json.encode(listed))
+    return "manifest"

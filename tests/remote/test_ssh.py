@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import importlib.util
+import lzma
+import os
 import subprocess
 import sys
 import time
@@ -13,8 +17,10 @@ import pytest
 
 from sky.agent.connection import ConnectionLost
 from sky.core.errors import AgentUnreachable, NotSupportedError
-from sky.remote.errors import LinkDown, LoginRefused
+from sky.remote.errors import LinkDown, LoginRefused, NoPython
+from sky.remote.interpreter import Interpreters, pack
 from sky.remote.keys import KeyRing
+from sky.remote.sync import sync_content
 from sky.server.fleet import NodeFleet
 
 _FOUND = importlib.util.spec_from_file_location("ssh_nodes", Path(__file__).with_name("ssh_nodes.py"))
@@ -90,7 +96,7 @@ async def test_nodes_that_share_a_login_have_homes_of_their_own(fleet, host):
 async def test_a_long_home_has_its_socket_elsewhere(fleet, host):
     cluster = cluster_of(reach_of(host, home="/".join(["long" * 15] * 2)), id="long")
     await fleet.bring_up(cluster)
-    place = await way(fleet, cluster).python_of()
+    place = await way(fleet, cluster).place()
     assert place.socket.startswith("/tmp/.sky-") and len(place.home) > 120
     await fleet.quiesce(cluster)
 
@@ -227,8 +233,16 @@ async def test_without_forwarding_a_relay_stands_in(fleet, hosts):
         reply, _ = await fleet._clients["relay-0"].call("sync_begin", args, b"[]")
         await fleet._clients["relay-0"].call("sync_put", {**reply, "hashes": [], "sizes": []}, blob)
     await fleet.quiesce(cluster)
-    with pytest.raises(ConnectionRefusedError, match="no agent listens"):
-        await way(fleet, cluster).open_agent()
+
+    async def gone():
+        try:
+            await (await way(fleet, cluster).open_agent()).close()
+        except ConnectionRefusedError as error:
+            assert "no agent listens" in str(error)
+            return True
+        return False
+
+    await until(gone)
 
 
 async def test_ports_behind_a_node_are_reached_through_it(fleet, hosts):
@@ -298,6 +312,67 @@ async def test_a_login_that_runs_no_commands_is_told(fleet, lab):
         await fleet.bring_up(cluster_of(reach_of(host)))
 
 
+# --- Python ------------------------------------------------------------------------------------------------------
+
+
+def bare_host(lab):
+    """A host without any Python."""
+    folders = [Path(each) for each in ("/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/conda/bin")]
+    hidden = [str(path) for folder in folders for path in folder.glob("*python*")]
+    (host,) = lab.create("bare", hide=hidden)
+    assert host.run("command -v python3").returncode != 0
+    return host
+
+
+async def test_a_node_without_python_gets_one(fleet, lab, tmp_path):
+    host = bare_host(lab)
+    cluster = cluster_of(reach_of(host, home=".sky-nodes/bare"))
+    await fleet.bring_up(cluster)
+    said = await output(fleet, cluster, "env; command -v python3 || echo none", "k")
+    assert b"none" in said and b"LD_LIBRARY_PATH" not in said, "jobs see nothing of it"
+    entries = [{"path": "x", "type": "file", "mode": 0o644, "size": 1, "hash": hashlib.sha256(b"x").hexdigest()}]
+    (tmp_path / "x").write_bytes(b"x")
+    await sync_content(fleet._clients["c-0"], entries, lambda name: tmp_path / "x", "~/there")
+    assert host.run("cat .sky-nodes/bare/there/x").stdout == "x"
+    again = cluster_of(reach_of(host), id="d")
+    began = time.monotonic()
+    await fleet.bring_up(again)
+    assert time.monotonic() - began < 2, "it is there already"
+    for each in (cluster, again):
+        await fleet.quiesce(each)
+
+
+async def test_an_archive_of_python_is_checked_before_it_is_used(lab, keys, tmp_path):
+    host, archive, settings = bare_host(lab), tmp_path / "python.tar.xz", {}
+    fleet = NodeFleet(None, keys, None, lambda: settings)
+    settings["python_archive"] = str(archive)
+    cluster = cluster_of(reach_of(host))
+    with pytest.raises(AgentUnreachable, match=r"python\.tar\.xz cannot be read"):
+        await fleet.bring_up(cluster)
+    archive.write_bytes(b"no archive")
+    with pytest.raises(AgentUnreachable, match="is damaged: not a tar"):
+        await fleet.bring_up(cluster)
+    whole = gzip.decompress(await asyncio.to_thread(pack))
+    archive.write_bytes(await asyncio.to_thread(lzma.compress, whole, preset=0))
+    settings["python_archive_sha256"] = "0" * 64
+    with pytest.raises(AgentUnreachable, match=r"has the SHA-256 [0-9a-f]{64}, expected 0000"):
+        await fleet.bring_up(cluster)
+    settings["python_archive_sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    await fleet.bring_up(cluster)
+    await fleet.quiesce(cluster)
+    await fleet.forget("c")
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc"),
+    [("Linux sparc64", "glibc 9.99"), (None, "glibc 2.1"), (None, "musl libc (x86_64)"), (None, "")],
+)
+async def test_our_own_python_is_not_sent_where_it_would_not_run(tmp_path, machine, libc):
+    here = f"{os.uname().sysname} {os.uname().machine}"
+    with pytest.raises(NoPython, match=r"provision\.python_archive"):
+        await Interpreters(dict, tmp_path).archive(machine or here, libc)
+
+
 # --- one connection, and its end ---------------------------------------------------------------------------------
 
 
@@ -341,8 +416,8 @@ def _lost(link):
     return lost
 
 
-@pytest.mark.parametrize("how", ["freeze", "stop"])
-async def test_a_dead_node_is_noticed_within_ten_seconds(fleet, lab, how):
+@pytest.mark.parametrize(("how", "within"), [("freeze", 17.0), ("stop", 10.0)])
+async def test_a_node_that_died_or_hangs_is_noticed(fleet, lab, how, within):
     (host,) = lab.create(1)
     cluster = cluster_of(reach_of(host))
     await fleet.bring_up(cluster)
@@ -353,7 +428,7 @@ async def test_a_dead_node_is_noticed_within_ten_seconds(fleet, lab, how):
     lab.do(how, host.name)
     with pytest.raises(ConnectionLost):
         await asking
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < within
     await connection.close()
     if how == "freeze":
         lab.thaw(host)

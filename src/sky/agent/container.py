@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ _ASK, _START, _PULL = 30, 300, 7200
 _IDLE = 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait $!; done'
 
 # Inside: $1 is the folder to work in. The task arrives on the input and becomes a file that removes itself at once.
+# Both outputs are one: the engine carries two apart, in no order.
 _ENTER = r"""
 umask 077
 d=$(mktemp -d 2>/dev/null) || { d=/tmp/.sky-$$; mkdir -p "$d"; } || exit 126
@@ -32,7 +34,7 @@ cat >"$d/task" || exit 126
 sh=$(command -v bash) || sh=/bin/sh
 umask 022
 cd "$1" || exit 126
-SKY_TASK_FOLDER=$d exec "$sh" "$d/task" </dev/null
+SKY_TASK_FOLDER=$d exec "$sh" "$d/task" </dev/null 2>&1
 """
 
 
@@ -148,6 +150,10 @@ def _defaults(engine: Engine, wanted: Dict[str, Any]) -> List[str]:
     """What a container gets unless its options say otherwise: it is to be the node, with other software in it."""
     given = {option.split("=")[0] for option in wanted["run_options"]}
     words = ["-v", "%s:%s" % (wanted["home"], wanted["home"]), "-e", "HOME=" + wanted["home"]]
+    for path in wanted["mounts"]:
+        # One that is not there yet would be made by the engine, and belong to root.
+        if os.path.exists(path):
+            words += ["-v", "%s:%s" % (path, path)]
     if not given & {"--network", "--net"}:
         words += ["--network", "host"]
     if not given & {"--ipc", "--shm-size"}:
@@ -192,6 +198,8 @@ def main(path: str) -> int:
     with open(path, encoding="utf-8") as file:
         wanted: Dict[str, Any] = json.load(file)
     os.unlink(path)
+    # A cancellation in the middle of a pull: what was put aside for it, a login above all, is cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
     try:
         enter(wanted)
     except (ContainerFailed, OSError) as error:

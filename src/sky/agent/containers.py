@@ -41,11 +41,13 @@ done
 
 
 class Image(NamedTuple):
-    """What a task is to run in. `login` holds server, username and password."""
+    """What a task is to run in. `login` holds server, username and password; `mounts` are folders of the node, outside
+    of its home, that are to be seen inside at the same path."""
 
     name: str
     run_options: List[str]
     login: Optional[Dict[str, str]] = None
+    mounts: Tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "Image(%r)" % self.name
@@ -67,7 +69,10 @@ def parse(values: Any) -> Optional[Image]:
         login = {key: found.text(key, limit=1 << 16) for key in ("server", "username", "password")}
         if any(value.startswith("-") for value in (login["server"], login["username"])):
             raise bad("the container's login: neither the server nor the user name may begin with '-'")
-    return Image(name, options, login)
+    mounts = fields.texts("mounts")
+    if len(mounts) > _OPTIONS_LIMIT or any(not os.path.isabs(path) or ":" in path or path == "/" for path in mounts):
+        raise bad("the container: 'mounts' must be absolute paths without ':', at most %d" % _OPTIONS_LIMIT)
+    return Image(name, options, login, tuple(sorted(set(mounts))))
 
 
 class Containers:
@@ -91,6 +96,7 @@ class Containers:
             "image": image.name,
             "run_options": image.run_options,
             "login": image.login,
+            "mounts": image.mounts,
             "gpus": self._gpus(),
             "folder": folder,
             "mark": "%s=%s" % (MARK, env[MARK]),
@@ -107,7 +113,7 @@ class Containers:
         return "exec %s\n" % " ".join(shlex.quote(word) for word in words)
 
     def _name(self, image: Image) -> str:
-        told = "\0".join([self._node.node_id, image.name, *image.run_options])
+        told = "\0".join([self._node.node_id, image.name, *image.run_options, "", *image.mounts])
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "%s-%s" % (self._node.cluster_name, image.name))
         return "sky-%s-%08x" % (plain[:80], zlib.crc32(told.encode("utf-8", "surrogatepass")))
 

@@ -322,8 +322,13 @@ class Agent:
 def _wire(node: Node) -> Optional[Wire]:
     if node.tls is None:
         return None
-    # Only where peers are on other machines: see `tls.py` for what it costs.
-    from .tls import Wire  # noqa: PLC0415
+    try:
+        # Only where peers are on other machines: see `tls.py` for what it costs.
+        from .tls import Wire  # noqa: PLC0415
+    except ImportError:
+        raise Refused(
+            "NotSupported", "this node's Python has no ssl module, which clusters of several machines need"
+        ) from None
 
     return Wire(node.tls, node.root)
 

@@ -92,7 +92,9 @@ def parse_secrets(values: Any) -> Secrets:
 
 def _container(values: Any) -> Optional[Dict[str, Any]]:
     image = containers.parse(values)
-    return None if image is None else {"image": image.name, "run_options": image.run_options}
+    if image is None:
+        return None
+    return {"image": image.name, "run_options": image.run_options, "mounts": list(image.mounts)}
 
 
 def stored(spec: JobSpec) -> Dict[str, Any]:

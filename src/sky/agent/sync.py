@@ -173,7 +173,8 @@ class Sync:
         return os.path.join(self._node.home, *relative_path((dest[2:] if dest.startswith("~/") else dest).rstrip("/")))
 
     def _blob(self, name: str) -> str:
-        return os.path.join(self._blobs, name)
+        # In many folders: file systems take ten times as long to make a file among ten thousand others.
+        return "%s/%s/%s" % (self._blobs, name[:2], name)
 
     # On the worker thread
 
@@ -209,7 +210,6 @@ class Sync:
         return size is None or found == size
 
     def _store(self, hashes: List[str], sizes: List[int], body: bytes) -> None:
-        os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         at = 0
         view = memoryview(body)
         for name, size in zip(hashes, sizes):  # noqa: B905 - strict needs 3.10
@@ -217,16 +217,29 @@ class Sync:
             at += size
             if _digest(data) != name:
                 raise Refused("HashMismatch", "the content sent for %s has another hash; send it again" % name)
-            handle = os.open(self._blobs + "/" + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            handle = self._create(self._blob(name))
             try:
                 while data:
                     data = data[os.write(handle, data) :]
             finally:
                 os.close(handle)
 
-    def _append(self, name: str, offset: int, last: bool, body: bytes) -> Dict[str, Any]:
+    def _create(self, path: str) -> int:
+        """Open for writing, with the store's folders if they are not there yet."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            self._make_store(path)
+            return os.open(path, flags, 0o644)
+
+    def _make_store(self, path: str) -> None:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+
+    def _append(self, name: str, offset: int, last: bool, body: bytes) -> Dict[str, Any]:
         path = self._blob(name) + ".part"
+        self._make_store(path)
         have = _length(path)
         if have != offset:
             raise Refused(
@@ -347,10 +360,15 @@ class Sync:
         _write(self._manifest(dest), json.dumps(values).encode())
 
     def _drop_old_blobs(self) -> None:
+        before = time.time() - _KEEP_BLOBS
         with suppress(FileNotFoundError):
-            for item in os.scandir(self._blobs):
-                if item.stat().st_mtime < time.time() - _KEEP_BLOBS:
-                    os.unlink(item.path)
+            for folder in os.scandir(self._blobs):
+                if not folder.is_dir(follow_symlinks=False):
+                    os.unlink(folder.path)  # an earlier version kept its contents here
+                    continue
+                for item in os.scandir(folder.path):
+                    if item.stat().st_mtime < before:
+                        os.unlink(item.path)
 
 
 def _entries(body: bytes) -> List[Entry]:

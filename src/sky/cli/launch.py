@@ -93,6 +93,8 @@ def launch(entrypoint: tuple[str, ...], *, cluster: str | None, form: str, **fla
             down=flags["down"],
             no_setup=flags["no_setup"],
             fast=flags["fast"],
+            clone_disk_from=flags["clone_disk_from"],
+            resize=flags["resize"],
             _command=typed(),
         )
     )

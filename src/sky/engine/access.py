@@ -32,6 +32,11 @@ class AccessBoard:
         await asyncio.gather(*(self._ask(cloud) for cloud in stale))
         return frozenset(name for name in names if self._known[name][1].enabled)
 
+    def why_not(self, cloud: str) -> str | None:
+        """What a place said when it was asked last, if it cannot be used."""
+        known = self._known.get(cloud)
+        return known[1].reason if known is not None and not known[1].enabled else None
+
     async def _ask(self, cloud: str) -> Access:
         try:
             access = await self._providers.check(cloud)

@@ -16,15 +16,15 @@ _PREFIX = "docker:"
 
 
 def container(task: TaskSpec, cluster: Cluster) -> Mapping[str, object] | None:
-    """`{image, run_options, login}` as the agent takes it, None for a job that runs on the node itself.
+    """`{image, run_options, login, mounts}` as the agent takes it, None for a job that runs on the node itself.
 
     A job that names no image runs in its cluster's, so that what a setup installed there is at hand.
     """
     offer = cluster.placement.offer if cluster.placement else None
+    launched = TaskSpec.from_config(cluster.task_config) if cluster.task_config else task
     source, image = task, _image(task.resources, offer)
-    if image is None and cluster.task_config:
-        source = TaskSpec.from_config(cluster.task_config)
-        image = _image(source.resources, offer)
+    if image is None:
+        source, image = launched, _image(launched.resources, offer)
     if image is None:
         return None
     login = _login(task) or _login(source)
@@ -32,6 +32,8 @@ def container(task: TaskSpec, cluster: Cluster) -> Mapping[str, object] | None:
         "image": _located(image, login),
         "run_options": _options(task) or _options(source),
         "login": login,
+        # Those of the launch for every job: a container is made once, with what it is to see.
+        "mounts": sorted({*_mounts(launched), *_mounts(task)}),
     }
 
 
@@ -73,6 +75,12 @@ def _located(image: str, login: Mapping[str, str] | None) -> str:
     if login is None or (slash and ("." in first or ":" in first or first == "localhost")):
         return image
     return f"{login['server'].rstrip('/')}/{image}"
+
+
+def _mounts(task: TaskSpec) -> list[str]:
+    """Where the task's files lie outside of the home, which a container sees anyway."""
+    places = [*task.file_mounts, *task.storage_mounts, *task.volumes]
+    return [place for place in places if place.startswith("/") and place.strip("/") and ":" not in place]
 
 
 def _options(task: TaskSpec) -> list[str]:

@@ -93,7 +93,7 @@ class Desk:
 
         Raises ClusterSetUpError for one whose provider will not let it go.
         """
-        settled = await self.settled(request, cluster, lambda now: now.phase not in _LEAVING or _stuck(now))
+        settled = await self.settled(request, cluster, lambda now: now.phase not in _LEAVING or stuck(now))
         if settled.phase in _LEAVING:
             raise ClusterSetUpError(
                 f"Cluster '{cluster.name}' is going down, which keeps failing: {settled.reason}. It is tried again and "
@@ -111,7 +111,8 @@ class Desk:
         return newest.seq - 1 if news else newest.seq
 
 
-def _stuck(cluster: Cluster) -> bool:
+def stuck(cluster: Cluster) -> bool:
+    """Whether a cluster is going down and its provider will not let it go for now."""
     return cluster.phase is Phase.TERMINATING and cluster.strikes >= TEARDOWN_STRIKES
 
 

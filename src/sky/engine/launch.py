@@ -23,7 +23,7 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
-from sky.engine.desk import Desk, flag, text
+from sky.engine.desk import Desk, flag, stuck, text
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
 from sky.kit.ids import new_id
@@ -237,9 +237,14 @@ async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
     """Wait until the cluster is up, starting it where it is stopped or broken. Raises what hinders it."""
     if cluster.phase in (Phase.STOPPED, Phase.DEGRADED):
         letter = await desk.tell(cluster, cluster_life.StartAsked())
-        cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED, letter=letter)
+        cluster = await desk.settled(request, cluster, _settled, letter=letter)
     else:
-        cluster = await desk.settled(request, cluster, lambda now: now.phase in _SETTLED)
+        cluster = await desk.settled(request, cluster, _settled)
+    if stuck(cluster):
+        raise ClusterSetUpError(
+            f"Cluster '{cluster.name}' could not be launched, and what there is of it cannot be ended for now: "
+            f"{cluster.reason}. It is tried again and again; `sky down --purge {cluster.name}` gives up on it."
+        )
     if cluster.phase is Phase.TERMINATED or (cluster.phase is Phase.STOPPED and not cluster.ever_up):
         raise _unavailable(cluster)
     if cluster.phase is not Phase.UP:
@@ -247,6 +252,10 @@ async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
             f"Cluster '{cluster.name}' did not come up: {cluster.reason}. See: sky events {cluster.name}"
         )
     return cluster
+
+
+def _settled(cluster: Cluster) -> bool:
+    return cluster.phase in _SETTLED or stuck(cluster)
 
 
 async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool) -> int | None:

@@ -48,6 +48,8 @@ async def autostop(desk: Desk, request: Request) -> object:
         flag(request.body, "down"),
         text(request.body, "wait_for") or "jobs_and_ssh",
     )
+    if wanted.enabled and not wanted.down:
+        desk.provisioner.check_stoppable(cluster)
     letter = await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
     after = await desk.settled(request, cluster, lambda now: True, letter=letter)
     if after.autostop != wanted and (after.phase in _NOT_HEARING or not after.alive):
@@ -126,6 +128,8 @@ async def _end(desk: Desk, request: Request, event: object, goal: Phase) -> obje
         return {"cluster_name": _name(request)}
     if told is None:
         _refuse_stopping_twice(cluster, goal)
+        if goal is Phase.STOPPED:
+            desk.provisioner.check_stoppable(cluster)
         if flag(request.body, "graceful"):
             await _let_jobs_end(desk, request, cluster)
     # The letter and the note that it was sent are one: a crash in between loses neither, a repeat doubles neither.

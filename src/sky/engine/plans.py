@@ -280,8 +280,9 @@ class Planner:
         reasons = _summed_up(made.rejections)
         if (allowed := self._allowed()) is not None:
             reasons.append(f"allowed_clouds in your configuration leaves {', '.join(allowed) or 'nothing'}")
-        named = {each.infra.cloud for each in task.resources if each.infra.cloud} - set(self._providers.names())
-        reasons += [f"not supported yet on {cloud}" for cloud in sorted(named)]
+        named = {each.infra.cloud for each in task.resources if each.infra.cloud}
+        reasons += [f"not supported yet on {cloud}" for cloud in sorted(named - set(self._providers.names()))]
+        reasons += [f"{cloud} cannot be used: {why}" for cloud in sorted(named) if (why := self._access.why_not(cloud))]
         reasons += _misspelt(task, ground)
         if not ground.catalog.places():
             reasons.append("the catalog is empty: `sky catalog refresh` asks clouds for their prices")

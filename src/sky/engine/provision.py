@@ -169,6 +169,11 @@ class Provisioner:
             raise NotSupportedError(f"cluster {cluster.name} was never placed anywhere")
         return cluster.site
 
+    def check_stoppable(self, cluster: Cluster) -> None:
+        """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
+        if cluster.site is not None:
+            self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
+
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
         if not isinstance(compute, Stoppable):
@@ -274,7 +279,13 @@ class Provisioner:
             ranks=ranks,
             config=merge(config, over) if isinstance(over, Mapping) else config,
             say=lambda text: self._say(cluster, text),
+            pinned=_names(cluster.resources_config.get("infra"), placement),
         )
+
+
+def _names(infra: object, placement: Placement) -> bool:
+    """Whether the task's own `infra` is this very zone."""
+    return isinstance(infra, str) and placement.offer.zone is not None and infra == placement.offer.place
 
 
 def _without(refused: list[life.SideRefusal], placement: Placement) -> list[life.SideRefusal]:

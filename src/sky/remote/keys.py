@@ -35,7 +35,7 @@ class KeyRing:
     """See the module. `folder` is private to this installation; what it lacks is made at the first use."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._login = lru_cache(maxsize=1024)(self._make_login)
         self._certificate = lru_cache(maxsize=1024)(self._make_certificate)
 
@@ -49,7 +49,7 @@ class KeyRing:
 
     def identity(self) -> Path:
         """The file of the private key that this installation gets in with, as OpenSSH reads it."""
-        path = self._folder / _IDENTITY
+        path = self.folder / _IDENTITY
         if not path.exists():
             self._write(path, _private_text(self._key("login")))
             self._write(path.with_suffix(".pub"), f"{self._public('login')} sky\n")
@@ -57,7 +57,7 @@ class KeyRing:
 
     def known_nodes(self) -> Path:
         """The file of the host keys that were pinned at a first connection."""
-        return self._folder / _KNOWN
+        return self.folder / _KNOWN
 
     def seed(self, purpose: str) -> bytes:
         """32 bytes that are this installation's alone, different for each purpose."""
@@ -115,7 +115,7 @@ class KeyRing:
         return made.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
     def _secret(self) -> bytes:
-        path = self._folder / _SEED
+        path = self.folder / _SEED
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -124,7 +124,7 @@ class KeyRing:
 
     def _write(self, path: Path, content: str | bytes) -> None:
         """Made once and whole; of two processes that make it at once, the first one's stays."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

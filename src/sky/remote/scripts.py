@@ -14,9 +14,9 @@ LOADER = (
     f'while IFS= read -r l && [ "$l" != "{SCRIPT_END}" ]; do s="$s$l$nl"; done; eval "$s"'
 )
 
-# $1 a mark, $2 the node's folder below the home. One line: mark, home, uid, Python, machine, libc, a short folder for
-# the socket where the home's name is long, whether a socket is there, and what is wrong. Only a Python with all that
-# the agent needs counts: some systems bring one without a library.
+# $1 a mark, $2 the node's folder below the home. One line: mark, the login's home, the node's, uid, Python, machine,
+# libc, a short folder for the socket where the home's name is long, whether a socket is there, and what is wrong. Only
+# a Python with all that the agent needs counts: some systems bring one without a library.
 FACTS = r"""
 set -u
 home=${HOME:-}
@@ -54,8 +54,27 @@ if [ ${#home} -gt 70 ]; then
 fi
 listens=
 if [ -S "$home/.sky/agent/agent.sock" ] || [ -S "$short/agent.sock" ]; then listens=yes; fi
-printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
-  "$1" "$home" "$uid" "$python" "$machine" "$libc" "$short" "$listens" "$problem"
+printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
+  "$1" "$login" "$home" "$uid" "$python" "$machine" "$libc" "$short" "$listens" "$problem"
+"""
+
+# $1 where to; a gzipped tar on the input. Another node of the same login may do the same at the same time.
+PYTHON = r"""
+set -eu
+umask 022
+to="$1"
+new="$to.new.$$"
+trap 'rm -rf "$new"' EXIT
+mkdir -p "$new"
+command -v tar >/dev/null || { echo "the node has no tar" >&2; exit 1; }
+gzip -dc | tar -xf - -C "$new"
+from="$new"
+[ -x "$from/bin/python3" ] || from="$new/python"
+"$from/bin/python3" -I -S -c 'import sys, asyncio, sqlite3; sys.exit(sys.version_info < (3, 8))'
+if [ ! -x "$to/bin/python3" ]; then
+  rm -rf "$to"
+  mv "$from" "$to"
+fi
 """
 
 #: Where the SSH server forwards no sockets: between the command's own input and output and the agent's socket.

@@ -7,6 +7,7 @@ there, since Slurm ends all that a step leaves behind.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import shlex
@@ -15,7 +16,7 @@ from typing import Any
 
 import asyncssh
 
-from sky.agent.connection import Connection
+from sky.agent.connection import CallRefused, Connection, ConnectionLost
 
 from .channel import Completed
 from .errors import AgentUnreachable, LinkDown
@@ -27,6 +28,12 @@ from .ways import folder_of
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,253}\Z")
 _FACTS_S = 30.0
+#: Seconds for a step to begin, from one question to an open connection to the next, and for its answer.
+_OPEN_S, _ASK_EVERY_S, _ANSWER_S = 8.0, 3.0, 4.0
+#: Tasks that nobody waits for, held so that they are not lost.
+_WATCHES: set[asyncio.Task[None]] = set()
+#: What srun has to say of an exit code that is the command's own.
+_SRUN_SAYS = re.compile(rb"^srun: error: [^\n]{0,300}: task 0: [^\n]{0,200}\n", re.MULTILINE)
 #: As on the login node's own scripts: where Slurm's programs may be.
 _SRUN = (
     'PATH="$PATH:/usr/local/bin:/usr/bin:/bin:/opt/slurm/bin:/usr/local/slurm/bin:/opt/slurm/current/bin"; '
@@ -75,7 +82,10 @@ class SlurmChannel:
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Channel.settle`."""
-        place = await self._place()
+        try:
+            place = await self._place()
+        except OSError as error:
+            raise AgentUnreachable(f"{self.where}: {error or 'the login node did not answer in time'}") from None
         power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
         return {**config, "home": place.home, "socket": place.socket, "power_off": power}
 
@@ -91,14 +101,22 @@ class SlurmChannel:
             raise LinkDown(f"the connection to the login node broke: {error.reason}") from None
         try:
             # Its first byte says that it is through.
-            await stream.reader.readexactly(1)
+            async with asyncio.timeout(_OPEN_S):
+                await stream.reader.readexactly(1)
+        except TimeoutError:
+            stream.abort()
+            raise LinkDown(f"{self.where}: Slurm did not begin a step within {_OPEN_S:g} s") from None
         except EOFError:
             said = stream.complaint.decode("utf-8", "replace").strip()[-200:]
             raise ConnectionRefusedError(f"no agent listens on {self.where}: {said or 'the relay ended'}") from None
         except BaseException:
             stream.abort()
             raise
-        return Connection(stream.reader, stream)
+        made = Connection(stream.reader, stream)
+        watch = asyncio.create_task(_watch(made), name=f"watching {self.where}")
+        _WATCHES.add(watch)
+        watch.add_done_callback(_WATCHES.discard)
+        return made
 
     def _srun(self, *options: str) -> list[str]:
         """The beginning of a line that runs something on the node, beside what runs there."""
@@ -106,7 +124,11 @@ class SlurmChannel:
 
     async def _step(self, argv: Sequence[str], input: bytes, timeout: float) -> Completed:
         words, before = _through_loader(argv)
-        return await self._login.run([*self._srun(), *words], input=before + input, timeout=timeout)
+        try:
+            done = await self._login.run([*self._srun(), *words], input=before + input, timeout=timeout)
+        except asyncssh.Error as error:
+            raise LinkDown(f"the connection to the login node broke: {error.reason}") from None
+        return Completed(done.rc, done.stdout, _SRUN_SAYS.sub(b"", done.stderr))
 
     async def _place(self) -> Place:
         """What is found on the node, looked for once. The socket is no file of a home, which may be shared."""
@@ -125,6 +147,17 @@ class SlurmChannel:
         if place.python:
             self.python = place.python
         return place
+
+
+async def _watch(connection: Connection) -> None:
+    """Ask now and then, and close what does not answer: a node that is gone is no news to the login node's srun."""
+    try:
+        while not connection.closed:
+            await asyncio.sleep(_ASK_EVERY_S)
+            if not connection.closed:
+                await connection.call("hello", {}, timeout=_ANSWER_S)
+    except (ConnectionLost, CallRefused):
+        await connection.close()
 
 
 def step_words(job: str, node: str, *, where: str = "node") -> list[str]:

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import shlex
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import asyncssh
@@ -17,8 +18,9 @@ import asyncssh
 from sky.agent.connection import Connection
 
 from .channel import Completed
-from .errors import AgentUnreachable, LinkDown, LoginRefused
-from .scripts import FACTS, LOADER, RELAY, SCRIPT_END
+from .errors import AgentUnreachable, LinkDown, LoginRefused, NoPython
+from .interpreter import Interpreters
+from .scripts import FACTS, LOADER, PYTHON, RELAY, SCRIPT_END
 from .ssh_link import Place, SshLink
 from .streams import Stream
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 #: Bytes of output that a command may have, per stream.
 _OUTPUT = 1 << 20
 _FACTS_S = 30.0
+_PYTHON_S = 300.0
 _PAUSE_S = 0.1
 #: Seconds of "nobody listens" after which a relay is tried, which a node pays for with a process.
 _DOUBT_AFTER_S = 0.5
@@ -38,13 +41,19 @@ _NO_FORWARDING = frozenset([asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.
 
 
 class SshChannel:
-    """See `channel.Channel`. `folder` is the node's own below the login's home, empty for the home itself."""
+    """See `channel.Channel`. `folder` is the node's own below the login's home, empty for the home itself.
 
-    def __init__(self, link: SshLink, *, where: str, folder: str = "") -> None:
+    `interpreters` give a Python to a node that has none.
+    """
+
+    def __init__(
+        self, link: SshLink, *, where: str, folder: str = "", interpreters: Interpreters | None = None
+    ) -> None:
         self.where = where
         self.python = "python3"
         self.link = link
         self._folder = folder
+        self._interpreters = interpreters
 
     async def ready(self, patience: float, *, new: bool = False) -> None:
         """Wait until the node lets us in, at most `patience` seconds; a `new` machine may refuse us for a while."""
@@ -79,8 +88,10 @@ class SshChannel:
             job = _Job()
             channel = await _opened(connection.create_session(lambda: job, command, encoding=None))
             try:
-                channel.write(before + input)
-                channel.write_eof()
+                # It may have ended without reading; how, is what the caller wants to know.
+                with suppress(OSError):
+                    channel.write(before + input)
+                    channel.write_eof()
                 return await job.ended(self.where)
             finally:
                 if not job.over:
@@ -90,17 +101,29 @@ class SshChannel:
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The node's configuration with what only the node knows: its home, its socket, how it ends itself."""
         place = await self._place()
+        if not place.python:
+            await self._bring_python(place)
         power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
         return {**config, "home": place.home, "socket": place.socket, "power_off": power}
 
-    async def python_of(self) -> Place:
-        """What was found of the node; `python` is empty where it has none."""
+    async def place(self) -> Place:
+        """What was found of the node."""
         return await self._place()
 
-    def found(self, python: str) -> None:
-        """There is a Python now, brought by us."""
-        self.python = python
-        self.link.places[self._folder].python = python
+    async def _bring_python(self, place: Place) -> None:
+        """Send an interpreter, once for all nodes that share the login."""
+        if self._interpreters is None:
+            raise NoPython(f"{self.where} has no Python 3.8 or newer; install one")
+        data = await self._interpreters.archive(place.machine, place.libc)
+        to = f"{place.login}/.sky/python"
+        try:
+            done = await self.run(["/bin/sh", "-c", PYTHON, "sky-python", to], input=data, timeout=_PYTHON_S)
+        except (OSError, TimeoutError) as error:
+            raise NoPython(f"{self.where} has no Python, and none could be sent: {error or 'too slow'}") from error
+        if done.rc != 0:
+            said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:]
+            raise NoPython(f"{self.where} has no Python 3.8 or newer, and the one sent does not run there: {said}")
+        self.python = place.python = f"{to}/bin/python3"
 
     async def open_agent(self) -> Connection:
         """A stream to the agent's socket: by the SSH server, or by a few lines of Python where it will not."""
@@ -253,10 +276,10 @@ def place_of(done: Completed, mark: str, where: str) -> Place:
     """What the script found; whatever else a login prints is passed over."""
     lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(mark)]
     parts = lines[-1].split("\t")[1:] if lines else []
-    if len(parts) != 8:
+    if len(parts) != 9:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:]
         raise AgentUnreachable(f"{where} does not run commands for us: exit code {done.rc}: {said or '(nothing)'}")
-    home, uid, python, machine, libc, short, listens, problem = parts
+    login, home, uid, python, machine, libc, short, listens, problem = parts
     if problem:
         raise AgentUnreachable(f"{where} cannot be used: {problem[:500]}")
     if not home.startswith("/") or not uid.isdigit() or (python and not python.startswith("/")):
@@ -266,7 +289,7 @@ def place_of(done: Completed, mark: str, where: str) -> Place:
         if not short:
             raise AgentUnreachable(f"{where}: the home {home[:200]} has too long a name for a socket in it")
         socket = f"{short}/agent.sock"
-    return Place(home, socket, python, uid == "0", machine[:100], libc[:100], bool(listens))
+    return Place(login, home, socket, python, uid == "0", machine[:100], libc[:100], bool(listens))
 
 
 def filled(argv: Sequence[str], place: Place) -> list[str]:

@@ -28,10 +28,12 @@ from .ways import Way, command_of
 #: Seconds for a connection to stand, login included.
 _CONNECT_S = 15.0
 #: The kernel notices a machine that is gone, at no cost to this process: seconds until the first question, between
-#: questions, and how many stay unanswered. The protocol's own question, which takes a loop's turn for each node,
-#: is there for machines whose kernel answers while nothing else does: known within twice its interval.
+#: questions, and how many stay unanswered.
 _PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 2, 2, 2
-_ASK_EVERY_S, _UNANSWERED = 4.0, 1
+#: The protocol's own question takes a turn of the loop for each node. It is there for machines whose kernel answers
+#: while nothing else does, and for those that the kernel does not see, behind another: seconds between questions, of
+#: which one may stay unanswered, so that the end is known after twice as many.
+_ASK_EVERY_S, _ASK_BEHIND_S, _UNANSWERED = 8.0, 4.5, 1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 #: What runs fastest on processors of today comes first.
 _CIPHERS = (
@@ -57,9 +59,11 @@ Secret = Callable[[str, str], str | None]
 class Place:
     """What was found on a node: see `ssh.SshChannel.settle`. `python` is empty where there is none.
 
-    `socket` is where its agent listens, or would; `listening` whether something did when we looked.
+    `login` is the home of whoever logs in, `home` the node's own. `socket` is where its agent listens, or would;
+    `listening` whether something did when we looked.
     """
 
+    login: str
     home: str
     socket: str
     python: str
@@ -208,7 +212,7 @@ class SshLink:
             host_based_auth=False,
             compression_algs=["none"],
             encryption_algs=list(_CIPHERS),
-            keepalive_interval=_ASK_EVERY_S,
+            keepalive_interval=_ASK_BEHIND_S if way.via or way.proxy else _ASK_EVERY_S,
             keepalive_count_max=_UNANSWERED,
             connect_timeout=_CONNECT_S,
             login_timeout=_CONNECT_S,

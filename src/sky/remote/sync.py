@@ -28,18 +28,23 @@ _PART = 4 << 20
 _LIST_LIMIT = 6 << 20
 _IN_FLIGHT = 4
 _ATTEMPTS = 3
+_FAN_S = 3600.0
 #: Refusals that a new session may not meet: the agent restarted, or a file changed while it was read.
 _MAY_PASS = ("NoSuchSession", "HashMismatch", "WrongOffset")
 
 
 class SyncReport(NamedTuple):
-    """What a sync did: files wanted, their bytes, bytes that travelled, files written and files removed on the node."""
+    """What a sync did: files wanted, their bytes, bytes that travelled, files written and files removed on the node.
+
+    `session` is the node's number for it, by which `sync_fan` hands it on.
+    """
 
     files: int
     bytes_total: int
     bytes_sent: int
     written: int
     removed: int
+    session: int = 0
 
 
 class HashCache:
@@ -122,6 +127,18 @@ async def sync_content(
     raise AssertionError("the loop returns or raises")
 
 
+async def sync_fan(head: AgentClient, session: int, ranks: Sequence[int]) -> list[int]:
+    """Let the head give what was just synced to it to other nodes; the ranks of those that it could not give it to."""
+    try:
+        args = {"session": session, "ranks": list(ranks)}
+        reply, _ = await head.call("sync_fan", args, timeout=_FAN_S, repeat=False)
+    except (AgentError, AgentUnreachable):
+        return list(ranks)
+    outcomes = reply.get("ranks")
+    done = outcomes if isinstance(outcomes, dict) else {}
+    return [rank for rank in ranks if "written" not in (done.get(str(rank)) or {})]
+
+
 async def _send(
     client: AgentClient, tree: _Tree, dest: str, root: str, delete: bool, progress: Progress | None
 ) -> SyncReport:
@@ -162,7 +179,7 @@ async def _send(
             piece.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
     reply, _ = await client.call("sync_commit", {"session": session}, timeout=600.0, repeat=False)
-    return SyncReport(tree.files, tree.size, sent, int(reply["written"]), int(reply["removed"]))
+    return SyncReport(tree.files, tree.size, sent, int(reply["written"]), int(reply["removed"]), session)
 
 
 async def _send_small(

@@ -60,6 +60,8 @@ def set_up_logs(settings: Settings, *, foreground: bool) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # Every accepted and ended connection of uvicorn is no news.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # It tells of every connection, and of every command with all of its arguments.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 
 def builder(where: str) -> Build:

@@ -51,7 +51,7 @@ def build(settings: Settings) -> ControlPlane:
     return ControlPlane(
         store=store,
         providers=registry,
-        fleet=NodeFleet(blob, keys, registry.secret),
+        fleet=NodeFleet(blob, keys, registry.secret, partial(config.section, "provision")),
         clock=clock,
         signals=signals,
         talk=talk,

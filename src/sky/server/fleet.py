@@ -22,9 +22,10 @@ from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
 from sky.remote.errors import PortTaken
 from sky.remote.fetch import fetch
+from sky.remote.interpreter import Interpreters
 from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
-from sky.remote.sync import sync_content
+from sky.remote.sync import SyncReport, sync_content, sync_fan
 from sky.remote.ways import folder_of, way_of
 from sky.wire.uploads import ManifestEntry, read_manifest
 
@@ -42,6 +43,8 @@ _PING_S = 3.0
 _BRING_UP_S = 30.0
 _CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
+#: With more nodes than this, files go to the head alone, and from there to the others.
+_FAN_ABOVE = 4
 #: Ports on which agents of different machines find each other, and how many are tried for one.
 _FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
 #: Clouds whose machines are told before they are taken away.
@@ -56,6 +59,7 @@ class NodeFleet:
     """See `core.ports.Fleet`. `blob` finds uploaded content by hash.
 
     `keys` are this installation's; `secret` finds a password by cloud and the name that `Instance.reach` has for it.
+    `provision` is the configuration's section of that name.
     """
 
     def __init__(
@@ -63,10 +67,12 @@ class NodeFleet:
         blob: Callable[[str], Path],
         keys: KeyRing | None = None,
         secret: Callable[[str, str], str | None] | None = None,
+        provision: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self._blob = blob
         self._keys = keys
         self._secret = secret
+        self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
         self._links: SshLinks | None = None
         #: By node, how many ports were found taken.
@@ -121,7 +127,8 @@ class NodeFleet:
         client = self._client(cluster, node)
         # A node that is gone or hangs is ended by its provider all the same.
         with suppress(AgentUnreachable, AgentRefused):
-            await client.hello(timeout=_PING_S / 10)
+            # Elsewhere, the connection may have to be made first.
+            await client.hello(timeout=_PING_S / 10 if node.reach.get("kind") == "local" else _PING_S)
             if node.rank == 0:
                 # Kept on the node's disk: it must not fire as soon as the node is started again.
                 await client.autostop(-1)
@@ -134,12 +141,21 @@ class NodeFleet:
             entries = await asyncio.to_thread(_entries, self._blob(manifest))
         except FileNotFoundError:
             raise AgentRefused("the uploaded files are no longer on the server; run the command again") from None
-        nodes = cluster.instances
-        reports = await _all(
-            sync_content(self._client(cluster, node), entries, self._blob, destination) for node in nodes
-        )
+        nodes = sorted(cluster.instances, key=lambda node: node.rank)
+        fanned = len(nodes) > _FAN_ABOVE and not _is_local(cluster)
+        reports = await self._sync(cluster, nodes[:1] if fanned else nodes, entries, destination)
+        if fanned:
+            head = self._client(cluster, nodes[0])
+            left = await sync_fan(head, reports[0].session, [node.rank for node in nodes[1:]])
+            # Whom the head could not reach, or what a job there has changed since.
+            reports += await self._sync(cluster, [node for node in nodes if node.rank in left], entries, destination)
         sent = sum(report.bytes_sent for report in reports)
         return f"{reports[0].files} files, {_size(reports[0].bytes_total)}, {_size(sent)} sent"
+
+    async def _sync(
+        self, cluster: Cluster, nodes: Sequence[Instance], entries: list[dict[str, object]], destination: str
+    ) -> list[SyncReport]:
+        return await _all(sync_content(self._client(cluster, node), entries, self._blob, destination) for node in nodes)
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
         """Check a repository out on every node, anew or over an earlier checkout; the commit."""
@@ -201,7 +217,9 @@ class NodeFleet:
             self._links = SshLinks(self._keys, self._secret)
         cloud = cluster.placement.offer.cloud if cluster.placement else ""
         link = self._links.link(way_of(node.reach, cloud), cluster.id)
-        return SshChannel(link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach))
+        return SshChannel(
+            link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach), interpreters=self._interpreters
+        )
 
     def _slurm(self, cluster: Cluster, node: Instance) -> Channel:
         """The channel to a node of an allocation, by the login node."""
@@ -294,6 +312,10 @@ else
 fi
 git -C "$dir" rev-parse HEAD
 """
+
+
+#: Slurm's programs are in nobody's path on some clusters.
+_SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
 
 
 async def _all(work: Iterable[Coroutine[object, object, T]]) -> list[T]:
@@ -396,6 +418,9 @@ def _power_off(node: Instance) -> list[str]:
     """The command by which a node ends itself: its machine, or all of its processes at once as when power is cut."""
     if node.reach.get("power") == "machine":
         return ["@sudo", "shutdown", "-h", "now"]
+    if node.reach.get("kind") == "slurm":
+        # All nodes of the allocation at once, which is what ends a cluster there.
+        return ["/bin/sh", "-c", _SCANCEL, "sky-end", node.reach["job"]]
     python = sys.executable if node.reach.get("kind") == "local" else "@python"
     return [python, "-I", "-S", "-c", _POWER_OFF, f"SKY_NODE_ID={node.id}", node.reach.get("keeper", "0")]
 

@@ -121,7 +121,8 @@ CONFIG = Section(
             ssh_timeout=_NUMBER,
             install_conda=_BOOL,
             hedge=Field(("integer",), "how many places are asked at a time", least=1),
-            python_archive=Field(("text", "mapping"), "an interpreter for nodes that have none"),
+            python_archive=_TEXT,
+            python_archive_sha256=_TEXT,
         ),
         "logs": _section(
             "logs",

@@ -99,6 +99,8 @@ DEGRADED_LOOK_MOST = 300.0
 AUTOSTOP_OVERDUE = 300.0
 #: Seconds before a node that could not be told when to stop is told again.
 AUTOSTOP_AGAIN = 30.0
+#: The scope of a refusal by the machines themselves, and how many of them it takes to see that it is not the place.
+BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3
 #: What a mark of machines says between the cluster's id and the number of a placement tried beside the first.
 HEDGED = "-h"
 #: Seconds between rounds over all placements when the user asked to retry until up.
@@ -214,7 +216,8 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
         # Ever slower: a node whose agent cannot start is mended by somebody, not by trying.
         degraded = replace(_move(cluster, P.DEGRADED, now, event.reason), strikes=cluster.strikes + 1)
         return Step(degraded, (), event.reason)
-    refused = ProvisionRefused("zone", event.reason)
+    scope = BOOTSTRAP if sum(each.scope == BOOTSTRAP for each in cluster.refusals) + 1 < BOOTSTRAP_TRIES else HOPELESS
+    refused = ProvisionRefused(scope, event.reason)
     given_up = replace(_move(_billing_ends(cluster, now), P.PROVISIONING, now), instances=())
     step = try_next_placement(given_up, refused, now)
     if step.entity.phase is P.TERMINATING:
@@ -501,7 +504,13 @@ _ignore_rest(NodesRemoved, "outcome of an order that was called off")
 
 
 def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
-    """Whether a refusal of this scope makes trying `candidate` pointless. Scopes are those of provider failures."""
+    """Whether a refusal of this scope makes trying `candidate` pointless.
+
+    Scopes are those of provider failures, and two of ours: machines came and their agent did not (`bootstrap`), as
+    often as it takes to see that it would not elsewhere either (`hopeless`).
+    """
+    if scope == HOPELESS:
+        return True
     one, other = candidate.offer, refused.offer
     if one.cloud != other.cloud:
         return False
@@ -511,6 +520,7 @@ def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
         "request": one == other,
         "region": same_region,
         "zone": same_region and one.zone == other.zone and one.instance_type == other.instance_type,
+        BOOTSTRAP: same_region and one.zone == other.zone and one.instance_type == other.instance_type,
         "instance_type": one.instance_type == other.instance_type and one.use_spot == other.use_spot,
         "capacity_type": one.use_spot == other.use_spot and same_region,
         "quota": same_region and one.instance_type == other.instance_type and one.use_spot == other.use_spot,

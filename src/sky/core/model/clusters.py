@@ -160,8 +160,9 @@ class Cluster:
     @property
     def where(self) -> tuple[Site, ...]:
         """Everywhere that machines of it may be."""
-        if self.sites or self.placement is None:
+        if self.sites or self.placement is None or not self.instances:
             return self.sites
+        # Recorded before sites were.
         return (Site(self.placement.offer.cloud, self.placement.offer.region, self.id),)
 
     @property

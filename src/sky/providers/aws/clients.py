@@ -8,11 +8,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import botocore.session  # type: ignore[import-untyped]
 from botocore import xform_name
 from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
 
 from sky.core.errors import CredentialsRejected, ProviderDown, ProviderFailure, RequestInvalid, Throttled
 from sky.kit.backoff import delays
@@ -35,6 +37,9 @@ _AT_ONCE = 12
 _PAGES = 1000
 #: Seconds to connect, and to wait for an answer. A launch of many machines is answered late.
 _CONNECT_S, _READ_S = 10.0, 60.0
+_LOGIN_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+#: Files by which a machine of Amazon's is known, new ones and old ones.
+_SIGNS = ((Path("/sys/class/dmi/id/sys_vendor"), "amazon"), (Path("/sys/hypervisor/uuid"), "ec2"))
 #: What a key that is refused in one place only means: the region is not switched on for the account.
 _PERHAPS_REGION = ("AuthFailure", "UnrecognizedClientException", "InvalidClientTokenId")
 
@@ -48,7 +53,7 @@ class Clients:
         self._calls = Calls(2 * _AT_ONCE)
         self._lock = threading.Lock()
         self._session: botocore.session.Session | None = None
-        self._profile: str | None = None
+        self._stands_on: tuple[object, ...] = ()
         self._clients: dict[tuple[str, str], Any] = {}
 
     async def call(
@@ -84,7 +89,7 @@ class Clients:
 
         The first failure is raised when all have ended.
         """
-        names = sorted(regions) if regions is not None else await self.regions()
+        names = sorted(set(regions)) if regions is not None else await self.regions()
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(region: str) -> tuple[str, T]:
@@ -161,10 +166,12 @@ class Clients:
         """Made one at a time: a session of botocore is not to be used by several threads at once, its clients are."""
         if not region:
             raise RequestInvalid("no region was named")
-        profile = self.profile
         with self._lock:
-            if self._session is None or profile != self._profile:
-                self._session, self._profile, self._clients = self._open(profile), profile, {}
+            basis = self._basis()
+            if self._session is None or basis != self._stands_on:
+                self._session, self._stands_on, self._clients = self._open(self.profile), basis, {}
+            if self._session.get_credentials() is None:
+                raise NoCredentialsError  # before the description of a service is loaded, which takes tens of MB
             key = (service, region)
             if key not in self._clients:
                 environment = self._settings.environment
@@ -183,15 +190,27 @@ class Clients:
                 )
             return self._clients[key]
 
+    def _files(self) -> Mapping[str, Path]:
+        """Files of credentials and settings, by what botocore calls them."""
+        environment, folder = self._settings.environment, self._settings.home / ".aws"
+        return {
+            "credentials_file": Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or folder / "credentials"),
+            "config_file": Path(environment.get("AWS_CONFIG_FILE") or folder / "config"),
+        }
+
+    def _basis(self) -> tuple[object, ...]:
+        """What the login is made of: who logs in anew is seen by a server that runs on."""
+        environment = self._settings.environment
+        stats = [path.stat() if path.is_file() else None for path in self._files().values()]
+        seen = [(stat.st_mtime_ns, stat.st_size, stat.st_ino) if stat else None for stat in stats]
+        return (self.profile, *seen, *(environment.get(name) for name in _LOGIN_VARIABLES))
+
     def _open(self, profile: str | None) -> botocore.session.Session:
         """A session that reads this provider's environment and home, which need not be those of the process."""
-        environment, home = self._settings.environment, self._settings.home
+        environment = self._settings.environment
         session = botocore.session.Session()
-        for variable, named, usual in (
-            ("credentials_file", "AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-            ("config_file", "AWS_CONFIG_FILE", "config"),
-        ):
-            session.set_config_variable(variable, environment.get(named) or str(home / ".aws" / usual))
+        for variable, path in self._files().items():
+            session.set_config_variable(variable, str(path))
         if profile is not None:
             session.set_config_variable("profile", profile)
         key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
@@ -204,9 +223,24 @@ class Clients:
             # These look into the environment of the process, whatever they are told.
             for name in ("container-role", "assume-role-with-web-identity", "boto-config", "ec2-credentials-file"):
                 resolver.remove(name)
-        if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        if not _on_amazon(environment):
             resolver.remove("iam-role")
         return session
+
+
+def _on_amazon(environment: Mapping[str, str]) -> bool:
+    """Whether this may be a machine of Amazon's with a role of its own. Elsewhere nobody answers, after seconds."""
+    if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return False
+    if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        return True
+    for path, begin in _SIGNS:
+        try:
+            if path.read_text().lower().startswith(begin):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def _endpoint(service: str, environment: Mapping[str, str]) -> str | None:

@@ -12,10 +12,11 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
+from sky.providers import credentials
 from sky.providers.aws import instances, marks, network
 from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import read
-from sky.providers.aws.errors import code_behind, died_of
+from sky.providers.aws.errors import code_behind, died_of, is_missing
 from sky.providers.aws.instances import ENDED, Machines, ids, rank_of, state_of
 from sky.providers.aws.launching import Launcher, end_named
 from sky.providers.aws.network import Network, Owner
@@ -61,10 +62,22 @@ class AwsCompute:
         except ConfigError as error:
             return Access("aws", False, str(error), "correct the aws section of the configuration")
         except ProviderFailure as error:
-            missing = isinstance(error.__cause__, Exception) and "Unable to locate" in str(error.__cause__)
-            return Access("aws", False, error.reason, steps, credentials=not missing)
+            return self._refused(error, steps)
         found = f"{account} ({user})"
         return Access("aws", True, account=found, capabilities=MANIFEST.capabilities, credentials=True)
+
+    def _refused(self, error: ProviderFailure, steps: str) -> Access:
+        """What is known of credentials that are missing, or that Amazon does not take."""
+        from sky.providers.aws.manifest import MANIFEST  # noqa: PLC0415 - as above
+
+        where = credentials.found(MANIFEST.credentials, self._settings.environment, self._settings.home)
+        if not is_missing(error):
+            return Access("aws", False, error.reason, steps, credentials=True)
+        if where is None:
+            reason = f"no credentials: looked in {credentials.looked(MANIFEST.credentials)}"
+            return Access("aws", False, reason, steps, credentials=False)
+        reason = f"credentials found in {where}, and not for the profile that is used; choose one with AWS_PROFILE"
+        return Access("aws", False, reason, steps, credentials=True)
 
     async def identity(self) -> str:
         """Account and user, of whatever credentials are found now."""

@@ -212,6 +212,11 @@ def code_behind(failed: ProviderFailure) -> str:
     return code_of(failed.__cause__) if isinstance(failed.__cause__, Exception) else ""
 
 
+def is_missing(failed: ProviderFailure) -> bool:
+    """Whether there was no login to ask with, rather than one that was refused."""
+    return isinstance(failed.__cause__, sdk.NoCredentialsError)
+
+
 def words(message: str) -> str:
     """Amazon's words on one line, without what nobody can read and what nobody should."""
     return " ".join(_SECRETS.sub("", message).split())[:_WORDS]

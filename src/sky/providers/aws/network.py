@@ -82,19 +82,26 @@ class Network:
         """Ids of the groups of a cluster's machines, made where they are missing."""
         named = config.security_group(owner.cluster_name)
         if named is None:
-            return [await self._ours(region, vpc, owner, [_ssh(), *map(_port, ports)], members=True)]
+            return [
+                await self._ours(
+                    region, vpc, owner, [_port(each) for each in dict.fromkeys(("22", *ports))], members=True
+                )
+            ]
         found = await self._find(region, vpc, named)
         if found is None:
             shared = {marks.INSTALLATION: owner.installation}
             found = await self._make(region, vpc, named, marks.tags(owner.labels, shared))
-            await self._allow(region, found, [_ssh()], members=True)
+            await self._allow(region, found, [_port("22")], members=True)
         if not ports:
             return [found]
-        return [found, await self._ours(region, vpc, owner, list(map(_port, ports)), members=False)]
+        return [
+            found,
+            await self._ours(region, vpc, owner, [_port(each) for each in dict.fromkeys(ports)], members=False),
+        ]
 
     async def open_ports(self, region: str, vpc: str, owner: Owner, ports: Sequence[str]) -> str:
         """Let the ports in by the cluster's own group; its id."""
-        return await self._ours(region, vpc, owner, list(map(_port, ports)), members=False)
+        return await self._ours(region, vpc, owner, [_port(each) for each in dict.fromkeys(ports)], members=False)
 
     async def remove(self, region: str, owner: Owner) -> None:
         """Remove what was made for a cluster alone, as soon as its machines let go of it."""
@@ -283,10 +290,6 @@ def _fit(subnet: Subnet, config: AwsConfig, nodes: int) -> tuple[bool, bool, int
 
 def _only(name: str, value: str) -> list[dict[str, object]]:
     return [{"Name": name, "Values": [value]}]
-
-
-def _ssh() -> dict[str, object]:
-    return _port("22")
 
 
 def _port(text: str) -> dict[str, object]:

@@ -27,6 +27,8 @@ _CODES: tuple[tuple[tuple[str, ...], str, str], ...] = (
 _ANSWER_S = 8.0
 #: Seconds for which a quota, and what is used of it, is believed.
 _FRESH_S = 60.0
+#: Types that one call may ask for.
+_MOST_TYPES = 100
 _STATES = ["pending", "running"]
 
 
@@ -62,9 +64,10 @@ class Room:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 told, machines = await asyncio.gather(self._quota(region, code), self._machines(region))
+                used = await self._cpus(region, [raw for raw in machines if _counts(raw, code)])
         except (TimeoutError, ProviderFailure):
             return None
-        return None if told is None else told - sum(_cpus(raw) for raw in machines if _counts(raw, code))
+        return None if told is None else told - used
 
     async def _quota(self, region: str, code: str) -> float | None:
         asked = {"ServiceCode": "ec2", "QuotaCode": code}
@@ -77,12 +80,23 @@ class Room:
         found = await self._clients.pages(region, "DescribeInstances", "Reservations", Filters=filters)
         return [raw for each in found for raw in each.get("Instances") or ()]
 
+    async def _cpus(self, region: str, machines: Sequence[Answer]) -> int:
+        """vCPUs of machines: as each tells them, or as its type has them."""
+        told = [(str(raw.get("InstanceType", "")), raw.get("CpuOptions") or {}) for raw in machines]
+        missing = sorted({name for name, cpus in told if "CoreCount" not in cpus})[:_MOST_TYPES]
+        by_type: dict[str, int] = {}
+        if missing:
+            answer = await self._clients.ec2(region, "DescribeInstanceTypes", InstanceTypes=missing)
+            for raw in answer.get("InstanceTypes") or ():
+                by_type[str(raw.get("InstanceType"))] = int((raw.get("VCpuInfo") or {}).get("DefaultVCpus") or 0)
+        return sum(
+            int(cpus["CoreCount"]) * int(cpus.get("ThreadsPerCore") or 1)
+            if "CoreCount" in cpus
+            else by_type.get(name, 0)
+            for name, cpus in told
+        )
+
 
 def _counts(raw: Answer, code: str) -> bool:
     spot = raw.get("InstanceLifecycle") == "spot"
     return state_of(raw) not in ENDED and quota_code(str(raw.get("InstanceType", "")), spot) == code
-
-
-def _cpus(raw: Answer) -> int:
-    told = raw.get("CpuOptions") or {}
-    return int(told.get("CoreCount") or 0) * int(told.get("ThreadsPerCore") or 1)

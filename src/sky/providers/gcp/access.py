@@ -7,6 +7,7 @@ import configparser
 import json
 import re
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import google.auth
 import google.auth.exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
+from google.oauth2 import credentials as user
+from google.oauth2 import service_account
 
 from sky.core.errors import CredentialsRejected, ProviderDown
 from sky.providers.gcp.config import GcpConfig
@@ -84,7 +87,8 @@ class Accounts:
         """Credentials, the project that they name, and where they were found."""
         environment = self._settings.environment
         if named := environment.get("GOOGLE_APPLICATION_CREDENTIALS", ""):
-            return self._from_file(Path(named), "GOOGLE_APPLICATION_CREDENTIALS")
+            path = self._settings.home / named[2:] if named.startswith("~/") else Path(named)
+            return self._from_file(path, "GOOGLE_APPLICATION_CREDENTIALS")
         path = self._gcloud() / "application_default_credentials.json"
         if path.exists():
             return self._from_file(path, str(path))
@@ -100,14 +104,15 @@ class Accounts:
             with path.open("rb") as file:
                 content = file.read(_LARGEST_FILE)
             information = json.loads(content)
-            made, project = google.auth.load_credentials_from_dict(information, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+            if not isinstance(information, Mapping):
+                raise ValueError("no mapping")
+            made, project = _loaded(information)
         except OSError as error:
             raise CredentialsRejected(f"credentials of {source} cannot be read: {error.strerror}: {path}") from None
         except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
             # The words of a JSON error show no content, those of google-auth may name fields, never their values.
             raise CredentialsRejected(f"credentials in {path} are not usable: {type(error).__name__}") from None
-        shown = information if isinstance(information, Mapping) else {}
-        return made, str(project or shown.get("quota_project_id") or ""), source
+        return made, str(project or information.get("quota_project_id") or ""), source
 
     @staticmethod
     def _on_google() -> bool:
@@ -142,6 +147,21 @@ class Accounts:
         except (OSError, UnicodeDecodeError, configparser.Error):
             return ""
         return parser.get("core", "project", fallback="").strip()
+
+
+def _loaded(information: Mapping[str, Any]) -> tuple[Any, object]:
+    """Credentials of a file, with the project that it names. Raises ValueError or GoogleAuthError."""
+    if information.get("type") == "service_account":
+        made = service_account.Credentials.from_service_account_info(information, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+        return made, information.get("project_id")
+    if information.get("type") == "authorized_user":
+        return user.Credentials.from_authorized_user_info(information, scopes=_SCOPES), None  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        # Of the other kinds (federated and impersonated accounts) google-auth chooses by itself, and warns of files
+        # from strangers: this one is where the user's own tools keep it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made, project = google.auth.load_credentials_from_dict(information, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+    return made, project
 
 
 def _principal(credentials: Any) -> str:

@@ -26,10 +26,10 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
-from sky.providers.gcp import groups, images, instances, names, network, placement, quotas, shapes
+from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
-from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
+from sky.providers.gcp.gang import Source, to_the_end, together, unbroken, whole
 from sky.providers.gcp.instances import Machine, Parts
 from sky.providers.gcp.machines import Grouped, Singles
 from sky.providers.gcp.manifest import MANIFEST
@@ -71,7 +71,7 @@ class GcpCompute:
         self._rest = Rest(Accounts(settings))
         self._clock: Clock = SystemClock()
         self._asked: dict[str, set[tuple[str, str]]] = {}
-        self._quotas: dict[str, tuple[float, object]] = {}
+        self._quotas: dict[str, tuple[float, asyncio.Future[object]]] = {}
 
     # --- the required contract -----------------------------------------------------------------------------------
 
@@ -79,8 +79,8 @@ class GcpCompute:
         """Credentials, a project, and the Compute Engine API, by a real call."""
         account = None
         try:
-            call = await self._call()
-            account = call.account
+            read_config(self._settings.config())
+            account = (await self._call()).account
             await self._rest.get(account, "regions", maxResults="1")
         except InvalidSkyPilotConfigError as error:
             return Access("gcp", False, str(error), "Correct the configuration.", credentials=None)
@@ -101,7 +101,7 @@ class GcpCompute:
         there = await self._machines(call, ask.cluster_id)
         kept, unwanted = _sorted_out(ask, there)
         await self._end(call, unwanted)
-        zones = [offer.zone] if offer.zone else await self._zones(call, offer.region)
+        zones = [offer.zone] if offer.zone else _first(kept, ask, await self._zones(call, offer.region))
         for zone in zones[:-1]:
             try:
                 return await self._create(call, ask, zone, kept)
@@ -157,16 +157,16 @@ class GcpCompute:
             await self._end(call, [each for each in found if each.rank in ranks])
             return
         mark = names.mark(self._installation, cluster_id)
-        zones = await groups.zones_of(self._rest, call.account, mark)
+        zones, regions_of = await asyncio.gather(
+            self._rest.places(call.account, "instanceGroupManagers", mark),
+            self._rest.places(call.account, "resourcePolicies", mark),
+        )
         if zones or call.config.queue is not None:
             await groups.remove(self._rest, call.account, mark, zones)
         await self._end(call, found, self._asked.get(cluster_id, ()))
         self._asked.pop(cluster_id, None)
-        policies = {each.region for each in found if each.record.get("resourcePolicies")}
-        if call.config.compact:
-            policies |= set(regions or ())
         made = next(filter(None, (network.network_of(each.record, call.account) for each in found)), None)
-        await self._forget_rest(call, mark, sorted(policies), self._firewall(call, made))
+        await self._forget_rest(call, mark, regions_of, self._firewall(call, made))
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -259,21 +259,26 @@ class GcpCompute:
 
     async def room(self, offer: Offer) -> int | None:
         """See `core.ports.Quotas`. A region's quotas are asked for once a minute."""
+        if shapes.is_tpu(offer):
+            return None
+        held = self._quotas.get(offer.region)
+        if held is None or self._clock.now() - held[0] > _QUOTAS_HELD_S:
+            # Many offers of a region are asked about at once: they wait for one answer, and for one failure.
+            asking = asyncio.ensure_future(self._region_quotas(offer.region))
+            held = self._quotas[offer.region] = (self._clock.now(), asking)
         try:
-            if shapes.is_tpu(offer):
-                return None
-            return quotas.room(offer, await asyncio.wait_for(self._region_quotas(offer.region), _QUOTAS_S))
-        except (ProviderFailure, InvalidSkyPilotConfigError, TimeoutError) as error:
+            return quotas.room(offer, await asyncio.wait_for(asyncio.shield(held[1]), _QUOTAS_S))
+        except (ProviderFailure, TimeoutError) as error:
             log.debug("quotas of %s are not known: %s", offer.region, error)
             return None
 
     async def _region_quotas(self, region: str) -> object:
-        held = self._quotas.get(region)
-        if held is None or self._clock.now() - held[0] > _QUOTAS_HELD_S:
+        try:
             call = await self._call()
-            found = await self._rest.get(call.account, f"regions/{region}")
-            held = self._quotas[region] = (self._clock.now(), found.get("quotas"))
-        return held[1]
+            return (await self._rest.get(call.account, f"regions/{region}")).get("quotas")
+        except ProviderFailure as error:
+            log.debug("quotas of %s cannot be read: %s", region, error)
+            return None
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -283,9 +288,12 @@ class GcpCompute:
 
     async def _call(self, config: Mapping[str, object] | None = None) -> _Call:
         """The account and the configuration. A launch may not name another project: nobody would look there."""
-        standing = read_config(self._settings.config())
+        try:
+            standing = read_config(self._settings.config())
+            made = read_config(config) if config else standing
+        except InvalidSkyPilotConfigError as error:
+            raise RequestInvalid(str(error), scope="account") from error
         account = await self._rest.account(standing)
-        made = read_config(config) if config else standing
         if made.project_id and made.project_id != account.project:
             raise NotSupportedError(
                 f"this launch asks for project {made.project_id}, the server works in {account.project}: several "
@@ -297,21 +305,23 @@ class GcpCompute:
         """Find out what is needed before the first machine: image, network, reservations."""
         made = shapes.shape(ask.placement.offer)
         region, mark = zone.rpartition("-")[0], names.mark(self._installation, ask.cluster_id)
+        tag = names.installation_tag(self._installation)
         (image, least), net, taken = await asyncio.gather(
             self._image(call, ask, made),
             network.network(self._rest, call.account, call.config, region),
             placement.affinities(self._rest, call.account, call.config, made, zone, ask.wanted),
         )
+        more = await self._gpu_cards(call, made, region, tag)
         policies = [placement.policy(call.account, mark, region)] if _compact(call, ask) else []
         return Parts(
             shape=made,
             mark=mark,
-            tag=names.installation_tag(self._installation),
+            tag=tag,
             installation=self._installation,
             zone=zone,
             image=image,
             least_disk_gb=least,
-            cards=[network.interface(net, call.config, ask.machine, made)],
+            cards=[network.interface(net, call.config, ask.machine, made), *more],
             config=call.config,
             login=self._login(ask.cluster_id),
             policies=policies,
@@ -323,6 +333,11 @@ class GcpCompute:
             return "", 0  # a TPU has a runtime version instead
         return await images.image(self._rest, call.account, ask.machine, made)
 
+    async def _gpu_cards(self, call: _Call, made: Shape, region: str, tag: str) -> Sequence[Json]:
+        if not call.config.gpu_direct:
+            return ()
+        return await gpu_network.cards(self._rest, call.account, made, region, tag)
+
     def _tpus(self, call: _Call) -> Tpus:
         return Tpus(self._rest, call.account, self._installation)
 
@@ -332,7 +347,7 @@ class GcpCompute:
             wanted.append(firewall.open_inside(made.mark))
         if ask.machine.ports:
             wanted.append(firewall.open_ports(made.mark, ask.machine.ports))
-        await asyncio.gather(*wanted)
+        await together(wanted)
 
     async def _forget_rest(self, call: _Call, mark: str, regions: Sequence[str], firewall: Firewall) -> None:
         """Remove what was made for a cluster beside its machines."""
@@ -351,9 +366,9 @@ class GcpCompute:
         self, call: _Call, cluster_id: str | None, regions: Collection[str] | None = None
     ) -> Sequence[Machine]:
         """What is there, by cluster and rank."""
-        wanted = f"labels.{names.INSTALLATION}={names.label_value(self._installation)}"
+        wanted = f'(labels.{names.INSTALLATION}="{names.label_value(self._installation)}")'
         if cluster_id is not None:
-            wanted += f" AND labels.{names.CLUSTER}={names.label_value(cluster_id)}"
+            wanted += f' AND (labels.{names.CLUSTER}="{names.label_value(cluster_id)}")'
         found = []
         async for page in self._rest.pages(call.account, "aggregated/instances", filter=wanted, maxResults=_PAGE):
             for where, part in _items(page):
@@ -443,6 +458,12 @@ def _sorted_out(ask: CreateAsk, there: Sequence[Machine]) -> tuple[list[Machine]
         else:
             unwanted.append(each)
     return kept, unwanted
+
+
+def _first(kept: Sequence[Machine], ask: CreateAsk, zones: Sequence[str]) -> Sequence[str]:
+    """Zones to try, first that in which an ask that was cut short has begun."""
+    begun = {each.zone for each in kept if each.rank in ask.wanted}
+    return sorted(zones, key=lambda zone: zone not in begun)
 
 
 def _compact(call: _Call, ask: CreateAsk) -> bool:

@@ -175,7 +175,18 @@ BY_RPC: Mapping[int, str] = {
 }
 
 #: Codes that Google gives to many things; the words say which.
-_VAGUE = frozenset(["invalid", "badrequest", "notfound", "resourcenotfound", "failedprecondition", "invalidargument"])
+_VAGUE = frozenset(
+    [
+        "invalid",
+        "badrequest",
+        "notfound",
+        "resourcenotfound",
+        "failedprecondition",
+        "invalidargument",
+        "resourceexhausted",
+        "stockout",
+    ]
+)
 _NOT_SOLD_HERE = re.compile(
     r"machine type .{0,200}?(?:does not exist|not available|not supported)"
     r"|(?:machineTypes|acceleratorTypes)/[^' ]+'? was not found"
@@ -184,6 +195,7 @@ _NOT_SOLD_HERE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _STOCK_OUT = re.compile(r"no more capacity|not enough resources|resource.pool.exhausted|stockout", re.IGNORECASE)
+_QUOTA = re.compile(r"quota.{0,200}?exceeded|exceeded.{0,80}?quota", re.IGNORECASE | re.DOTALL)
 _GLOBAL = re.compile(r"ALL_REGIONS|\bglobal(?:ly)?\b", re.IGNORECASE)
 _TOO_MANY_CALLS = re.compile(r"per (?:minute|second|day)|rate limit|queries per|requests per", re.IGNORECASE)
 _KEY = re.compile(r"-----BEGIN.*", re.DOTALL)
@@ -227,7 +239,7 @@ def failure(
     kind, scope = CODES.get(folded) or BY_STATUS.get(status) or _unknown(status)
     shown = clean(words)
     reason = f"{code}: {shown}" if code and shown else code or shown or f"HTTP status {status}"
-    if (folded in _VAGUE or folded not in CODES) and status < 500:
+    if folded in _VAGUE or (folded not in CODES and status < 500):
         kind, scope = _by_words(words, kind, scope)
     if kind is QuotaReached:
         if _TOO_MANY_CALLS.search(words):
@@ -252,6 +264,8 @@ def clean(words: str) -> str:
 def _by_words(words: str, kind: Kind, scope: str) -> tuple[Kind, str]:
     if _NOT_SOLD_HERE.search(words) or _STOCK_OUT.search(words):
         return CapacityRefused, "zone"
+    if _QUOTA.search(words):
+        return QuotaReached, "region"
     return kind, scope
 
 

@@ -43,8 +43,8 @@ async def whole(
     """All machines, running. `undo` removes what the steps `before` them and `beside` them made."""
     try:
         await before()
-        await _together([*source.making(), _awaited(beside)])
-        found = await _together(source.running())
+        await together([*source.making(), _awaited(beside)])
+        found = await together(source.running())
         return [machine for part in found for machine in part]
     except BaseException as error:
         left = await unbroken(_sweep(source, undo, clock or SystemClock()))
@@ -85,7 +85,7 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """All results in order, or the first failure once the others have come to rest: none goes on behind our back."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sky.core.errors import CapacityRefused, ProviderFailure
+from sky.core.errors import CapacityRefused, InstanceNotFound, ProviderFailure, RequestInvalid
 from sky.core.ports import CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import SystemClock
@@ -37,22 +37,18 @@ async def make(rest: Rest, account: Account, ask: CreateAsk, parts: Parts, queue
     await _granted(rest, account, f"{where}/{body['name']}", queue, parts.zone)
 
 
+async def withdraw(rest: Rest, account: Account, ask: CreateAsk, parts: Parts) -> None:
+    """Take the request of one ask back, so that a group that stays is not given machines later."""
+    name = f"{parts.mark}-{names.key_label(ask.key)}"
+    with suppress(InstanceNotFound, RequestInvalid):  # never made, or over already
+        await rest.done(account, f"zones/{parts.zone}/instanceGroupManagers/{parts.mark}/resizeRequests/{name}/cancel")
+
+
 async def remove(rest: Rest, account: Account, mark: str, zones: Sequence[str]) -> None:
     """Remove a cluster's groups in these zones with their machines, and its template."""
     for zone in zones:
         await rest.removed(account, f"zones/{zone}/instanceGroupManagers/{mark}")
     await rest.removed(account, f"{_TEMPLATES}/{mark}")
-
-
-async def zones_of(rest: Rest, account: Account, mark: str) -> Sequence[str]:
-    """Zones where a cluster has a group."""
-    found = []
-    async for page in rest.pages(account, "aggregated/instanceGroupManagers", filter=f"name={mark}"):
-        for where, part in (page.get("items") or {}).items():
-            listed = part.get("instanceGroupManagers") if isinstance(part, Mapping) else None
-            if any(isinstance(each, Mapping) and each.get("name") == mark for each in listed or ()):
-                found.append(str(where).rpartition("/")[2])
-    return found
 
 
 def template(ask: CreateAsk, parts: Parts, queue: Queue) -> dict[str, Any]:

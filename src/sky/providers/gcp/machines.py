@@ -114,7 +114,9 @@ class Grouped(Singles):
         return [groups.make(self._rest, self._account, self._ask, self._parts, self._queue)]
 
     async def end(self) -> None:
-        """See `Source`. The machines first: a group that has none of its own left goes at once."""
+        """See `Source`. A cluster that was to grow keeps its group."""
+        if self._ask.ranks:
+            await groups.withdraw(self._rest, self._account, self._ask, self._parts)
         await super().end()
         if not self._ask.ranks:
             await groups.remove(self._rest, self._account, self._parts.mark, [self._parts.zone])

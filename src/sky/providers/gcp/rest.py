@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import google.auth.exceptions
@@ -94,6 +94,17 @@ class Rest:
                 return
         raise ProviderDown(f"the list {path} has no end", scope="account")
 
+    async def places(self, account: Account, kind: str, name: str) -> Sequence[str]:
+        """Zones or regions in which there is something of this kind and name."""
+        found = []
+        async for page in self.pages(account, f"aggregated/{kind}", filter=f'name="{name}"'):
+            items = page.get("items")
+            for where, part in items.items() if isinstance(items, Mapping) else ():
+                listed = part.get(kind) if isinstance(part, Mapping) else None
+                if any(isinstance(each, Mapping) and each.get("name") == name for each in listed or ()):
+                    found.append(str(where).rpartition("/")[2])
+        return sorted(found)
+
     async def wait(self, account: Account, operation: Json | None) -> None:
         """Until an operation is done. Raises what it failed with; ProviderDown after half an hour."""
         if operation is None:
@@ -139,7 +150,8 @@ class Rest:
             try:
                 return await self._calls.run(self._send, account, verb, url, body, query)
             except (ProviderDown, Throttled) as failure:
-                if not left or isinstance(failure, errors.StillBusy):
+                # What is to be removed and still in use is waited for by `removed`, longer than this.
+                if not left or (isinstance(failure, errors.StillBusy) and verb == "DELETE"):
                     raise
                 asked = failure.retry_after if isinstance(failure, Throttled) else 0.0
             await self._clock.sleep(max(delay, min(asked, _LONGEST_DELAY_S)) if asked > 1 else delay)

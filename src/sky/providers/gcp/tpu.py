@@ -95,7 +95,7 @@ def queued(ask: CreateAsk, parts: Parts, net: Network, queue: Queue, place: str,
     body.pop("schedulingConfig", None)
     made: dict[str, Any] = {
         "tpu": {"nodeSpec": [{"parent": place, "nodeId": node_id, "node": body}]},
-        "queueingPolicy": {"validUntilDuration": f"{int(queue.wait_s)}s"},
+        "queueingPolicy": {"validUntilDuration": f"{max(1, round(queue.wait_s))}s"},
     }
     if parts.shape.spot:
         made["spot"] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from sky.core.errors import (
     AgentUnreachable,
     CapacityRefused,
+    InvalidSkyPilotConfigError,
     NotSupportedError,
     ProviderDown,
     ProviderFailure,
@@ -29,12 +30,13 @@ from sky.providers.records import save
 from sky.providers.registry import Settings
 from sky.providers.slurm import jobs as slurm_jobs
 from sky.providers.slurm import login_scripts as scripts
+from sky.providers.slurm.config import checked, of_cluster, of_partition
 from sky.providers.slurm.jobs import ENDS, Job
 from sky.providers.slurm.shapes import ClusterFacts, offers, read_cluster
 from sky.providers.ssh_hosts import SshHosts
 
 #: Seconds: for an answer, for an end, and until what a cluster has is asked for again.
-_ASK_S, _END_S, _FRESH_S = 20.0, 60.0, 60.0
+_ASK_S, _END_S, _FRESH_S = 10.0, 60.0, 60.0
 #: How long nodes are waited for: where the task names the partition, and where there are others to be tried.
 _PINNED_S, _OPEN_S = 24 * 3600.0, 120.0
 #: From one look at a waiting job to the next, at first and at most, in seconds.
@@ -87,6 +89,10 @@ class SlurmCompute:
 
     async def check(self) -> Access:
         """Ask every login node; usable if one answers. The account is a line per cluster."""
+        try:
+            checked(self._config())
+        except InvalidSkyPilotConfigError as error:
+            return Access("slurm", False, str(error), "correct the configuration", credentials=self._file.exists())
         names = self._clusters()
         if not names:
             where = "no clusters: there is no Host in ~/.slurm/config"
@@ -115,7 +121,7 @@ class SlurmCompute:
         made: list[Offer] = []
         for name, each in zip(names, found, strict=True):
             if isinstance(each, ClusterFacts):
-                pricing = self._of_cluster(self._config(), name).get("pricing")
+                pricing = of_cluster(checked(self._config()), name).get("pricing")
                 made += offers("slurm", name, each, pricing if isinstance(pricing, Mapping) else {})
             else:
                 log.info("the Slurm cluster %s cannot be asked: %s", name, each)
@@ -128,7 +134,11 @@ class SlurmCompute:
         region, zone = ask.placement.offer.region, ask.placement.offer.zone
         if ask.ranks and len(ask.ranks) < ask.placement.num_nodes:
             raise RequestInvalid("an allocation of Slurm does not grow; launch a new cluster", scope="account")
-        config = self._of_partition({**self._config(), **ask.config}, region, zone or "")
+        try:
+            config = of_partition(checked({**self._config(), **ask.config}), region, zone or "")
+            slurm_jobs.check_options(config)
+        except InvalidSkyPilotConfigError as error:
+            raise RequestInvalid(str(error), scope="account") from None
         _refuse_unbuilt(ask, config)
         mine = await self._jobs(region, ask.cluster_id)
         key = slurm_jobs.mark("", "", ask.key).rpartition(":")[2]
@@ -204,19 +214,6 @@ class SlurmCompute:
             raise RequestInvalid(f"there is no Slurm cluster '{region}' in ~/.slurm/config{ask}", scope="region")
         return self._hosts().reach(region)
 
-    def _of_cluster(self, config: Mapping[str, object], region: str) -> Mapping[str, object]:
-        """The configuration as it is for a cluster: `cluster_configs.NAME` over the rest."""
-        by_cluster = config.get("cluster_configs")
-        own = by_cluster.get(region) if isinstance(by_cluster, Mapping) else None
-        return {**config, **own} if isinstance(own, Mapping) else config
-
-    def _of_partition(self, config: Mapping[str, object], region: str, zone: str) -> Mapping[str, object]:
-        """And for a partition: `partition_configs.NAME` over that."""
-        config = self._of_cluster(config, region)
-        by_partition = config.get("partition_configs")
-        own = by_partition.get(zone) if isinstance(by_partition, Mapping) else None
-        return {**config, **own} if isinstance(own, Mapping) else config
-
     async def _run(self, region: str, script: str, *args: str, input: bytes = b"", timeout: float = _ASK_S) -> str:
         """What a script says. Raises the failure that it tells of."""
         reach = self._reach(region)
@@ -236,7 +233,7 @@ class SlurmCompute:
         return facts
 
     async def _ask_cluster(self, region: str) -> ClusterFacts:
-        names = self._of_cluster(self._config(), region).get("gpu_partition_map")
+        names = of_cluster(self._config(), region).get("gpu_partition_map")
         by_device = {str(key): str(value) for key, value in names.items()} if isinstance(names, Mapping) else {}
         facts = read_cluster(await self._run(region, scripts.LOOK), self._clock.now(), by_device)
         self._facts[region] = facts

@@ -135,6 +135,11 @@ def words(ask: CreateAsk, shape: Shape, installation: str, config: Mapping[str, 
     return [*made, *_extra(config.get("sbatch_options"))]
 
 
+def check_options(config: Mapping[str, object]) -> None:
+    """Raise InvalidSkyPilotConfigError for options of sbatch that cannot be used."""
+    _extra(config.get("sbatch_options"))
+
+
 def _extra(options: object) -> Sequence[str]:
     """The user's own options: `{time: 1:00:00, exclusive: true}`, or a list of lines such as `--time=1:00:00`."""
     if options is None:

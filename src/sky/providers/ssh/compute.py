@@ -25,7 +25,7 @@ from sky.kit.clock import Clock, SystemClock
 from sky.providers.registry import Settings
 from sky.providers.ssh import machine_scripts as scripts
 from sky.providers.ssh.inventory import Facts, Inventory, Owner
-from sky.providers.ssh.pools import Machine, Pools
+from sky.providers.ssh.pools import Machine, Pools, checked
 from sky.providers.ssh.slots import Ledger, Needs, Room, Slot, beaten, devices, lacks, room
 
 #: Seconds: for a machine to say that its nodes are there, to make one, to end one.
@@ -69,8 +69,8 @@ class SshCompute:
             return Access("ssh", False, "no pools: there is no ~/.sky/ssh_node_pools.yaml", _STEPS, credentials=False)
         try:
             reports = await self.look()
-        except InvalidSkyPilotConfigError as error:
-            return Access("ssh", False, str(error), "correct the file", credentials=True)
+        except (InvalidSkyPilotConfigError, NotSupportedError) as error:
+            return Access("ssh", False, str(error), "correct what it names", credentials=True)
         up = [each for each in reports if each.state == "up"]
         lines = "\n".join(_line(each) for each in reports)
         if not up:
@@ -136,13 +136,16 @@ class SshCompute:
         if {slot.rank for slot in there} == wanted and all(slot.claimed for slot in there):
             return await self.list(ask.cluster_id)
         await self.terminate(ask.cluster_id, ranks=ask.ranks or None)
-        config = {**self._config(), **ask.config}
+        try:
+            config = checked({**self._config(), **ask.config})
+        except InvalidSkyPilotConfigError as error:
+            raise RequestInvalid(str(error), scope="account") from None
         needs = Needs.of(ask, exclusive=config.get("exclusive") is True)
         refused: dict[tuple[str, str], str] = {}
         try:
             missing: Sequence[int] = sorted(wanted)
             while missing:
-                chosen = await self._choose(ask, needs, missing, refused)
+                chosen = await self._choose_twice(ask, needs, missing, refused)
                 missing = await self._claim_all(chosen, refused)
         except BaseException:
             await asyncio.shield(self.terminate(ask.cluster_id, ranks=ask.ranks or None))
@@ -207,6 +210,22 @@ class SshCompute:
         stale = [machine for machine in machines if old(machine)]
         if stale and (self._looking is None or self._looking.done()):
             self._looking = asyncio.ensure_future(self._inventory.look(stale))
+
+    async def _choose_twice(
+        self, ask: CreateAsk, needs: Needs, ranks: Sequence[int], refused: dict[tuple[str, str], str]
+    ) -> Sequence[Slot]:
+        """As `_choose`; where there is no room, machines that could not be used before are looked at once more."""
+        try:
+            return await self._choose(ask, needs, ranks, refused)
+        except CapacityRefused:
+            machines = self._pools.pool(ask.placement.offer.region)
+            doubted = [machine for machine in machines if (facts := self._inventory.of(machine)) and facts.trouble]
+            if not doubted:
+                raise
+            seen = await self._inventory.look(doubted)
+            if all(facts.trouble for facts in seen.values()):
+                raise
+        return await self._choose(ask, needs, ranks, refused)
 
     async def _choose(
         self, ask: CreateAsk, needs: Needs, ranks: Sequence[int], refused: dict[tuple[str, str], str]
@@ -319,6 +338,15 @@ class SshCompute:
         """End what was left on machines that answer again."""
         answering = {each.place for each in machines if (facts := self._inventory.of(each)) and not facts.trouble}
         left = [slot for slot in self._ledger.all() if slot.ending and slot.place in answering]
+        known = {slot.node for slot in self._ledger.all()}
+        for machine in machines:
+            facts = self._inventory.of(machine)
+            # Marked as ours and not on record, which is written before a machine is: its record was lost.
+            left += [
+                Slot(owner.node, "", "", "", 0, machine.pool, machine.name, dict(machine.reach), 0.0, 0.0)
+                for owner in (facts.owners if facts and not facts.trouble else ())
+                if owner.installation == self._installation() and owner.node not in known
+            ]
         ended: Sequence[Coroutine[object, object, None]] = [self._end(slot) for slot in left]
         for failure in await asyncio.gather(*ended, return_exceptions=True):
             if isinstance(failure, Exception):

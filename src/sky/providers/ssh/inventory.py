@@ -19,8 +19,9 @@ from sky.providers.records import save
 from sky.providers.ssh.machine_scripts import LOOK
 from sky.providers.ssh.pools import Machine
 
-#: How long one machine may take to say what it has, and how many are asked at the same time.
-_LOOK_S = 8.0
+#: How long one machine may take to say what it has (less, if it was silent the last time, so that a dead machine holds
+#: up nobody), and how many are asked at the same time.
+_LOOK_S, _LOOK_AGAIN_S = 8.0, 3.0
 _AT_ONCE = 64
 _MOST_DEVICES = 64
 _MOST_OWNERS = 1000
@@ -179,7 +180,8 @@ class Inventory:
         before = self._facts.get(machine.key, Facts(0.0))
         async with self._gate:
             try:
-                ran = await self._shell.run(machine.reach, ["/bin/sh", "-c", LOOK], timeout=_LOOK_S)
+                patience = _LOOK_S if before.silent_since is None else _LOOK_AGAIN_S
+                ran = await self._shell.run(machine.reach, ["/bin/sh", "-c", LOOK], timeout=patience)
                 return read_facts(ran.stdout.decode("utf-8", "replace"), self._clock.now())
             except AgentUnreachable as error:
                 return self._silent(before, str(error))

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sky.core.errors import InvalidSkyPilotConfigError
-from sky.core.model.schema import Field, Problems, Section, check, nearest
+from sky.core.errors import InvalidSkyPilotConfigError, not_supported
+from sky.core.model.schema import Field, Problems, Section, check, check_section, nearest
 from sky.providers.registry import ReadYaml, Settings
 from sky.providers.ssh_hosts import SshHosts
 
@@ -39,6 +39,18 @@ _POOL = Section(
     },
 )
 _POOLS = Field(("mapping",), "pools by name", values=Field(("mapping",), "a pool", section=_POOL))
+#: The section `ssh` of the configuration.
+_SECTION = Section(
+    "ssh",
+    {
+        "allowed_node_pools": Field(("list",), "pools that may be used", values=Field(_TEXT, "a pool")),
+        "exclusive": Field(("boolean",), "whether each node has a machine for itself"),
+        **{key: Field(("mapping", "text", "number"), "a setting of pods")
+           for key in ("context_configs", "pod_config", "provision_timeout", "custom_metadata")},
+    },
+)  # fmt: skip
+#: What means something only where pods are made.
+_OF_PODS = ("context_configs", "pod_config", "custom_metadata")
 _MOST_MACHINES = 10_000
 
 
@@ -59,6 +71,17 @@ class Machine:
     def place(self) -> tuple[str, str]:
         """Where it is: one machine may be in several pools."""
         return (self.reach["host"], self.reach.get("port", "22"))
+
+
+def checked(section: Mapping[str, object]) -> Mapping[str, object]:
+    """The section `ssh`. Raises InvalidSkyPilotConfigError with the nearest key, NotSupportedError."""
+    problems = Problems("config")
+    check_section(section, _SECTION, ("ssh",), problems)
+    problems.raise_if_any()
+    for key in _OF_PODS:
+        if section.get(key):
+            raise not_supported(f"ssh.{key}", "pools of machines, where no pods are made")
+    return section
 
 
 class Pools:
@@ -92,7 +115,7 @@ class Pools:
                     if only is None or _stem(pool) == only:
                         found[pool] = self._of_pool(pool, values, config)
             self._machines, self._seen = found, seen
-        allowed = self._config().get("allowed_node_pools")
+        allowed = checked(self._config()).get("allowed_node_pools")
         if not isinstance(allowed, list | tuple):
             return self._machines
         return {pool: found for pool, found in self._machines.items() if pool in allowed}

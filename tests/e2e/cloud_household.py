@@ -1,0 +1,89 @@
+"""The product beside two clouds on the wire, whose instances are test hosts. Used by the tests of clouds here."""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: What the seed has no price for: spot machines, and a second region of AWS.
+OFFERS = """
+[[offer]]
+infra = "aws/us-east-1/us-east-1a"
+instance_type = "m5.xlarge"
+cpus = 4
+memory = 16
+spot_price = 0.05
+
+[[offer]]
+infra = "aws/us-west-2"
+instance_type = "m5.xlarge"
+cpus = 4
+memory = 16
+price = 0.25
+
+[[offer]]
+infra = "gcp/us-central1/us-central1-a"
+instance_type = "e2-standard-4"
+cpus = 4
+memory = 16
+spot_price = 0.04
+"""
+
+
+class Clouds:
+    """The command with credentials for both clouds, and the clouds' own view of what runs there."""
+
+    def __init__(self, sky: Any, aws: Any, gcp: Any) -> None:
+        self.sky, self.aws, self.gcp = sky, aws, gcp
+        self.wires = {"aws": aws, "gcp": gcp}
+
+    def launch(self, name: str, resources: Mapping[str, Any], *words: str, run: str = "true", **task: Any) -> Any:
+        path = self.sky.root / f"{name}.yaml"
+        path.write_text(
+            json.dumps({"resources": dict(resources), "run": f'{run}\necho "at=$SKYPILOT_CLUSTER_INFO"', **task})
+        )
+        return self.sky("launch", "-y", "-c", name, str(path), *words, timeout=110)
+
+    def running(self) -> list[str]:
+        """Machines of both clouds that exist, stopped ones too."""
+        return [f"{cloud}:{host['name']}" for cloud, wire in self.wires.items() for host in wire.hosts()]
+
+    def clean(self) -> None:
+        """No failures to come, no clusters, no machines."""
+        for wire in self.wires.values():
+            wire.heal()
+        self.sky("down", "-a", "-y")
+        until = time.monotonic() + 30
+        while left := self.running():
+            assert time.monotonic() < until, f"left running: {left}"
+            time.sleep(0.1)
+
+
+def landed(output: str) -> str:
+    """Where a job says that it ran: cloud/region/zone."""
+    found = re.search(r"at=(\{.*\})", output)
+    assert found, output
+    info = json.loads(found[1])
+    return "/".join(str(info.get(key) or "") for key in ("cloud", "region", "zone")).rstrip("/")
+
+
+def move_in(sky: Any, aws: Any, gcp: Any) -> Clouds:
+    """Give a fresh home what both clouds take."""
+    sky.env |= aws.environment
+    settings = Path(sky.root / ".sky")
+    (settings / "catalog.d").mkdir(parents=True)
+    (settings / "catalog.d" / "offers.toml").write_text(OFFERS)
+    (settings / "config.yaml").write_text(json.dumps({"gcp": {"project_id": "proj", "endpoint": gcp.url}}))
+    return Clouds(sky, aws, gcp)
+
+
+def places(*wanted: str, spot: bool = False) -> dict[str, Any]:
+    """Places in the order in which they are to be tried, each with the type it has there."""
+    types: Mapping[str, str] = {"aws": "m5.xlarge", "gcp": "e2-standard-4"}
+    listed: Sequence[dict[str, Any]] = [
+        {"infra": each, "instance_type": types[each.partition("/")[0]], **({"use_spot": True} if spot else {})}
+        for each in wanted
+    ]
+    return {"ordered": list(listed)}

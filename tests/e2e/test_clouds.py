@@ -1,0 +1,132 @@
+"""AWS and Google Cloud as a user has them: their APIs on the wire, their instances real hosts with disks and sshd."""
+
+import json
+import time
+
+import pytest
+from cloud_household import landed, places
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clouds"), pytest.mark.timeout(300)]
+
+PLACE = {"aws": "aws/us-east-1", "gcp": "gcp/us-central1"}
+
+
+@pytest.fixture(params=["aws", "gcp"])
+def cloud(request):
+    return request.param
+
+
+@pytest.fixture
+def world(clouds):
+    yield clouds
+    clouds.clean()
+
+
+def status(world, name):
+    found = world.sky.json("status", name)
+    return found[0]["status"] if found else None
+
+
+def states(world, cloud):
+    return sorted(host["state"] for host in world.wires[cloud].hosts())
+
+
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_a_whole_life(world, cloud, nodes, eventually):
+    ran = world.launch(
+        "c", places(PLACE[cloud]), run="echo rank $SKYPILOT_NODE_RANK; echo kept > ~/kept", num_nodes=nodes
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert all(f"rank {rank}" in ran.stdout for rank in range(nodes))
+    assert landed(ran.stdout).startswith(PLACE[cloud])
+    assert states(world, cloud) == ["running"] * nodes
+
+    world.sky.good("stop", "-y", "c")
+    assert (status(world, "c"), states(world, cloud)) == ("STOPPED", ["stopped"] * nodes)
+    world.sky.good("start", "-y", "c")
+    again = world.sky("exec", "c", "--num-nodes", str(nodes), "cat ~/kept")
+    assert again.stdout.count("kept") == nodes, again.stdout + again.stderr
+
+    world.sky.good("autostop", "-y", "c", "-i", "0")
+    eventually(lambda: states(world, cloud) == ["stopped"] * nodes, 60)
+    eventually(lambda: status(world, "c") == "STOPPED", 60)
+    world.sky.good("start", "-y", "c")
+    assert world.sky("exec", "c", "cat ~/kept").stdout.count("kept") == 1
+    world.sky.good("autostop", "-y", "c", "-i", "0", "--down")
+    eventually(lambda: world.running() == [], 60)
+    eventually(lambda: status(world, "c") is None, 60)
+
+
+def test_the_machines_stop_themselves_when_the_server_is_away(world, cloud, eventually):
+    world.launch("c", places(PLACE[cloud]), "-d", "-i", "0", run="sleep 6", num_nodes=2)
+    world.sky.good("api", "stop")
+    assert states(world, cloud) == ["running"] * 2
+    eventually(lambda: states(world, cloud) == ["stopped"] * 2, 90)
+    eventually(lambda: status(world, "c") == "STOPPED", 60)
+
+
+def test_spot_machines_that_are_taken_away_are_noticed_and_told(world, cloud, eventually):
+    where = {"aws": "aws/us-east-1/us-east-1a", "gcp": "gcp/us-central1/us-central1-a"}[cloud]
+    ran = world.launch("c", places(where, spot=True), num_nodes=2)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    taken = world.wires[cloud].hosts()[0]["name"]
+    begun = time.monotonic()
+    world.wires[cloud].do("preempt", taken)
+    eventually(lambda: status(world, "c") != "UP", 30)
+    noticed = time.monotonic() - begun
+    story = world.sky.good("events", "c").stdout
+    assert "1 of 2 nodes run" in story or "agent" in story
+    assert noticed < 30
+    down = world.sky("down", "-y", "c")
+    assert down.returncode == 0 and world.running() == []
+
+
+def test_the_cheaper_cloud_is_taken_and_the_other_when_it_refuses_everywhere(world):
+    either = {"any_of": [{"infra": "aws/us-east-1"}, {"infra": "gcp/us-central1"}], "cpus": 4, "memory": 16}
+    ran = world.launch("cheap", either)
+    assert landed(ran.stdout).startswith("gcp/us-central1")
+    world.gcp.fail("compute.instances.insert", "ZONE_RESOURCE_POOL_EXHAUSTED")
+    moved = world.launch("moved", either)
+    assert landed(moved.stdout).startswith("aws/us-east-1"), moved.stdout + moved.stderr
+    assert "gcp/us-central1 refused" in moved.stderr and "trying" in moved.stderr
+    told = world.sky.good("logs", "--provision", "--no-follow", "moved").stdout
+    assert "gcp/us-central1 refused" in told and "aws/us-east-1" in told
+    assert [name.partition(":")[0] for name in world.running()] == ["aws", "gcp"]
+
+
+def test_a_hedged_launch_leaves_one_set_of_machines(world):
+    ran = world.launch("c", places("aws/us-east-1", "gcp/us-central1"), "--config", "provision.hedge=2")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len(world.running()) == 1
+
+
+def test_a_cluster_grows_and_shrinks(world, cloud):
+    world.launch("c", places(PLACE[cloud]))
+    grown = world.launch("c", places(PLACE[cloud]), "--resize", run="echo rank $SKYPILOT_NODE_RANK", num_nodes=3)
+    assert all(f"rank {rank}" in grown.stdout for rank in range(3)), grown.stdout + grown.stderr
+    assert states(world, cloud) == ["running"] * 3
+    shrunk = world.launch("c", places(PLACE[cloud]), "--resize", run="echo rank $SKYPILOT_NODE_RANK", num_nodes=2)
+    assert "rank 1" in shrunk.stdout and states(world, cloud) == ["running"] * 2
+
+
+def test_a_disk_is_cloned(world, cloud):
+    world.launch("c", places(PLACE[cloud]), run="echo precious > ~/precious")
+    world.sky.good("stop", "-y", "c")
+    cloned = world.launch("d", places(PLACE[cloud]), "--clone-disk-from", "c")
+    # The wire knows images by name and keeps no disks: that the image was made and asked for is what can be seen.
+    assert cloned.returncode == 0, cloned.stdout + cloned.stderr
+    assert "making an image of the disk of c" in cloned.stderr
+
+
+def test_who_asks_is_on_record_and_nobody_else_touches_it(world):
+    world.launch("c", places("gcp/us-central1"))
+    settings = world.sky.root / ".sky" / "config.yaml"
+    mine = settings.read_text()
+    settings.write_text(json.dumps({"gcp": {"project_id": "another", "endpoint": world.gcp.url}}))
+    try:
+        done = world.sky("down", "-y", "c")
+        assert done.returncode != 0 and "Nothing was touched" in done.stdout + done.stderr
+        assert len(world.running()) == 1
+    finally:
+        settings.write_text(mine)
+    world.sky.good("down", "-y", "c")

@@ -1,0 +1,282 @@
+"""Slurm, the real one: allocations asked for, waited for, refused, lost, ended; and the agent inside of them."""
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+
+import pytest
+from slurm_world import SHAPE, SlurmWorld, cluster_of
+
+from sky.core.errors import (
+    CapacityRefused,
+    NotSupportedError,
+    ProviderDown,
+    RequestInvalid,
+)
+from sky.core.model.clusters import InstanceState
+from sky.server.fleet import NodeFleet
+from sky.sim.compute_contract import ComputeContract, Place
+
+C1, C2 = f"c1-{os.getpid()}", f"c2-{os.getpid()}"
+
+
+@pytest.fixture
+async def world(tmp_path, slurm_bed):
+    made = SlurmWorld(tmp_path, slurm_bed)
+    yield made
+    for cluster in (C1, C2):
+        await made.compute.terminate(cluster)
+    await made.shells.close()
+    assert made.queue() == []
+
+
+async def until(true, seconds=40.0):
+    end = time.monotonic() + seconds
+    while not await true():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.3)
+
+
+async def test_partitions_are_zones_and_shapes_are_offers(world):
+    access = await world.compute.check()
+    assert access.enabled and access.account.startswith("bed: slurm-wlm")
+    assert f"batch: 2 nodes of {SHAPE}" in access.account
+    found = {offer.zone: offer for offer in await world.compute.offers()}
+    batch = found["batch"]
+    assert (batch.region, batch.instance_type, batch.cpus, batch.memory_gb) == ("bed", SHAPE, 16, 62.5)
+    assert (dict(batch.accelerators), batch.price_hourly, batch.shared) == ({"H100": 8.0}, 0.0, True)
+    world.config["pricing"] = {"cpu": 0.5, "accelerators": {"H100": 2}}
+    assert {offer.price_hourly for offer in await world.compute.offers()} == {24.0}
+    world.config["allowed_clusters"] = ["another"]
+    assert await world.compute.offers() == [] and not (await world.compute.check()).enabled
+    world.config.clear()
+
+
+async def test_an_allocation_is_a_cluster(world):
+    nodes = await world.compute.create(world.ask(C1, nodes=2, gpus=4, memory=10))
+    assert [(node.rank, node.state, node.reach["node"]) for node in nodes] == [
+        (0, InstanceState.RUNNING, "n1"), (1, InstanceState.RUNNING, "n2"),
+    ]  # fmt: skip
+    assert [node.ip for node in nodes] == [world.bed.host(name).ip for name in ("n1", "n2")]
+    assert {node.reach["devices"] for node in nodes} == {"0,1,2,3"}
+    job = nodes[0].reach["job"]
+    asked = world.slurm(f"scontrol -o show job {job}")
+    assert "TresPerNode=gres:gpu:h100:4" in asked and "MinMemoryNode=10G" in asked and "Requeue=0" in asked
+    assert await world.compute.create(world.ask(C1, nodes=2, gpus=4, memory=10)) == nodes
+    # A server that lost its record asks Slurm; one of another installation sees nothing.
+    assert await world.again("lost").list() == nodes
+    stranger = SlurmWorld(world.home / "stranger", world.bed)
+    assert await stranger.compute.list() == []
+    await stranger.compute.terminate(C1)
+    await stranger.shells.close()
+    assert world.queue() == ["RUNNING sky-" + C1[-3:]]
+    await world.compute.terminate(C1)
+    assert world.queue() == []
+    assert {node.state for node in await world.compute.list(C1)} <= {InstanceState.TERMINATED, InstanceState.STOPPING}
+
+
+async def test_the_agent_lives_inside_and_leaves_nothing(world):
+    ask = world.ask(C1, gpus=2, cpus=4)
+    nodes = await world.compute.create(ask)
+    cluster = cluster_of(world, ask, nodes)
+    fleet = NodeFleet(lambda name: world.home / name, world.keys, lambda cloud, name: None)
+    try:
+        began = time.monotonic()
+        await fleet.bring_up(cluster)
+        assert time.monotonic() - began < 10
+        head = await fleet.head(cluster)
+        await head.ping()
+        channel = fleet.channel(cluster, nodes[0])
+        done = await channel.run(["/bin/sh", "-c", 'cat; echo "$1 $KEY" >&2; exit 7', "x", "a b"], env={"KEY": "v w"},
+                                 input=b"\0\xff" * 100_000)  # fmt: skip
+        assert (done.rc, done.stdout, done.stderr) == (7, b"\0\xff" * 100_000, b"a b v w\n")
+        n1 = world.bed.host("n1")
+        assert world.slurm("ls ~/.sky/nodes").split() == [f"{C1}-0"]
+        assert n1.exec("sh", "-c", f"grep -lz ^SKY_NODE_ID={C1}-0 /proc/[0-9]*/environ").stdout
+        fresh = NodeFleet(lambda name: world.home / name, world.keys, lambda cloud, name: None)
+        await fresh.bring_up(cluster)
+        await (await fresh.head(cluster)).ping()
+        await fresh.forget(C1)
+        # Slurm's own end, without us: nothing of it outlives the allocation.
+        world.slurm(f"scancel {nodes[0].reach['job']}")
+
+        async def gone():
+            left = n1.exec("sh", "-c", f"grep -lz ^SKY_NODE_ID={C1}- /proc/[0-9]*/environ; ls -d /tmp/.sky-*").stdout
+            return not left.strip()
+
+        await until(gone)
+        (seen,) = await world.compute.list(C1)
+        assert seen.state is InstanceState.TERMINATED and "cancelled" in seen.reason
+        await world.compute.terminate(C1)
+        assert world.slurm("ls ~/.sky/nodes 2>/dev/null || true") == ""
+    finally:
+        await fleet.forget(C1)
+
+
+async def test_homes_that_are_not_shared(world):
+    hosts = [world.bed.host(name) for name in ("n1", "n2")]
+    for host in hosts:
+        mount = f"mount -t tmpfs tmpfs /home/{host.user} && chown {host.user}: /home/{host.user}"
+        done = host.exec("sh", "-c", mount)
+        if done.returncode:
+            pytest.skip(done.stderr)
+    try:
+        ask = world.ask(C1, nodes=2)
+        nodes = await world.compute.create(ask)
+        fleet = NodeFleet(lambda name: world.home / name, world.keys, lambda cloud, name: None)
+        for node in nodes:
+            done = await fleet.channel(cluster_of(world, ask, nodes), node).run(
+                ["/bin/sh", "-c", f"mkdir -p .sky/nodes/{node.id}/x && chmod 500 .sky/nodes/{node.id}/x && hostname"]
+            )
+            assert done.stdout.decode().strip() == node.reach["node"]
+        await fleet.forget(C1)
+        assert [host.exec("ls", f"/home/{host.user}/.sky/nodes").stdout.strip() for host in hosts] == [
+            f"{C1}-0", f"{C1}-1",
+        ]  # fmt: skip
+        await world.compute.terminate(C1)
+        assert [host.exec("ls", f"/home/{host.user}/.sky/nodes").stdout.strip() for host in hosts] == ["", ""]
+    finally:
+        for host in hosts:
+            host.exec("umount", "-l", f"/home/{host.user}")
+
+
+async def test_waiting_says_why_and_not_for_ever(world):
+    await world.compute.create(world.ask(C1, nodes=2, gpus=8))
+    world.config["provision_timeout"] = 4
+    with pytest.raises(
+        CapacityRefused, match=r"no nodes of partition batch within \d s \((Resources|Priority)"
+    ) as caught:
+        await world.compute.create(world.ask(C2, gpus=1))
+    assert caught.value.scope == "zone"
+    assert any("waits: Resources: its turn has come" in line or "waits: Priority" in line for line in world.said)
+    assert world.queue() == ["RUNNING sky-" + C1[-3:]]
+    world.config["provision_timeout"] = -1
+    waiting = asyncio.ensure_future(world.compute.create(world.ask(C2, gpus=1)))
+
+    async def pends():
+        return [node.state for node in await world.compute.list(C2)] == [InstanceState.PENDING]
+
+    await until(pends)
+    await world.compute.terminate(C1)
+    (node,) = await waiting
+    assert node.state is InstanceState.RUNNING
+
+
+async def test_a_launch_that_is_called_off_leaves_nothing(world):
+    await world.compute.create(world.ask(C1, nodes=2, gpus=8))
+    waiting = asyncio.ensure_future(world.compute.create(world.ask(C2, gpus=1, pinned=True)))
+
+    async def queued():
+        return len(world.queue()) == 2
+
+    await until(queued)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert world.queue() == ["RUNNING sky-" + C1[-3:]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "config", "kind", "scope", "said"),
+    [
+        ({"nodes": 2, "zone": "debug"}, {}, RequestInvalid, "zone", "PartitionNodeLimit"),
+        ({"nodes": 3}, {}, RequestInvalid, "zone", "configuration is not available|PartitionNodeLimit|Node count"),
+        ({"memory": 500}, {}, RequestInvalid, "zone", "Memory specification|not available"),
+        ({}, {"sbatch_options": {"constraint": "nothing"}}, RequestInvalid, "request", "feature"),
+        ({}, {"sbatch_options": ["--reservation=nothing"]}, RequestInvalid, "request", "reservation"),
+        ({"shape": "1cpu-1gb"}, {}, CapacityRefused, "zone", "no nodes of 1cpu-1gb"),
+        ({}, {"cpu_partition": "debug"}, CapacityRefused, "zone", "to partition debug"),
+    ],
+)
+async def test_what_can_never_be_is_said_at_once(world, asked, config, kind, scope, said):
+    world.config.update(config)
+    with pytest.raises(kind, match=said) as caught:
+        await world.compute.create(world.ask(C1, **asked))
+    assert caught.value.scope == scope
+    assert world.queue() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "said"),
+    [
+        ({"submit_as_user": True}, NotSupportedError, "submit_as_user"),
+        ({"sbatch_options": {"nodes": 3}}, RequestInvalid, "follows from the task"),
+        ({"sbatch_options": {"a b; rm": 3}}, RequestInvalid, "long names"),
+        ({"sbatch_options": 3}, RequestInvalid, "allowed: a mapping"),
+        ({"provision_timout": 3}, RequestInvalid, "did you mean 'provision_timeout'"),
+        ({"cluster_configs": {"bed": {"partition_configs": {"batch": {"submit_as_user": True}}}}}, NotSupportedError,
+         "submit_as_user"),
+    ],
+)  # fmt: skip
+async def test_configuration_that_cannot_be_used(world, config, kind, said):
+    world.config.update(config)
+    with pytest.raises(kind, match=said):
+        await world.compute.create(world.ask(C1))
+    world.config.clear()
+
+
+async def test_options_of_the_user_reach_slurm(world):
+    world.config["sbatch_options"] = {"time": "00:30:00", "exclusive": True}
+    (node,) = await world.compute.create(world.ask(C1, zone="debug"))
+    asked = world.slurm(f"scontrol -o show job {node.reach['job']}")
+    assert "TimeLimit=00:30:00" in asked and "OverSubscribe=NO" in asked and "NumCPUs=16" in asked
+
+
+async def test_a_node_that_dies_is_told(world):
+    nodes = await world.compute.create(world.ask(C1, nodes=2))
+    world.bed.do("kill", "n2")
+    try:
+
+        async def told():
+            states = {node.reach["node"]: node for node in await world.compute.list(C1)}
+            return states["n2"].state is InstanceState.TERMINATED and "failed" in states["n2"].reason
+
+        await until(told)
+        first = (await world.compute.list(C1))[0]
+        assert (first.state, first.reach["job"]) == (InstanceState.RUNNING, nodes[0].reach["job"])
+        began = time.monotonic()
+        await world.compute.terminate(C1)
+        assert time.monotonic() - began < 20
+    finally:
+        world.bed.do("revive", "n2")
+
+        async def back():
+            return world.slurm("sinfo -h -n n2 -p batch -o %t").strip() == "idle"
+
+        await until(back, 60)
+
+
+async def test_a_login_node_that_is_away(world):
+    path = world.home / ".slurm" / "config"
+    path.write_text(path.read_text().replace(world.login.ip, world.login.ip.rpartition(".")[0] + ".250"))
+    access = await world.compute.check()
+    assert not access.enabled and "bed: the login node of bed cannot be reached" in access.reason
+    assert await world.compute.offers() == []
+    with pytest.raises(ProviderDown, match="cannot be reached"):
+        await world.compute.list(C1)
+    path.write_text("")
+    access = await world.compute.check()
+    assert (access.enabled, access.credentials) == (False, True)
+    path.unlink()
+    assert (await world.compute.check()).credentials is False
+
+
+class TestContract(ComputeContract):
+    """The promises of every provider."""
+
+    @pytest.fixture
+    async def place(self, world):
+        yield Place(world.compute, lambda id, nodes: world.ask(id, nodes=nodes, cpus=1), most=2, tag=str(os.getpid()))
+        for id in {node.cluster_id for node in await world.compute.list()}:
+            await world.compute.terminate(id)
+
+    async def test_a_cluster_grows_and_shrinks(self, place):
+        """An allocation does neither, and says so; it stays as it is."""
+        id = place.cluster("size")
+        made = await place.compute.create(place.ask(id, 2))
+        with pytest.raises(RequestInvalid, match="does not grow"):
+            await place.compute.create(replace(place.ask(id, 3), key="more", ranks=(2,)))
+        with pytest.raises(NotSupportedError, match="does not shrink"):
+            await place.compute.terminate(id, ranks=(1,))
+        assert await place.compute.list(id) == made
