@@ -65,7 +65,7 @@ CASES = [
     # --- AWS: too much, too soon
     Case("throttled", "aws", (rule(RUN, "RequestLimitExceeded", times=2),), at=A),
     Case("throttled while looking", "aws", (rule("DescribeInstances", "RequestLimitExceeded", times=3),), at=A),
-    Case("not listed yet", "aws", (rule("DescribeInstances", "InvalidInstanceID.NotFound", times=3),), at=A),
+    Case("not listed yet", "aws", (rule("DescribeInstances", "InvalidInstanceID.NotFound", times=3, match={"InstanceId.1": "i-*"}),), at=A),
     # --- AWS: who asks
     Case("not allowed", "aws", (rule(RUN, "UnauthorizedOperation"),), at=GCP),
     Case("expired credentials", "aws", (rule("*", "ExpiredToken"),), error="aws", order=("aws/us-east-1",)),
@@ -80,7 +80,8 @@ CASES = [
     Case("broken in the middle", "aws", (rule("DescribeInstances", "InternalError", times=2),), at="aws"),
     Case("out of service", "aws", (rule(RUN, "Unavailable"),), at=GCP),
     # --- Google Cloud: told by the operation
-    Case("a stock-out in a zone", "gcp", (rule(INSERT, "ZONE_RESOURCE_POOL_EXHAUSTED", match={"zone": "us-central1-a"}),),
+    Case("a stock-out in a zone", "gcp",
+         (rule(INSERT, "ZONE_RESOURCE_POOL_EXHAUSTED", match={"zone": "us-central1-a"}),),
          at=GCP),
     Case("a stock-out in a region", "gcp",
          (rule(INSERT, "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", match={"zone": "us-central1-*"}),),
