@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from cloud_household import places
 
 pytestmark = pytest.mark.e2e
 
@@ -295,3 +296,30 @@ def test_nodes_of_a_batch_system(sky, batch):
         process.communicate(timeout=30)
     sky.good("down", "-y", "c")
     assert not generated(sky).exists()
+
+
+@pytest.mark.xdist_group("clouds")
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("infra", ["aws/us-east-1", "gcp/us-central1"])
+def test_machines_of_clouds_come_and_go_by_their_name(clouds, infra, eventually):
+    sky = clouds.sky
+    try:
+        done = clouds.launch("c", places(infra))
+        assert done.returncode == 0, done.stderr
+        alias = (sky.root / ".sky" / "generated" / "known_hosts" / "c").read_text()
+        assert alias.startswith("c ssh-ed25519 "), "the key that the machine was made with"
+        assert at_home(sky, "ssh", "c", "hostname").stdout == sky("ssh", "c", "--", "hostname").stdout != ""
+        sky.good("stop", "-y", "c")
+        assert not generated(sky).exists()
+        sky.good("start", "-y", "c")
+        done = at_home(sky, "ssh", "c", "echo in again")
+        assert done.stdout == "in again\n", done.stderr
+        sky.good("autostop", "-y", "c", "-i", "0")
+
+        def stopped():
+            return sky.json("status")[0]["status"] == "STOPPED"
+
+        eventually(stopped, 60)
+        assert not generated(sky).exists(), "nobody asked for it, and `status` saw it"
+    finally:
+        clouds.clean()
