@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from cloud_household import places
 
 pytestmark = pytest.mark.e2e
 
@@ -237,35 +238,64 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_files_of_the_web_are_there_when_the_task_runs(sky):
-    (sky.root / "site").mkdir()
-    (sky.root / "site" / "data.txt").write_text("from the web\n")
-    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(sky.root / "site")))
-    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
+@pytest.fixture
+def site(tmp_path):
+    """The address and the folder of a web server that all hosts of the bed reach."""
+    made = http.server.ThreadingHTTPServer(("0.0.0.0", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    try:
-        url = f"http://127.0.0.1:{site.server_address[1]}"
-        task = {
-            "num_nodes": 2,
-            "resources": {"infra": "local"},
-            "file_mounts": {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"},
-            "run": "cat ~/in/data.txt ~/named",
-        }
-        (sky.root / "task.yaml").write_text(json.dumps(task))
-        for words in ("13 B from the web", "13 B, the same as on the web"):
-            done = sky.good("launch", "-y", "-c", "c", "task.yaml")
-            assert done.stdout.count("from the web") == 4, done.stdout
-            assert words in sky.good("events", "c").stdout
-        task["file_mounts"] = {"~/x": f"{url}/nothing?key=s3cr3t"}
-        (sky.root / "task.yaml").write_text(json.dumps(task))
-        done = sky("launch", "-y", "-c", "c", "task.yaml")
-        assert done.returncode != 0 and "Traceback" not in done.stderr
-        assert "could not fetch" in done.stderr and "HTTP status 404" in done.stderr, done.stderr
-        assert "s3cr3t" not in done.stderr
-    finally:
-        site.shutdown()
-        thread.join()
-        site.server_close()
+    (tmp_path / "data.txt").write_text("content\n")
+    yield made.server_address[1], tmp_path
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def launch_with(sky, infra, mounts, name="c"):
+    task = {
+        "num_nodes": 2,
+        "resources": {"infra": infra, "cpus": 1},
+        "file_mounts": mounts,
+        "run": "cat ~/in/data.txt ~/named",
+    }
+    (sky.root / "task.yaml").write_text(json.dumps(task))
+    return sky("launch", "-y", "-c", name, "task.yaml")
+
+
+def test_files_of_the_web_are_there_when_the_task_runs(sky, site):
+    port, folder = site
+    url = f"http://127.0.0.1:{port}"
+    for content, words in (
+        ("content\n", "8 B from the web"),
+        ("content\n", "8 B, the same as on the web"),
+        ("content of another day\n", "23 B from the web"),
+    ):
+        (folder / "data.txt").write_text(content)
+        facts = (folder / "data.txt").stat()
+        os.utime(folder / "data.txt", (facts.st_atime, 1_700_000_000 + len(content)))
+        done = launch_with(sky, "local", {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(content) == 4, done.stdout
+        assert words in sky.good("events", "c").stdout
+    done = launch_with(sky, "local", {"~/x": f"{url}/nothing?key=s3cr3t"})
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "node 0" in done.stderr and f"could not fetch {url}/nothing" in done.stderr, done.stderr
+    assert "HTTP status 404" in done.stderr and "s3cr3t" not in done.stderr
+
+
+def test_machines_elsewhere_fetch_by_themselves(shared_sky, rack, site):
+    url = f"http://{rack[0].gateway}:{site[0]}"
+    mounts = {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"}
+    done = launch_with(shared_sky, "ssh/rack", mounts, "w")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("content") == 4, done.stdout
+    shared_sky.good("down", "-y", "w")
+
+
+def test_without_the_program_ssh_it_is_said_so(shared_sky, rack):
+    env = {**shared_sky.env, "PATH": "/nowhere"}
+    done = subprocess.run([*shared_sky.program, "ssh", "c"], capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 1 and "Install the OpenSSH client" in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +325,30 @@ def test_nodes_of_a_batch_system(sky, batch):
         process.communicate(timeout=30)
     sky.good("down", "-y", "c")
     assert not generated(sky).exists()
+
+
+@pytest.mark.xdist_group("clouds")
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("infra", ["aws/us-east-1", "gcp/us-central1"])
+def test_machines_of_clouds_come_and_go_by_their_name(clouds, infra, eventually):
+    sky = clouds.sky
+    try:
+        done = clouds.launch("c", places(infra))
+        assert done.returncode == 0, done.stderr
+        alias = (sky.root / ".sky" / "generated" / "known_hosts" / "c").read_text()
+        assert alias.startswith("c ssh-ed25519 "), "the key that the machine was made with"
+        assert at_home(sky, "ssh", "c", "hostname").stdout == sky("ssh", "c", "--", "hostname").stdout != ""
+        sky.good("stop", "-y", "c")
+        assert not generated(sky).exists()
+        sky.good("start", "-y", "c")
+        done = at_home(sky, "ssh", "c", "echo in again")
+        assert done.stdout == "in again\n", done.stderr
+        sky.good("autostop", "-y", "c", "-i", "0")
+
+        def stopped():
+            return sky.json("status")[0]["status"] == "STOPPED"
+
+        eventually(stopped, 60)
+        assert not generated(sky).exists(), "nobody asked for it, and `status` saw it"
+    finally:
+        clouds.clean()

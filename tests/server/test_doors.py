@@ -9,6 +9,7 @@ from small_plane import cluster
 from sky.core.model.clusters import Instance, InstanceState, Phase
 from sky.remote.keys import KeyRing
 from sky.remote.known_nodes import KnownNodes
+from sky.remote.ways import way_of
 from sky.sdk.ssh_files import write
 from sky.server.doors import cluster_nodes
 from sky.wire.codec import plain
@@ -89,15 +90,19 @@ def test_openssh_follows_it_over_a_jump_host_and_meets_the_right_keys(tmp_path, 
     # The keys of both are told by the bed: one is on record with the node, the gate's is pinned.
     reach = {"kind": "ssh", "host": inner.ip, "port": "22", **login, "host_key": inner.host_key}
     jump = f"{gate.user}@{gate.ip}:22"
-    KnownNodes(keys.known_nodes()).pin(f"[{gate.ip}]:22", " ".join(gate.host_key.split()[:2]))
-    (found,) = plain(cluster_nodes([made({**reach, "jump": jump}, reach)], keys))
+    pins = KnownNodes(keys.known_nodes())
+    pins.pin(f"[{gate.ip}]:22", " ".join(gate.host_key.split()[:2]))
+    behind = {**reach, "jump": jump, "host_key": ""}
+    pins.pin(way_of(behind).known_as, " ".join(inner.host_key.split()[:2]))
+    (found,) = plain(cluster_nodes([made({**reach, "jump": jump}, reach, behind)], keys))
     file = write(found, tmp_path / "generated", tmp_path)
 
     def ssh(host, *options):
         words = ["ssh", "-F", str(file), "-o", "BatchMode=yes", *options, host, "hostname; echo $SSH_CONNECTION"]
         return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
-    by_gate, direct = ssh("c"), ssh("c-worker1")
+    by_gate, direct, pinned = ssh("c"), ssh("c-worker1"), ssh("c-worker2")
+    assert pinned.returncode == 0 and pinned.stdout.splitlines()[1].split()[0] == gate.ip, pinned.stderr
     assert by_gate.returncode == 0, by_gate.stderr
     name, connection = by_gate.stdout.splitlines()
     assert f"{name}\n" == inner.run("hostname").stdout and connection.split()[0] == gate.ip
