@@ -51,6 +51,8 @@ def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually
     eventually(lambda: status(sky, "c")["status"] == "UP", 60)
     follower.wait(120)
     reader.join(10)
+    for stream in (follower.stdout, follower.stderr):
+        stream.close()
     for rank in range(2):
         numbers = [int(found[1]) for line in said if (found := re.search(rf"line (\d+) of {rank}", line))]
         assert numbers == list(range(1, 401)), "no gap and no repeat"
