@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ from sky.sdk.transport import Endpoint, local_endpoint, using_endpoint
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 
-def door(**more: Any) -> dict[str, Any]:
+def entrance(**more: Any) -> dict[str, Any]:
     return {
         "host": "10.0.0.1", "port": 22, "user": "ada", "identity": "/keys/id 100%", "known_as": "[10.0.0.1]:22",
         "host_key": "", "known_hosts": "/s/keys/known_nodes", "proxy_command": "", **more,
     }  # fmt: skip
 
 
-def node(rank: int = 0, *doors: dict[str, Any], **more: Any) -> dict[str, Any]:
+def node(rank: int = 0, *entrances: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
-        "rank": rank, "kind": "ssh", "doors": list(doors or [door()]), "words": [], "home": "", "host": "",
+        "rank": rank, "kind": "ssh", "entrances": list(entrances or [entrance()]), "words": [], "home": "", "host": "",
         "problem": "", **more,
     }  # fmt: skip
 
@@ -50,8 +51,8 @@ def settings(file: Path, host: str) -> dict[str, str]:
 
 
 def test_ssh_reads_what_was_meant(home: Path) -> None:
-    gate = door(host="gate.example.org", port=2222, known_as="[gate.example.org]:2222")
-    made = cluster("c", node(0, door(host_key=KEY, known_hosts="")), node(1, gate, door(host="fe80::1%eth0")))
+    gate = entrance(host="gate.example.org", port=2222, known_as="[gate.example.org]:2222")
+    made = cluster("c", node(0, entrance(host_key=KEY, known_hosts="")), node(1, gate, entrance(host="fe80::1%eth0")))
     file = write(made, root(home), home / "s")
     assert (file, file.stat().st_mode & 0o777) == (root(home) / "ssh" / "c", 0o600)
     head = settings(file, "c")
@@ -67,7 +68,7 @@ def test_ssh_reads_what_was_meant(home: Path) -> None:
 
 
 def test_a_proxy_command_is_passed_on_as_it_is(home: Path) -> None:
-    proxied = door(proxy_command="nc -x 'a b' 100%")
+    proxied = entrance(proxy_command="nc -x 'a b' 100%")
     file = write(cluster("c", node(0, proxied)), root(home), home / "s")
     assert "  ProxyCommand nc -x 'a b' 100%%\n" in file.read_text()
 
@@ -93,7 +94,7 @@ def test_the_login_node_of_a_batch_system_is_there_once(home: Path) -> None:
 )
 def test_nothing_else_gets_into_the_file(home: Path, changes: dict[str, str], what: str) -> None:
     with pytest.raises(Unwritable, match=what):
-        write(cluster("c", node(0, door(**changes))), root(home), home / "s")
+        write(cluster("c", node(0, entrance(**changes))), root(home), home / "s")
     assert not root(home).exists()
 
 
@@ -105,7 +106,7 @@ def test_only_names_of_clusters_name_files(home: Path, name: str) -> None:
 
 
 def test_one_that_cannot_be_written_hides_no_other(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = cluster("bad", node(0, door(host="a b")))
+    bad = cluster("bad", node(0, entrance(host="a b")))
     refresh(str(root(home)), home / "s", lambda: [bad, cluster("good")], "seen")
     assert [path.name for path in (root(home) / "ssh").iterdir()] == ["good"]
     assert "'bad': 'a b' is no host" in capsys.readouterr().err
@@ -158,16 +159,16 @@ def test_files_of_clusters_that_are_gone_go_and_others_stay(home: Path) -> None:
     refresh(str(root(home)), state, lambda: [cluster("a"), cluster("b")])
     refresh(str(root(home)), other, lambda: [cluster("c")])
     (root(home) / "ssh" / "mine").write_text("Host mine\n")
-    local = {**node(), "kind": "local", "doors": []}
+    local = {**node(), "kind": "local", "entrances": []}
     refresh(str(root(home)), state, lambda: [cluster("a"), cluster("l", local)])
     assert sorted(path.name for path in (root(home) / "ssh").iterdir()) == ["a", "c", "mine"]
     assert sorted(path.name for path in (root(home) / "known_hosts").iterdir()) == ["a", "c"]
 
 
 def test_without_machines_elsewhere_nothing_is_made(home: Path) -> None:
-    local = {**node(), "kind": "local", "doors": []}
+    local = {**node(), "kind": "local", "entrances": []}
     refresh(str(root(home)), home / "s", lambda: [cluster("l", local)])
-    assert list(home.iterdir()) == []
+    assert [path.name for path in home.rglob("*") if path.is_file()] == [".lock"]
 
 
 def test_a_server_that_does_not_answer_fails_nobody(home: Path) -> None:
@@ -175,7 +176,29 @@ def test_a_server_that_does_not_answer_fails_nobody(home: Path) -> None:
         raise ApiServerConnectionError("gone")
 
     refresh(str(root(home)), home / "s", ask, "seen")
-    assert list(home.iterdir()) == []
+    assert [path.name for path in home.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_of_two_commands_at_once_the_later_answer_counts(home: Path) -> None:
+    there = [cluster("a")]
+    asking, go_on = threading.Event(), threading.Event()
+
+    def slow() -> list[dict[str, Any]]:
+        told = list(there)
+        asking.set()
+        go_on.wait(20)
+        return told
+
+    first = threading.Thread(target=lambda: refresh(str(root(home)), home / "s", slow))
+    second = threading.Thread(target=lambda: refresh(str(root(home)), home / "s", lambda: list(there)))
+    first.start()
+    assert asking.wait(20)
+    there.append(cluster("b"))
+    second.start()
+    go_on.set()
+    first.join()
+    second.join()
+    assert sorted(path.name for path in (root(home) / "ssh").iterdir()) == ["a", "b"]
 
 
 class Asked:
