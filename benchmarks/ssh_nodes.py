@@ -77,7 +77,7 @@ async def serve_peer(public: str) -> None:
     async def command(process: asyncssh.SSHServerProcess[str]) -> None:
         mark = process.command.split()[-2]
         await process.stdin.read()
-        process.stdout.write(f"{mark}\t/home/x\t1000\t/usr/bin/python3\tLinux x86_64\t\t\tyes\t\n")
+        process.stdout.write(f"{mark}\t/home/x\t/home/x\t1000\t/usr/bin/python3\tLinux x86_64\t\t\tyes\t\n")
         process.exit(0)
 
     key = asyncssh.generate_private_key("ssh-ed25519")
