@@ -10,7 +10,7 @@ from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Site
 from sky.core.model.offers import Offer, Placement
 
-R, S = InstanceState.RUNNING, InstanceState.STOPPED
+R, S, PENDING = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.PENDING
 
 
 def placement(region: str = "r1", type_: str = "t1", *, spot: bool = False, cloud: str = "cloud") -> Placement:
@@ -79,10 +79,53 @@ def test_retry_until_up_waits_and_tries_again():
     assert after.orders == (life.Provision(placement(), life.RETRY_UNTIL_UP_GAP),)
 
 
+def test_retry_until_up_begins_again_with_all_placements():
+    first, second, wrong = placement("r1"), placement("r2"), placement("r3")
+    asked = cluster(Phase.PROVISIONING, candidates=(first, wrong, second), retry_until_up=True, ever_up=False)
+    current = life.opening(asked).entity
+    for scope in ("zone", "request", "zone"):
+        after = step(current, life.ProvisionRefused(scope, "no"))
+        current = after.entity
+    assert after.orders == (life.Provision(first, life.RETRY_UNTIL_UP_GAP),)
+    assert current.candidates == (second,), "what was wrong with a request stays wrong"
+
+
+def test_refusals_of_a_launch_that_goes_on_for_days_do_not_pile_up():
+    current = cluster(Phase.PROVISIONING, retry_until_up=True, ever_up=False)
+    for number in range(life.REFUSALS_KEPT + 5):
+        current = step(current, life.ProvisionRefused("zone", f"no {number}")).entity
+    assert len(current.refusals) == life.REFUSALS_KEPT
+    assert current.refusals[-1].reason == f"no {life.REFUSALS_KEPT + 4}"
+
+
+@pytest.mark.parametrize(
+    ("phase", "autostop", "then"),
+    [
+        (Phase.UP, Autostop(), Phase.DEGRADED),
+        (Phase.UP, Autostop(5, down=True), Phase.DEGRADED),
+        (Phase.DEGRADED, Autostop(), Phase.DEGRADED),
+        (Phase.AUTOSTOPPING, Autostop(5), Phase.AUTOSTOPPING),
+        (Phase.STOPPED, Autostop(), Phase.STOPPED),
+    ],
+)
+@pytest.mark.parametrize("states", [(PENDING, PENDING), (S, PENDING)])
+def test_machines_that_neither_run_nor_stopped_are_not_gone(phase, autostop, then, states):
+    """They start, are repaired by their cloud, or are out of reach: nobody ends them for that."""
+    after = step(cluster(phase, autostop=autostop), life.NodesObserved(nodes(*states)))
+    assert after.entity.phase is then
+    assert after.orders in ((), None)
+
+
+def test_machines_that_run_again_cost_money_again():
+    stopped = cluster(Phase.STOPPED, intervals=((10.0, 70.0, 3.0),))
+    after = step(stopped, life.NodesObserved(nodes(R, R)), now=90.0)
+    assert after.entity.intervals == ((10.0, 70.0, 3.0), (90.0, None, 3.0))
+
+
 def test_a_stopped_cluster_that_cannot_resume_keeps_its_disk():
     after = step(cluster(Phase.RESUMING), life.ProvisionRefused("zone", "no room"))
     assert after.entity.phase is Phase.STOPPED
-    assert after.orders == ()
+    assert after.orders == (life.Observe(),), "some of its machines may run all the same"
 
 
 def test_a_cluster_that_was_up_is_not_thrown_away_when_its_agent_fails():
@@ -92,10 +135,13 @@ def test_a_cluster_that_was_up_is_not_thrown_away_when_its_agent_fails():
 
 
 def test_machines_whose_agent_fails_are_ended_before_the_next_are_made():
-    start = cluster(Phase.BOOTSTRAPPING, ever_up=False, candidates=(placement("r2"),))
+    start = cluster(Phase.BOOTSTRAPPING, ever_up=False, candidates=(placement("r2"),), identity="an account")
     after = step(start, life.BootstrapFailed("no python"))
     assert after.orders == (life.Provision(placement("r2"), instead_of=Site("cloud", "r1", "c")),)
     assert (after.entity.phase, after.entity.instances) == (Phase.PROVISIONING, ())
+    # Called off before they are ended, it still knows where they are.
+    assert set(after.entity.where) == {Site("cloud", "r2", "c"), Site("cloud", "r1", "c")}
+    assert after.entity.identity is None, "the next place may be another account's, and must be to be ended"
 
 
 def test_autostop_is_told_to_the_node_when_it_comes_up():

@@ -5,13 +5,18 @@ Two clouds of the catalog are played by this machine: what they grant are real n
 
 import asyncio
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
-from sky.core.errors import CapacityRefused, QuotaReached, Throttled
-from sky.core.model.clusters import Phase
+from sky.core.errors import CapacityRefused, ProviderDown, QuotaReached, Throttled
+from sky.core.lifecycle import clusters as life
+from sky.core.model.clusters import Phase, Site
 from sky.core.ports import Access
 from sky.engine import sweep as sweeps
+from sky.engine.clusters import ClusterWork
+from sky.engine.provision import Provisioner
+from sky.kit.clock import SystemClock
 from sky.providers.local.compute import LocalCompute
 from sky.providers.registry import Registry
 from sky.server.assembly import build
@@ -216,8 +221,6 @@ async def test_what_a_crash_leaves_of_a_hedge_is_swept(plane, clouds, ask, tmp_p
 
 
 def _as(ask, mark):
-    from dataclasses import replace
-
     return replace(ask, cluster_id=mark)
 
 
@@ -355,3 +358,87 @@ async def test_lost_spot_machines_are_remembered(plane, clouds, launch, config, 
     await plane._refresh(cluster)
     kinds = [each.kind.value for each in await plane.store.outcomes.since(0.0)]
     assert kinds == ["granted", "lost"]
+
+
+# --- what must not be lost, and what must not be ended ---------------------------------------------------------------
+
+
+async def test_machines_that_cannot_be_stopped_are_not_told_to_stop_when_idle(plane, clouds, ask, launch):
+    aws, gcp = clouds.played["aws"], clouds.played["gcp"]
+    aws.unstoppable = gcp.unstoppable = lambda offer: f"these of {offer.cloud} cannot be stopped"
+    refused = await launch(idle_minutes_to_autostop=5)
+    assert "cannot be stopped" in str(refused.error) and "--down" in str(refused.error)
+    assert aws.asked == gcp.asked == []
+    aws.unstoppable = lambda offer: None
+    assert (await launch(idle_minutes_to_autostop=5)).error is None
+    assert (await only(plane)).placement.offer.cloud == "aws"
+    aws.unstoppable = lambda offer: "these cannot be stopped"
+    again = await launch({"infra": "aws"}, idle_minutes_to_autostop=5)
+    assert "these cannot be stopped" in str(again.error)
+    stop = await ask("stop", {"cluster_name": "c"}, 30)
+    assert "these cannot be stopped" in str(stop.error)
+    assert (await only(plane)).phase is Phase.UP
+    assert (await launch({"infra": "aws"}, idle_minutes_to_autostop=5, down=True)).error is None
+
+
+class HurriedClock(SystemClock):
+    """Nobody waits."""
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(0)
+
+
+async def test_a_cluster_that_answers_is_not_ended_because_a_list_is_empty(plane, clouds, launch):
+    await launch({"infra": "aws/us-east-1", "instance_type": "m5.xlarge"})
+    cluster, aws = await only(plane), clouds.played["aws"]
+    real, aws.list = aws.list, _nothing
+    await plane._refresh(cluster)
+    aws.list = real
+    assert (await only(plane)).phase is Phase.UP
+    assert [each.cluster_id for each in await aws.list()] == [cluster.id]
+
+
+async def _nothing(*_, **__):
+    return ()
+
+
+async def test_nothing_is_begun_elsewhere_until_the_place_before_has_ended(plane, clouds, launch):
+    """Machines whose agent never came are on no record once the next place is had: they are ended before."""
+    await launch({"infra": "gcp/us-central1", "instance_type": "n2-standard-4"})
+    cluster = await only(plane)
+    told, left = [], [ProviderDown("no answer"), ProviderDown("no answer")]
+
+    async def terminate(cluster_id, **_):
+        told.append((cluster_id, len(clouds.played["gcp"].asked)))
+        if left:
+            raise left.pop()
+
+    clouds.played["aws"].terminate = terminate
+    said = []
+    provisioner = Provisioner(
+        clouds, plane.store.outcomes, HurriedClock(), lambda _: {}, lambda _, text: said.append(text)
+    )
+    before = Site("aws", "us-east-1", cluster.id)
+    made = await provisioner.provision(cluster, "again", life.Provision(cluster.placement, instead_of=before))
+    assert isinstance(made, life.NodesCreated)
+    assert told == [(cluster.id, 1)] * 3, "and only then the next place is asked"
+    assert sum("aws/us-east-1 is not ended yet: no answer" in text for text in said) == 2
+
+
+async def test_a_place_that_cannot_end_its_machines_keeps_none_alive_elsewhere(plane, clouds, launch):
+    await launch({"infra": "gcp/us-central1", "instance_type": "n2-standard-4"})
+    cluster = await only(plane)
+
+    async def terminate(*_, **__):
+        raise ProviderDown("no answer")
+
+    real, clouds.played["aws"].terminate = clouds.played["aws"].terminate, terminate
+    sites = (Site("aws", "us-east-1", cluster.id), *cluster.where)
+    everywhere = replace(cluster, phase=Phase.TERMINATING, sites=sites, identity=None)
+    work = ClusterWork(
+        plane.store.clusters, plane._provisioner, plane._fleet, HurriedClock(), plane.signals, lambda *_: None
+    )
+    outcome = await work.act(everywhere, "k", life.TerminateNodes())
+    clouds.played["aws"].terminate = real
+    assert outcome == life.TeardownFailed("no answer")
+    assert await clouds.played["gcp"].list() == []

@@ -3,8 +3,9 @@
 import asyncio
 import os
 
+from sky.core.errors import ProviderDown
 from sky.core.lifecycle.machine import Step
-from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
@@ -77,3 +78,69 @@ async def test_a_sweep_that_fails_is_not_the_last(plane, monkeypatch, caplog):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+class Regions:
+    """A cloud of two regions, with a machine of nobody's in each; `broken` are marks that cannot be ended."""
+
+    def __init__(self, used, broken=()):
+        self.left = {"here": f"{NAME}-here", "there": f"{NAME}-there"}
+        self._used, self._broken = used, broken
+
+    async def regions(self):
+        return list(self.left)
+
+    async def list(self, cluster_id=None, *, regions=None):
+        seen = [mark for region, mark in self.left.items() if regions is None or region in regions]
+        return [Instance(f"{mark}-0", mark, 0, InstanceState.RUNNING, "") for mark in seen]
+
+    async def terminate(self, mark, *, regions=None, ranks=None):
+        if mark in self._broken:
+            raise ProviderDown("no answer")
+        self.left = {region: each for region, each in self.left.items() if each != mark}
+
+
+def sweep_over(plane, cloud, monkeypatch):
+    class One:
+        def names(self):
+            return ["cloud"]
+
+        def compute(self, name):
+            return cloud
+
+    sweep = Sweep(plane.store, One(), Post(SystemClock(), Signals()), SystemClock())
+    monkeypatch.setattr(sweep, "_regions", cloud._used)
+    return sweep
+
+
+async def test_a_machine_that_cannot_be_ended_keeps_no_other_alive(plane, monkeypatch):
+    async def used(_):
+        return {"here", "there"}
+
+    cloud = Regions(used, broken=[f"{NAME}-here"])
+    sweep = sweep_over(plane, cloud, monkeypatch)
+    await sweep.once()
+    assert await sweep.once() == [f"{NAME}-there"]
+    assert list(cloud.left) == ["here"]
+
+
+async def test_what_is_in_a_region_that_nobody_uses_any_more_is_ended_too(plane, monkeypatch):
+    """It is looked into now and then only; the looks in between do not count it as owned."""
+
+    async def used(_):
+        return {"here"}
+
+    monkeypatch.setattr(sweeps, "_EVERYWHERE", 3)
+    cloud = Regions(used)
+    sweep = sweep_over(plane, cloud, monkeypatch)
+    for _ in range(4):
+        await sweep.once()
+    assert cloud.left == {}
+
+
+async def test_regions_that_refused_a_launch_are_looked_into(plane):
+    now = plane.clock.now()
+    refused = Refusal("aws/eu-west-1/eu-west-1a", "m5.xlarge", "zone", "sold out", now)
+    drawn = Cluster("c8", "eight", "u", "default", Phase.UP, 0, now, now, 1, refusals=(refused,))
+    await plane.store.clusters.open(Step(drawn, ()), now)
+    assert await sweep_of(plane)._regions("aws") == {"eu-west-1"}

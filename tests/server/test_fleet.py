@@ -1,10 +1,11 @@
 """The fleet: what it calls off ends, and calls that are held open get in nobody's way."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from sky.core.errors import AgentUnreachable
+from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.server import fleet as fleets
 from sky.server.fleet import NodeFleet
@@ -46,6 +47,46 @@ async def test_what_is_held_open_has_connections_of_its_own():
     assert len(held) == 8
     await fleet.forget("c")
     assert fleet._clients == {}
+
+
+class Node:
+    """An agent that writes down what it is told."""
+
+    def __init__(self, answer=(0, b"")):
+        self.told, self.answer = [], answer
+
+    async def hello(self, *, timeout=None):
+        return {}
+
+    async def autostop(self, minutes):
+        self.told.append(minutes)
+
+    async def kill_all(self, *, grace, remove=False):
+        self.told.append("remove" if remove else "keep")
+
+    async def shutdown(self):
+        self.told.append("leave")
+
+    async def run(self, script, *, timeout, env):
+        return self.answer
+
+
+@pytest.mark.parametrize(("phase", "what"), [(Phase.STOPPING, "keep"), (Phase.TERMINATING, "remove")])
+async def test_containers_stay_with_nodes_that_are_started_again_and_go_with_the_others(monkeypatch, phase, what):
+    fleet, node = NodeFleet(None), Node()
+    monkeypatch.setattr(fleet, "_client", lambda cluster, instance: node)
+    await fleet.quiesce(replace(cluster_of(1), phase=phase))
+    assert node.told == [-1, what, "leave"]
+
+
+async def test_a_login_in_the_address_of_a_repository_is_told_to_nobody(monkeypatch):
+    url = "https://me:hunter2@git.example/r.git"
+    fleet, node = NodeFleet(None), Node((128, f"fatal: cannot reach {url}".encode()))
+    monkeypatch.setattr(fleet, "_client", lambda cluster, instance: node)
+    with pytest.raises(AgentRefused) as caught:
+        await fleet.clone(cluster_of(1), url, None, {})
+    assert "hunter2" not in str(caught.value)
+    assert "cannot reach https://git.example/r.git" in str(caught.value)
 
 
 async def test_files_that_are_no_longer_here_are_told_in_words(tmp_path):

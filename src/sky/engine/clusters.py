@@ -93,11 +93,7 @@ class ClusterWork:
 
     async def _provision(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.Provision)
-        try:
-            return await self._provisioner.provision(cluster, key, order)
-        except ProviderFailure as failure:
-            # What was to be ended first could not be: nothing else is begun beside it.
-            return life.ProvisionRefused("account", failure.reason)
+        return await self._provisioner.provision(cluster, key, order)
 
     async def _resize(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.Resize)
@@ -168,8 +164,15 @@ class ClusterWork:
         return life.NodesTerminated()
 
     async def _end_everywhere(self, cluster: Cluster) -> None:
+        """End what is at any of its sites. One that fails keeps nothing at the others alive."""
+        failed: Exception | None = None
         for site in cluster.where:
-            await self._provisioner.end(site)
+            try:
+                await self._provisioner.end(site)
+            except (ProviderFailure, NotSupportedError) as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
         # Side by side: a machine that is gone takes as long to be silent as its place to say so.
@@ -185,6 +188,7 @@ class ClusterWork:
                 return life.NodesObserved(instances, agent_answers=silent is None, detail=silent)
         except _PLACE_FAILURES as error:
             return life.LookFailed(str(error))
+<<<<<<< HEAD
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
@@ -193,12 +197,28 @@ class ClusterWork:
 
     async def _answers(self, cluster: Cluster) -> str | None:
         """None if the head's agent answers, else what hinders it."""
+=======
+        if not instances and cluster.phase is not Phase.STOPPED and await self._head_answers(cluster):
+            # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
+            return life.LookFailed("its provider lists none of its machines, and its head answers")
+        if not _whole(instances, cluster.num_nodes):
+            await self._learn_loss(cluster, instances)
+            return life.NodesObserved(instances)
+>>>>>>> review
         try:
             head = await self._fleet.head(cluster)
             await head.ping()
         except (AgentUnreachable, AgentRefused) as error:
             return str(error)
         return None
+
+    async def _head_answers(self, cluster: Cluster) -> bool:
+        try:
+            head = await self._fleet.head(cluster)
+            await head.ping()
+        except _NODE_FAILURES:
+            return False
+        return True
 
     async def _learn_loss(self, cluster: Cluster, instances: tuple[Instance, ...]) -> None:
         """Machines that may be taken back and were: the place is a riskier one than it was."""

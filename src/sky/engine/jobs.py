@@ -104,7 +104,7 @@ class JobWork:
         said, commit = [], None
         if isinstance(task.workdir, GitSource):
             commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs))
-            said.append(f"workdir: {task.workdir.url} at {commit}")
+            said.append(f"workdir: {task.workdir.shown} at {commit}")
         elif task.workdir is not None and task.workdir in job.uploads:
             said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))
         if job.sync_mounts:

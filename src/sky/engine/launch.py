@@ -7,6 +7,7 @@ from sky.core.errors import (
     CapacityRefused,
     ClusterNotUpError,
     ClusterSetUpError,
+    NotSupportedError,
     ResourcesMismatchError,
     ResourcesUnavailableError,
 )
@@ -43,16 +44,18 @@ async def launch(desk: Desk, request: Request) -> object:
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
         made = await desk.planner.place(task, _goal(body))
-        _tell_idle(desk, request, task, made.placements[0].offer)
+        placements = _stoppable(desk, made.placements, wanted_autostop(task, body))
+        _tell_idle(desk, request, task, placements[0].offer)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
-        drawn = _drawn(desk, request, task, name, made.placements)
+        drawn = _drawn(desk, request, task, name, placements)
         hedge = hedging(layers, desk.section("provision"))
         existing = await _open(desk, replace(drawn, layers=layers, clone_of=clone_of, hedge=hedge), task)
     else:
         if flag(body, "resize") and not flag(body, "dryrun"):
             existing = await _resized(desk, request, existing, task)
         _check_fits(existing, task)
+        _check_stops(desk, existing, wanted_autostop(task, body))
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
     cluster = await _bring_up(desk, request, existing)
@@ -120,6 +123,25 @@ def hedging(layers: Mapping[str, object], here: Mapping[str, object]) -> int:
     said = layers.get("provision")
     wanted = (said if isinstance(said, Mapping) else {}).get("hedge", here.get("hedge"))
     return max(1, int(wanted)) if isinstance(wanted, int | float) else 1
+
+
+def _stoppable(desk: Desk, placements: tuple[Placement, ...], wanted: Autostop | None) -> tuple[Placement, ...]:
+    """Placements that can do what idle machines are to do. Raises NotSupportedError where none can.
+
+    A machine that cannot be stopped would be gone with its disk, or cost money on.
+    """
+    if wanted is None or not wanted.enabled or wanted.down:
+        return placements
+    whys = [desk.provisioner.unstoppable(each.offer) for each in placements]
+    left = tuple(each for each, why in zip(placements, whys, strict=True) if why is None)
+    if not left:
+        raise NotSupportedError(f"autostop: {whys[0]}, or let it go down when it is idle: --down")
+    return left
+
+
+def _check_stops(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
+    if wanted is not None and wanted.enabled and not wanted.down:
+        desk.provisioner.check_stoppable(cluster)
 
 
 def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer) -> None:

@@ -18,11 +18,13 @@ from sky.engine.waiting import until
 async def start(desk: Desk, request: Request) -> object:
     """Bring a stopped or broken cluster up again."""
     cluster = await desk.at_rest(request, await desk.cluster(_name(request)))
+    wanted = _autostop_of(request.body)
+    if wanted is not None and wanted.enabled and not wanted.down:
+        desk.provisioner.check_stoppable(cluster)
     letter = await desk.tell(cluster, cluster_life.StartAsked(force=flag(request.body, "force")))
     cluster = await desk.settled(request, cluster, lambda now: now.phase in _AT_REST, letter=letter)
     if cluster.phase is not Phase.UP:
         raise ClusterSetUpError(f"Cluster '{cluster.name}' did not start: {cluster.reason or cluster.phase}")
-    wanted = _autostop_of(request.body)
     if wanted is not None:
         await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
     return {"cluster_name": cluster.name}

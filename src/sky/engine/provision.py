@@ -20,7 +20,7 @@ from sky.core.errors import (
 from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Site
 from sky.core.model.layers import merge
-from sky.core.model.offers import Placement
+from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.optimizer.equip import equipment
 from sky.core.ports import (
@@ -33,7 +33,9 @@ from sky.core.ports import (
     Providers,
     Quotas,
     Stoppable,
+    StopsSome,
 )
+from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 #: Times a throttled call is made before the refusal counts, and the most seconds waited for one.
 _THROTTLE_TRIES = 6
 _THROTTLE_WAIT_S = 60.0
+#: Seconds until what is to be ended before the next place is tried is told so again: first, and at most.
+_END_AGAIN_S, _END_AGAIN_MOST_S = 2.0, 120.0
 #: Refusals that say something about the next time.
 _LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
 
@@ -76,7 +80,7 @@ class Provisioner:
         """Carry out an order for new machines: NodesCreated or ProvisionRefused."""
         await self._clock.sleep(order.delay)
         if order.instead_of is not None:
-            await self.end(order.instead_of)
+            await self._end_first(cluster, order.instead_of)
         sides = list(zip((order.placement, *order.beside), cluster.where, strict=False))
         had, refused = await self._first(cluster, key, sides)
         if had is not None:
@@ -148,6 +152,16 @@ class Provisioner:
         compute = self._providers.compute(site.cloud)
         await self.patiently(lambda: compute.terminate(site.mark, regions=[site.region]))
 
+    async def _end_first(self, cluster: Cluster, site: Site) -> None:
+        """End what a cluster has at a site, however long that takes: nothing is begun beside it, and it costs money."""
+        for pause in delays(_END_AGAIN_S, ceiling=_END_AGAIN_MOST_S):
+            try:
+                await self.end(site)
+                return
+            except (ProviderFailure, NotSupportedError) as error:
+                self._say(cluster, f"what it has on {site.cloud}/{site.region} is not ended yet: {error}; trying again")
+            await self._clock.sleep(pause)
+
     async def compute_of(self, cluster: Cluster) -> Compute:
         """The provider that has the cluster, once it is sure that the account is the one that made it.
 
@@ -173,11 +187,20 @@ class Provisioner:
         """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
         if cluster.site is not None:
             self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
+            if cluster.placement is not None and (why := self.unstoppable(cluster.placement.offer)):
+                raise NotSupportedError(why)
+
+    def unstoppable(self, offer: Offer) -> str | None:
+        """Why machines of an offer cannot be stopped with their disks kept; None where they can."""
+        compute = self._providers.compute(offer.cloud)
+        if not isinstance(compute, Stoppable):
+            return _no_stopping(offer.cloud)
+        return compute.unstoppable(offer) if isinstance(compute, StopsSome) else None
 
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
         if not isinstance(compute, Stoppable):
-            raise NotSupportedError(f"stopping is not supported on {site.cloud}; use `sky down` instead")
+            raise NotSupportedError(_no_stopping(site.cloud))
         return compute
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -281,6 +304,10 @@ class Provisioner:
             say=lambda text: self._say(cluster, text),
             pinned=_names(cluster.resources_config.get("infra"), placement),
         )
+
+
+def _no_stopping(cloud: str) -> str:
+    return f"stopping is not supported on {cloud}; use `sky down` instead"
 
 
 def _names(infra: object, placement: Placement) -> bool:

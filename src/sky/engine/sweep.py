@@ -96,8 +96,11 @@ class Sweep:
         owned = {site.mark for cluster in living for site in cluster.where if site.cloud == cloud}
         strangers = {(cloud, mark) for mark in listed - owned}
         self._unowned = {
-            key: count for key, count in self._unowned.items() if key[0] != cloud or key in strangers
-        }  # fmt: skip
+            key: count
+            for key, count in self._unowned.items()
+            # Where nobody looked this time, nothing was seen to be gone.
+            if key[0] != cloud or key in strangers or (regions is not None and key[1] not in owned)
+        }
         ended = []
         for key in strangers:
             self._unowned[key] = self._unowned.get(key, 0) + 1
@@ -105,7 +108,13 @@ class Sweep:
             over = on_record is not None and not on_record.alive
             if over or self._unowned[key] >= _STRIKES:
                 log.warning("sweep: ending machines of %s on %s: no living record owns them", key[1], cloud)
-                await compute.terminate(key[1], regions=regions)
+                try:
+                    await compute.terminate(key[1], regions=regions)
+                except (ProviderFailure, NotSupportedError) as error:
+                    # The others, and the clusters that lost their machines, do not wait for this one.
+                    log.warning("sweep: %s on %s is not ended yet: %s", key[1], cloud, error)
+                    continue
+                self._unowned.pop(key, None)
                 ended.append(key[1])
         for cluster in living:
             site = cluster.site
@@ -118,7 +127,9 @@ class Sweep:
         recent = await self._store.clusters.since(self._clock.now() - _RECENT_S)
         used = [site for cluster in recent for site in cluster.where]
         used += [site for cluster in recent if (site := last_placed(cluster)) is not None]
-        return {site.region for site in used if site.cloud == cloud}
+        refused = [each.place.split("/") for cluster in recent for each in cluster.refusals]
+        tried = {parts[1] for parts in refused if len(parts) > 1 and parts[0] == cloud}
+        return tried | {site.region for site in used if site.cloud == cloud}
 
 
 def last_placed(cluster: Cluster) -> Site | None:

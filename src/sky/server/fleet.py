@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
-from sky.core.model.clusters import Autostop, Cluster, Instance
+from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
+from sky.core.model.tasks import GitSource
 from sky.core.ports import LogPiece
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
@@ -132,7 +133,9 @@ class NodeFleet:
             if node.rank == 0:
                 # Kept on the node's disk: it must not fire as soon as the node is started again.
                 await client.autostop(-1)
-            await client.kill_all(grace=_QUIESCE_GRACE_S)
+            # Nodes that are not started again leave no containers on a machine that stays.
+            remove = cluster.phase in (Phase.TERMINATING, Phase.RESIZING)
+            await client.kill_all(grace=_QUIESCE_GRACE_S, remove=remove)
             await client.shutdown()
 
     async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
@@ -166,8 +169,9 @@ class NodeFleet:
         )
         for node, (rc, output) in zip(cluster.instances, answers, strict=True):
             if rc != 0:
-                said = output.decode(errors="replace").strip()[-1000:]
-                raise AgentRefused(f"git could not check out {url} on node {node.rank}: {said or f'exit code {rc}'}")
+                shown = GitSource(url).shown
+                said = output.decode(errors="replace").replace(url, shown).strip()[-1000:]
+                raise AgentRefused(f"git could not check out {shown} on node {node.rank}: {said or f'exit code {rc}'}")
         return answers[0][1].decode(errors="replace").strip().splitlines()[-1]
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:

@@ -52,6 +52,7 @@ __all__ = [
     "HEDGED",
     "LOOK_AGAIN",
     "ORDERS",
+    "REFUSALS_KEPT",
     "RETRY_UNTIL_UP_GAP",
     "TABLE",
     "TEARDOWN_RETRY",
@@ -105,6 +106,8 @@ BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3
 HEDGED = "-h"
 #: Seconds between rounds over all placements when the user asked to retry until up.
 RETRY_UNTIL_UP_GAP = 30.0
+#: Refusals that a record holds, the newest: who retries until up collects them for days.
+REFUSALS_KEPT = 200
 
 TABLE: Table[Cluster] = Table("cluster", Phase, EVENTS, lambda cluster: cluster.phase)
 
@@ -115,7 +118,8 @@ _STANDING = (P.UP, P.DEGRADED, P.AUTOSTOPPING)
 
 def opening(cluster: Cluster) -> Step[Cluster]:
     """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
-    begun, order = _asking(replace(cluster, phase=P.PROVISIONING), cluster.candidates)
+    again = cluster.candidates if cluster.retry_until_up else ()
+    begun, order = _asking(replace(cluster, phase=P.PROVISIONING, rounds=again), cluster.candidates)
     return Step(begun, (order,), f"asked for {_all_of(order)}")
 
 
@@ -134,7 +138,6 @@ def due_at(cluster: Cluster, now: float) -> float | None:
 def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Cluster]:
     """Machines answer to their provider; next they need the agent. From here on they cost money."""
     placement, site = event.placement or cluster.placement, event.site or cluster.site
-    price = placement.price_hourly if placement else 0.0
     started = replace(
         _move(cluster, P.BOOTSTRAPPING, now),
         instances=event.instances,
@@ -143,12 +146,12 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
         identity=event.identity or cluster.identity,
         refusals=(*cluster.refusals, *(_noted(each, now) for each in event.refused)),
         launched_at=now,
-        intervals=(*_closed(cluster, now), (now, None, price)),
     )
     hedged = event.placement is not None and cluster.hedge > 1
     where = f" on {placement.offer.place}" if placement and hedged else ""
     told = "".join(f"{each.placement.offer.place} refused: {each.reason}; " for each in event.refused)
-    return Step(started, (Bootstrap(),), f"{told}{_nodes(len(event.instances))} running{where}; starting the agent")
+    text = f"{told}{_nodes(len(event.instances))} running{where}; starting the agent"
+    return Step(_billing_begins(started, now), (Bootstrap(),), text)
 
 
 @TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
@@ -163,14 +166,23 @@ def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) ->
         if not any(condemned(each, other.placement, other.scope) for other in refused)
     )
     noted = replace(
-        cluster, refusals=(*cluster.refusals, *(_noted(each, now) for each in refused)), status_at=now, sites=()
+        cluster,
+        refusals=(*cluster.refusals, *(_noted(each, now) for each in refused))[-REFUSALS_KEPT:],
+        status_at=now,
+        sites=(),
+        # What was wrong with a request is wrong in the next round, too.
+        rounds=tuple(
+            each
+            for each in cluster.rounds
+            if not any(other.scope == "request" and each == other.placement for other in refused)
+        ),
     )
     told = "; ".join(f"{each.placement.offer.place} refused: {each.reason}" for each in refused)
     if left:
         chosen, order = _asking(replace(noted, reason=event.reason), left)
         return Step(chosen, (order,), f"{told}; trying {_all_of(order)}")
     if cluster.retry_until_up:
-        again, order = _asking(replace(noted, reason=event.reason), (cluster.placement,))
+        again, order = _asking(replace(noted, reason=event.reason), noted.rounds or (cluster.placement,))
         text = f"{told}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
         return Step(again, (replace(order, delay=RETRY_UNTIL_UP_GAP),), text)
     reason = f"no placement left: {event.reason}"
@@ -196,8 +208,12 @@ def _asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluste
 
 @TABLE.on(P.RESUMING, ProvisionRefused, to={P.STOPPED})
 def cannot_resume(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
-    """A stopped cluster holds somebody's disk: it stays where it is rather than be made anew elsewhere."""
-    return Step(_move(cluster, P.STOPPED, now, f"could not start: {event.reason}"), (), f"not started: {event.reason}")
+    """A stopped cluster holds somebody's disk: it stays where it is rather than be made anew elsewhere.
+
+    Some of its machines may run all the same, as those of a broken one do: a look tells.
+    """
+    stays = _move(cluster, P.STOPPED, now, f"could not start: {event.reason}")
+    return Step(stays, (Observe(),), f"not started: {event.reason}")
 
 
 @TABLE.on(P.BOOTSTRAPPING, AgentsReady, to={P.UP})
@@ -226,7 +242,10 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
     orders = [
         replace(each, instead_of=cluster.site) if isinstance(each, Provision) else each for each in step.orders or ()
     ]
-    return Step(step.entity, tuple(orders), step.text)
+    # On record until they are ended, wherever the next ones are; and those may be another account's.
+    left = tuple(site for site in cluster.where if site not in step.entity.sites)
+    moved = replace(step.entity, sites=(*step.entity.sites, *left), identity=None)
+    return Step(moved, tuple(orders), step.text)
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -296,16 +315,14 @@ def not_grown(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Clu
 def _resized(cluster: Cluster, instances: tuple[Instance, ...], now: float) -> Step[Cluster]:
     count = cluster.resize_to or cluster.num_nodes
     placement = replace(cluster.placement, num_nodes=count) if cluster.placement else None
-    price = placement.price_hourly if placement else 0.0
     told = replace(
         _move(cluster, P.BOOTSTRAPPING, now),
         instances=instances,
         num_nodes=count,
         resize_to=None,
         placement=placement,
-        intervals=(*_closed(cluster, now), (now, None, price)),
     )
-    return Step(told, (Bootstrap(),), f"{_nodes(count)} now")
+    return Step(_billing_begins(told, now), (Bootstrap(),), f"{_nodes(count)} now")
 
 
 @TABLE.on(P.UP, AutostopAsked, to={P.UP})
@@ -401,13 +418,14 @@ def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[
 def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     """Record what exists; the state of the machines decides, the agent only where all of them run."""
     known = replace(cluster, instances=event.instances or cluster.instances)
-    running = _in_state(event.instances, InstanceState.RUNNING)
-    stopped_ones = _in_state(event.instances, InstanceState.STOPPED, InstanceState.STOPPING)
-    if not running and not stopped_ones:
+    there = [each for each in event.instances if each.state is not InstanceState.TERMINATED]
+    running = _in_state(there, InstanceState.RUNNING)
+    if not there:
         # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
         lost = _move(_billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
         return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
-    if not running:
+    # One that is neither (it starts, is repaired, or cannot be asked) has not stopped, and is not gone.
+    if len(_in_state(there, InstanceState.STOPPED, InstanceState.STOPPING)) == len(there):
         return _seen_stopped(known, now)
     if len(running) < cluster.num_nodes:
         return _seen_partly(known, event, now)
@@ -429,6 +447,8 @@ def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Clu
     running = len(_in_state(event.instances, InstanceState.RUNNING))
     if cluster.phase is P.AUTOSTOPPING:
         return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
+    if cluster.phase is P.STOPPED and not running:
+        return Step(cluster)  # somebody starts it: what comes of that, the next look tells
     reason = f"{running} of {cluster.num_nodes} nodes run: {_why(cluster)}"
     if cluster.phase is P.DEGRADED and cluster.reason == reason:
         return Step(cluster)
@@ -437,9 +457,8 @@ def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Clu
 
 def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     if cluster.phase is P.STOPPED:
-        return Step(
-            _move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), (Bootstrap(),), "machines run again"
-        )
+        again = _billing_begins(_move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), now)
+        return Step(again, (Bootstrap(),), "machines run again")
     if cluster.phase is P.AUTOSTOPPING:
         return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
     if event.agent_answers is False:
@@ -538,6 +557,11 @@ def _gone(cluster: Cluster, now: float, reason: str | None) -> Cluster:
 
 def _billing_ends(cluster: Cluster, now: float) -> Cluster:
     return replace(cluster, intervals=_closed(cluster, now))
+
+
+def _billing_begins(cluster: Cluster, now: float) -> Cluster:
+    price = cluster.placement.price_hourly if cluster.placement else 0.0
+    return replace(cluster, intervals=(*_closed(cluster, now), (now, None, price)))
 
 
 def _closed(cluster: Cluster, now: float) -> tuple[tuple[float, float | None, float], ...]:

@@ -120,7 +120,8 @@ class Cluster:
     `sites` are where machines may be right now: one for a cluster that stands, several while places are tried side by
     side (`hedge` at most). `identity` is the account that the machines were made under. `layers` is what client and
     task lay over the server's configuration. `clone_of` is the image that its disks are made from. `resize_to` is the
-    number of nodes that it is being brought to.
+    number of nodes that it is being brought to. `rounds` are the placements to begin again with, where the user asked
+    to retry until up.
     """
 
     id: str
@@ -156,6 +157,7 @@ class Cluster:
     hedge: int = 1
     clone_of: str | None = None
     resize_to: int | None = None
+    rounds: tuple[Placement, ...] = ()
 
     @property
     def where(self) -> tuple[Site, ...]:

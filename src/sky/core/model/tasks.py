@@ -42,6 +42,13 @@ class GitSource:
     url: str
     ref: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """The address as it may be told: without a login."""
+        scheme, sign, rest = self.url.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{sign}{host.rpartition('@')[2]}{slash}{path}" if sign else self.url
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:

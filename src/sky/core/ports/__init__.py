@@ -19,6 +19,7 @@ from sky.core.ports.compute import (
     Quotas,
     Regional,
     Stoppable,
+    StopsSome,
     Unlocks,
 )
 from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
@@ -72,6 +73,7 @@ __all__ = [
     "Shell",
     "StandingOrder",
     "Stoppable",
+    "StopsSome",
     "Store",
     "Stories",
     "Unlocks",

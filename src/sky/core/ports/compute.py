@@ -101,6 +101,15 @@ class Stoppable(Protocol):
 
 
 @runtime_checkable
+class StopsSome(Protocol):
+    """Optional, beside `Stoppable`: some of the place's machines cannot be stopped, only ended."""
+
+    def unstoppable(self, offer: Offer) -> str | None:
+        """Why machines of an offer cannot be stopped; None where they can."""
+        ...
+
+
+@runtime_checkable
 class Identified(Protocol):
     """Optional: the place knows who is asking. A cluster is touched under the identity that made it, or not at all."""
 

@@ -39,7 +39,7 @@ def open_aws(settings: Settings) -> "AwsCompute":
 
 
 class AwsCompute:
-    """See `core.ports`: `Compute`, `Stoppable`, `Identified`, `OpensPorts`, `ClonesDisks`, `Quotas`."""
+    """See `core.ports`: `Compute` and, of the optional ones, all but `Unlocks` and `KeepsMachines`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -87,6 +87,10 @@ class AwsCompute:
         """Account and user, of whatever credentials are found now."""
         account, user = await self._clients.identity()
         return f"{account}:{user}"
+
+    async def regions(self) -> Sequence[str]:
+        """Regions that the account has switched on."""
+        return await self._clients.regions()
 
     async def offers(self) -> Sequence[Offer]:
         """Nothing: the catalog knows what Amazon sells."""
@@ -171,6 +175,10 @@ class AwsCompute:
             await self._until(region, there, "stopped", _STOPS_S)
 
         return await self._each(cluster_id, regions, one)
+
+    def unstoppable(self, offer: Offer) -> str | None:
+        """Spot machines: EC2 ends them where it would stop others."""
+        return "spot machines of AWS cannot be stopped, only ended; use `sky down` instead" if offer.use_spot else None
 
     async def start(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]:
         """Start what is stopped, all or none. Public addresses are new ones."""

@@ -120,7 +120,7 @@ case $cluster in ''|*[!A-Za-z0-9_.-]*|.*) exit 1;; esac
 clean='for pid in $(grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"); do
   kill -9 "$pid" 2>/dev/null
 done
-for folder in "$HOME"/.sky/nodes/"$1"-*; do
+for folder in "$HOME"/.sky/nodes/"$1"-[0-9]*; do
   [ -d "$folder" ] || continue
   chmod -R u+rwX "$folder" 2>/dev/null; rm -rf -- "$folder"
 done; exit 0'
