@@ -129,13 +129,8 @@ async def test_no_place_says_why(ask):
 
 
 async def test_other_clouds_are_not_here_yet(ask):
-<<<<<<< HEAD
-    request = await ask("launch", {"task": {"run": "true", "resources": {"infra": "vast"}}, "cluster_name": "c"})
-    assert "not supported yet on vast" in request.error["message"]
-=======
     request = await ask("launch", {"task": {"run": "true", "resources": {"infra": "azure"}}, "cluster_name": "c"})
     assert "not supported yet on azure" in request.error["message"]
->>>>>>> review
 
 
 async def test_a_job_that_asks_for_more_than_there_is_is_refused(ask):

@@ -142,11 +142,6 @@ class SmallPlane:
                 await watch.changed(end - self.clock.now())
             return request
 
-    async def launched_by(self, cluster_name: str) -> str | None:
-        return next(
-            (each.request_id for each in await self.clusters([cluster_name], refresh=False) if each.request_id), None
-        )
-
     async def find_request(self, prefix: str) -> Request:
         found = [request for id, request in self.rows.items() if id.startswith(prefix)]
         if len(found) != 1:

@@ -188,7 +188,10 @@ class ClusterWork:
                 return life.NodesObserved(instances, agent_answers=silent is None, detail=silent)
         except _PLACE_FAILURES as error:
             return life.LookFailed(str(error))
-<<<<<<< HEAD
+        else:
+            if not instances and cluster.phase is not Phase.STOPPED and await asked is None:
+                # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
+                return life.LookFailed("its provider lists none of its machines, and its head answers")
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
@@ -197,28 +200,12 @@ class ClusterWork:
 
     async def _answers(self, cluster: Cluster) -> str | None:
         """None if the head's agent answers, else what hinders it."""
-=======
-        if not instances and cluster.phase is not Phase.STOPPED and await self._head_answers(cluster):
-            # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
-            return life.LookFailed("its provider lists none of its machines, and its head answers")
-        if not _whole(instances, cluster.num_nodes):
-            await self._learn_loss(cluster, instances)
-            return life.NodesObserved(instances)
->>>>>>> review
         try:
             head = await self._fleet.head(cluster)
             await head.ping()
-        except (AgentUnreachable, AgentRefused) as error:
+        except _NODE_FAILURES as error:
             return str(error)
         return None
-
-    async def _head_answers(self, cluster: Cluster) -> bool:
-        try:
-            head = await self._fleet.head(cluster)
-            await head.ping()
-        except _NODE_FAILURES:
-            return False
-        return True
 
     async def _learn_loss(self, cluster: Cluster, instances: tuple[Instance, ...]) -> None:
         """Machines that may be taken back and were: the place is a riskier one than it was."""
