@@ -77,7 +77,7 @@ async def serve_peer(public: str) -> None:
     async def command(process: asyncssh.SSHServerProcess[str]) -> None:
         mark = process.command.split()[-2]
         await process.stdin.read()
-        process.stdout.write(f"{mark}\t/home/x\t1000\t/usr/bin/python3\tLinux x86_64\t\t\tyes\t\n")
+        process.stdout.write(f"{mark}\t/home/x\t/home/x\t1000\t/usr/bin/python3\tLinux x86_64\t\t\tyes\t\n")
         process.exit(0)
 
     key = asyncssh.generate_private_key("ssh-ed25519")
@@ -107,6 +107,9 @@ async def keep(fleet: NodeFleet, cluster: Cluster, ready: asyncio.Semaphore) -> 
         await head.events(0, _HOLD_S)
 
 
+FIGURES: dict[str, object] = {}
+
+
 async def measure(fleet: NodeFleet, clusters: list[Cluster], idle: float, label: str) -> None:
     """Connect all, wait until it is quiet, and look at memory and processor time of this process."""
     gc.collect()
@@ -128,8 +131,11 @@ async def measure(fleet: NodeFleet, clusters: list[Cluster], idle: float, label:
     print(
         f"{label}: {len(clusters)} nodes connected in {connected:.1f} s, {each_kb:.0f} kB each, idle load "
         f"{load:.2%} of a core ({load * 1000 / len(clusters):.2%} for 1,000)",
+        file=sys.stderr,
         flush=True,
     )
+    FIGURES[f"{label}: kB each"] = round(each_kb, 1)
+    FIGURES[f"{label}: idle load for 1,000, % of a core"] = round(100_000 * load / len(clusters), 2)
     for listener in listeners:
         listener.cancel()
     await asyncio.gather(*listeners, return_exceptions=True)
@@ -144,7 +150,7 @@ async def hosts_part(options: argparse.Namespace, root: Path) -> None:
     beds = importlib.util.module_from_spec(found)
     found.loader.exec_module(beds)
     if why := beds.missing():
-        print(f"no hosts: {why}")
+        FIGURES["hosts skipped"] = why
         return
     with ExitStack() as stack:
         lab = stack.enter_context(beds.lab("remote-nodes"))
@@ -158,7 +164,7 @@ async def hosts_part(options: argparse.Namespace, root: Path) -> None:
         fleet = NodeFleet(None, KeyRing(root / "keys"))
         began = time.perf_counter()
         await asyncio.gather(*(fleet.bring_up(each) for each in clusters))
-        print(f"{options.hosts} agents brought up in {time.perf_counter() - began:.1f} s")
+        print(f"{options.hosts} agents brought up in {time.perf_counter() - began:.1f} s", file=sys.stderr)
         for cluster in clusters:
             await fleet.forget(cluster.id)
         await measure(fleet, clusters, options.idle, "test hosts")
@@ -207,6 +213,7 @@ def main() -> None:
             asyncio.run(peer_part(options, Path(folder)))
         if options.hosts:
             asyncio.run(hosts_part(options, Path(folder)))
+    print(json.dumps(FIGURES))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import statistics
@@ -112,7 +113,7 @@ async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
     fleet = NodeFleet(None, KeyRing(root / "keys"))
     await fleet.bring_up(cluster)
     client = fleet._clients["bench-0"]
-    connection = await fleet.channel(cluster, cluster.instances[0])._link.connection()
+    connection = await fleet.channel(cluster, cluster.instances[0]).link.connection()
     blobs = root / "blobs"
     times: dict[str, list[float]] = {"tar openssh": [], "tar asyncssh": [], "rsync first": [], "rsync second": [],
                                      "first": [], "second": []}  # fmt: skip
@@ -141,9 +142,13 @@ async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
     await fleet.forget(cluster.id)
     median = {name: statistics.median(values) for name, values in times.items() if values}
     for name, value in median.items():
-        print(f"{name:14} {value:6.2f} s  {options.megabytes / value:6.1f} MB/s   {[round(x, 2) for x in times[name]]}")
+        rate = f"{options.megabytes / value:6.1f} MB/s"
+        print(f"{name:14} {value:6.2f} s  {rate}   {[round(x, 2) for x in times[name]]}", file=sys.stderr)
+    figures = {f"{name}, s": round(value, 3) for name, value in median.items()}
     for name in ("tar openssh", "tar asyncssh"):
-        print(f"first time: {median[name] / median['first']:.0%} of {name}")
+        figures[f"first / {name}, %"] = round(100 * median[name] / median["first"])
+        print(f"first time: {median[name] / median['first']:.0%} of {name}", file=sys.stderr)
+    print(json.dumps(figures))
 
 
 def main() -> None:
@@ -158,7 +163,8 @@ def main() -> None:
     options = parser.parse_args()
     starter = beds()
     if why := starter.missing():
-        sys.exit(why)
+        print(json.dumps({"skipped": why}))
+        return
     root = Path(tempfile.mkdtemp(prefix="ssh-sync-"))
     try:
         with starter.lab("remote-sync") as lab:

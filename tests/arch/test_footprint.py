@@ -53,7 +53,8 @@ def test_few_distributions():
 
 def test_small_on_disk():
     total = sum(size(name) for name in closure())
-    assert total <= 25 * MB, {name: round(size(name) / MB, 2) for name in sorted(closure())}
+    # Two thirds of it is SQLAlchemy.
+    assert total <= 28 * MB, {name: round(size(name) / MB, 2) for name in sorted(closure())}
 
 
 def test_pins_are_loose():

@@ -95,7 +95,7 @@ def test_other_words_for_a_place_and_misspelt_ones(sky: Sky) -> None:
 
 def test_the_shape_for_programs(sky: Sky) -> None:
     told = json.loads(sky("check", "-o", "json").stdout)["default"]
-    assert len(told) == 28
+    assert len(told) == 30
     assert set(told["aws"]) == {"enabled", "capabilities", "reason", "hint", "account"}
 
 

@@ -122,7 +122,8 @@ def test_who_asks_is_on_record_and_nobody_else_touches_it(world):
     world.launch("c", places("gcp/us-central1"))
     settings = world.sky.root / ".sky" / "config.yaml"
     mine = settings.read_text()
-    settings.write_text(json.dumps({"gcp": {"project_id": "another", "endpoint": world.gcp.url}}))
+    another = {**json.loads(mine), "gcp": {"project_id": "another", "endpoint": world.gcp.url}}
+    settings.write_text(json.dumps(another))
     try:
         done = world.sky("down", "-y", "c")
         assert done.returncode != 0 and "Nothing was touched" in done.stdout + done.stderr

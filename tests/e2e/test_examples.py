@@ -1,6 +1,7 @@
 """Every file in `examples/` through the real command: each shows what it is there to show."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -189,6 +190,44 @@ def test_a_pipeline_is_planned_together(sky):
     refused = sky("launch", "-y", example("plan_pipeline.yaml"))
     assert refused.returncode == 1
     assert "holds 3 tasks" in refused.stderr
+
+
+@shows("across_clouds.yaml")
+def test_a_task_for_either_cloud_is_planned_on_both(sky):
+    planning = ["--dryrun", "--all-infra", "-o", "json", example("across_clouds.yaml")]
+    (plan,) = json.loads(sky.good("launch", *planning).stdout)
+    assert {each["infra"].split("/")[0] for each in plan["placements"]} == {"aws", "gcp"}
+    prices = [each["price_hourly"] for each in plan["placements"]]
+    assert prices == sorted(prices)
+
+
+@shows("docker_image.yaml")
+def test_an_image_is_asked_for_and_an_engine_looked_for(sky):
+    planning = ["--dryrun", "-o", "json", example("docker_image.yaml")]
+    (plan,) = json.loads(sky.good("launch", *planning).stdout)
+    assert plan["placements"][0]["infra"] == "local"
+    # A PATH without engines: the job says what was looked for. With one, tests/agent runs containers.
+    folder = sky.root / "bin"
+    folder.mkdir()
+    for program in ("docker", "podman", "sudo"):
+        (folder / program).write_text("#!/bin/sh\necho not here >&2\nexit 1\n")
+        (folder / program).chmod(0o755)
+    sky.env["PATH"] = f"{folder}:{sky.env.get('PATH', os.environ['PATH'])}"
+    done = sky("launch", "-y", "-c", "boxed", example("docker_image.yaml"))
+    assert done.returncode == 100
+    assert "install docker or podman there" in done.stdout
+
+
+@shows("ssh_pool.yaml")
+def test_machines_of_a_pool(sky, lab):
+    hosts = [{"ip": each.ip, "user": each.user, "identity_file": each.key} for each in lab.create(2)]
+    (sky.root / ".sky").mkdir(exist_ok=True)
+    (sky.root / ".sky" / "ssh_node_pools.yaml").write_text(json.dumps({"rack": {"hosts": hosts}}))
+    done = sky.good("launch", "-y", "-c", "pair", example("ssh_pool.yaml"))
+    found = re.findall(r"rank (\d) on (\S+), home \S+/\.sky/nodes/", done.stdout)
+    assert sorted(rank for rank, _ in found) == ["0", "1"]
+    assert len({machine for _, machine in found}) == 2
+    sky.good("down", "-y", "pair")
 
 
 def listed(folder):

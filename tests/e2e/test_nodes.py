@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from cloud_household import places
 
 pytestmark = pytest.mark.e2e
 
@@ -73,14 +75,14 @@ def test_a_shell_is_in_the_nodes_own_home(shared_sky, rack):
     assert shared_sky("ssh", "c", "--", "cat", "a 'file' of spaces").stderr.count("a 'file' of spaces") == 1
 
 
-def test_a_terminal_is_one_there_too(shared_sky, rack):
+def at_a_terminal(sky, *words, typed):
+    """Exit code and output of a command that a person types into."""
     ours, theirs = pty.openpty()
-    words = [*shared_sky.program, "ssh", "c"]
     process = subprocess.Popen(
-        words, stdin=theirs, stdout=theirs, stderr=theirs, env=shared_sky.env, start_new_session=True
+        [*sky.program, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=sky.env, start_new_session=True
     )
     os.close(theirs)
-    os.write(ours, b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n")
+    os.write(ours, typed)
     said = b""
     try:
         while piece := os.read(ours, 4096):
@@ -88,8 +90,13 @@ def test_a_terminal_is_one_there_too(shared_sky, rack):
     except OSError:
         pass  # the other side is closed
     os.close(ours)
-    assert process.wait(30) == 9, said
-    assert b"a-2-terminal" in said
+    return process.wait(30), said
+
+
+def test_a_terminal_is_one_there_too(shared_sky, rack):
+    typed = b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n"
+    code, said = at_a_terminal(shared_sky, "ssh", "c", typed=typed)
+    assert (code, b"a-2-terminal" in said) == (9, True), said
 
 
 def test_another_host_key_is_not_logged_in_to(shared_sky, rack):
@@ -111,6 +118,18 @@ def test_another_host_key_is_not_logged_in_to(shared_sky, rack):
 def page(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/mark", timeout=10) as answer:
         return answer.read()
+
+
+def until_it_arrives(sky, port):
+    """Wait for the page; the job that has it takes its time to begin."""
+    for _ in range(200):
+        try:
+            assert page(port) == b"content\n"
+        except OSError:
+            sky("queue", "c")
+        else:
+            return
+    raise AssertionError("nothing came")
 
 
 def children(pid):
@@ -188,14 +207,7 @@ def test_nodes_of_this_machine(sky):
     process = sky.start("port-forward", "c", f"{here}:{there}")
     try:
         assert lines_of(process) == f"127.0.0.1:{here} -> c:{there}"
-        for _ in range(200):
-            try:
-                assert page(here) == b"content\n"
-                break
-            except OSError:
-                sky("queue", "c")  # takes its time
-        else:
-            raise AssertionError("nothing came")
+        until_it_arrives(sky, here)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
@@ -227,32 +239,117 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_files_of_the_web_are_there_when_the_task_runs(sky):
-    (sky.root / "site").mkdir()
-    (sky.root / "site" / "data.txt").write_text("from the web\n")
-    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(sky.root / "site")))
-    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
+@pytest.fixture
+def site(tmp_path):
+    """The address and the folder of a web server that all hosts of the bed reach."""
+    made = http.server.ThreadingHTTPServer(("0.0.0.0", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
+    (tmp_path / "data.txt").write_text("content\n")
+    yield made.server_address[1], tmp_path
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def launch_with(sky, infra, mounts, name="c"):
+    task = {
+        "num_nodes": 2,
+        "resources": {"infra": infra, "cpus": 1},
+        "file_mounts": mounts,
+        "run": "cat ~/in/data.txt ~/named",
+    }
+    (sky.root / "task.yaml").write_text(json.dumps(task))
+    return sky("launch", "-y", "-c", name, "task.yaml")
+
+
+def test_files_of_the_web_are_there_when_the_task_runs(sky, site):
+    port, folder = site
+    url = f"http://127.0.0.1:{port}"
+    for content, words in (
+        ("content\n", "8 B from the web"),
+        ("content\n", "8 B, the same as on the web"),
+        ("content of another day\n", "23 B from the web"),
+    ):
+        (folder / "data.txt").write_text(content)
+        facts = (folder / "data.txt").stat()
+        os.utime(folder / "data.txt", (facts.st_atime, 1_700_000_000 + len(content)))
+        done = launch_with(sky, "local", {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(content) == 4, done.stdout
+        assert words in sky.good("events", "c").stdout
+    done = launch_with(sky, "local", {"~/x": f"{url}/nothing?key=s3cr3t"})
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert re.search(r"node [01] \(", done.stderr) and f"could not fetch {url}/nothing" in done.stderr, done.stderr
+    assert "HTTP status 404" in done.stderr and "s3cr3t" not in done.stderr
+
+
+def test_machines_elsewhere_fetch_by_themselves(shared_sky, rack, site):
+    url = f"http://{rack[0].gateway}:{site[0]}"
+    mounts = {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"}
+    done = launch_with(shared_sky, "ssh/rack", mounts, "w")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("content") == 4, done.stdout
+    shared_sky.good("down", "-y", "w")
+
+
+def test_without_the_program_ssh_it_is_said_so(shared_sky, rack):
+    env = {**shared_sky.env, "PATH": "/nowhere"}
+    done = subprocess.run([*shared_sky.program, "ssh", "c"], capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 1 and "Install the OpenSSH client" in done.stderr, done.stderr
+
+
+@pytest.fixture(scope="module")
+def batch(slurm_bed):
+    """The login node of a batch system."""
+    return slurm_bed.host("login")
+
+
+def test_nodes_of_a_batch_system(sky, batch):
+    (sky.root / ".slurm").mkdir()
+    host = f"Host lab\n  HostName {batch.ip}\n  User {batch.user}\n  IdentityFile {batch.key}\n"
+    (sky.root / ".slurm" / "config").write_text(host)
+    sky.good("launch", "-y", "-c", "c", "--infra", "slurm/lab", "--num-nodes", "2", "--cpus", "1", "touch ~/mark")
+    done = sky("ssh", "c", "-w", "1", "--", "hostname; ls mark; exit 7")
+    assert done.returncode == 7 and done.stdout.splitlines()[1:] == ["mark"], done.stderr
+    assert done.stdout.splitlines()[0] not in ("login", sky("ssh", "c", "--", "hostname").stdout.strip())
+    code, said = at_a_terminal(sky, "ssh", "c", typed=b"test -t 0 && echo a-$((1+1))-terminal; cat mark && exit 9\n")
+    assert (code, b"a-2-terminal" in said) == (9, True), said
+    sky.good("exec", "-d", "c", "--num-nodes", "1", "cd ~ && echo content >mark && python3 -m http.server 8123")
+    here = free_port()
+    process = sky.start("port-forward", "c", f"{here}:8123")
     try:
-        url = f"http://127.0.0.1:{site.server_address[1]}"
-        task = {
-            "num_nodes": 2,
-            "resources": {"infra": "local"},
-            "file_mounts": {"~/in/": f"{url}/data.txt", "~/named": f"{url}/data.txt"},
-            "run": "cat ~/in/data.txt ~/named",
-        }
-        (sky.root / "task.yaml").write_text(json.dumps(task))
-        for words in ("13 B from the web", "13 B, the same as on the web"):
-            done = sky.good("launch", "-y", "-c", "c", "task.yaml")
-            assert done.stdout.count("from the web") == 4, done.stdout
-            assert words in sky.good("events", "c").stdout
-        task["file_mounts"] = {"~/x": f"{url}/nothing?key=s3cr3t"}
-        (sky.root / "task.yaml").write_text(json.dumps(task))
-        done = sky("launch", "-y", "-c", "c", "task.yaml")
-        assert done.returncode != 0 and "Traceback" not in done.stderr
-        assert "could not fetch" in done.stderr and "HTTP status 404" in done.stderr, done.stderr
-        assert "s3cr3t" not in done.stderr
+        assert lines_of(process) == f"127.0.0.1:{here} -> c:8123"
+        until_it_arrives(sky, here)
     finally:
-        site.shutdown()
-        thread.join()
-        site.server_close()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    sky.good("down", "-y", "c")
+    assert not generated(sky).exists()
+
+
+@pytest.mark.xdist_group("clouds")
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("infra", ["aws/us-east-1", "gcp/us-central1"])
+def test_machines_of_clouds_come_and_go_by_their_name(clouds, infra, eventually):
+    sky = clouds.sky
+    try:
+        done = clouds.launch("c", places(infra))
+        assert done.returncode == 0, done.stderr
+        alias = (sky.root / ".sky" / "generated" / "known_hosts" / "c").read_text()
+        assert alias.startswith("c ssh-ed25519 "), "the key that the machine was made with"
+        assert at_home(sky, "ssh", "c", "hostname").stdout == sky("ssh", "c", "--", "hostname").stdout != ""
+        sky.good("stop", "-y", "c")
+        assert not generated(sky).exists()
+        sky.good("start", "-y", "c")
+        done = at_home(sky, "ssh", "c", "echo in again")
+        assert done.stdout == "in again\n", done.stderr
+        sky.good("autostop", "-y", "c", "-i", "0")
+
+        def stopped():
+            return sky.json("status")[0]["status"] == "STOPPED"
+
+        eventually(stopped, 60)
+        assert not generated(sky).exists(), "nobody asked for it, and `status` saw it"
+    finally:
+        clouds.clean()

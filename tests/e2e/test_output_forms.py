@@ -71,7 +71,7 @@ def test_a_log_is_shown_as_it_is_or_not_at_all(sky):
 
 def test_codes_are_those_of_the_documentation(sky):
     (sky.root / "bad.yaml").write_text("resources: {acelerators: H100}\n")
-    (sky.root / "late.yaml").write_text("resources: {infra: local, image_id: 'docker:x'}\nrun: echo\n")
+    (sky.root / "late.yaml").write_text("resources: {infra: local}\nvolumes: {/data: disk}\nrun: echo\n")
     launch = ("launch", "-y", "-c", "c")
     wanted = {
         ("--version",): 0,

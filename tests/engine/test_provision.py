@@ -74,6 +74,9 @@ class PlayedRegistry(Registry):
     def names(self):
         return sorted([*self.played, "local"])
 
+    def likely(self, cloud):
+        return cloud in self.played or super().likely(cloud)
+
     async def check(self, cloud):
         return await self.played[cloud].check() if cloud in self.played else await super().check(cloud)
 

@@ -194,7 +194,12 @@ async def test_hosts_by_alias_and_by_password(tmp_path, rack):
     write_pools(tmp_path, {"named": {"hosts": ["gpu-one", "behind"]}, "locked": {"hosts": [passworded]}})
     world = World(tmp_path / "state", tmp_path)
     try:
-        reports = await world.compute.look()
+        # The SSH server that was told of its new configuration is away for a moment.
+        for _ in range(50):
+            reports = await world.compute.look()
+            if all(each.state == "up" for each in reports):
+                break
+            await asyncio.sleep(0.2)
         assert [(each.machine, each.state) for each in reports] == [
             ("gpu-one", "up"), ("behind", "up"), (two.ip, "up"),
         ], reports  # fmt: skip

@@ -223,7 +223,7 @@ async def test_without_forwarding_a_relay_stands_in(fleet, hosts):
     nodes.configure(host, "AllowStreamLocalForwarding no")
     cluster = cluster_of(reach_of(host, home=".sky-nodes/relay"), id="relay")
     await fleet.bring_up(cluster)
-    assert way(fleet, cluster)._link.forwards is False
+    assert way(fleet, cluster).link.forwards is False
     assert b"through\n" in await output(fleet, cluster, "echo through", "k")
     blob = b"x" * (7 << 20)
     rc, said = await fleet._clients["relay-0"].run("cat /dev/zero | head -c 900000 | wc -c")
@@ -399,7 +399,7 @@ async def test_a_call_outlives_a_partition(fleet, lab):
     await fleet.bring_up(cluster)
     client = fleet._clients["c-0"]
     await client.hello()
-    link, first = way(fleet, cluster)._link, client._connection
+    link, first = way(fleet, cluster).link, client._connection
     lab.partition(host)
     asking = asyncio.create_task(client.call("hello", timeout=60.0))
     await until(_lost(link))

@@ -114,6 +114,9 @@ class SmallPlane:
             self.end(id)
         return self.rows[id]
 
+    async def launched_by(self, cluster_name: str) -> str | None:
+        return self.known[cluster_name].request_id if cluster_name in self.known else None
+
     def say(self, id: str, text: str) -> None:
         with self.progress_file(id).open("a") as out:
             out.write(text)

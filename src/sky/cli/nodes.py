@@ -46,7 +46,7 @@ class Node(NamedTuple):
 
     @property
     def host(self) -> str:
-        """What the last door is called in that configuration."""
+        """What the last entrance is called in that configuration."""
         if self.record["kind"] == "slurm":
             return f"{self.cluster}-login"
         return ssh_files.host_of(self.cluster, self.record["rank"])
@@ -88,7 +88,7 @@ def find(cluster: str, rank: int) -> Node:
         raise click.UsageError(f"Cluster '{cluster}' has {len(nodes)} nodes; --worker N: 0 is the head.")
     if nodes[rank]["problem"]:
         raise AgentUnreachable(f"Nobody can get onto node {rank} of '{cluster}': {nodes[rank]['problem']}")
-    if not nodes[rank]["doors"]:
+    if not nodes[rank]["entrances"]:
         return Node(cluster, nodes[rank], None)
     return Node(cluster, nodes[rank], ssh_files.write(found[0], Path(ROOT).expanduser(), state))
 
@@ -111,7 +111,7 @@ def ssh_words(node: Node, command: Sequence[str], *, terminal: bool) -> list[str
 
 
 def remote_line(record: Record, command: Sequence[str], *, terminal: bool) -> str:
-    """What the last door is asked to run; empty for the login's own shell."""
+    """What the last entrance is asked to run; empty for the login's own shell."""
     line, home, words = _line(command), record["home"], list(record["words"])
     if not home and not words:
         return line

@@ -3,6 +3,7 @@
 Run by `work.Driver` under `plane`. Each order's outcome is an event of `core.lifecycle.clusters`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -174,34 +175,37 @@ class ClusterWork:
             raise failed
 
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
+        # Side by side: a machine that is gone takes as long to be silent as its place to say so.
+        asked = asyncio.ensure_future(self._answers(cluster))
         try:
             site = self._provisioner.owned(cluster)
             compute = await self._provisioner.compute_of(cluster)
             instances = tuple(
                 await self._provisioner.patiently(lambda: compute.list(site.mark, regions=[site.region]))
             )  # fmt: skip
+            if _whole(instances, cluster.num_nodes):
+                silent = await asked
+                return life.NodesObserved(instances, agent_answers=silent is None, detail=silent)
         except _PLACE_FAILURES as error:
             return life.LookFailed(str(error))
-        if not instances and cluster.phase is not Phase.STOPPED and await self._head_answers(cluster):
-            # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
-            return life.LookFailed("its provider lists none of its machines, and its head answers")
-        if not _whole(instances, cluster.num_nodes):
-            await self._learn_loss(cluster, instances)
-            return life.NodesObserved(instances)
-        try:
-            head = await self._fleet.head(cluster)
-            await head.ping()
-        except (AgentUnreachable, AgentRefused) as error:
-            return life.NodesObserved(instances, agent_answers=False, detail=str(error))
-        return life.NodesObserved(instances, agent_answers=True)
+        else:
+            if not instances and cluster.phase is not Phase.STOPPED and await asked is None:
+                # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
+                return life.LookFailed("its provider lists none of its machines, and its head answers")
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+        await self._learn_loss(cluster, instances)
+        return life.NodesObserved(instances)
 
-    async def _head_answers(self, cluster: Cluster) -> bool:
+    async def _answers(self, cluster: Cluster) -> str | None:
+        """None if the head's agent answers, else what hinders it."""
         try:
             head = await self._fleet.head(cluster)
             await head.ping()
-        except _NODE_FAILURES:
-            return False
-        return True
+        except _NODE_FAILURES as error:
+            return str(error)
+        return None
 
     async def _learn_loss(self, cluster: Cluster, instances: tuple[Instance, ...]) -> None:
         """Machines that may be taken back and were: the place is a riskier one than it was."""

@@ -8,7 +8,7 @@ import asyncio
 import fnmatch
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def _nothing_set(place: str) -> Mapping[str, object]:
 class ControlPlane:
     """See the module. `start` and `stop` bound the loops; everything else may be called in between."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the one place where all parts come together
         self,
         store: Store,
         providers: Providers,
@@ -79,6 +79,7 @@ class ControlPlane:
         access: AccessBoard,
         planner: Planner,
         section: Callable[[str], Mapping[str, object]] = _nothing_set,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
         retention: Retention | None = None,
         care: CatalogCare | None = None,
     ) -> None:
@@ -94,6 +95,7 @@ class ControlPlane:
         self.planner = planner
         self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
         self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner, self._provisioner, section)
+        self._closing = closing
         self._retention = retention
         self._care = care
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,7 +133,7 @@ class ControlPlane:
         if self._care is not None:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
-        self._spawn(Sweep(self.store, self._providers, self._post, self.clock).run(), "sweep")
+        self._spawn(Sweep(self.store, self._providers, self._post, self.clock, self.access.usable).run(), "sweep")
 
     def _say(self, cluster: Cluster, text: str) -> None:
         """Tell whoever launches the cluster, and keep it for who asks how it came to its machines."""
@@ -158,6 +160,8 @@ class ControlPlane:
         self._tasks.clear()
         for cluster in await self.store.clusters.living():
             await self._fleet.forget(cluster.id)
+        for close in self._closing:
+            await close()
         await self.store.close()
 
     def _spawn(self, loop: Coroutine[object, object, None], name: str) -> None:

@@ -5,6 +5,7 @@ without machines is looked at again, and its own table decides.
 """
 
 import logging
+from collections.abc import Callable
 
 from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
@@ -27,13 +28,22 @@ _RECENT_S = 7 * 86400.0
 class Sweep:
     """The slow loop under all others."""
 
-    def __init__(self, store: Store, providers: Providers, post: Post, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        providers: Providers,
+        post: Post,
+        clock: Clock,
+        usable: Callable[[str], bool] = lambda cloud: False,
+    ) -> None:
+        """`usable` says of a place whether it could be used when it was asked last."""
         self._store = store
         self._providers = providers
         self._post = post
         self._clock = clock
         self._unowned: dict[tuple[str, str], int] = {}
         self._rounds = 0
+        self._usable = usable
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
@@ -52,6 +62,10 @@ class Sweep:
         self._rounds += 1
         for cloud in self._providers.names():
             try:
+                likely = self._providers.likely(cloud) or self._usable(cloud)
+                if not likely and not await self._regions(cloud):
+                    # Nobody uses it: its library need not even be loaded.
+                    continue
                 ended += await self._cloud(cloud, everywhere=everywhere)
             except (ProviderFailure, NotSupportedError) as error:
                 log.info("sweep: %s could not be listed: %s", cloud, error)

@@ -28,8 +28,6 @@ _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 _HOLD_S = 30.0
 #: Events of a head that are reasons to look at the machines.
 _OF_MACHINES = ("node", "notice")
-#: How many failures in a row until the cluster is told that its agent is silent.
-_SILENT_AFTER = 3
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
 
@@ -85,20 +83,21 @@ class Watchers:
                 await self._post.send("job", self._store.jobs, job.id, lost, once=f"lost:{job.id}")
 
     async def _listen(self, cluster: Cluster) -> None:
-        failures = 0
+        silent = False
         pauses = delays(0.2, ceiling=10.0)
         while True:
             try:
                 head = await self._fleet.head(cluster)
                 await head.ping()
                 await self._catch_up(head, cluster)
-                failures, pauses = 0, delays(0.2, ceiling=10.0)
+                silent, pauses = False, delays(0.2, ceiling=10.0)
                 await self._follow(head, cluster)
             except (AgentUnreachable, AgentRefused) as error:
-                failures += 1
-                if failures == _SILENT_AFTER:
+                if not silent:
+                    # Whoever was asked has waited for the agent to be started again: now the machine is looked at.
                     event = cluster_life.AgentSilent(str(error))
                     await self._post.send("cluster", self._store.clusters, cluster.id, event)
+                silent = True
                 await self._clock.sleep(next(pauses))
 
     async def _follow(self, head: AgentClient, cluster: Cluster) -> None:

@@ -16,6 +16,11 @@ class Calls:
     def __init__(self, workers: int = 16) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sky-call")
 
+    async def close(self) -> None:
+        """Let the threads end; those that are busy are not waited for longer than a moment."""
+        ending = asyncio.ensure_future(asyncio.to_thread(self._pool.shutdown, cancel_futures=True))
+        await asyncio.wait([ending], timeout=1.0)
+
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """What the function returns or raises.
 

@@ -14,7 +14,7 @@ from typing import Any
 from sky.core.errors import NotSupportedError
 from sky.core.model.place_rules import PlaceRules
 from sky.core.model.schema import Locator, nearest
-from sky.core.ports import Access, Compute, Keys, PriceSource, Shell, Unlocks
+from sky.core.ports import Access, Closes, Compute, Keys, PriceSource, Shell, Unlocks
 from sky.providers import credentials
 
 #: Features of the interface that a place may have or lack.
@@ -202,6 +202,18 @@ class Registry:
     def offered(self, cloud: str) -> frozenset[str] | None:
         """The features that a place is known to have; `None` where nothing is known. Raises NotSupportedError."""
         return self.manifest(cloud).offered
+
+    def likely(self, cloud: str) -> bool:
+        """Whether anything says that the place is used: credentials or settings are there, or it takes none."""
+        known = self.manifest(cloud).credentials
+        there = credentials.found(known, self._environment, self._home or Path.home()) if known else "none taken"
+        return there is not None or bool(self._config(cloud))
+
+    async def close(self) -> None:
+        """Let go of what the open providers hold."""
+        for compute in self._open.values():
+            if isinstance(compute, Closes):
+                await compute.close()
 
     def rules(self, cloud: str) -> PlaceRules:
         """What a place wants of labels and images; nothing where nothing is known."""

@@ -18,8 +18,8 @@ from .errors import AgentError, AgentUnreachable
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 _MARGIN = 15.0
-#: Seconds for which an agent may be away (its loop brings it back within two) before a listener is told.
-_PATIENCE = 3.0
+#: Seconds for which an agent may be away (its loop brings it back within one, as a rule) before a listener is told.
+_PATIENCE = 1.0
 
 Json = dict[str, Any]
 
@@ -53,8 +53,10 @@ class AgentClient:
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         pause, alone_since = _FIRST_PAUSE, loop.time()
         while True:
+            # A connection that is being made goes on behind whoever has lost patience with it.
+            until = deadline if patience is None else min(deadline, alone_since + patience)
             try:
-                async with asyncio.timeout(max(0.01, deadline - loop.time())):
+                async with asyncio.timeout(max(0.01, until - loop.time())):
                     connection = await self._connected()
             except (OSError, TimeoutError) as error:
                 problem, sent = str(error) or "no connection in time", False

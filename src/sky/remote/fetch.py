@@ -36,7 +36,7 @@ async def fetch(
     node, the URL (without logins and signatures) and the reason.
     """
     given = {name: value for name, value in env.items() if name.lower() in _PROXIES}
-    asked = {"SKY_FETCH_URL": url, "SKY_FETCH_PATH": destination, "SKY_FETCH_SECONDS": f"{FETCH_S:g}"}
+    asked = {"FETCH_URL": url, "FETCH_PATH": destination, "FETCH_SECONDS": f"{FETCH_S:g}"}
     rc, output = await client.run(script(), timeout=FETCH_S + _GRACE_S, env={**given, **asked})
     answer = _answer(output)
     if rc == 0 and answer.get("how") in ("fetched", "same") and isinstance(answer.get("bytes"), int):

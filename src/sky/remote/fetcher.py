@@ -215,13 +215,13 @@ def _room(folder: Path, size: int) -> None:
 
 def main() -> int:
     """Do what the environment asks, trying again where that may help."""
-    url, home = os.environ.pop("SKY_FETCH_URL"), Path(os.environ["HOME"])
-    deadline = time.monotonic() + float(os.environ.pop("SKY_FETCH_SECONDS"))
+    url, home = os.environ.pop("FETCH_URL"), Path(os.environ["HOME"])
+    deadline = time.monotonic() + float(os.environ.pop("FETCH_SECONDS"))
     for pause in (*_PAUSES, None):
         try:
             if not url.startswith(("http://", "https://")):
                 raise Failed("only http and https are fetched")
-            path = place(os.environ["SKY_FETCH_PATH"], url, home)
+            path = place(os.environ["FETCH_PATH"], url, home)
             answer = fetch(url, path, home, deadline)
         except (Failed, OSError, ValueError) as error:
             if pause is None or not getattr(error, "again", False) or time.monotonic() + pause > deadline:

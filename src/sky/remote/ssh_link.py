@@ -29,7 +29,7 @@ from .ways import Way, command_of
 _CONNECT_S = 15.0
 #: The kernel notices a machine that is gone, at no cost to this process: seconds until the first question, between
 #: questions, and how many stay unanswered.
-_PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 2, 2, 2
+_PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 2, 1, 3
 #: The protocol's own question takes a turn of the loop for each node. It is there for machines whose kernel answers
 #: while nothing else does, and for those that the kernel does not see, behind another: seconds between questions, of
 #: which one may stay unanswered, so that the end is known after twice as many.

@@ -7,13 +7,14 @@ server says is checked before it is written: a line too many in such a file is a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def refresh(root: str, state: Path, ask: Callable[[], list[dict[str, Any]]], see
     files are a convenience, and what was asked for has been done by now.
     """
     folder = Path(root)
-    with suppress(OSError, SkyError):
+    with suppress(OSError, SkyError), _one_at_a_time(folder):
+        # Asked within: an answer from before another command's would take away what that one has written.
         clusters = [each for each in ask() if any(node["kind"] in _KINDS for node in each["nodes"])]
         kept = {cluster["name"] for cluster in clusters if _written(cluster, folder, state)}
         _remove_others(kept, folder, state)
@@ -95,28 +97,28 @@ def texts(cluster: Mapping[str, Any], known: Path) -> tuple[str, str]:
                 continue
             logins.add(last)
         before = ""
-        for number, door in enumerate(node["doors"], 1):
-            called = last if number == len(node["doors"]) else f"{last}-jump{number}"
-            blocks.append(_block(called, door, before, known, keys))
+        for number, entrance in enumerate(node["entrances"], 1):
+            called = last if number == len(node["entrances"]) else f"{last}-jump{number}"
+            blocks.append(_block(called, entrance, before, known, keys))
             before = called
     return "\n".join(blocks), "".join(f"{alias} {key}\n" for alias, key in keys.items())
 
 
-def _block(called: str, door: Mapping[str, Any], before: str, known: Path, keys: dict[str, str]) -> str:
+def _block(called: str, entrance: Mapping[str, Any], before: str, known: Path, keys: dict[str, str]) -> str:
     """The lines of one SSH server; its host key goes to `keys` where it is on record."""
-    alias = _checked(door["known_as"], _KNOWN_AS, "name of a host key")
+    alias = _checked(entrance["known_as"], _KNOWN_AS, "name of a host key")
     pins = known
-    if door["host_key"]:
+    if entrance["host_key"]:
         alias = called
-        keys[alias] = _checked(door["host_key"], _KEY, "host key")
-    elif door["known_hosts"]:
-        pins = Path(door["known_hosts"])
+        keys[alias] = _checked(entrance["host_key"], _KEY, "host key")
+    elif entrance["known_hosts"]:
+        pins = Path(entrance["known_hosts"])
     lines = [
         f"Host {called}",
-        f"  HostName {_checked(door['host'], _HOST, 'host').replace('%', '%%')}",
-        f"  Port {int(door['port'])}",
-        f"  User {_checked(door['user'], _USER, 'user')}",
-        f"  IdentityFile {_path(door['identity'])}",
+        f"  HostName {_checked(entrance['host'], _HOST, 'host').replace('%', '%%')}",
+        f"  Port {int(entrance['port'])}",
+        f"  User {_checked(entrance['user'], _USER, 'user')}",
+        f"  IdentityFile {_path(entrance['identity'])}",
         "  IdentitiesOnly yes",
         f"  HostKeyAlias {alias}",
         f"  UserKnownHostsFile {_path(str(pins))}",
@@ -129,8 +131,8 @@ def _block(called: str, door: Mapping[str, Any], before: str, known: Path, keys:
     ]
     if before:
         lines.append(f"  ProxyJump {before}")
-    elif door["proxy_command"]:
-        lines.append(f"  ProxyCommand {_line(door['proxy_command']).replace('%', '%%')}")
+    elif entrance["proxy_command"]:
+        lines.append(f"  ProxyCommand {_line(entrance['proxy_command']).replace('%', '%%')}")
     return "\n".join(lines) + "\n"
 
 
@@ -152,6 +154,17 @@ def _path(value: object) -> str:
     if '"' in path or "${" in path or "\\" in path:
         raise Unwritable(f"the path {path[:200]!r} cannot stand in an SSH configuration; use one without quotes")
     return '"' + path.replace("%", "%%") + '"'
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _remove_others(kept: Collection[str], root: Path, state: Path) -> None:

@@ -9,7 +9,7 @@ class NodesBody(Body):
     cluster_names: list[str] | None = None
 
 
-class DoorRecord(Record):
+class EntranceRecord(Record):
     """An SSH server, and how it is known. Paths are of the server's machine; nothing here is secret.
 
     `identity` is the file of the key to log in with. Exactly one host key is right: `host_key`, or where that is empty,
@@ -28,17 +28,17 @@ class DoorRecord(Record):
 
 
 class NodeRecord(Record):
-    """A node. `doors` are the SSH servers on the way to it, its own (for `slurm`: the login node's) last.
+    """A node. `entrances` are the SSH servers on the way to it, its own (for `slurm`: the login node's) last.
 
-    `kind` is `ssh`, `slurm` or `local`. `words` come before a command that is to run on the node: at the last door, or
-    for `local` on the server's machine. `home` is the node's own home where it has one: below the login's home, or for
-    `local` an absolute path. `host` is the node's address as the last door sees it, empty for the door itself.
+    `kind` is `ssh`, `slurm` or `local`. `words` come before a command that is to run on the node: at the last entrance,
+    or for `local` on the server's machine. `home` is the node's own home where it has one: below the login's home, or
+    for `local` an absolute path. `host` is the node's address as the last entrance sees it, empty for that one itself.
     `problem` says why nobody can get there, and then nothing else counts.
     """
 
     rank: int
     kind: str
-    doors: list[DoorRecord] = field(default_factory=list)
+    entrances: list[EntranceRecord] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     home: str = ""
     host: str = ""

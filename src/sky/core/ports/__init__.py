@@ -7,6 +7,7 @@ from sky.core.ports.catalog import Catalog, Catalogs, PriceAsk, PriceSource, Rep
 from sky.core.ports.compute import (
     Access,
     ClonesDisks,
+    Closes,
     Compute,
     CreateAsk,
     Identified,
@@ -44,6 +45,7 @@ __all__ = [
     "Catalogs",
     "Claim",
     "ClonesDisks",
+    "Closes",
     "ClusterRows",
     "Compute",
     "CreateAsk",

@@ -202,6 +202,13 @@ class KeepsMachines(Protocol):
         ...
 
 
+@runtime_checkable
+class Closes(Protocol):
+    """Optional: holds threads or connections that are to end with the server."""
+
+    async def close(self) -> None: ...
+
+
 class Keys(Protocol):
     """Makes the keys of clusters out of one secret of this installation: the same again after a crash."""
 
@@ -223,6 +230,10 @@ class Providers(Protocol):
 
     def offered(self, cloud: str) -> frozenset[str] | None:
         """The features that a place is known to have, `None` where nothing is known. Raises NotSupportedError."""
+        ...
+
+    def likely(self, cloud: str) -> bool:
+        """Whether anything says that the place is used: credentials or settings are there, or it takes none."""
         ...
 
     def rules(self, cloud: str) -> PlaceRules:

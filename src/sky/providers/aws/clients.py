@@ -56,6 +56,10 @@ class Clients:
         self._stands_on: tuple[object, ...] = ()
         self._clients: dict[tuple[str, str], Any] = {}
 
+    async def close(self) -> None:
+        """Let go of the threads."""
+        await self._calls.close()
+
     async def call(
         self, service: str, region: str, operation: str, parameters: Mapping[str, object] | None = None
     ) -> Answer:

@@ -52,6 +52,10 @@ class AwsCompute:
 
     # --- who asks ------------------------------------------------------------------------------------------------
 
+    async def close(self) -> None:
+        """Let go of what it holds; a server stops."""
+        await self._clients.close()
+
     async def check(self) -> Access:
         """Whether this user's credentials are found and taken, and whose they are."""
         from sky.providers.aws.manifest import MANIFEST  # noqa: PLC0415 - it names this module

@@ -75,6 +75,10 @@ class GcpCompute:
 
     # --- the required contract -----------------------------------------------------------------------------------
 
+    async def close(self) -> None:
+        """Let go of what it holds; a server stops."""
+        await self._rest.close()
+
     async def check(self) -> Access:
         """Credentials, a project, and the Compute Engine API, by a real call."""
         account = None

@@ -51,6 +51,10 @@ class Rest:
         self._clock = clock or SystemClock()
         self._sessions = threading.local()
 
+    async def close(self) -> None:
+        """Let go of the threads."""
+        await self._calls.close()
+
     async def account(self, config: GcpConfig) -> Account:
         """Who asks. Raises CredentialsRejected."""
         return await self._calls.run(self._accounts.account, config)

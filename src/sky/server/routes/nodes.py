@@ -3,7 +3,7 @@
 from sky.remote.keys import KeyRing
 from sky.server.api import Api
 from sky.server.asgi import Route
-from sky.server.doors import cluster_nodes
+from sky.server.entrances import cluster_nodes
 from sky.wire.nodes import ClusterNodes, NodesBody
 
 

@@ -1,4 +1,4 @@
-"""Where the doors of nodes are, for people who go there themselves: with `ssh`, an editor, a forwarded port.
+"""Where the entrances of nodes are, for people who go there themselves: with `ssh`, an editor, a forwarded port.
 
 Called by the routes of nodes. What the server itself uses is `server.fleet`; both read `Instance.reach` by the same
 rules, so that a person is let in with the same key and meets the same host key.
@@ -11,7 +11,7 @@ from sky.core.errors import AgentUnreachable, SkyError
 from sky.core.model.clusters import Cluster, Instance, Phase
 from sky.remote.keys import KeyRing
 from sky.remote.ways import Way, command_of, folder_of, way_of
-from sky.wire.nodes import ClusterNodes, DoorRecord, NodeRecord
+from sky.wire.nodes import ClusterNodes, EntranceRecord, NodeRecord
 
 #: Phases in which nodes may answer.
 _OPEN = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
@@ -54,7 +54,9 @@ def _local(node: Instance) -> NodeRecord:
 
 def _by_ssh(cluster: Cluster, node: Instance, keys: KeyRing) -> NodeRecord:
     way = way_of(node.reach, cluster.placement.offer.cloud if cluster.placement else "")
-    record = NodeRecord(rank=node.rank, kind=node.reach["kind"], doors=_doors(way, keys), home=folder_of(node.reach))
+    record = NodeRecord(
+        rank=node.rank, kind=node.reach["kind"], entrances=_entrances(way, keys), home=folder_of(node.reach)
+    )
     if record.kind == "slurm":
         # Loads the SSH library, as the server has done for such a cluster already.
         from sky.remote.slurm import step_words  # noqa: PLC0415
@@ -64,9 +66,9 @@ def _by_ssh(cluster: Cluster, node: Instance, keys: KeyRing) -> NodeRecord:
     return record
 
 
-def _doors(way: Way, keys: KeyRing) -> list[DoorRecord]:
-    before = _doors(way.via, keys) if way.via is not None else []
-    door = DoorRecord(
+def _entrances(way: Way, keys: KeyRing) -> list[EntranceRecord]:
+    before = _entrances(way.via, keys) if way.via is not None else []
+    entrance = EntranceRecord(
         host=way.host,
         port=way.port,
         user=way.user,
@@ -76,4 +78,4 @@ def _doors(way: Way, keys: KeyRing) -> list[DoorRecord]:
         known_hosts="" if way.host_key else str(keys.known_nodes()),
         proxy_command=command_of(way) if way.proxy else "",
     )
-    return [*before, door]
+    return [*before, entrance]
