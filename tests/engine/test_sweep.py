@@ -105,6 +105,9 @@ def sweep_over(plane, cloud, monkeypatch):
         def names(self):
             return ["cloud"]
 
+        def likely(self, name):
+            return True
+
         def compute(self, name):
             return cloud
 
