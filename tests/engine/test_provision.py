@@ -355,8 +355,9 @@ async def test_lost_spot_machines_are_remembered(plane, clouds, launch, config, 
     await launch({"infra": "aws/us-east-1", "instance_type": "own.xlarge", "use_spot": True})
     cluster = await only(plane)
     await clouds.played["aws"].terminate(cluster.id)
-    await plane._refresh(cluster)
-    kinds = [each.kind.value for each in await plane.store.outcomes.since(0.0)]
+    async with asyncio.timeout(20):
+        while len(kinds := [each.kind.value for each in await plane.store.outcomes.since(0.0)]) < 2:
+            await asyncio.sleep(0.02)
     assert kinds == ["granted", "lost"]
 
 
