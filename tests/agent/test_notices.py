@@ -204,3 +204,23 @@ def test_the_note_of_an_earlier_start_is_gone(tmp_path):
     assert json.loads(path.read_text()) == {"what": "stop", "at": 1.0, "deadline": 2.0, "boot_id": "first"}
     Note(str(tmp_path), "second")
     assert not path.exists()
+
+
+async def test_a_worker_that_is_gone_is_told_by_the_head(start_cluster, service):
+    """Without a job that would miss it: the machines of a spot cluster may wait for their next one."""
+    cluster = await start_cluster(2, notice="aws", metadata=service.url)
+    await until(lambda: len(service.asked) >= 2)
+
+    async def told():
+        return [event for event in (await cluster.head.events(0))[0] if event["kind"] == "node"]
+
+    worker = await cluster.nodes[1].pid()
+    deadline = time.monotonic() + 30
+    while not await told() and time.monotonic() < deadline:
+        # Not before the head has it on the line.
+        await asyncio.sleep(0.5)
+        if await cluster.nodes[1].pid() == worker:
+            cluster.kill_agent(worker)
+        worker = await cluster.nodes[1].pid()
+    (event, *_) = await told()
+    assert (event["status"], event["rank"]) == ("LOST", 1)

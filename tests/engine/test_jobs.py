@@ -188,3 +188,15 @@ async def test_a_quiet_listener_looks_all_the_same(world, monkeypatch):
     with pytest.raises(AgentUnreachable):
         await world.watchers._follow(world.head, cluster)
     assert any(getattr(event, "end_at", None) == 9.0 for event in await world.letters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "looks"), [("node", [cluster_life.Due()]), ("notice", [cluster_life.Due()]), ("job", [])]
+)
+async def test_a_node_that_its_head_lost_is_looked_at_at_once(world, kind, looks):
+    cluster = await world.cluster()
+    world.head.news = [{"seq": 1, "kind": kind, "job_id": 99, "rank": 1}]
+    with pytest.raises(AgentUnreachable):
+        await world.watchers._follow(world.head, cluster)
+    (claim,) = await world.store.clusters.claim(1e9, 1e9, "t", 10) or [None]
+    assert [letter.event for letter in (claim.letters if claim else ())] == looks

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import suppress
 from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 
 from . import schedule, states
@@ -176,18 +177,24 @@ class Head:
 
     async def _follow_notices(self, rank: int) -> None:
         """Make an event of each announcement that a node hears of its end: once, whoever was started again since."""
-        since = 0
+        since, heard_of = 0, False
         while True:
             try:
-                reply, _ = await self._peers[rank].call("notices", {"since": since, "wait": _HELD}, timeout=_HELD + 10)
+                # The first answer comes at once: from then on, a line that breaks is a node that was there.
+                args = {"since": since, "wait": _HELD if heard_of else 0.0}
+                reply, _ = await self._peers[rank].call("notices", args, timeout=_HELD + 10)
                 boot_id, heard = str(reply["boot_id"])[:100], list(reply["notices"])
-                since += len(heard)
+                since, heard_of = since + len(heard), True
                 for notice in heard:
                     self._record_notice(boot_id, rank, notice)
             except (ConnectionLost, CallRefused, Refused, LookupError, TypeError, sqlite3.Error) as error:
                 # A node that does not answer, or a disk that takes nothing: all is asked for again.
                 print("agent: notices of %s: %s" % (node_label(rank), error), file=sys.stderr, flush=True)
-                since = 0
+                if heard_of and isinstance(error, ConnectionLost):
+                    # Told at once: whoever pays for the cluster asks its cloud then, and not at the next turn.
+                    with suppress(sqlite3.Error):
+                        self._ledger.event("node", status="LOST", rank=rank, reason=str(error))
+                since, heard_of = 0, False
                 await asyncio.sleep(_NOTICES_AGAIN)
 
     def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 #: How long a subscription is held open by the agent, in seconds.
 _HOLD_S = 30.0
+#: Events of a head that are reasons to look at the machines.
+_OF_MACHINES = ("node", "notice")
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
 
@@ -107,6 +109,9 @@ class Watchers:
             while True:
                 events, after = await head.events(position, _HOLD_S if not early else 0.05)
                 touched = {int(str(each["job_id"])) for each in events if each.get("kind") == "job"} | early
+                if any(each.get("kind") in _OF_MACHINES for each in events):
+                    # The head says that a node is lost or will be taken away: its provider knows what is so.
+                    await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
                 for each in events:
                     if _stops_itself(each, cluster):
                         began = cluster_life.AutostopBegan(bool(each.get("down")))

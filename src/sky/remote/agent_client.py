@@ -20,6 +20,8 @@ _LONGEST_PAUSE = 1.0
 _MARGIN = 15.0
 #: Seconds for which an agent may be away (its loop brings it back within one, as a rule) before a listener is told.
 _PATIENCE = 1.0
+#: The same for a reader of logs, who has nobody else to ask.
+_LOG_PATIENCE = 3.0
 
 Json = dict[str, Any]
 
@@ -156,7 +158,7 @@ class AgentClient:
             "wait": wait,
             "tail": tail,
         }
-        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN, patience=_PATIENCE)
+        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN, patience=_LOG_PATIENCE)
         return data, int(reply["offset"]), bool(reply["eof"]), str(reply["status"])
 
     async def autostop(

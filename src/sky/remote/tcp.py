@@ -8,9 +8,13 @@ its caller.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Any
 
+#: Seconds for a machine to answer at all. The kernel asks again after one and three seconds, then ever more rarely: a
+#: new attempt finds a machine that is back sooner than an old one.
+_CONNECT_S = 4.0
 #: Bytes that are not held back until the end of the turn.
 _ENOUGH = 1 << 18
 
@@ -23,9 +27,13 @@ class Direct:
     ) -> tuple[Any, Any]:
         """Connect; the transport and the library's session."""
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.create_connection(
-            lambda: _Protocol(session_factory()), remote_host, remote_port
-        )
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                transport, protocol = await loop.create_connection(
+                    lambda: _Protocol(session_factory()), remote_host, remote_port
+                )
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, "no answer") from None
         return transport, protocol.session
 
 
