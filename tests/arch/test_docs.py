@@ -13,7 +13,8 @@ from sky.agent.server import Agent
 from sky.cli import plans
 from sky.cli import table_of_commands as commands
 from sky.core.catalog import overrides
-from sky.core.errors import NotSupportedError
+from sky.core.errors import NotSupportedError, ProviderFailure
+from sky.core.lifecycle import clusters
 from sky.core.model.catalog import Quality, RefreshState
 from sky.core.model.offers import Reason, Standing
 from sky.core.model.tasks import TaskSpec
@@ -228,6 +229,18 @@ def test_settings_of_the_catalog_are_documented():
     page = text(DOCS / "catalog.md")
     section = CONFIG.fields["catalog"].section
     assert [key for key in section.fields if not re.search(rf"^  {key}:", page, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("place", ["aws", "gcp", "slurm"])
+def test_settings_of_places_are_documented(place):
+    section = importlib.import_module(f"sky.providers.{place}.config").SECTION
+    page = text(DOCS / f"{place}.md")
+    assert [key for key in section.fields if f"`{key}`" not in page and f"`{key}." not in page] == []
+
+
+def test_scopes_of_refusals_are_those_of_the_code():
+    told = set(codes_after(DOCS / "provisioning.md", "| Scope | Crossed off |"))
+    assert told == {*ProviderFailure.SCOPES, clusters.BOOTSTRAP, clusters.HOPELESS}
 
 
 def test_examples_of_overrides_are_read(tmp_path):
