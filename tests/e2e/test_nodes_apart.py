@@ -59,10 +59,13 @@ def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually
     assert sky.json("queue", "c")[0]["status"] == "SUCCEEDED"
 
 
-def test_a_dead_machine_is_noticed_within_ten_seconds(sky, lab, pool, eventually):
-    sky.good("launch", "-y", "-d", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2", "sleep 600")
-    node = status(sky, "c")["head_ip"]
-    (dead,) = [host for host in pool if host.ip == node]
+@pytest.mark.parametrize("which", ["head", "idle worker"])
+def test_a_dead_machine_is_noticed_within_ten_seconds(sky, lab, pool, eventually, which):
+    runs = "sleep 600" if which == "head" else "true"
+    sky.good("launch", "-y", "-d", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2", runs)
+    (head,) = [host for host in pool if host.ip == status(sky, "c")["head_ip"]]
+    (worker,) = [host for host in pool if host is not head and host.run("ls ~/.sky/nodes").stdout.strip()]
+    dead = head if which == "head" else worker
     begun = time.monotonic()
     dead.stop()
     eventually(lambda: status(sky, "c")["status"] != "UP", 20)

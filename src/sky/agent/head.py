@@ -65,9 +65,9 @@ class Head:
                 self._queue[job.job_id] = schedule.Waiting(job.job_id, self._demand(job.spec))
         self._kick()
         self.autostop.begin()
-        if self._node.notice:
-            for rank in range(self._node.num_nodes):
-                self._spawn(self._follow_notices(rank))
+        # A worker is listened to wherever it is: a line that breaks is how its death is known while no job runs.
+        for rank in range(0 if self._node.notice else 1, self._node.num_nodes):
+            self._spawn(self._follow_notices(rank))
 
     # The queue
 

@@ -334,7 +334,10 @@ def _check_fits(cluster: Cluster, task: TaskSpec) -> None:
     lent = replace(
         cluster.placement.offer, cpus=cluster.placement.cpus, accelerators=dict(cluster.placement.accelerators)
     )
-    reasons = [shortfall(each, lent) for each in task.resources]
+    # How a machine that is there is rented matters to those alone who say so.
+    reasons = [
+        shortfall(each, lent if each.use_spot_specified else replace(lent, use_spot=False)) for each in task.resources
+    ]
     if all(reasons):
         why = "; ".join(dict.fromkeys(map(str, reasons)))
         raise ResourcesMismatchError(

@@ -20,8 +20,8 @@ _LONGEST_PAUSE = 1.0
 _MARGIN = 15.0
 #: Seconds for which an agent may be away (its loop brings it back within one, as a rule) before a listener is told.
 _PATIENCE = 1.0
-#: The same for a reader of logs, who has nobody else to ask.
-_LOG_PATIENCE = 3.0
+#: The same for a reader, of logs or of the queue.
+_READER_PATIENCE = 3.0
 
 Json = dict[str, Any]
 
@@ -115,7 +115,9 @@ class AgentClient:
         records: list[Json] = []
         while True:
             after = records[-1]["job_id"] if records else 0
-            reply, body = await self.call("jobs", {"ids": wanted, "skip_finished": skip_finished, "after": after})
+            args = {"ids": wanted, "skip_finished": skip_finished, "after": after}
+            # Who listens asks for jobs first: a machine that dies in that very moment is to be known as soon.
+            reply, body = await self.call("jobs", args, patience=_READER_PATIENCE)
             records += json.loads(body)
             if not reply["more"]:
                 return records
@@ -158,7 +160,7 @@ class AgentClient:
             "wait": wait,
             "tail": tail,
         }
-        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN, patience=_LOG_PATIENCE)
+        reply, data = await self.call("read_log", args, timeout=wait + _MARGIN, patience=_READER_PATIENCE)
         return data, int(reply["offset"]), bool(reply["eof"]), str(reply["status"])
 
     async def autostop(

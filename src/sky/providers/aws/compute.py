@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from sky.core.errors import CapacityRefused, NotSupportedError, ProviderDown, ProviderFailure
+from sky.core.errors import CapacityRefused, NotSupportedError, ProviderDown, ProviderFailure, RequestInvalid
 from sky.core.errors import InvalidSkyPilotConfigError as ConfigError
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.offers import Offer
@@ -104,7 +104,10 @@ class AwsCompute:
 
     async def create(self, ask: CreateAsk) -> Sequence[Instance]:
         """Make the nodes, or find those that this key made before. Nothing is left of an attempt that fails."""
-        config = read({**self._settings.config(), **ask.config})
+        try:
+            config = read({**self._settings.config(), **ask.config})
+        except ConfigError as error:
+            raise RequestInvalid(str(error), scope="account") from None
         region, installation = ask.placement.offer.region, self._settings.installation()
         found = [
             raw for raw in await self._machines.of(region, installation, ask.cluster_id) if rank_of(raw) in ask.wanted

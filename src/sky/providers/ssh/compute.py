@@ -30,8 +30,6 @@ from sky.providers.ssh.slots import Ledger, Needs, Room, Slot, beaten, devices, 
 
 #: Seconds: for a machine to say that its nodes are there, to make one, to end one.
 _ASK_S, _CLAIM_S, _END_S = 3.0, 15.0, 30.0
-#: A machine that is silent for so long is not counted on; before that, its nodes may well be running.
-GONE_AFTER_S = 60.0
 #: Age at which what is known of a machine is asked for again, behind the back of a plan; and of one that was silent.
 _FRESH_S, _RETRY_S = 300.0, 30.0
 #: Reasons that one refusal tells.
@@ -305,12 +303,10 @@ class SshCompute:
         try:
             ran = await self._script(first, scripts.STATE, *(slot.node for slot in slots), timeout=_ASK_S)
         except AgentUnreachable as error:
-            since = self._inventory.unheard(first.machine_key, str(error))
+            self._inventory.unheard(first.machine_key, str(error))
             # Out of reach is not ended: its jobs may run on, and nobody may take it for one that stopped itself.
-            silent = self._clock.now() - since > GONE_AFTER_S
-            state = InstanceState.PENDING if silent else InstanceState.RUNNING
             reason = f"{first.machine} does not answer: {error}"
-            return [_instance(slot, state, reason) for slot in slots]
+            return [_instance(slot, InstanceState.PENDING, reason) for slot in slots]
         self._inventory.heard(first.machine_key)
         said = dict(line.split(" ", 1) for line in ran.stdout.decode("utf-8", "replace").splitlines() if " " in line)
         ending = [slot for slot in slots if slot.ending]
