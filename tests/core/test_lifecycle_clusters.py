@@ -383,3 +383,10 @@ def test_a_grown_cluster_costs_more_from_then_on():
     growing = step(cluster(), life.ResizeAsked(3), now=20.0).entity
     after = step(growing, life.NodesCreated(nodes(R, R, R)), now=30.0).entity
     assert after.intervals == ((10.0, 30.0, 3.0), (30.0, None, 4.5))
+
+
+def test_what_cannot_be_looked_at_is_shown_as_last_seen_and_says_so():
+    unseen = step(cluster(), life.LookFailed("the API is down")).entity
+    assert (unseen.phase, unseen.reason) == (Phase.UP, "as last seen; the API is down")
+    again = step(unseen, life.NodesObserved(nodes(R, R), agent_answers=True)).entity
+    assert (again.phase, again.reason) == (Phase.UP, None)

@@ -40,16 +40,19 @@ from sky.core.lifecycle.cluster_facts import (
     TerminateNodes,
 )
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal, Site
+from sky.core.lifecycle.placing import BOOTSTRAP, BOOTSTRAP_TRIES, HEDGED, HOPELESS, asking, condemned
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal
 from sky.core.model.offers import Placement
 
 #: The words of the table are reached through it.
 __all__ = [
     "AUTOSTOP_AGAIN",
     "AUTOSTOP_OVERDUE",
+    "BOOTSTRAP",
     "DEGRADED_LOOK_MOST",
     "EVENTS",
     "HEDGED",
+    "HOPELESS",
     "LOOK_AGAIN",
     "ORDERS",
     "REFUSALS_KEPT",
@@ -100,10 +103,8 @@ DEGRADED_LOOK_MOST = 300.0
 AUTOSTOP_OVERDUE = 300.0
 #: Seconds before a node that could not be told when to stop is told again.
 AUTOSTOP_AGAIN = 30.0
-#: The scope of a refusal by the machines themselves, and how many of them it takes to see that it is not the place.
-BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3
-#: What a mark of machines says between the cluster's id and the number of a placement tried beside the first.
-HEDGED = "-h"
+#: How the reason of a cluster begins that is shown as it was last seen.
+UNSEEN = "as last seen; "
 #: Seconds between rounds over all placements when the user asked to retry until up.
 RETRY_UNTIL_UP_GAP = 30.0
 #: Refusals that a record holds, the newest: who retries until up collects them for days.
@@ -119,7 +120,7 @@ _STANDING = (P.UP, P.DEGRADED, P.AUTOSTOPPING)
 def opening(cluster: Cluster) -> Step[Cluster]:
     """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
     again = cluster.candidates if cluster.retry_until_up else ()
-    begun, order = _asking(replace(cluster, phase=P.PROVISIONING, rounds=again), cluster.candidates)
+    begun, order = asking(replace(cluster, phase=P.PROVISIONING, rounds=again), cluster.candidates)
     return Step(begun, (order,), f"asked for {_all_of(order)}")
 
 
@@ -179,31 +180,14 @@ def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) ->
     )
     told = "; ".join(f"{each.placement.offer.place} refused: {each.reason}" for each in refused)
     if left:
-        chosen, order = _asking(replace(noted, reason=event.reason), left)
+        chosen, order = asking(replace(noted, reason=event.reason), left)
         return Step(chosen, (order,), f"{told}; trying {_all_of(order)}")
     if cluster.retry_until_up:
-        again, order = _asking(replace(noted, reason=event.reason), noted.rounds or (cluster.placement,))
+        again, order = asking(replace(noted, reason=event.reason), noted.rounds or (cluster.placement,))
         text = f"{told}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
         return Step(again, (replace(order, delay=RETRY_UNTIL_UP_GAP),), text)
     reason = f"no placement left: {event.reason}"
     return Step(_move(noted, P.TERMINATING, now, reason), (TerminateNodes(),), told)
-
-
-def _asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster, Provision]:
-    """The cluster asking for the best of its candidates: as many at a time as it hedges, each in a place of its own."""
-    first, *rest = candidates
-    beside: list[Placement] = []
-    for each in rest:
-        if len(beside) + 1 >= cluster.hedge:
-            break
-        if all(each.offer.place != other.offer.place for other in (first, *beside)):
-            beside.append(each)
-    asked = (first, *beside)
-    marks = [cluster.id, *(f"{cluster.id}{HEDGED}{number}" for number in range(1, len(asked)))]
-    sites = tuple(Site(each.offer.cloud, each.offer.region, mark) for each, mark in zip(asked, marks, strict=True))
-    left = tuple(each for each in rest if each not in beside)
-    begun = replace(cluster, placement=first, candidates=left, sites=sites)
-    return begun, Provision(first, beside=tuple(beside))
 
 
 @TABLE.on(P.RESUMING, ProvisionRefused, to={P.STOPPED})
@@ -405,6 +389,13 @@ def look_closer(cluster: Cluster, event: AgentSilent, now: float) -> Step[Cluste
     return Step(cluster, (Observe(),), f"agent silent: {event.reason}")
 
 
+@TABLE.on(P.UP, LookFailed, to={P.UP})
+def not_seen(cluster: Cluster, event: LookFailed, now: float) -> Step[Cluster]:
+    """Nothing was learnt, but what is shown is no longer known to be so: the reason says it until somebody answers."""
+    reason = f"{UNSEEN}{event.reason}"
+    return Step(cluster if cluster.reason == reason else replace(cluster, reason=reason))
+
+
 @TABLE.on(P.UP, AutostopBegan, to={P.AUTOSTOPPING})
 def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[Cluster]:
     """The node runs its hooks and then stops; only the provider can tell when it has."""
@@ -466,7 +457,8 @@ def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cl
         return Step(_move(cluster, P.BOOTSTRAPPING, now, reason), (Bootstrap(),), f"{reason}; starting it again")
     if cluster.phase is P.DEGRADED and event.agent_answers:
         return Step(replace(_move(cluster, P.UP, now), strikes=0), (), "whole again")
-    return Step(cluster)
+    seen_again = (cluster.reason or "").startswith(UNSEEN)
+    return Step(replace(cluster, reason=None) if seen_again else cluster)
 
 
 def _overdue(cluster: Cluster) -> float:
@@ -512,7 +504,7 @@ _ignore_rest(NodesStopped, "outcome of an order that was called off")
 _ignore_rest(NodesTerminated, "outcome of an order that was called off")
 _ignore_rest(TeardownFailed, "outcome of an order that was called off")
 _ignore_rest(NodesObserved, "an order under way decides")
-_ignore_rest(LookFailed, "nothing was learnt, and the next look is due anyway")
+_ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
@@ -520,30 +512,6 @@ _ignore_rest(NodesRemoved, "outcome of an order that was called off")
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
-    """Whether a refusal of this scope makes trying `candidate` pointless.
-
-    Scopes are those of provider failures, and two of ours: machines came and their agent did not (`bootstrap`), as
-    often as it takes to see that it would not elsewhere either (`hopeless`).
-    """
-    if scope == HOPELESS:
-        return True
-    one, other = candidate.offer, refused.offer
-    if one.cloud != other.cloud:
-        return False
-    same_region = one.region == other.region
-    return {
-        "account": True,
-        "request": one == other,
-        "region": same_region,
-        "zone": same_region and one.zone == other.zone and one.instance_type == other.instance_type,
-        BOOTSTRAP: same_region and one.zone == other.zone and one.instance_type == other.instance_type,
-        "instance_type": one.instance_type == other.instance_type and one.use_spot == other.use_spot,
-        "capacity_type": one.use_spot == other.use_spot and same_region,
-        "quota": same_region and one.instance_type == other.instance_type and one.use_spot == other.use_spot,
-    }.get(scope, one == other)
 
 
 def _move(cluster: Cluster, phase: Phase, now: float, reason: str | None = None) -> Cluster:

@@ -92,6 +92,12 @@ while pids=$(found) && [ -n "$pids" ]; do
 done
 folder="$HOME/.sky/nodes/$1"
 case $1 in ''|*/*|.*) exit 1;; esac
+# Containers of the node are no processes of its own: an agent that died could not end them, and they hold its GPUs.
+for engine in docker podman 'sudo -n docker' 'sudo -n podman'; do
+  command -v "${engine##* }" >/dev/null 2>&1 || continue
+  boxes=$($engine ps -aq --filter "label=sky.node=$1" 2>/dev/null </dev/null) && [ -n "$boxes" ] || continue
+  $engine rm -f $boxes >/dev/null 2>&1 </dev/null
+done
 if [ -e "$folder" ]; then
   # Write-protected folders are common: caches of modules are.
   chmod -R u+rwX "$folder" 2>/dev/null
