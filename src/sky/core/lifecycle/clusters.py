@@ -392,8 +392,8 @@ def look_closer(cluster: Cluster, event: AgentSilent, now: float) -> Step[Cluste
 @TABLE.on(P.UP, LookFailed, to={P.UP})
 def not_seen(cluster: Cluster, event: LookFailed, now: float) -> Step[Cluster]:
     """Nothing was learnt, but what is shown is no longer known to be so: the reason says it until somebody answers."""
-    reason = f"{UNSEEN}{event.reason}"
-    return Step(cluster if cluster.reason == reason else replace(cluster, reason=reason))
+    complains = cluster.reason is not None and not cluster.reason.startswith(UNSEEN)
+    return Step(cluster if complains else replace(cluster, reason=f"{UNSEEN}{event.reason}"))
 
 
 @TABLE.on(P.UP, AutostopBegan, to={P.AUTOSTOPPING})
