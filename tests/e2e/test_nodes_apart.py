@@ -61,8 +61,9 @@ def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually
 
 @pytest.mark.parametrize("which", ["head", "idle worker"])
 def test_a_dead_machine_is_noticed_within_ten_seconds(sky, lab, pool, eventually, which):
-    runs = "sleep 600" if which == "head" else "true"
-    sky.good("launch", "-y", "-d", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2", runs)
+    sky.good("launch", "-y", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2", "sleep 3")
+    if which == "head":
+        sky.good("exec", "-d", "c", "sleep 600")
     (head,) = [host for host in pool if host.ip == status(sky, "c")["head_ip"]]
     (worker,) = [host for host in pool if host is not head and host.run("ls ~/.sky/nodes").stdout.strip()]
     dead = head if which == "head" else worker

@@ -111,7 +111,7 @@ def test_records_by_attribute_and_by_key(launched: str) -> None:
             sky.exceptions.ResourcesUnavailableError,
         ),
         (lambda: sky.launch(sky.Task(run="x", num_nodes=9), NAME), sky.exceptions.ResourcesMismatchError),
-        (lambda: sky.launch(sky.Task(run="x"), NAME, clone_disk_from="x"), sky.exceptions.NotSupportedError),
+        (lambda: sky.launch(sky.Task(run="x"), "new", clone_disk_from="nope"), sky.exceptions.ClusterDoesNotExist),
     ],
 )
 def test_errors_arrive_as_their_own_class(launched: str, call, error) -> None:

@@ -8,7 +8,6 @@ from aws_world import HOME, NO_MACHINES, Stage, World, ask, error_xml, machines_
 from sky.core.errors import (
     CapacityRefused,
     CredentialsRejected,
-    InvalidSkyPilotConfigError,
     ProviderDown,
     ProviderFailure,
     QuotaReached,
@@ -224,8 +223,9 @@ async def test_a_region_that_is_not_switched_on_condemns_itself_alone(world: Wor
 
 
 async def test_an_ill_formed_configuration_is_told_before_anything_is_asked(staged: World, stage: Stage) -> None:
-    with pytest.raises(InvalidSkyPilotConfigError, match="did you mean"):
+    with pytest.raises(RequestInvalid, match="did you mean") as refused:
         await staged.compute.create(ask(config={"use_internal_ip": True}))
+    assert refused.value.scope == "account", "it is as wrong everywhere else"
     assert stage.asked == []
 
 

@@ -26,8 +26,6 @@ def body(kind, **fields):
         (LaunchBody, {"task": {"num_nodes": 0}}, InvalidSkyPilotConfigError, "num_nodes"),
         (LaunchBody, {"task": {}, "cluster_name": "No_!"}, InvalidClusterNameError, "No_!"),
         (LaunchBody, {"task": {}, "wait_for": "bogus"}, ClientError, "jobs_and_ssh, jobs, none"),
-        (LaunchBody, {"task": {}, "clone_disk_from": "a"}, NotSupportedError, "disk of another"),
-        (LaunchBody, {"task": {}, "resize": True}, NotSupportedError, "--resize"),
         (LaunchBody, {"task": {}, "optimize_target": "BEAUTY"}, ClientError, "COST, TIME, EXPECTED"),
         (StartBody, {"cluster_name": "a", "wait_for": ""}, ClientError, "wait_for"),
         (AutostopBody, {"cluster_name": "a", "idle_minutes": 5, "hook": "x"}, NotSupportedError, "hook"),

@@ -32,7 +32,7 @@ _LOG_LIMIT = 1 << 20
 _RECORD_AGAIN = 5.0
 _PAGE = 2000
 _WORKER_OFF = 15.0
-_NOTICES, _NOTICES_KEPT, _NOTICES_AGAIN = "notices", 200, 5.0
+_NOTICES, _NOTICES_KEPT, _NOTICES_SOON, _NOTICES_AGAIN = "notices", 200, 0.1, 5.0
 _HELD = 60.0
 
 
@@ -177,7 +177,7 @@ class Head:
 
     async def _follow_notices(self, rank: int) -> None:
         """Make an event of each announcement that a node hears of its end: once, whoever was started again since."""
-        since, heard_of = 0, False
+        since, heard_of, pause = 0, False, _NOTICES_SOON
         while True:
             try:
                 # The first answer comes at once: from then on, a line that breaks is a node that was there.
@@ -194,8 +194,10 @@ class Head:
                     # Told at once: whoever pays for the cluster asks its cloud then, and not at the next turn.
                     with suppress(sqlite3.Error):
                         self._ledger.event("node", status="LOST", rank=rank, reason=str(error))
+                # Soon at first: right after the start the others may not listen yet.
+                pause = _NOTICES_SOON if heard_of else min(2 * pause, _NOTICES_AGAIN)
                 since, heard_of = 0, False
-                await asyncio.sleep(_NOTICES_AGAIN)
+                await asyncio.sleep(pause)
 
     def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
         fields = Fields(notice, "a notice")

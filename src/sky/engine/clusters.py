@@ -189,8 +189,10 @@ class ClusterWork:
         except _PLACE_FAILURES as error:
             return life.LookFailed(str(error))
         else:
-            if not instances and cluster.phase is not Phase.STOPPED and await asked is None:
-                # Lists may be late, or be of somebody who may not see everything; nobody ends what answers.
+            shared = cluster.placement is not None and cluster.placement.offer.shared
+            if not (instances or shared or cluster.phase is Phase.STOPPED) and await asked is None:
+                # What is shared is listed by ourselves. Other lists may be late, or be of somebody who may not see
+                # everything; nobody ends what answers.
                 return life.LookFailed("its provider lists none of its machines, and its head answers")
         finally:
             asked.cancel()
