@@ -196,6 +196,22 @@ async def test_hedging_keeps_the_first_to_be_had_and_ends_the_rest(plane, clouds
     assert len(jobs) == 1
 
 
+async def test_a_loser_that_breaks_while_it_is_called_off_costs_the_winner_nothing(plane, clouds, ask, monkeypatch):
+    async def breaks(given):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("it broke on the way out")
+
+    monkeypatch.setattr(clouds.played["aws"], "create", breaks)
+    body = launch_body(task={"resources": {"any_of": [
+        {"infra": "aws/us-east-1/us-east-1a", "instance_type": "m5.xlarge"},
+        {"infra": "gcp/us-central1/us-central1-a", "instance_type": "n2-standard-4"},
+    ]}}, config={"provision": {"hedge": 2}})  # fmt: skip
+    assert (await ask("launch", body, 60)).error is None
+    assert (await only(plane)).placement.offer.cloud == "gcp"
+
+
 async def test_hedging_with_both_refused_goes_on_with_the_next(plane, clouds, ask):
     clouds.script["us-east-1a"] = [CapacityRefused("none here")]
     clouds.script["us-central1-a"] = [CapacityRefused("none there")]

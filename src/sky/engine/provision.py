@@ -246,7 +246,9 @@ class Provisioner:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
         for task, site in asked.items():
-            had_nothing = not task.cancelled() and isinstance(task.result(), life.SideRefusal)
+            # One that fails in a way nobody foresaw while it is called off must not cost the winner its record.
+            told = None if task.cancelled() or task.exception() is not None else task.result()
+            had_nothing = isinstance(told, life.SideRefusal)
             if won is not None and site != won.site and not had_nothing:
                 await self._let_go(cluster, site)
         return won, refused
