@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
 from sky.core.model.tasks import GitSource
 from sky.core.ports import LogPiece
+from sky.kit.together import together
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
@@ -82,7 +83,7 @@ class NodeFleet:
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
         for _ in range(_PORT_TRIES):
-            if all(await _all(self._bring_up(cluster, node) for node in cluster.instances)):
+            if all(await together(self._bring_up(cluster, node) for node in cluster.instances)):
                 return
         raise AgentUnreachable(f"cluster {cluster.name}: no free port for the agents to reach each other was found")
 
@@ -158,13 +159,15 @@ class NodeFleet:
     async def _sync(
         self, cluster: Cluster, nodes: Sequence[Instance], entries: list[dict[str, object]], destination: str
     ) -> list[SyncReport]:
-        return await _all(sync_content(self._client(cluster, node), entries, self._blob, destination) for node in nodes)
+        return await together(
+            sync_content(self._client(cluster, node), entries, self._blob, destination) for node in nodes
+        )
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
         """Check a repository out on every node, anew or over an earlier checkout; the commit."""
         script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
         wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
-        answers = await _all(
+        answers = await together(
             self._client(cluster, node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances
         )
         for node, (rc, output) in zip(cluster.instances, answers, strict=True):
@@ -176,7 +179,7 @@ class NodeFleet:
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:
         """Have every node fetch a file from the web by itself."""
-        answers = await _all(
+        answers = await together(
             fetch(self._client(cluster, node), url, destination, env, where=f"node {node.rank} ({node.ip})")
             for node in cluster.instances
         )
@@ -320,17 +323,6 @@ git -C "$dir" rev-parse HEAD
 
 #: Slurm's programs are in nobody's path on some clusters.
 _SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
-
-
-async def _all(work: Iterable[Coroutine[object, object, T]]) -> list[T]:
-    """All results in order, or the first failure once the others are called off: none goes on behind our back."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _let_in(way: Channel, node: Instance) -> None:

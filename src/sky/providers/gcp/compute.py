@@ -26,10 +26,11 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
+from sky.kit.together import together
 from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
-from sky.providers.gcp.gang import Source, to_the_end, together, unbroken, whole
+from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
 from sky.providers.gcp.instances import Machine, Parts
 from sky.providers.gcp.machines import Grouped, Singles
 from sky.providers.gcp.manifest import MANIFEST

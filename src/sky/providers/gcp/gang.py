@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from sky.core.errors import ProviderDown, ProviderFailure, Throttled
 from sky.kit.clock import Clock, SystemClock
+from sky.kit.together import together
 from sky.providers.gcp.instances import Machine
 
 T = TypeVar("T")
@@ -83,17 +84,6 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return task.result()
-
-
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order, or the first failure once the others have come to rest: none goes on behind our back."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def to_the_end(work: Sequence[Coroutine[Any, Any, None]]) -> None:
