@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Site
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Site, Stray
 from sky.core.model.offers import Offer, Placement
 
 R, S, PENDING = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.PENDING
@@ -49,6 +49,27 @@ def test_opening_asks_for_the_best_candidate_and_keeps_the_rest():
     opened = life.opening(cluster(Phase.PROVISIONING, candidates=(first, second), placement=None))
     assert opened.orders == (life.Provision(first),)
     assert opened.entity.candidates == (second,)
+
+
+def test_what_is_left_elsewhere_keeps_its_mark_to_itself_and_is_ended_with_every_look():
+    stray = Stray(Site("cloud", "r1", "c"), 50.0, 2.0)
+    up = cluster(strays=(stray,))
+    assert up.site == Site("cloud", "r1", "c") and up.where.count(stray.site) == 2
+    assert step(up, life.Due()).orders == (life.Observe(), life.EndStrays())
+    assert step(cluster(Phase.BOOTSTRAPPING, strays=(stray,)), life.AgentsReady()).orders[-1] == life.EndStrays()
+    again = life.opening(cluster(Phase.PROVISIONING, strays=(stray,), candidates=(placement("r1"),), placement=None))
+    assert again.entity.sites == (Site("cloud", "r1", "c-h1"),)
+    ended = step(up, life.StraysEnded((stray.site,)), 80.0)
+    assert (ended.orders, ended.entity.strays) == (None, ())
+    assert ended.entity.intervals == ((50.0, 80.0, 2.0), *up.intervals)
+    gone = step(cluster(Phase.TERMINATING, strays=(stray,)), life.NodesTerminated(), 90.0).entity
+    assert gone.strays == () and (50.0, 90.0, 2.0) in gone.intervals and stray.site in gone.sites
+
+
+def test_a_cluster_that_resumes_keeps_its_strays():
+    stray = Stray(Site("cloud", "r2", "c-h1"), 50.0, 2.0)
+    after = step(cluster(Phase.RESUMING, strays=(stray,)), life.NodesCreated(nodes(R, R)))
+    assert after.entity.strays == (stray,)
 
 
 def test_refusal_moves_to_the_next_candidate_and_is_remembered():

@@ -11,7 +11,7 @@ import pytest
 
 from sky.core.errors import CapacityRefused, ProviderDown, QuotaReached, Throttled
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Phase, Site
+from sky.core.model.clusters import Phase, Site, Stray
 from sky.core.ports import Access
 from sky.engine import sweep as sweeps
 from sky.engine.clusters import ClusterWork
@@ -21,6 +21,7 @@ from sky.providers.local.compute import LocalCompute
 from sky.providers.registry import Registry
 from sky.server.assembly import build
 from sky.server.settings import Settings
+from sky.wire.clusters import cost_record
 
 TYPE = {"any_of": [{"infra": "aws/us-east-1"}, {"infra": "gcp/us-central1"}], "cpus": 4, "memory": 16}
 
@@ -210,6 +211,72 @@ async def test_a_loser_that_breaks_while_it_is_called_off_costs_the_winner_nothi
     ]}}, config={"provision": {"hedge": 2}})  # fmt: skip
     assert (await ask("launch", body, 60)).error is None
     assert (await only(plane)).placement.offer.cloud == "gcp"
+
+
+async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_until_it_is(
+    plane, clouds, ask, monkeypatch, tmp_path, config
+):
+    """Its cloud does not answer for a while, and the server is another one in between."""
+    down = True
+
+    async def lingers(self, ask):
+        made = await LocalCompute.create(self, ask)
+        if self.cloud == "aws":
+            await asyncio.Event().wait()
+        return made
+
+    async def refuses(self, cluster_id, **given):
+        if self.cloud == "aws" and down and await self.list(cluster_id):
+            raise ProviderDown("no answer")
+        await LocalCompute.terminate(self, cluster_id, **given)
+
+    monkeypatch.setattr(Played, "create", lingers)
+    monkeypatch.setattr(Played, "terminate", refuses, raising=False)
+    body = launch_body(task={"resources": {"any_of": [
+        {"infra": "aws/us-east-1/us-east-1a", "instance_type": "m5.xlarge"},
+        {"infra": "gcp/us-central1/us-central1-a", "instance_type": "n2-standard-4"},
+    ]}}, config={"provision": {"hedge": 2}})  # fmt: skip
+    launched = await ask("launch", body, 60)
+    assert launched.error is None
+    assert "what was begun on aws/us-east-1 cannot be ended yet" in talk(plane, launched)
+    cluster = await only(plane)
+    (stray,) = cluster.strays
+    lost = await clouds.played["aws"].list()
+    assert [each.cluster_id for each in lost] == [stray.site.mark]
+    assert (cluster.site.cloud, stray.identity) == ("gcp", "owner-of-aws")
+    hour = cost_record(cluster, plane.clock.now() + 3600).total_cost
+    assert hour == pytest.approx(cluster.placement.price_hourly + stray.price_hourly, rel=0.02)
+    await plane.stop()
+
+    second = build(Settings(tmp_path / "s", config=config))
+    await second.start()
+    try:
+        await second._refresh(cluster)
+        assert (await only(second)).strays == (stray,)
+        assert await second._providers.played["aws"].list() != []
+        down = False
+        await second._refresh(cluster)
+        async with asyncio.timeout(20):
+            while (after := await only(second)).strays:
+                await asyncio.sleep(0.01)
+        assert await second._providers.played["aws"].list() == []
+        assert (after.phase, len(await second._providers.played["gcp"].list())) == (Phase.UP, 1)
+        assert [end is None for _, end, _ in after.intervals] == [False, True]
+        done = await second.submit("down", {"cluster_name": "c"}, user="u")
+        assert (await second.wait(done.id, 20)).error is None
+    finally:
+        await second.stop()
+        monkeypatch.setattr(plane, "clusters", _nothing)
+        monkeypatch.setattr(plane, "stop", _nothing)
+
+
+async def test_a_stray_of_another_account_is_not_taken_for_gone(plane, clouds, launch):
+    await launch({"infra": "gcp/us-central1", "instance_type": "n2-standard-4"})
+    cluster = await only(plane)
+    mine, theirs = (Stray(Site("aws", region, cluster.id), 0.0, 1.0, who)
+                    for region, who in (("us-east-1", "owner-of-aws"), ("us-east-2", "somebody-else")))  # fmt: skip
+    ended = await plane._provisioner.end_strays(replace(cluster, strays=(mine, theirs)))
+    assert ended == life.StraysEnded((mine.site,))
 
 
 async def test_hedging_with_both_refused_goes_on_with_the_next(plane, clouds, ask):

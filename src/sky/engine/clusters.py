@@ -53,6 +53,7 @@ class ClusterWork:
             life.StopNodes: self._stop,
             life.TerminateNodes: self._terminate,
             life.Observe: self._observe,
+            life.EndStrays: self._end_strays,
         }
 
     def id_of(self, entity: Cluster) -> str:
@@ -86,6 +87,8 @@ class ClusterWork:
                 return life.AutostopFailed(reason)
             case life.StopNodes() | life.TerminateNodes():
                 return life.TeardownFailed(reason)
+            case life.EndStrays():
+                return life.StraysEnded(())
             case _:
                 return life.LookFailed(reason)
 
@@ -173,6 +176,9 @@ class ClusterWork:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    async def _end_strays(self, cluster: Cluster, key: str, order: object) -> object:
+        return await self._provisioner.end_strays(cluster)
 
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
         # Side by side: a machine that is gone takes as long to be silent as its place to say so.

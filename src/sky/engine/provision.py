@@ -18,7 +18,7 @@ from sky.core.errors import (
     Throttled,
 )
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Cluster, Instance, InstanceState, Site
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Site, Stray
 from sky.core.model.layers import merge
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import Outcome, OutcomeKind
@@ -45,6 +45,8 @@ _THROTTLE_TRIES = 6
 _THROTTLE_WAIT_S = 60.0
 #: Seconds until what is to be ended before the next place is tried is told so again: first, and at most.
 _END_AGAIN_S, _END_AGAIN_MOST_S = 2.0, 120.0
+#: Seconds for which a place that was had waits for the end of those that were tried beside it.
+_LET_GO_S = 15.0
 #: Refusals that say something about the next time.
 _LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
 
@@ -75,17 +77,19 @@ class Provisioner:
         self._clock = clock
         self._section = section
         self._say = say
+        #: The account of each place, as it was when machines were asked for there last.
+        self._identities: dict[str, str] = {}
 
     async def provision(self, cluster: Cluster, key: str, order: life.Provision) -> object:
         """Carry out an order for new machines: NodesCreated or ProvisionRefused."""
         await self._clock.sleep(order.delay)
         if order.instead_of is not None:
             await self._end_first(cluster, order.instead_of)
-        sides = list(zip((order.placement, *order.beside), cluster.where, strict=False))
-        had, refused = await self._first(cluster, key, sides)
+        sides = list(zip((order.placement, *order.beside), cluster.sites, strict=False))
+        had, refused, left = await self._first(cluster, key, sides)
         if had is not None:
             return life.NodesCreated(
-                had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement))
+                had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement)), left
             )
         main = next(each for each in refused if each.placement == order.placement)
         return life.ProvisionRefused(main.scope, main.reason, tuple(_without(refused, order.placement)))
@@ -224,8 +228,9 @@ class Provisioner:
 
     async def _first(
         self, cluster: Cluster, key: str, sides: list[tuple[Placement, Site]]
-    ) -> tuple[_Had | None, list[life.SideRefusal]]:
-        """The first placement to be had, and those refused until then; nothing is left of the others."""
+    ) -> tuple[_Had | None, list[life.SideRefusal], tuple[Stray, ...]]:
+        """The first placement to be had, those refused until then, and what of the others cannot be ended for now."""
+        begun = self._clock.now()
         asked = {
             asyncio.create_task(self._one(cluster, key, placement, site)): site for placement, site in sides
         }  # fmt: skip
@@ -245,26 +250,53 @@ class Provisioner:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        for task, site in asked.items():
+        left: list[Stray] = []
+        for (task, site), (placement, _) in zip(asked.items(), sides, strict=True):
             # One that fails in a way nobody foresaw while it is called off must not cost the winner its record.
             told = None if task.cancelled() or task.exception() is not None else task.result()
             had_nothing = isinstance(told, life.SideRefusal)
             if won is not None and site != won.site and not had_nothing:
-                await self._let_go(cluster, site)
-        return won, refused
+                stray = Stray(site, begun, placement.price_hourly, self._identities.get(site.cloud))
+                if not await self._let_go_soon(cluster, stray):
+                    left.append(stray)
+        return won, refused, tuple(left)
 
-    async def _let_go(self, cluster: Cluster, site: Site) -> None:
-        """End a place that was tried for nothing. One that cannot be ended now is found by the sweep."""
+    async def end_strays(self, cluster: Cluster) -> life.StraysEnded:
+        """End what is left where a place was tried for nothing; the places where nothing is left."""
+        gone = [stray.site for stray in cluster.strays if await self._let_go(cluster, stray)]
+        return life.StraysEnded(tuple(gone))
+
+    async def _let_go_soon(self, cluster: Cluster, stray: Stray) -> bool:
         try:
+            async with asyncio.timeout(_LET_GO_S):
+                return await self._let_go(cluster, stray)
+        except TimeoutError:
+            return False
+
+    async def _let_go(self, cluster: Cluster, stray: Stray) -> bool:
+        """End a place that was tried for nothing; whether that could be done."""
+        site = stray.site
+        try:
+            compute = self._providers.compute(site.cloud)
+            if stray.identity is not None and isinstance(compute, Identified):
+                now = await self.patiently(compute.identity)
+                if now != stray.identity:
+                    # Another account has none of it, and would say that it is gone.
+                    log.warning("%s: what was begun on %s is of %s, not of %s", cluster.name, site, stray.identity, now)
+                    return False
             await self.end(site)
         except (ProviderFailure, NotSupportedError) as error:
             log.warning("%s: what was begun on %s is not ended yet: %s", cluster.name, site, error)
+            return False
+        return True
 
     async def _one(self, cluster: Cluster, key: str, placement: Placement, site: Site) -> _Had | life.SideRefusal:
         offer = placement.offer
         try:
             compute = self._providers.compute(offer.cloud)
             identity = await self.patiently(compute.identity) if isinstance(compute, Identified) else None
+            if identity is not None:
+                self._identities[offer.cloud] = identity
             await self._within_quota(compute, placement)
             ask = self._ask(cluster, f"{key}:{site.mark}" if site.mark != cluster.id else key, placement, site.mark)
             created = tuple(await self.patiently(lambda: compute.create(ask)))

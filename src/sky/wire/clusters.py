@@ -335,7 +335,7 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
 
 def cost_record(cluster: Cluster, now: float) -> CostRecord:
     """What a cluster has cost up to `now`, from its billed intervals `(start, end or None, USD per hour)`."""
-    spans = [(start, (now if end is None else end) - start, price) for start, end, price in cluster.intervals]
+    spans = [(start, (now if end is None else end) - start, price) for start, end, price in cluster.billed]
     offer = cluster.placement.offer if cluster.placement else None
     hourly = cluster.placement.price_hourly if cluster.placement else (spans[-1][2] if spans else 0.0)
     return CostRecord(
@@ -353,7 +353,7 @@ def cost_record(cluster: Cluster, now: float) -> CostRecord:
         workspace=cluster.workspace,
         cloud=offer.cloud if offer else None,
         region=offer.region if offer else None,
-        usage_intervals=[(start, end) for start, end, _ in cluster.intervals],
+        usage_intervals=[(start, end) for start, end, _ in cluster.billed],
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sky.core.model.clusters import Autostop, Instance, Site
+from sky.core.model.clusters import Autostop, Instance, Site, Stray
 from sky.core.model.offers import Placement
 
 # --- events: facts in the past tense ---------------------------------------------------------------------------------
@@ -22,7 +22,8 @@ class NodesCreated:
     """Every node of the placement exists (or runs again, after a stop).
 
     Of several placements tried side by side, `placement` at `site` was had first; `refused` are those that were not to
-    be had, and nothing is left of the others. `identity` is the account that owns the nodes.
+    be had. Nothing is left of the others but `left`, which could not be ended. `identity` is the account that owns the
+    nodes.
     """
 
     instances: tuple[Instance, ...]
@@ -30,6 +31,7 @@ class NodesCreated:
     site: Site | None = None
     identity: str | None = None
     refused: tuple[SideRefusal, ...] = ()
+    left: tuple[Stray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,13 @@ class AgentSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class StraysEnded:
+    """At these places nothing runs any more that was begun there for nothing."""
+
+    sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -217,9 +226,16 @@ class Observe:
     """Ask the provider what exists and the head whether it answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndStrays:
+    """End what is left at places that were tried for nothing."""
+
+
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, StraysEnded,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)
+ORDERS: tuple[type, ...] = (
+    Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,
+)  # fmt: skip

@@ -20,6 +20,7 @@ from sky.core.lifecycle.cluster_facts import (
     ConfigureAutostop,
     DownAsked,
     Due,
+    EndStrays,
     LookFailed,
     NodesCreated,
     NodesObserved,
@@ -36,11 +37,21 @@ from sky.core.lifecycle.cluster_facts import (
     StartAsked,
     StopAsked,
     StopNodes,
+    StraysEnded,
     TeardownFailed,
     TerminateNodes,
 )
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.lifecycle.placing import BOOTSTRAP, BOOTSTRAP_TRIES, HEDGED, HOPELESS, asking, condemned
+from sky.core.lifecycle.placing import (
+    BOOTSTRAP,
+    BOOTSTRAP_TRIES,
+    HEDGED,
+    HOPELESS,
+    asking,
+    condemned,
+    strays_to_end,
+    without_strays,
+)
 from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal
 from sky.core.model.offers import Placement
 
@@ -70,6 +81,7 @@ __all__ = [
     "ConfigureAutostop",
     "DownAsked",
     "Due",
+    "EndStrays",
     "LookFailed",
     "NodesCreated",
     "NodesObserved",
@@ -86,6 +98,7 @@ __all__ = [
     "StartAsked",
     "StopAsked",
     "StopNodes",
+    "StraysEnded",
     "TeardownFailed",
     "TerminateNodes",
     "condemned",
@@ -144,6 +157,7 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
         instances=event.instances,
         placement=placement,
         sites=(site,) if site else (),
+        strays=(*cluster.strays, *event.left),
         identity=event.identity or cluster.identity,
         refusals=(*cluster.refusals, *(_noted(each, now) for each in event.refused)),
         launched_at=now,
@@ -151,7 +165,10 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
     hedged = event.placement is not None and cluster.hedge > 1
     where = f" on {placement.offer.place}" if placement and hedged else ""
     told = "".join(f"{each.placement.offer.place} refused: {each.reason}; " for each in event.refused)
-    text = f"{told}{_nodes(len(event.instances))} running{where}; starting the agent"
+    left = "".join(
+        f"; what was begun on {each.site.cloud}/{each.site.region} cannot be ended yet" for each in event.left
+    )
+    text = f"{told}{_nodes(len(event.instances))} running{where}; starting the agent{left}"
     return Step(_billing_begins(started, now), (Bootstrap(),), text)
 
 
@@ -206,7 +223,8 @@ def now_up(cluster: Cluster, event: AgentsReady, now: float) -> Step[Cluster]:
     up = replace(_move(cluster, P.UP, now), ever_up=True, strikes=0)
     # A node that ran before may remember a setting that is no longer wanted.
     told = cluster.autostop.enabled or cluster.ever_up
-    return Step(up, (ConfigureAutostop(cluster.autostop),) if told else (), "up")
+    orders = (ConfigureAutostop(cluster.autostop),) if told else ()
+    return Step(up, (*orders, *strays_to_end(up)), "up")
 
 
 @TABLE.on(P.BOOTSTRAPPING, BootstrapFailed, to={P.PROVISIONING, P.TERMINATING, P.DEGRADED})
@@ -222,12 +240,12 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
     step = try_next_placement(given_up, refused, now)
     if step.entity.phase is P.TERMINATING:
         # Its machines are still there, unlike after a refusal.
-        return replace(step, entity=replace(step.entity, sites=cluster.where))
+        return replace(step, entity=replace(step.entity, sites=cluster.standing))
     orders = [
         replace(each, instead_of=cluster.site) if isinstance(each, Provision) else each for each in step.orders or ()
     ]
     # On record until they are ended, wherever the next ones are; and those may be another account's.
-    left = tuple(site for site in cluster.where if site not in step.entity.sites)
+    left = tuple(site for site in cluster.standing if site not in step.entity.sites)
     moved = replace(step.entity, sites=(*step.entity.sites, *left), identity=None)
     return Step(moved, tuple(orders), step.text)
 
@@ -380,7 +398,15 @@ def terminate_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Ste
 @TABLE.on((*_STANDING, P.STOPPED), Due, to=())
 def look(cluster: Cluster, event: Due, now: float) -> Step[Cluster]:
     """The safety net under the node's own reports."""
-    return Step(cluster, (Observe(),))
+    return Step(cluster, (Observe(), *strays_to_end(cluster)))
+
+
+@TABLE.on([phase for phase in P if phase is not P.TERMINATED], StraysEnded, to=())
+def strays_ended(cluster: Cluster, event: StraysEnded, now: float) -> Step[Cluster]:
+    """Those that are left are told again with the next look."""
+    places = ", ".join(f"{site.cloud}/{site.region}" for site in event.sites)
+    text = f"what was begun for nothing on {places} is ended" if places else ""
+    return Step(without_strays(cluster, event, now), None, text)
 
 
 @TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to=())
@@ -508,6 +534,7 @@ _ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
+_ignore_rest(StraysEnded, "gone with the rest")
 _ignore_rest(NodesRemoved, "outcome of an order that was called off")
 
 
@@ -520,7 +547,10 @@ def _move(cluster: Cluster, phase: Phase, now: float, reason: str | None = None)
 
 def _gone(cluster: Cluster, now: float, reason: str | None) -> Cluster:
     ended = _billing_ends(_move(cluster, P.TERMINATED, now, reason), now)
-    return replace(ended, ended_at=now, instances=())
+    # Where something may be left is remembered: the sweep looks there.
+    sites = cluster.where
+    settled = without_strays(ended, StraysEnded(sites), now)
+    return replace(settled, ended_at=now, instances=(), sites=sites)
 
 
 def _billing_ends(cluster: Cluster, now: float) -> Cluster:
