@@ -96,15 +96,37 @@ async def plane(tmp_path, monkeypatch, config):
     made = build(Settings(tmp_path / "s", config=config))
     await made.start()
     yield made
-    for cluster in await made.clusters():
-        done = await made.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
-        await made.wait(done.id, 20)
-    await made.stop()
+    await _end_all(made)
 
 
 @pytest.fixture
 def clouds(plane):
     return plane._providers
+
+
+@pytest.fixture
+async def restarted(plane, tmp_path, config, monkeypatch):
+    """Stop the server in good order and start another one on its state."""
+    planes = [plane]
+
+    async def again():
+        await planes[-1].stop()
+        planes.append(build(Settings(tmp_path / "s", config=config)))
+        await planes[-1].start()
+        return planes[-1]
+
+    yield again
+    if len(planes) > 1:
+        await _end_all(planes[-1])
+        monkeypatch.setattr(plane, "clusters", _nothing)
+        monkeypatch.setattr(plane, "stop", _nothing)
+
+
+async def _end_all(plane):
+    for cluster in await plane.clusters():
+        done = await plane.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
+        await plane.wait(done.id, 20)
+    await plane.stop()
 
 
 def launch_body(resources=TYPE, name="c", **more):
@@ -214,7 +236,7 @@ async def test_a_loser_that_breaks_while_it_is_called_off_costs_the_winner_nothi
 
 
 async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_until_it_is(
-    plane, clouds, ask, monkeypatch, tmp_path, config
+    plane, clouds, ask, monkeypatch, restarted
 ):
     """Its cloud does not answer for a while, and the server is another one in between."""
     down = True
@@ -246,28 +268,33 @@ async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_unti
     assert (cluster.site.cloud, stray.identity) == ("gcp", "owner-of-aws")
     hour = cost_record(cluster, plane.clock.now() + 3600).total_cost
     assert hour == pytest.approx(cluster.placement.price_hourly + stray.price_hourly, rel=0.02)
-    await plane.stop()
 
-    second = build(Settings(tmp_path / "s", config=config))
-    await second.start()
-    try:
-        await second._refresh(cluster)
-        assert (await only(second)).strays == (stray,)
-        assert await second._providers.played["aws"].list() != []
-        down = False
-        await second._refresh(cluster)
+    second = await restarted()
+    await second._refresh(cluster)
+    assert (await only(second)).strays == (stray,)
+    assert await second._providers.played["aws"].list() != []
+    down = False
+    await second._refresh(cluster)
+    async with asyncio.timeout(20):
+        while (after := await only(second)).strays:
+            await asyncio.sleep(0.01)
+    assert await second._providers.played["aws"].list() == []
+    assert (after.phase, len(await second._providers.played["gcp"].list())) == (Phase.UP, 1)
+    assert [end is None for _, end, _ in after.intervals] == [False, True]
+
+
+async def test_orderly_restarts_count_as_no_attempt(plane, clouds, restarted, monkeypatch):
+    async def hangs(self, ask):
+        self.asked.append(ask)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Played, "create", hangs)
+    request = await plane.submit("launch", launch_body(), user="u")
+    for _ in range(4):
         async with asyncio.timeout(20):
-            while (after := await only(second)).strays:
+            while not tried(plane._providers) or (await plane.find_request(request.id)).attempts != 1:
                 await asyncio.sleep(0.01)
-        assert await second._providers.played["aws"].list() == []
-        assert (after.phase, len(await second._providers.played["gcp"].list())) == (Phase.UP, 1)
-        assert [end is None for _, end, _ in after.intervals] == [False, True]
-        done = await second.submit("down", {"cluster_name": "c"}, user="u")
-        assert (await second.wait(done.id, 20)).error is None
-    finally:
-        await second.stop()
-        monkeypatch.setattr(plane, "clusters", _nothing)
-        monkeypatch.setattr(plane, "stop", _nothing)
+        plane = await restarted()
 
 
 async def test_a_stray_of_another_account_is_not_taken_for_gone(plane, clouds, launch):

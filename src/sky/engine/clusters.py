@@ -68,6 +68,9 @@ class ClusterWork:
     def before_order(self, entity: Cluster, order: object) -> None:
         return None
 
+    def put_down(self, entity: Cluster) -> None:
+        return None
+
     def committed(self, before: Cluster, after: Cluster) -> None:
         """Wake who waits for this cluster, and whoever shows all of them."""
         self._signals.notify(f"cluster:{after.id}")

@@ -54,6 +54,9 @@ class JobWork:
     def before_order(self, entity: Job, order: object) -> None:
         return None
 
+    def put_down(self, entity: Job) -> None:
+        return None
+
     def committed(self, before: Job, after: Job) -> None:
         """Wake who waits for this job or lists its cluster's."""
         self._signals.notify(f"job:{after.id}")
