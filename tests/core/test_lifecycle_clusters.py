@@ -97,7 +97,9 @@ def test_retry_until_up_waits_and_tries_again():
     start = cluster(Phase.PROVISIONING, retry_until_up=True, ever_up=False)
     after = step(start, life.ProvisionRefused("zone", "none left"))
     assert after.entity.phase is Phase.PROVISIONING
-    assert after.orders == (life.Provision(placement(), life.RETRY_UNTIL_UP_GAP),)
+    assert after.orders == (life.Replan(life.RETRY_UNTIL_UP_GAP),)
+    again = step(after.entity, life.NotPlanned("no catalog"))
+    assert again.orders == (life.Provision(placement()),) and "no catalog" in again.text
 
 
 def test_retry_until_up_begins_again_with_all_placements():
@@ -107,8 +109,30 @@ def test_retry_until_up_begins_again_with_all_placements():
     for scope in ("zone", "request", "zone"):
         after = step(current, life.ProvisionRefused(scope, "no"))
         current = after.entity
-    assert after.orders == (life.Provision(first, life.RETRY_UNTIL_UP_GAP),)
-    assert current.candidates == (second,), "what was wrong with a request stays wrong"
+    again = step(current, life.NotPlanned("no"))
+    assert again.orders == (life.Provision(first),)
+    assert again.entity.candidates == (second,), "what was wrong with a request stays wrong"
+
+
+def test_retry_until_up_goes_over_the_places_as_they_are_by_then():
+    wrong, new = placement("r3"), placement("r9")
+    start = cluster(Phase.PROVISIONING, retry_until_up=True, ever_up=False, placement=wrong, candidates=())
+    waits = step(start, life.ProvisionRefused("request", "not like that")).entity
+    cheaper = replace(wrong, offer=replace(wrong.offer, price_hourly=0.1))
+    after = step(waits, life.Planned((cheaper, new, placement("r1"))))
+    assert after.orders == (life.Provision(new),), "what was wrong stays wrong at another price"
+    assert after.entity.candidates == (placement("r1"),) and after.entity.rounds == (new, placement("r1"))
+
+
+def test_what_is_left_of_a_round_is_ended_before_the_next_one_begins():
+    start = cluster(Phase.BOOTSTRAPPING, retry_until_up=True, ever_up=False, candidates=(),
+                    sites=(Site("cloud", "r1", "c"),))  # fmt: skip
+    waits = step(start, life.BootstrapFailed("no agent"))
+    assert waits.orders == (life.Replan(life.RETRY_UNTIL_UP_GAP),)
+    assert waits.entity.where == (Site("cloud", "r1", "c"),), "on record while nobody asks for more"
+    after = step(waits.entity, life.Planned((placement("r2"),)))
+    assert after.orders == (life.Provision(placement("r2"), instead_of=Site("cloud", "r1", "c")),)
+    assert after.entity.where == (Site("cloud", "r2", "c"), Site("cloud", "r1", "c"))
 
 
 def test_refusals_of_a_launch_that_goes_on_for_days_do_not_pile_up():
@@ -270,6 +294,9 @@ EVENTS = st.one_of(
     st.builds(life.LookFailed, st.just("why")),
     st.builds(life.AgentSilent, st.just("why")),
     st.builds(life.Due),
+    st.builds(life.StraysEnded, st.just((Site("cloud", "r2", "c-h1"),))),
+    st.builds(life.Planned, st.sampled_from([(placement("r1"),), ()])),
+    st.builds(life.NotPlanned, st.just("why")),
 )
 
 

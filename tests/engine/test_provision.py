@@ -239,11 +239,14 @@ async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_unti
     plane, clouds, ask, monkeypatch, restarted
 ):
     """Its cloud does not answer for a while, and the server is another one in between."""
-    down = True
+    down, begun = True, asyncio.Event()
 
     async def lingers(self, ask):
+        if self.cloud == "gcp":
+            await begun.wait()
         made = await LocalCompute.create(self, ask)
         if self.cloud == "aws":
+            begun.set()
             await asyncio.Event().wait()
         return made
 

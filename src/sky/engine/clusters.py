@@ -4,7 +4,7 @@ Run by `work.Driver` under `plane`. Each order's outcome is an event of `core.li
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from sky.core.errors import (
@@ -13,10 +13,12 @@ from sky.core.errors import (
     ClusterOwnerIdentityMismatchError,
     NotSupportedError,
     ProviderFailure,
+    SkyError,
 )
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.model.offers import Placement
 from sky.core.model.outcomes import OutcomeKind
 from sky.core.ports import ClusterRows, Fleet
 from sky.engine.provision import Provisioner
@@ -24,6 +26,7 @@ from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
 Note = Callable[[Cluster, str], None]
+Replanner = Callable[[Cluster], Awaitable[Sequence[Placement]]]
 
 _NODE_FAILURES = (AgentUnreachable, AgentRefused, ProviderFailure, NotSupportedError)
 _PLACE_FAILURES = (ProviderFailure, NotSupportedError, ClusterOwnerIdentityMismatchError)
@@ -36,8 +39,18 @@ class ClusterWork:
     table: Table[Cluster] = life.TABLE
 
     def __init__(
-        self, rows: ClusterRows, provisioner: Provisioner, fleet: Fleet, clock: Clock, signals: Signals, note: Note
+        self,
+        rows: ClusterRows,
+        provisioner: Provisioner,
+        fleet: Fleet,
+        clock: Clock,
+        signals: Signals,
+        note: Note,
+        *,
+        replan: Replanner | None = None,
     ) -> None:
+        """`replan` looks anew where a cluster could be had; None never finds another place."""
+        self._replanner = replan
         self.rows = rows
         self._provisioner = provisioner
         self._fleet = fleet
@@ -54,6 +67,7 @@ class ClusterWork:
             life.TerminateNodes: self._terminate,
             life.Observe: self._observe,
             life.EndStrays: self._end_strays,
+            life.Replan: self._replan,
         }
 
     def id_of(self, entity: Cluster) -> str:
@@ -90,6 +104,8 @@ class ClusterWork:
                 return life.AutostopFailed(reason)
             case life.StopNodes() | life.TerminateNodes():
                 return life.TeardownFailed(reason)
+            case life.Replan():
+                return life.NotPlanned(reason)
             case life.EndStrays():
                 return life.StraysEnded(())
             case _:
@@ -133,6 +149,9 @@ class ClusterWork:
 
     async def _stop(self, cluster: Cluster, key: str, order: object) -> object:
         provisioner = self._provisioner
+        if not cluster.where:
+            # Between two rounds of a launch that is tried until it is up: there is nothing anywhere.
+            return life.NodesStopped(())
         try:
             compute = await provisioner.compute_of(cluster)
             if not cluster.instances:
@@ -179,6 +198,16 @@ class ClusterWork:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    async def _replan(self, cluster: Cluster, key: str, order: object) -> object:
+        assert isinstance(order, life.Replan)
+        await self._clock.sleep(order.delay)
+        if self._replanner is None:
+            return life.NotPlanned("nobody plans here")
+        try:
+            return life.Planned(tuple(await self._replanner(cluster)))
+        except (SkyError, ValueError) as error:
+            return life.NotPlanned(str(error).partition("\n")[0])
 
     async def _end_strays(self, cluster: Cluster, key: str, order: object) -> object:
         return await self._provisioner.end_strays(cluster)

@@ -25,6 +25,7 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
 from sky.engine.desk import Desk, flag, stuck, text
+from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
 from sky.kit.ids import new_id
@@ -43,7 +44,7 @@ async def launch(desk: Desk, request: Request) -> object:
     existing = await _own_or_named(desk, request, name)
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
-        made = await desk.planner.place(task, _goal(body))
+        made = await desk.planner.place(task, _goal(body), _said(body))
         placements = _stoppable(desk, made.placements, wanted_autostop(task, body))
         _tell_idle(desk, request, task, placements[0].offer)
         if flag(body, "dryrun"):
@@ -67,6 +68,15 @@ async def launch(desk: Desk, request: Request) -> object:
         )
     await _set_autostop(desk, cluster, wanted_autostop(task, body))
     return {"job_id": job_id, "cluster_name": cluster.name}
+
+
+async def replanned(desk: Desk, cluster: Cluster) -> tuple[Placement, ...]:
+    """Where a cluster that is not up yet could be had by now, as its launch asked. Raises as `launch` does."""
+    request = await desk.store.requests.get(cluster.request_id) if cluster.request_id else None
+    body = request.body if request is not None else {}
+    task = TaskSpec.from_config(cluster.task_config)
+    made = await desk.planner.place(task, _goal(body), _said(body))
+    return _stoppable(desk, made.placements, wanted_autostop(task, body))
 
 
 async def execute(desk: Desk, request: Request) -> object:
@@ -373,6 +383,13 @@ def _stamp(now: float) -> str:
 
 def _goal(body: Mapping[str, object]) -> Goal:
     return Goal((text(body, "optimize_target") or "COST").lower())
+
+
+def _said(body: Mapping[str, object]) -> Said:
+    left_out = body.get("blocked_resources") or ()
+    if not isinstance(left_out, list | tuple):
+        raise ValueError(f"blocked_resources: found {type(left_out).__name__}; allowed: a list")
+    return Said.of(_mapping(body, "config"), [left_out])
 
 
 def _mapping(body: Mapping[str, object], key: str) -> Mapping[str, object]:

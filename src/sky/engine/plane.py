@@ -28,6 +28,7 @@ from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.jobs import JobWork
+from sky.engine.launch import replanned
 from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
@@ -115,6 +116,7 @@ class ControlPlane:
                 self.clock,
                 self.signals,
                 self._say,
+                replan=partial(replanned, self._desk),
             ),
             JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
         )

@@ -82,7 +82,6 @@ class Provisioner:
 
     async def provision(self, cluster: Cluster, key: str, order: life.Provision) -> object:
         """Carry out an order for new machines: NodesCreated or ProvisionRefused."""
-        await self._clock.sleep(order.delay)
         if order.instead_of is not None:
             await self._end_first(cluster, order.instead_of)
         sides = list(zip((order.placement, *order.beside), cluster.sites, strict=False))

@@ -45,7 +45,8 @@ class LaunchBody(Body):
     """Arguments of `/launch` and `/exec`. `task` is a task's canonical configuration.
 
     `uploads` maps a local source as the task names it to the hash of its manifest; `config` is the client's layered
-    configuration; `command` is what the user typed, for the record.
+    configuration; `command` is what the user typed, for the record. `blocked_resources` are resources, as a task writes
+    them, that are not to be planned for.
     """
 
     task: dict[str, Any]
@@ -63,6 +64,7 @@ class LaunchBody(Body):
     uploads: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    blocked_resources: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse before anything is on record what would fail at once: a bad task, a bad name, what is not built."""

@@ -44,6 +44,20 @@ class ProvisionRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """Where the cluster could be had by now, best first."""
+
+    placements: tuple[Placement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlanned:
+    """No new plan could be made."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodesRemoved:
     """The nodes that a smaller cluster does not need are gone; those that it keeps are listed."""
 
@@ -173,15 +187,21 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """Create the nodes of this placement after `delay` seconds, ending first what the cluster has at `instead_of`.
+    """Create the nodes of this placement, ending first what the cluster has at `instead_of`.
 
     Those of `beside` are tried at the same time: the first to be had is kept, and the rest ended.
     """
 
     placement: Placement
-    delay: float = 0.0
     instead_of: Site | None = None
     beside: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """After `delay` seconds, look anew where the cluster could be had."""
+
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +255,9 @@ EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
     LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, StraysEnded,
+    Planned, NotPlanned,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (
     Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,
+    Replan,
 )  # fmt: skip

@@ -27,9 +27,12 @@ from sky.core.lifecycle.cluster_facts import (
     NodesRemoved,
     NodesStopped,
     NodesTerminated,
+    NotPlanned,
     Observe,
+    Planned,
     Provision,
     ProvisionRefused,
+    Replan,
     Resize,
     ResizeAsked,
     Resume,
@@ -41,6 +44,7 @@ from sky.core.lifecycle.cluster_facts import (
     TeardownFailed,
     TerminateNodes,
 )
+from sky.core.lifecycle.cluster_words import all_of, billing_begins, billing_ends, nodes, noted, why
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.lifecycle.placing import (
     BOOTSTRAP,
@@ -50,10 +54,10 @@ from sky.core.lifecycle.placing import (
     asking,
     condemned,
     strays_to_end,
+    unfit,
     without_strays,
 )
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal
-from sky.core.model.offers import Placement
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase
 
 #: The words of the table are reached through it.
 __all__ = [
@@ -88,9 +92,12 @@ __all__ = [
     "NodesRemoved",
     "NodesStopped",
     "NodesTerminated",
+    "NotPlanned",
     "Observe",
+    "Planned",
     "Provision",
     "ProvisionRefused",
+    "Replan",
     "Resize",
     "ResizeAsked",
     "Resume",
@@ -134,7 +141,7 @@ def opening(cluster: Cluster) -> Step[Cluster]:
     """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
     again = cluster.candidates if cluster.retry_until_up else ()
     begun, order = asking(replace(cluster, phase=P.PROVISIONING, rounds=again), cluster.candidates)
-    return Step(begun, (order,), f"asked for {_all_of(order)}")
+    return Step(begun, (order,), f"asked for {all_of(order)}")
 
 
 def due_at(cluster: Cluster, now: float) -> float | None:
@@ -159,7 +166,7 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
         sites=(site,) if site else (),
         strays=(*cluster.strays, *event.left),
         identity=event.identity or cluster.identity,
-        refusals=(*cluster.refusals, *(_noted(each, now) for each in event.refused)),
+        refusals=(*cluster.refusals, *(noted(each, now) for each in event.refused)),
         launched_at=now,
     )
     hedged = event.placement is not None and cluster.hedge > 1
@@ -168,8 +175,8 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
     left = "".join(
         f"; what was begun on {each.site.cloud}/{each.site.region} cannot be ended yet" for each in event.left
     )
-    text = f"{told}{_nodes(len(event.instances))} running{where}; starting the agent{left}"
-    return Step(_billing_begins(started, now), (Bootstrap(),), text)
+    text = f"{told}{nodes(len(event.instances))} running{where}; starting the agent{left}"
+    return Step(billing_begins(started, now), (Bootstrap(),), text)
 
 
 @TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
@@ -183,28 +190,50 @@ def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) ->
         for each in cluster.candidates
         if not any(condemned(each, other.placement, other.scope) for other in refused)
     )
-    noted = replace(
+    wrong = tuple(unfit(other.placement) for other in refused if other.scope == "request")
+    kept = replace(
         cluster,
-        refusals=(*cluster.refusals, *(_noted(each, now) for each in refused))[-REFUSALS_KEPT:],
+        refusals=(*cluster.refusals, *(noted(each, now) for each in refused))[-REFUSALS_KEPT:],
         status_at=now,
         sites=(),
         # What was wrong with a request is wrong in the next round, too.
-        rounds=tuple(
-            each
-            for each in cluster.rounds
-            if not any(other.scope == "request" and each == other.placement for other in refused)
-        ),
+        rounds=tuple(each for each in cluster.rounds if unfit(each) not in wrong),
+        wrong=tuple(dict.fromkeys((*cluster.wrong, *wrong))),
+        reason=event.reason,
     )
     told = "; ".join(f"{each.placement.offer.place} refused: {each.reason}" for each in refused)
     if left:
-        chosen, order = asking(replace(noted, reason=event.reason), left)
-        return Step(chosen, (order,), f"{told}; trying {_all_of(order)}")
+        chosen, order = asking(kept, left)
+        return Step(chosen, (order,), f"{told}; trying {all_of(order)}")
     if cluster.retry_until_up:
-        again, order = asking(replace(noted, reason=event.reason), noted.rounds or (cluster.placement,))
         text = f"{told}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
-        return Step(again, (replace(order, delay=RETRY_UNTIL_UP_GAP),), text)
+        return Step(replace(kept, candidates=()), (Replan(RETRY_UNTIL_UP_GAP),), text)
     reason = f"no placement left: {event.reason}"
-    return Step(_move(noted, P.TERMINATING, now, reason), (TerminateNodes(),), told)
+    return Step(_move(kept, P.TERMINATING, now, reason), (TerminateNodes(),), told)
+
+
+@TABLE.on(P.PROVISIONING, Planned, to={P.PROVISIONING})
+def next_round(cluster: Cluster, event: Planned, now: float) -> Step[Cluster]:
+    """Whoever retries until up goes over the places as they are by now, but for those where the request is not fit."""
+    fit = tuple(each for each in event.placements if unfit(each) not in cluster.wrong)
+    return _another_round(replace(cluster, rounds=fit or cluster.rounds))
+
+
+@TABLE.on(P.PROVISIONING, NotPlanned, to={P.PROVISIONING})
+def same_round(cluster: Cluster, event: NotPlanned, now: float) -> Step[Cluster]:
+    """What was asked before is asked again."""
+    step = _another_round(cluster)
+    return replace(step, text=f"no new plan ({event.reason}); {step.text}")
+
+
+def _another_round(cluster: Cluster) -> Step[Cluster]:
+    if cluster.placement is None:
+        raise ValueError(f"cluster {cluster.name} was refused a placement it never had")
+    again, order = asking(cluster, cluster.rounds or (cluster.placement,))
+    # Machines whose agent never came are there still; they are ended before anything is begun.
+    left = tuple(site for site in cluster.sites if site not in again.sites)
+    first = replace(order, instead_of=cluster.sites[0] if cluster.sites else None)
+    return Step(replace(again, sites=(*again.sites, *left)), (first,), f"trying {all_of(order)}")
 
 
 @TABLE.on(P.RESUMING, ProvisionRefused, to={P.STOPPED})
@@ -236,7 +265,7 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
         return Step(degraded, (), event.reason)
     scope = BOOTSTRAP if sum(each.scope == BOOTSTRAP for each in cluster.refusals) + 1 < BOOTSTRAP_TRIES else HOPELESS
     refused = ProvisionRefused(scope, event.reason)
-    given_up = replace(_move(_billing_ends(cluster, now), P.PROVISIONING, now), instances=())
+    given_up = replace(_move(billing_ends(cluster, now), P.PROVISIONING, now), instances=())
     step = try_next_placement(given_up, refused, now)
     if step.entity.phase is P.TERMINATING:
         # Its machines are still there, unlike after a refusal.
@@ -289,8 +318,8 @@ def resize(cluster: Cluster, event: ResizeAsked, now: float) -> Step[Cluster]:
     """Nodes are added after the last rank, or ended from the last rank on; jobs go on meanwhile."""
     if event.num_nodes == cluster.num_nodes:
         return Step(cluster)
-    begun = replace(_move(cluster, P.RESIZING, now, f"asked for {_nodes(event.num_nodes)}"), resize_to=event.num_nodes)
-    return Step(begun, (Resize(event.num_nodes),), f"from {_nodes(cluster.num_nodes)} to {event.num_nodes}")
+    begun = replace(_move(cluster, P.RESIZING, now, f"asked for {nodes(event.num_nodes)}"), resize_to=event.num_nodes)
+    return Step(begun, (Resize(event.num_nodes),), f"from {nodes(cluster.num_nodes)} to {event.num_nodes}")
 
 
 @TABLE.on(P.RESIZING, NodesCreated, to={P.BOOTSTRAPPING})
@@ -309,7 +338,7 @@ def shrunk(cluster: Cluster, event: NodesRemoved, now: float) -> Step[Cluster]:
 def not_grown(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
     """The cluster stays as it was; nothing is left of the nodes that were to be added."""
     assert cluster.placement is not None
-    note = _noted(SideRefusal(cluster.placement, event.scope, event.reason), now)
+    note = noted(SideRefusal(cluster.placement, event.scope, event.reason), now)
     back = replace(_move(cluster, P.BOOTSTRAPPING, now), resize_to=None, refusals=(*cluster.refusals, note))
     return Step(back, (Bootstrap(),), f"not resized: {event.reason}")
 
@@ -324,7 +353,7 @@ def _resized(cluster: Cluster, instances: tuple[Instance, ...], now: float) -> S
         resize_to=None,
         placement=placement,
     )
-    return Step(_billing_begins(told, now), (Bootstrap(),), f"{_nodes(count)} now")
+    return Step(billing_begins(told, now), (Bootstrap(),), f"{nodes(count)} now")
 
 
 @TABLE.on(P.UP, AutostopAsked, to={P.UP})
@@ -362,7 +391,7 @@ def autostop_set(cluster: Cluster, event: AutostopConfigured, now: float) -> Ste
 @TABLE.on(P.STOPPING, NodesStopped, to={P.STOPPED, P.TERMINATED})
 def stopped(cluster: Cluster, event: NodesStopped, now: float) -> Step[Cluster]:
     """A cluster that was stopped before it had a machine leaves nothing to start again. Autostop is off afterwards."""
-    settled = replace(_billing_ends(cluster, now), instances=event.instances, autostop=Autostop())
+    settled = replace(billing_ends(cluster, now), instances=event.instances, autostop=Autostop())
     if not event.instances:
         return Step(_gone(settled, now, "stopped before any machine existed"), (), "nothing to keep; removed")
     return Step(_move(settled, P.STOPPED, now), (), "stopped")
@@ -439,7 +468,7 @@ def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     running = _in_state(there, InstanceState.RUNNING)
     if not there:
         # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
-        lost = _move(_billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
+        lost = _move(billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
         return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
     # One that is neither (it starts, is repaired, or cannot be asked) has not stopped, and is not gone.
     if len(_in_state(there, InstanceState.STOPPED, InstanceState.STOPPING)) == len(there):
@@ -453,10 +482,10 @@ def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
     if cluster.phase is P.STOPPED:
         return Step(cluster)
     by_itself = cluster.phase is P.AUTOSTOPPING or cluster.autostop.enabled
-    idle = replace(_billing_ends(cluster, now), strikes=0)
+    idle = replace(billing_ends(cluster, now), strikes=0)
     if by_itself and cluster.autostop.down:
         return Step(_move(idle, P.TERMINATING, now, "autodown"), (TerminateNodes(),), "stopped itself; removing it")
-    reason = "autostopped" if by_itself else "its machines were stopped or died: " + _why(cluster)
+    reason = "autostopped" if by_itself else "its machines were stopped or died: " + why(cluster)
     return Step(replace(_move(idle, P.STOPPED, now, reason), autostop=Autostop()), (), reason)
 
 
@@ -466,7 +495,7 @@ def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Clu
         return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
     if cluster.phase is P.STOPPED and not running:
         return Step(cluster)  # somebody starts it: what comes of that, the next look tells
-    reason = f"{running} of {cluster.num_nodes} nodes run: {_why(cluster)}"
+    reason = f"{running} of {cluster.num_nodes} nodes run: {why(cluster)}"
     if cluster.phase is P.DEGRADED and cluster.reason == reason:
         return Step(cluster)
     return Step(_move(cluster, P.DEGRADED, now, reason), (), reason)
@@ -474,7 +503,7 @@ def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Clu
 
 def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     if cluster.phase is P.STOPPED:
-        again = _billing_begins(_move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), now)
+        again = billing_begins(_move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), now)
         return Step(again, (Bootstrap(),), "machines run again")
     if cluster.phase is P.AUTOSTOPPING:
         return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
@@ -534,6 +563,8 @@ _ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
+_ignore_rest(Planned, "outcome of an order that was called off")
+_ignore_rest(NotPlanned, "outcome of an order that was called off")
 _ignore_rest(StraysEnded, "gone with the rest")
 _ignore_rest(NodesRemoved, "outcome of an order that was called off")
 
@@ -546,47 +577,12 @@ def _move(cluster: Cluster, phase: Phase, now: float, reason: str | None = None)
 
 
 def _gone(cluster: Cluster, now: float, reason: str | None) -> Cluster:
-    ended = _billing_ends(_move(cluster, P.TERMINATED, now, reason), now)
+    ended = billing_ends(_move(cluster, P.TERMINATED, now, reason), now)
     # Where something may be left is remembered: the sweep looks there.
     sites = cluster.where
     settled = without_strays(ended, StraysEnded(sites), now)
     return replace(settled, ended_at=now, instances=(), sites=sites)
 
 
-def _billing_ends(cluster: Cluster, now: float) -> Cluster:
-    return replace(cluster, intervals=_closed(cluster, now))
-
-
-def _billing_begins(cluster: Cluster, now: float) -> Cluster:
-    price = cluster.placement.price_hourly if cluster.placement else 0.0
-    return replace(cluster, intervals=(*_closed(cluster, now), (now, None, price)))
-
-
-def _closed(cluster: Cluster, now: float) -> tuple[tuple[float, float | None, float], ...]:
-    return tuple((begin, now if end is None else end, price) for begin, end, price in cluster.intervals)
-
-
 def _in_state(instances: Iterable[Instance], *states: InstanceState) -> list[Instance]:
     return [instance for instance in instances if instance.state in states]
-
-
-def _why(cluster: Cluster) -> str:
-    reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
-    return "; ".join(reasons) or "the provider gives no reason"
-
-
-def _noted(refused: SideRefusal, now: float) -> Refusal:
-    offer = refused.placement.offer
-    return Refusal(offer.place, offer.instance_type, refused.scope, refused.reason, now)
-
-
-def _all_of(order: Provision) -> str:
-    return " and ".join(_what(each) for each in (order.placement, *order.beside))
-
-
-def _what(placement: Placement) -> str:
-    return f"{placement.num_nodes}x {placement.offer.instance_type} on {placement.offer.place}"
-
-
-def _nodes(count: int) -> str:
-    return f"{count} node" + ("s" if count != 1 else "")

@@ -57,6 +57,12 @@ def without_strays(cluster: Cluster, event: StraysEnded, now: float) -> Cluster:
     return replace(cluster, strays=left, intervals=(*cost, *cluster.intervals))
 
 
+def unfit(placement: Placement) -> tuple[str, str, bool]:
+    """What a placement is known by for which the request was not fit: it is the same in another plan."""
+    offer = placement.offer
+    return (offer.place, offer.instance_type, offer.use_spot)
+
+
 def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:
     """Whether a refusal of this scope makes trying `candidate` pointless.
 

@@ -1,0 +1,48 @@
+"""What the rules of `clusters.py` say in words, and how they keep what a cluster costs."""
+
+from dataclasses import replace
+
+from sky.core.lifecycle.cluster_facts import Provision, SideRefusal
+from sky.core.model.clusters import Cluster, Refusal
+from sky.core.model.offers import Placement
+
+
+def billing_ends(cluster: Cluster, now: float) -> Cluster:
+    """The cluster costs nothing from now on."""
+    return replace(cluster, intervals=_closed(cluster, now))
+
+
+def billing_begins(cluster: Cluster, now: float) -> Cluster:
+    """The cluster costs what its placement does from now on."""
+    price = cluster.placement.price_hourly if cluster.placement else 0.0
+    return replace(cluster, intervals=(*_closed(cluster, now), (now, None, price)))
+
+
+def _closed(cluster: Cluster, now: float) -> tuple[tuple[float, float | None, float], ...]:
+    return tuple((begin, now if end is None else end, price) for begin, end, price in cluster.intervals)
+
+
+def why(cluster: Cluster) -> str:
+    """What the provider says of machines that are not as they should be."""
+    reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
+    return "; ".join(reasons) or "the provider gives no reason"
+
+
+def noted(refused: SideRefusal, now: float) -> Refusal:
+    """A refusal as the record keeps it."""
+    offer = refused.placement.offer
+    return Refusal(offer.place, offer.instance_type, refused.scope, refused.reason, now)
+
+
+def all_of(order: Provision) -> str:
+    """What an order asks for."""
+    return " and ".join(_what(each) for each in (order.placement, *order.beside))
+
+
+def _what(placement: Placement) -> str:
+    return f"{placement.num_nodes}x {placement.offer.instance_type} on {placement.offer.place}"
+
+
+def nodes(count: int) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{count} node" + ("s" if count != 1 else "")
