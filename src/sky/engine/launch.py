@@ -1,5 +1,6 @@
 """Launch and exec: find or make the cluster, then put the job on it. Both can be repeated after a crash."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -30,6 +31,10 @@ from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
 from sky.kit.ids import new_id
 
+#: Autostops that one launch gets over.
+_MOST_AUTOSTOPS = 3
+#: Seconds until a head that takes no more jobs is known to be stopping.
+_STOPPING_S = 60.0
 _SETTLED = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
 
 
@@ -63,9 +68,12 @@ async def launch(desk: Desk, request: Request) -> object:
     await _open_ports(desk, cluster, task)
     job_id = None
     if task.run or task.setup or task.workdir or task.file_mounts:
-        job_id = await _submit(
-            desk, request, cluster, task, setup=not flag(body, "no_setup") and not flag(body, "fast")
-        )
+        setup = not flag(body, "no_setup") and not flag(body, "fast")
+        delivered = await _deliver(desk, request, cluster, task, setup=setup)
+        if delivered is None:
+            # It went down by itself meanwhile: what there is to be used now is another cluster.
+            return await launch(desk, request)
+        cluster, job_id = delivered
     await _set_autostop(desk, cluster, wanted_autostop(task, body))
     return {"job_id": job_id, "cluster_name": cluster.name}
 
@@ -94,10 +102,12 @@ async def execute(desk: Desk, request: Request) -> object:
         )
     if flag(request.body, "dryrun"):
         return {"job_id": None, "cluster_name": name}
-    job_id = await _submit(desk, request, cluster, task, setup=False)
+    job = await _submit(desk, request, cluster, task, setup=False)
+    if job.job_id is None:
+        raise _not_reached(cluster, job)
     if flag(request.body, "down"):
         await _set_autostop(desk, cluster, Autostop(0, down=True))
-    return {"job_id": job_id, "cluster_name": name}
+    return {"job_id": job.job_id, "cluster_name": name}
 
 
 def wanted_autostop(task: TaskSpec, body: Mapping[str, object]) -> Autostop | None:
@@ -272,6 +282,8 @@ async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
         cluster = await desk.settled(request, cluster, _settled, letter=letter)
     else:
         cluster = await desk.settled(request, cluster, _settled)
+        if cluster.phase is Phase.STOPPED and cluster.reason == cluster_life.AUTOSTOPPED:
+            return await _bring_up(desk, request, cluster)
     if stuck(cluster):
         raise ClusterSetUpError(
             f"Cluster '{cluster.name}' could not be launched, and what there is of it cannot be ended for now: "
@@ -290,14 +302,58 @@ def _settled(cluster: Cluster) -> bool:
     return cluster.phase in _SETTLED or stuck(cluster)
 
 
-async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool) -> int | None:
+async def _deliver(
+    desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool
+) -> tuple[Cluster, int] | None:
+    """The cluster with the job on it, started again where it was stopping itself; None if it went down instead.
+
+    That it was is on record before it is started: after a crash, the next attempt goes on behind it.
+    """
+    for number in range(_MOST_AUTOSTOPS + 1):
+        job = await _submit(desk, request, cluster, task, setup=setup, number=number)
+        if job.job_id is not None:
+            return cluster, job.job_id
+        met = f"autostop:{request.id}:{number}"
+        if await desk.store.get_value(met) is None:
+            after = await _left_by_itself(desk, request, cluster, job)
+            if after is None:
+                break
+            desk.talk.say(request.id, f"{cluster.name}: it was stopping for want of work; bringing it up again")
+            await desk.store.set_value(met, after.id)
+            if not after.alive:
+                return None
+            cluster = after
+        if job.cluster_id == cluster.id:
+            cluster = await _bring_up(desk, request, await desk.cluster(cluster.name))
+    raise _not_reached(cluster, job)
+
+
+async def _left_by_itself(desk: Desk, request: Request, cluster: Cluster, job: Job) -> Cluster | None:
+    """The cluster once it has stopped or gone for want of work, if that is why a job did not reach it."""
+    try:
+        async with asyncio.timeout(_STOPPING_S if "takes no more jobs" in (job.reason or "") else 0.5):
+            left = await desk.settled(request, cluster, lambda now: now.phase is not Phase.UP)
+    except TimeoutError:
+        return None
+    after = await desk.at_rest(request, left)
+    return after if after.reason in (cluster_life.AUTOSTOPPED, cluster_life.AUTODOWN) else None
+
+
+def _not_reached(cluster: Cluster, job: Job) -> ClusterSetUpError:
+    return ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {job.reason}")
+
+
+async def _submit(
+    desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool, number: int = 0
+) -> Job:
+    """The job of this request once it is in the cluster's queue, or has ended before; `number` of those before it."""
     now = desk.clock.now()
     id = new_id(now)
     drawn = Job(
         id=id,
         cluster_id=cluster.id,
         cluster_name=cluster.name,
-        request_id=request.id,
+        request_id=f"{request.id}+{number}" if number else request.id,
         user=request.user,
         phase=JobPhase.SYNCING,
         status=JobStatus.INIT,
@@ -318,12 +374,9 @@ async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec
         found = await desk.store.jobs.get(job.id)
         return found or job
 
-    arrived = await until(
+    return await until(
         desk.signals, f"job:{job.id}", load, lambda now: now.job_id is not None or now.phase is JobPhase.DONE
     )
-    if arrived.job_id is None:
-        raise ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {arrived.reason}")
-    return arrived.job_id
 
 
 async def _set_autostop(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:

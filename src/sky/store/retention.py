@@ -5,6 +5,8 @@ from sqlalchemy import Connection, delete, or_, select
 from sky.store.schema import CLUSTERS, JOBS, REQUESTS, STORIES, VALUES
 
 _BATCH = 200
+#: Notes of autostops that a launch met, at most; see `engine/launch.py`.
+_MOST_AUTOSTOPS = 10
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
@@ -20,6 +22,8 @@ def forget(connection: Connection, requests_before: float, clusters_before: floa
     connection.execute(delete(REQUESTS).where(c.id.in_(ids)))
     connection.execute(delete(STORIES).where(STORIES.c.entity == "request", STORIES.c.entity_id.in_(ids)))
     connection.execute(delete(VALUES).where(VALUES.c.key.in_([f"request-cluster:{id}" for id in ids])))
+    met = [f"autostop:{id}:{number}" for id in ids for number in range(_MOST_AUTOSTOPS)]
+    connection.execute(delete(VALUES).where(VALUES.c.key.in_(met)))
     _forget_clusters(connection, clusters_before)
     return ids
 

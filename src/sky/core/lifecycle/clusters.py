@@ -61,6 +61,8 @@ from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, 
 
 #: The words of the table are reached through it.
 __all__ = [
+    "AUTODOWN",
+    "AUTOSTOPPED",
     "AUTOSTOP_AGAIN",
     "AUTOSTOP_OVERDUE",
     "BOOTSTRAP",
@@ -123,6 +125,8 @@ DEGRADED_LOOK_MOST = 300.0
 AUTOSTOP_OVERDUE = 300.0
 #: Seconds before a node that could not be told when to stop is told again.
 AUTOSTOP_AGAIN = 30.0
+#: The reasons of a cluster that stopped by itself, and of one that went.
+AUTOSTOPPED, AUTODOWN = "autostopped", "autodown"
 #: How the reason of a cluster begins that is shown as it was last seen.
 UNSEEN = "as last seen; "
 #: Seconds between rounds over all placements when the user asked to retry until up.
@@ -484,8 +488,8 @@ def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
     by_itself = cluster.phase is P.AUTOSTOPPING or cluster.autostop.enabled
     idle = replace(billing_ends(cluster, now), strikes=0)
     if by_itself and cluster.autostop.down:
-        return Step(_move(idle, P.TERMINATING, now, "autodown"), (TerminateNodes(),), "stopped itself; removing it")
-    reason = "autostopped" if by_itself else "its machines were stopped or died: " + why(cluster)
+        return Step(_move(idle, P.TERMINATING, now, AUTODOWN), (TerminateNodes(),), "stopped itself; removing it")
+    reason = AUTOSTOPPED if by_itself else "its machines were stopped or died: " + why(cluster)
     return Step(replace(_move(idle, P.STOPPED, now, reason), autostop=Autostop()), (), reason)
 
 
