@@ -183,6 +183,14 @@ async def test_a_launch_is_planned_with_what_its_client_says(plane, asked_for):
     assert {offer.cloud for offer in asked_for} == {"gcp"}
 
 
+async def test_a_client_is_told_which_of_its_settings_are_the_servers(plane, config):
+    body = {"task": {"run": "true", "resources": P4D}, "dryrun": True,
+            "config": {"local": {"cpus": 99}, "catalog": dict(config["catalog"])}}  # fmt: skip
+    ended = await plane.wait((await plane.submit("launch", body, user="u")).id, 60)
+    said = plane.progress_file(ended.id).read_text()
+    assert "Without effect, since only the server's own file says it: local\n" in said
+
+
 @pytest.mark.parametrize(
     ("blocked", "within"),
     [
@@ -408,6 +416,9 @@ class TestData:
         (free,) = await plane.planner.optimize(dag({**asked, "resources": {"accelerators": "A100:8"}}), Questions())
         assert (chosen(free).cloud, chosen(free).region) == ("aws", "us-east-1")
         assert free.plan.standings[0].data == 0
+        told = Said.of({"data": {"buckets": {"s3://raw": {"region": "us-east-1", "size": "20TB"}}}})
+        (dear,) = await plane.planner.optimize(dag(asked), Questions(said=told))
+        assert dear.plan.standings[0].data == pytest.approx(20000 * 0.09, rel=0.2), "the client's size"
 
 
 class TestWrongData:

@@ -17,7 +17,7 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
-from sky.core.model.layers import for_launch
+from sky.core.model.layers import PLANNED_BY_SERVER, for_launch
 from sky.core.model.names import check_cluster_name
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
@@ -49,6 +49,7 @@ async def launch(desk: Desk, request: Request) -> object:
     existing = await _own_or_named(desk, request, name)
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
+        _tell_servers_own(desk, request)
         made = await desk.planner.place(task, _goal(body), _said(body))
         placements = _stoppable(desk, made.placements, wanted_autostop(task, body))
         _tell_idle(desk, request, task, placements[0].offer)
@@ -167,6 +168,14 @@ def _check_stops(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
 def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer) -> None:
     if idle := without_effect(task, offer):
         desk.talk.say(request.id, f"Without effect on {offer.cloud} in this version: {', '.join(idle)}")
+
+
+def _tell_servers_own(desk: Desk, request: Request) -> None:
+    """Say which settings of the client's files count in the server's alone, where they differ."""
+    said = _mapping(request.body, "config")
+    idle = [each for each in PLANNED_BY_SERVER if said.get(each) and said[each] != desk.section(each)]
+    if idle:
+        desk.talk.say(request.id, f"Without effect, since only the server's own file says it: {', '.join(idle)}")
 
 
 async def _cloning(desk: Desk, request: Request, task: TaskSpec) -> tuple[TaskSpec, str | None]:
