@@ -286,6 +286,22 @@ async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_unti
     assert [end is None for _, end, _ in after.intervals] == [False, True]
 
 
+@pytest.mark.parametrize("order", [life.StopNodes(), life.TerminateNodes()])
+async def test_what_is_left_elsewhere_is_ended_also_between_two_rounds(plane, clouds, launch, order):
+    await launch({"infra": "aws/us-east-1", "instance_type": "m5.xlarge"})
+    cluster, aws = await only(plane), clouds.played["aws"]
+    left = f"{cluster.id}-h1"
+    await LocalCompute.create(aws, _as(aws.asked[-1], left))
+    stray = Stray(Site("aws", "us-east-1", left), 0.0, 1.0)
+    between = replace(cluster, sites=(), instances=(), strays=(stray,), identity=None)
+    work = ClusterWork(
+        plane.store.clusters, plane._provisioner, plane._fleet, HurriedClock(), plane.signals, lambda *_: None
+    )
+    outcome = await work.act(between, "k", order)
+    assert outcome in (life.NodesStopped(()), life.NodesTerminated())
+    assert [each.cluster_id for each in await aws.list()] == [cluster.id]
+
+
 async def test_orderly_restarts_count_as_no_attempt(plane, clouds, restarted, monkeypatch):
     async def hangs(self, ask):
         self.asked.append(ask)

@@ -149,10 +149,11 @@ class ClusterWork:
 
     async def _stop(self, cluster: Cluster, key: str, order: object) -> object:
         provisioner = self._provisioner
-        if not cluster.where:
-            # Between two rounds of a launch that is tried until it is up: there is nothing anywhere.
-            return life.NodesStopped(())
         try:
+            if cluster.site is None:
+                # Between two rounds of a launch that is tried until it is up: at most there is what is left elsewhere.
+                await self._end_everywhere(cluster)
+                return life.NodesStopped(())
             compute = await provisioner.compute_of(cluster)
             if not cluster.instances:
                 # Called off in the middle of creating: what exists has no disk worth keeping yet.
@@ -178,7 +179,7 @@ class ClusterWork:
         assert isinstance(order, life.TerminateNodes)
         await self._clock.sleep(order.delay)
         try:
-            if cluster.where:
+            if cluster.site is not None:
                 await self._provisioner.compute_of(cluster)
             await self._fleet.quiesce(cluster)
             await self._end_everywhere(cluster)

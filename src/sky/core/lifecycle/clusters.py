@@ -431,7 +431,9 @@ def terminate_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Ste
 @TABLE.on((*_STANDING, P.STOPPED), Due, to=())
 def look(cluster: Cluster, event: Due, now: float) -> Step[Cluster]:
     """The safety net under the node's own reports."""
-    return Step(cluster, (Observe(), *strays_to_end(cluster)))
+    # One that is on its way out is looked at each second, which is too often for a cloud that does not answer.
+    strays = () if cluster.phase is P.AUTOSTOPPING else strays_to_end(cluster)
+    return Step(cluster, (Observe(), *strays))
 
 
 @TABLE.on([phase for phase in P if phase is not P.TERMINATED], StraysEnded, to=())
