@@ -60,7 +60,6 @@ def test_an_idle_worker_that_dies_is_missed_before_slurm_does(home, bed, eventua
         print(shown(sky))
         eventually(lambda: "Slurm took n2 from the allocation" in sky.good("events", "c").stdout, 90)
         print(sky.good("events", "c").stdout)
-        assert "3" in sky.good("exec", "c", "--num-nodes", "1", "echo $((1+2))").stdout
     finally:
         bed.do("revive", "n2")
     sky.good("down", "-y", "c")

@@ -413,8 +413,11 @@ def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     running = _in_state(there, InstanceState.RUNNING)
     if not there:
         # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
-        lost = _move(_billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
-        return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
+        why = _why(known) if any(each.reason for each in event.instances) else ""
+        told = f"its machines are gone: {why}" if why else "the provider no longer has its machines"
+        lost = _move(_billing_ends(known, now), P.TERMINATING, now, told)
+        text = f"{told if why else 'its machines are gone'}; removing what is left"
+        return Step(replace(lost, strikes=0), (TerminateNodes(),), text)
     # One that is neither (it starts, is repaired, or cannot be asked) has not stopped, and is not gone.
     if len(_in_state(there, InstanceState.STOPPED, InstanceState.STOPPING)) == len(there):
         return _seen_stopped(known, now)
@@ -541,8 +544,10 @@ def _in_state(instances: Iterable[Instance], *states: InstanceState) -> list[Ins
 
 
 def _why(cluster: Cluster) -> str:
-    reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
-    return "; ".join(reasons) or "the provider gives no reason"
+    told = [each for each in cluster.instances if each.reason]
+    if len(told) == len(cluster.instances) > 1 and len({each.reason for each in told}) == 1:
+        return str(told[0].reason)
+    return "; ".join(f"rank {each.rank}: {each.reason}" for each in told) or "the provider gives no reason"
 
 
 def _noted(refused: SideRefusal, now: float) -> Refusal:

@@ -31,7 +31,7 @@ from sky.providers.registry import Settings
 from sky.providers.slurm import jobs as slurm_jobs
 from sky.providers.slurm import login_scripts as scripts
 from sky.providers.slurm.config import checked, of_cluster, of_partition
-from sky.providers.slurm.jobs import ENDS, Job
+from sky.providers.slurm.jobs import ENDING, Job
 from sky.providers.slurm.shapes import ClusterFacts, offers, read_cluster
 from sky.providers.ssh_hosts import SshHosts
 
@@ -42,6 +42,8 @@ _PINNED_S, _OPEN_S = 24 * 3600.0, 120.0
 #: From one look at a waiting job to the next, at first and at most, in seconds.
 _FIRST_LOOK_S, _LOOK_S = 0.2, 3.0
 _KEEPERS_S = 60.0
+#: How long the end of an allocation is waited for that is decided, so that it can be told why it ended.
+_ENDING_S = 4.0
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +165,7 @@ class SlurmCompute:
         found: list[Instance] = []
         for name, each in zip(
             names,
-            await asyncio.gather(*(self._jobs(name, cluster_id) for name in names), return_exceptions=True),
+            await asyncio.gather(*(self._looked_at(name, cluster_id) for name in names), return_exceptions=True),
             strict=True,
         ):
             if isinstance(each, BaseException):
@@ -243,6 +245,21 @@ class SlurmCompute:
         said = await self._run(region, scripts.JOBS, slurm_jobs.mark(self._installation(), cluster_id or ""))
         return list(slurm_jobs.read_jobs(said))
 
+    async def _looked_at(self, region: str, cluster_id: str | None) -> Sequence[Job]:
+        """Jobs, and for one cluster what became of its job, for which it is worth to wait a little."""
+        jobs = await self._jobs(region, cluster_id)
+        if cluster_id is None:
+            return jobs
+        patience = self._clock.now() + _ENDING_S
+        while jobs and _newest(jobs)[0].state in ENDING and self._clock.now() < patience:
+            await self._clock.sleep(_FIRST_LOOK_S)
+            jobs = await self._jobs(region, cluster_id)
+        held = self._held.get(cluster_id)
+        if not jobs and held is not None and held.region == region:
+            end = slurm_jobs.read_end(await self._run(region, scripts.LAST, held.job), held.job, cluster_id)
+            return [end] if end else []
+        return jobs
+
     async def _submit(self, ask: CreateAsk, config: Mapping[str, object]) -> Job:
         region, zone = ask.placement.offer.region, ask.placement.offer.zone or ""
         facts = await self._known(region)
@@ -267,8 +284,7 @@ class SlurmCompute:
         while True:
             now = next((each for each in await self._jobs(region, ask.cluster_id) if each.id == job.id), None)
             if now is None or not now.alive:
-                state = now.state if now else "forgotten"
-                why = ENDS.get(state, f"the job is {state.lower()}") + (f" ({now.reason})" if now else "")
+                why = slurm_jobs.why_ended(now) if now else "Slurm has forgotten it"
                 raise CapacityRefused(f"job {job.id} ended before it ran: {why}", scope="zone")
             if now.instance_state is InstanceState.RUNNING:
                 return now
@@ -320,7 +336,7 @@ class SlurmCompute:
         elif state is InstanceState.PENDING:
             reason = f"job {job.id} waits: {slurm_jobs.why_waiting(job.reason)}"
         elif state is not InstanceState.RUNNING:
-            reason = f"{ENDS.get(job.state, job.state.lower())} (job {job.id})"
+            reason = slurm_jobs.why_ended(job)
         reach = {
             **self._reach(region),
             "kind": "slurm",

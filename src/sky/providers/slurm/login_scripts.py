@@ -40,6 +40,16 @@ exit 0
 """
 )
 
+# $1 a job that `squeue` has forgotten. A line `end|id|state|reason`, where Slurm keeps accounts.
+LAST = (
+    _PATHS
+    + r"""
+command -v sacct >/dev/null 2>&1 || exit 0
+sacct -n -X -P -j "$1" -o JobID,State,Reason 2>/dev/null | sed 's/^/end|/'
+exit 0
+"""
+)
+
 # $@ options of sbatch; the job's script on the input. Prints the job's id.
 SUBMIT = _PATHS + r"""exec sbatch --parsable "$@" """
 
