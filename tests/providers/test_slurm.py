@@ -225,6 +225,16 @@ async def test_why_an_allocation_ended(world):
     assert "time limit was reached" in await ended(world)
 
 
+async def test_an_allocation_that_is_suspended_goes_on(world):
+    (node,) = await world.compute.create(world.ask(C1))
+    assert world.login.exec("scontrol", "suspend", node.reach["job"]).returncode == 0
+    (seen,) = await world.compute.list(C1)
+    assert (seen.state, seen.machine) == (InstanceState.PENDING, node.machine), "neither stopped nor gone"
+    assert seen.reason == f"Slurm has suspended job {node.reach['job']}, and lets it go on later"
+    assert world.login.exec("scontrol", "resume", node.reach["job"]).returncode == 0
+    assert await world.compute.list(C1) == [node]
+
+
 async def test_an_allocation_whose_first_node_dies(world):
     (node,) = await world.compute.create(world.ask(C1, zone="debug"))
     world.bed.do("kill", "n1")

@@ -46,7 +46,7 @@ _BRING_UP_S = 30.0
 _CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
 #: Seconds for a sign of life of an agent that the head has lost already.
-_SIGN_S = 2.0
+_SIGN_S = 1.0
 #: With more nodes than this, files go to the head alone, and from there to the others.
 _FAN_ABOVE = 4
 #: Ports on which agents of different machines find each other, and how many are tried for one.

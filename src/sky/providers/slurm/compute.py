@@ -364,7 +364,7 @@ class SlurmCompute:
         if there is not None and node.name not in there:
             state, reason = InstanceState.TERMINATED, f"Slurm took {node.name} from the allocation: it failed"
         elif state is InstanceState.PENDING:
-            reason = f"job {job.id} waits: {slurm_jobs.why_waiting(job.reason)}"
+            reason = slurm_jobs.why_not_yet(job)
         elif state is not InstanceState.RUNNING:
             reason = slurm_jobs.why_ended(job)
         reach = {

@@ -65,8 +65,9 @@ _STATES: Mapping[str, InstanceState] = {
     "RUNNING": InstanceState.RUNNING,
     "RESIZING": InstanceState.RUNNING,
     "SIGNALING": InstanceState.RUNNING,
-    "SUSPENDED": InstanceState.STOPPED,
-    "STOPPED": InstanceState.STOPPED,
+    # Not as somebody stops machines to start them again: Slurm lets the job go on when it likes.
+    "SUSPENDED": InstanceState.PENDING,
+    "STOPPED": InstanceState.PENDING,
 }
 #: States of a job whose end is decided: what becomes of it shows once its processes are gone.
 ENDING = frozenset(["COMPLETING", "STAGE_OUT"])
@@ -85,6 +86,13 @@ ENDS: Mapping[str, str] = {
     "COMPLETED": "the allocation ended",
     "REVOKED": "the allocation was revoked",
 }
+
+
+def why_not_yet(job: Job) -> str:
+    """What a job waits for that does not run."""
+    if job.state in ("SUSPENDED", "STOPPED"):
+        return f"Slurm has suspended job {job.id}, and lets it go on later"
+    return f"job {job.id} waits: {why_waiting(job.reason)}"
 
 
 def why_ended(job: Job) -> str:
