@@ -243,6 +243,8 @@ async def test_an_allocation_whose_first_node_dies(world):
         await world.compute.terminate(C1)
     finally:
         world.bed.do("revive", "n1")
+        # A machine without power cleans nothing up.
+        world.bed.host("n1").exec("sh", "-c", "rm -rf /tmp/.sky-*")
 
         async def back():
             return world.slurm("sinfo -h -n n1 -p batch -o %t").strip() == "idle"

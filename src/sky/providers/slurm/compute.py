@@ -193,7 +193,7 @@ class SlurmCompute:
         held = self._held.get(cluster_id)
         names = [held.region] if held else [name for name in self._clusters() if regions is None or name in regions]
         for name in names:
-            mine = [job for job in await self._jobs(name, cluster_id) if job.alive]
+            mine = [job for job in await self._jobs(name, cluster_id) if job.alive or job.state in ENDING]
             if mine or held:
                 where = held.folders if held else self._folders(name, mine[0].partition)
                 await self._run(name, scripts.END, cluster_id, where.base, *(job.id for job in mine), timeout=_END_S)

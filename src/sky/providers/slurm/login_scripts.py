@@ -61,9 +61,6 @@ _KEEPER = r"""
 umask 077
 [ "$2" = /tmp ] || { mkdir -p "$2"; TMPDIR=$2; export TMPDIR; }
 dir="$2/.sky-$(id -u)-job-$SLURM_JOB_ID"
-rm -rf "$dir"
-mkdir -m 700 "$dir" || exit 1
-if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "$dir belongs to somebody else" >&2; exit 1; fi
 marked() { grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"; }
 ended() {
   trap "" TERM
@@ -74,7 +71,11 @@ ended() {
   if [ -d "$home" ]; then chmod -R u+rwX "$home" 2>/dev/null; rm -rf -- "$home"; fi
   exit 0
 }
+# Before anything is made: an end may come at once.
 trap 'ended "$1" "$3"' TERM INT HUP
+rm -rf "$dir"
+mkdir -m 700 "$dir" || exit 1
+if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "$dir belongs to somebody else" >&2; exit 1; fi
 printf "%s" "${CUDA_VISIBLE_DEVICES:-}" >"$dir/devices"
 mkfifo "$dir/.door" || exit 1
 exec 3<>"$dir/.door"
@@ -148,10 +149,15 @@ for job in "$@"; do
   esac
   scancel --quiet "$job" 2>/dev/null
 done
-tries=0
+tries=0 slow=0
 for job in "$@"; do
   while state=$(squeue -h -j "$job" -o %T 2>/dev/null) && [ -n "$state" ]; do
-    case $state in PENDING|RUNNING|SUSPENDED|CONFIGURING) ;; *) break;; esac
+    case $state in
+      PENDING|RUNNING|SUSPENDED|CONFIGURING) ;;
+      # It gives its nodes back; one of them may be too far gone for that.
+      COMPLETING|STAGE_OUT) slow=$((slow + 1)); [ $slow -gt 50 ] && break;;
+      *) break;;
+    esac
     tries=$((tries + 1))
     if [ $tries -gt 100 ]; then echo "job $job is still $state" >&2; exit 1; fi
     sleep 0.1 2>/dev/null || sleep 1
