@@ -249,6 +249,22 @@ def test_what_is_seen_decides(states, autostop, phase):
     assert after.entity.phase is phase
 
 
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (("given to another", "given to another"), "its machines are gone: given to another"),
+        (("given to another", None), "its machines are gone: rank 0: given to another"),
+        ((None, None), "the provider no longer has its machines"),
+    ],
+)
+def test_why_machines_are_gone_is_told_where_the_place_says_it(reasons, told):
+    gone = nodes(InstanceState.TERMINATED, InstanceState.TERMINATED)
+    seen = tuple(replace(each, reason=reason) for each, reason in zip(gone, reasons, strict=True))
+    after = step(cluster(), life.NodesObserved(seen))
+    assert (after.entity.phase, after.entity.reason) == (Phase.TERMINATING, told)
+    assert step(after.entity, life.NodesTerminated()).entity.reason == told, "and stays on record"
+
+
 def test_silent_agent_on_running_machines_is_started_again():
     after = step(cluster(), life.NodesObserved(nodes(R, R), agent_answers=False, detail="timeout"))
     assert after.entity.phase is Phase.BOOTSTRAPPING

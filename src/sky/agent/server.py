@@ -228,6 +228,7 @@ class Agent:
             "pid": os.getpid(),
             "started_at": self._started_at,
             "time": self._clock(),
+            "silent": self._head.silent() if self._head is not None else [],
         }, b""
 
     async def _run(self, fields: Fields, body: bytes) -> Reply:

@@ -240,10 +240,14 @@ class ClusterWork:
         return life.NodesObserved(instances)
 
     async def _answers(self, cluster: Cluster) -> str | None:
-        """None if the head's agent answers, else what hinders it."""
+        """None if the head's agent answers, and whoever it has lost; else what hinders it.
+
+        A place may take minutes to miss a machine. A worker counts as silent if neither the head nor we can reach it.
+        """
         try:
             head = await self._fleet.head(cluster)
-            await head.ping()
+            if lost := await head.ping():
+                await self._fleet.ask(cluster, lost)
         except _NODE_FAILURES as error:
             return str(error)
         return None

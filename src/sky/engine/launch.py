@@ -223,6 +223,7 @@ async def _resized(desk: Desk, request: Request, cluster: Cluster, task: TaskSpe
     """The cluster with as many nodes as the task asks for. Raises what hinders it; the cluster is then as it was."""
     if cluster.num_nodes == task.num_nodes and cluster.resize_to is None:
         return cluster
+    desk.provisioner.check_resizable(cluster, task.num_nodes)
     cluster = await _bring_up(desk, request, cluster)
     held = [
         job.job_id

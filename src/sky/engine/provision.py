@@ -28,6 +28,7 @@ from sky.core.ports import (
     Compute,
     CreateAsk,
     Identified,
+    KeepsSize,
     OpensPorts,
     Outcomes,
     Providers,
@@ -192,6 +193,13 @@ class Provisioner:
             self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
             if cluster.placement is not None and (why := self.unstoppable(cluster.placement.offer)):
                 raise NotSupportedError(why)
+
+    def check_resizable(self, cluster: Cluster, num_nodes: int) -> None:
+        """Raise NotSupportedError for a cluster that keeps its number of nodes, before anything is done to it."""
+        if cluster.site is not None:
+            compute = self._providers.compute(cluster.site.cloud)
+            if isinstance(compute, KeepsSize) and (why := compute.unresizable(cluster.num_nodes, num_nodes)):
+                raise NotSupportedError(f"Cluster '{cluster.name}' keeps its {cluster.num_nodes} nodes: {why}")
 
     def unstoppable(self, offer: Offer) -> str | None:
         """Why machines of an offer cannot be stopped with their disks kept; None where they can."""

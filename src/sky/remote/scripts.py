@@ -22,7 +22,7 @@ set -u
 home=${HOME:-}
 [ -n "$home" ] && [ -d "$home" ] || home=$(cd ~ 2>/dev/null && pwd)
 login=$home problem= short=
-if [ -n "$2" ]; then home="$home/$2"; fi
+case $2 in "") ;; /*) home=$2;; *) home="$home/$2";; esac
 if [ -z "$login" ]; then problem="the login has no home"; fi
 uid=$(id -u)
 python=

@@ -24,7 +24,7 @@ from .scripts import FACTS, LOADER, RELAY, SCRIPT_END
 from .ssh import SshChannel, filled, place_of
 from .ssh_link import Place, SshLink
 from .streams import Stream
-from .ways import folder_of
+from .ways import folder_of, temporary_of
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,253}\Z")
 _FACTS_S = 30.0
@@ -66,7 +66,7 @@ class SlurmChannel:
         self.python = "python3"
         self._link = link
         self._login = login
-        self._folder = folder_of(reach)
+        self._folder, self._tmp = folder_of(reach), temporary_of(reach)
         self._job, self._node = reach["job"], reach["node"]
         self._words = step_words(self._job, self._node, where=where)
 
@@ -142,7 +142,8 @@ class SlurmChannel:
             uid = done.stdout.decode("utf-8", "replace").split()[-1:]
             if not uid or not uid[0].isdigit():
                 raise AgentUnreachable(f"{self.where} does not say who we are there")
-            place.socket = f"/tmp/.sky-{uid[0]}-job-{self._job}/agent.sock"  # noqa: S108 - the keeper made it, 0700
+            # In a folder that the keeper made for nobody else.
+            place.socket = f"{self._tmp}/.sky-{uid[0]}-job-{self._job}/agent.sock"
             self._link.places[key] = place
         if place.python:
             self.python = place.python

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ _PING_S = 3.0
 _BRING_UP_S = 30.0
 _CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
+#: Seconds for a sign of life of an agent that the head has lost already.
+_SIGN_S = 1.0
 #: With more nodes than this, files go to the head alone, and from there to the others.
 _FAN_ABOVE = 4
 #: Ports on which agents of different machines find each other, and how many are tried for one.
@@ -118,6 +120,14 @@ class NodeFleet:
         if node is None:
             raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
         return HeadAgent(self._client(cluster, node), lambda number: self._client(cluster, node, 1 + number % _HELD))
+
+    async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
+        """Ask for a sign of life, all at once."""
+        asked = [node for node in cluster.instances if node.rank in ranks]
+        try:
+            await together(self._client(cluster, node).hello(timeout=_SIGN_S) for node in asked)
+        except AgentRefused as error:
+            raise AgentUnreachable(str(error)) from error
 
     async def quiesce(self, cluster: Cluster) -> None:
         """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
@@ -258,8 +268,9 @@ class HeadAgent:
         self._client = client
         self._held = held
 
-    async def ping(self) -> None:
-        await self._client.hello(timeout=_PING_S)
+    async def ping(self) -> Collection[int]:
+        silent = (await self._client.hello(timeout=_PING_S)).get("silent")
+        return {rank for rank in silent if isinstance(rank, int)} if isinstance(silent, list) else ()
 
     async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
         job_id, _ = await self._client.submit(key, dict(spec))

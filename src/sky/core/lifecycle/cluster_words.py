@@ -24,8 +24,10 @@ def _closed(cluster: Cluster, now: float) -> tuple[tuple[float, float | None, fl
 
 def why(cluster: Cluster) -> str:
     """What the provider says of machines that are not as they should be."""
-    reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
-    return "; ".join(reasons) or "the provider gives no reason"
+    told = [each for each in cluster.instances if each.reason]
+    if len(told) == len(cluster.instances) > 1 and len({each.reason for each in told}) == 1:
+        return str(told[0].reason)
+    return "; ".join(f"rank {each.rank}: {each.reason}" for each in told) or "the provider gives no reason"
 
 
 def noted(refused: SideRefusal, now: float) -> Refusal:

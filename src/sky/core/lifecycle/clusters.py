@@ -474,8 +474,11 @@ def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     running = _in_state(there, InstanceState.RUNNING)
     if not there:
         # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
-        lost = _move(billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
-        return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
+        words = why(known) if any(each.reason for each in event.instances) else ""
+        told = f"its machines are gone: {words}" if words else "the provider no longer has its machines"
+        lost = _move(billing_ends(known, now), P.TERMINATING, now, told)
+        text = f"{told if words else 'its machines are gone'}; removing what is left"
+        return Step(replace(lost, strikes=0), (TerminateNodes(),), text)
     # One that is neither (it starts, is repaired, or cannot be asked) has not stopped, and is not gone.
     if len(_in_state(there, InstanceState.STOPPED, InstanceState.STOPPING)) == len(there):
         return _seen_stopped(known, now)

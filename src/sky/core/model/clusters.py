@@ -62,7 +62,8 @@ class Instance:
       `identity` (a key file; empty: this installation's key); `secret` (what `Unlocks` knows the password by);
       `jump` (`user@host:port`, several with commas) or `proxy_command`; `home` (a folder under the user's home that
       is the node's alone; empty: the home itself);
-    - `slurm`: as `ssh`, for the login node, and `job`, `node`.
+    - `slurm`: as `ssh`, for the login node, and `job`, `node`; `home` may be an absolute path; `tmp` (a folder of the
+      node's machine for what is temporary).
     """
 
     id: str

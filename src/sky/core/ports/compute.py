@@ -110,6 +110,15 @@ class StopsSome(Protocol):
 
 
 @runtime_checkable
+class KeepsSize(Protocol):
+    """Optional: some of the place's clusters have the number of nodes for good that they were made with."""
+
+    def unresizable(self, num_nodes: int, wanted: int) -> str | None:
+        """Why a cluster cannot have another number of nodes; None where it can."""
+        ...
+
+
+@runtime_checkable
 class Identified(Protocol):
     """Optional: the place knows who is asking. A cluster is touched under the identity that made it, or not at all."""
 
