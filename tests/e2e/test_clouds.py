@@ -1,6 +1,8 @@
 """AWS and Google Cloud as a user has them: their APIs on the wire, their instances real hosts with disks and sshd."""
 
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -63,6 +65,29 @@ def test_the_machines_stop_themselves_when_the_server_is_away(world, cloud, even
     assert states(world, cloud) == ["running"] * 2
     eventually(lambda: states(world, cloud) == ["stopped"] * 2, 90)
     eventually(lambda: status(world, "c") == "STOPPED", 60)
+
+
+@pytest.mark.parametrize("wanted", ["down", "stop after down", "off after down"])
+def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventually):
+    """AWS ends machines whose cluster is to go down when idle, also where no server lives to see to it."""
+    down = wanted == "down"
+    world.launch("c", places(PLACE["aws"]), "-d", "-i", "0", "--down", run="sleep 8", num_nodes=2)
+    if not down:
+        again = ("-i", "0") if wanted.startswith("stop") else ("--cancel",)
+        world.sky.good("autostop", "-y", "c", *again)
+    ids = [host["name"] for host in world.aws.hosts()]
+    eventually(lambda: {world.on_shutdown(id) for id in ids} == {"terminate" if down else "stop"}, 20)
+    os.kill(world.sky.server_pid(), signal.SIGKILL)
+    if wanted.startswith("off"):
+        world.aws.do("preempt", ids[1])
+        eventually(lambda: states(world, "aws") == ["running", "stopped"], 30)
+        return
+    at_the_end = {"terminated"} if down else {"stopped"}
+    eventually(lambda: {each["State"]["Name"] for each in world.instances(ids)} == at_the_end, 90)
+    assert world.sky.server_pid() is None or not os.path.exists(f"/proc/{world.sky.server_pid()}"), "no server helped"
+    eventually(lambda: status(world, "c") == (None if down else "STOPPED"), 60)
+    if down:
+        assert world.left_of_aws() == []
 
 
 def test_spot_machines_that_are_taken_away_are_noticed_and_told(world, cloud, eventually):

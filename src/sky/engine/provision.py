@@ -12,6 +12,7 @@ from typing import TypeVar
 from sky.core.errors import (
     CapacityRefused,
     ClusterOwnerIdentityMismatchError,
+    CredentialsRejected,
     NotSupportedError,
     ProviderFailure,
     QuotaReached,
@@ -27,6 +28,7 @@ from sky.core.ports import (
     ClonesDisks,
     Compute,
     CreateAsk,
+    EndsItself,
     Identified,
     OpensPorts,
     Outcomes,
@@ -146,6 +148,22 @@ class Provisioner:
         site, compute = self.owned(cluster), await self.compute_of(cluster)
         if isinstance(compute, OpensPorts):
             await self.patiently(lambda: compute.open_ports(site.mark, ports, regions=[site.region]))
+
+    async def end_on_shutdown(self, cluster: Cluster, *, ends: bool) -> None:
+        """What becomes of machines of a cluster that shut themselves down, where its place can be told.
+
+        Where the account may not say so they are stopped, as everywhere else, and ended by a server that is back.
+        Raises what `compute_of` raises.
+        """
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if not isinstance(compute, EndsItself):
+            return
+        try:
+            await self.patiently(lambda: compute.end_on_shutdown(site.mark, ends, regions=[site.region]))
+        except CredentialsRejected as refused:
+            if not ends:
+                raise
+            log.warning("%s stops itself instead of going down while no server runs: %s", cluster.name, refused)
 
     async def end(self, site: Site) -> None:
         """End whatever is at a site. Raises ProviderFailure."""

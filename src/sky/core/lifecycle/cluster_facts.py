@@ -100,9 +100,10 @@ class AutostopConfigured:
 
 @dataclass(frozen=True, slots=True)
 class AutostopFailed:
-    """The node could not be told when to stop."""
+    """The node could not be told when to stop, or (`heard`) its place not what becomes of it then."""
 
     reason: str
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +195,14 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureAutostop:
-    """Tell the head, after `delay` seconds, when to stop by itself."""
+    """Tell the head, after `delay` seconds, when to stop by itself, and its place what becomes of machines that do.
+
+    `heard`: the head knows; its idle time is not to begin anew.
+    """
 
     autostop: Autostop
     delay: float = 0.0
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,7 +327,7 @@ def autostop_not_set(cluster: Cluster, event: AutostopFailed, now: float) -> Ste
     """Say so, look at the node, which is the likeliest cause, and tell it again: an idle cluster costs money."""
     reason = f"autostop not set: {event.reason}"
     text = "" if cluster.reason == reason else reason
-    again = ConfigureAutostop(cluster.autostop, AUTOSTOP_AGAIN)
+    again = ConfigureAutostop(cluster.autostop, AUTOSTOP_AGAIN, event.heard)
     return Step(replace(cluster, reason=reason), (Observe(), again), text)
 
 
@@ -413,8 +413,11 @@ def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     running = _in_state(there, InstanceState.RUNNING)
     if not there:
         # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
-        lost = _move(_billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
-        return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
+        by_itself = cluster.autostop.down and (cluster.phase is P.AUTOSTOPPING or cluster.autostop.enabled)
+        why = "autodown" if by_itself else "the provider no longer has its machines"
+        lost = replace(_move(_billing_ends(known, now), P.TERMINATING, now, why), strikes=0)
+        text = "ended itself; removing what is left" if by_itself else "its machines are gone; removing what is left"
+        return Step(lost, (TerminateNodes(),), text)
     # One that is neither (it starts, is repaired, or cannot be asked) has not stopped, and is not gone.
     if len(_in_state(there, InstanceState.STOPPED, InstanceState.STOPPING)) == len(there):
         return _seen_stopped(known, now)

@@ -110,6 +110,15 @@ class StopsSome(Protocol):
 
 
 @runtime_checkable
+class EndsItself(Protocol):
+    """Optional: a machine that shuts itself down can be gone with its disk instead of stopped."""
+
+    async def end_on_shutdown(self, cluster_id: str, ends: bool, *, regions: Collection[str] | None = None) -> None:
+        """What becomes of each machine of a cluster that is shut down from inside, from now on. May be repeated."""
+        ...
+
+
+@runtime_checkable
 class Identified(Protocol):
     """Optional: the place knows who is asking. A cluster is touched under the identity that made it, or not at all."""
 

@@ -12,6 +12,7 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
+from sky.kit.together import together
 from sky.providers import credentials
 from sky.providers.aws import instances, marks, network
 from sky.providers.aws.clients import Answer, Clients
@@ -178,6 +179,15 @@ class AwsCompute:
             await self._until(region, there, "stopped", _STOPS_S)
 
         return await self._each(cluster_id, regions, one)
+
+    async def end_on_shutdown(self, cluster_id: str, ends: bool, *, regions: Collection[str] | None = None) -> None:
+        """Say of each machine whether it ends or stops when it is shut down from inside. Spot machines always end."""
+
+        async def one(region: str) -> None:
+            there = [raw for raw in await self._there(region, cluster_id) if raw.get("InstanceLifecycle") != "spot"]
+            await together(self._machines.end_on_shutdown(region, machine, ends) for machine in ids(there))
+
+        await self._clients.everywhere(regions, one)
 
     def unstoppable(self, offer: Offer) -> str | None:
         """Spot machines: EC2 ends them where it would stop others."""
