@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from cloud_household import landed, places
@@ -84,7 +85,7 @@ def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventu
         return
     at_the_end = {"terminated"} if down else {"stopped"}
     eventually(lambda: {each["State"]["Name"] for each in world.instances(ids)} == at_the_end, 90)
-    assert world.sky.server_pid() is None or not os.path.exists(f"/proc/{world.sky.server_pid()}"), "no server helped"
+    assert not Path(f"/proc/{world.sky.server_pid()}").exists(), "no server helped"
     eventually(lambda: status(world, "c") == (None if down else "STOPPED"), 60)
     if down:
         assert world.left_of_aws() == []

@@ -71,7 +71,7 @@ class More:
                     return _refuse(start_response, *refusal.args)
                 if isinstance(told, str):
                     name = fields["Action"] + "Response"
-                    text = '<%s xmlns="%s"><requestId>testbed</requestId>%s</%s>' % (name, _XMLNS, told, name)
+                    text = f'<{name} xmlns="{_XMLNS}"><requestId>testbed</requestId>{told}</{name}>'
                     return _reply(start_response, "200 OK", "text/xml", text)
                 status, headers, body = told
                 start_response(status, headers)
@@ -85,7 +85,7 @@ class More:
         name = fields["GroupName"]
         with self.lock:
             if (region, name) in self.groups:
-                raise Refusal("InvalidPlacementGroup.Duplicate", "The placement group %s exists" % name)
+                raise Refusal("InvalidPlacementGroup.Duplicate", f"The placement group {name} exists")
             group = {
                 "groupName": name,
                 "strategy": fields.get("Strategy", "cluster"),
@@ -94,7 +94,7 @@ class More:
                 "tagSet": _tags(fields, "placement-group"),
             }
             self.groups[region, name] = group
-        return "<return>true</return><placementGroup>%s</placementGroup>" % _xml(group)
+        return f"<return>true</return><placementGroup>{_xml(group)}</placementGroup>"
 
     def do_DescribePlacementGroups(self, region, fields, environ):
         names = [value for key, value in fields.items() if key.startswith("GroupName.")]
@@ -103,15 +103,16 @@ class More:
             for (where, name), each in sorted(self.groups.items())
             if where == region and (not names or name in names) and _passes(each, fields)
         ]
-        return "<placementGroupSet>%s</placementGroupSet>" % "".join("<item>%s</item>" % _xml(each) for each in found)
+        items = "".join(f"<item>{_xml(each)}</item>" for each in found)
+        return f"<placementGroupSet>{items}</placementGroupSet>"
 
     def do_DeletePlacementGroup(self, region, fields, environ):
         name = fields["GroupName"]
         with self.lock:
             if (region, name) not in self.groups:
-                raise Refusal("InvalidPlacementGroup.Unknown", "The placement group %s is unknown" % name)
+                raise Refusal("InvalidPlacementGroup.Unknown", f"The placement group {name} is unknown")
             if any(each._placement.group_name == name for each in _living(region)):
-                raise Refusal("InvalidPlacementGroup.InUse", "The placement group %s is in use" % name)
+                raise Refusal("InvalidPlacementGroup.InUse", f"The placement group {name} is in use")
             del self.groups[region, name]
         return "<return>true</return>"
 
@@ -127,14 +128,14 @@ class More:
             "instanceMatchCriteria": fields.get("InstanceMatchCriteria", "open"),
         }
         self.reservations[region, made["capacityReservationId"]] = made
-        return "<capacityReservation>%s</capacityReservation>" % _xml(made)
+        return f"<capacityReservation>{_xml(made)}</capacityReservation>"
 
     def do_DescribeCapacityReservations(self, region, fields, environ):
         found = [
             each for (where, _), each in sorted(self.reservations.items()) if where == region and _passes(each, fields)
         ]
-        return "<capacityReservationSet>%s</capacityReservationSet>" % "".join(
-            "<item>%s</item>" % _xml(each) for each in found
+        return "<capacityReservationSet>{}</capacityReservationSet>".format(
+            "".join(f"<item>{_xml(each)}</item>" for each in found)
         )
 
     def do_CancelCapacityReservation(self, region, fields, environ):
@@ -158,7 +159,7 @@ class More:
                 return answer
             group = fields.get("Placement.GroupName")
             if group and (region, group) not in self.groups:
-                raise Refusal("InvalidPlacementGroup.Unknown", "The placement group %s is unknown" % group)
+                raise Refusal("InvalidPlacementGroup.Unknown", f"The placement group {group} is unknown")
             reservation = self.reserve(region, fields)
             _LAUNCHING.fields = fields
             heard = []
@@ -177,9 +178,9 @@ class More:
             return None
         found = self.reservations.get((region, id))
         if found is None:
-            raise Refusal("InvalidCapacityReservationId.NotFound", "%s is not known" % id)
+            raise Refusal("InvalidCapacityReservationId.NotFound", f"{id} is not known")
         if found["availableInstanceCount"] < int(fields["MaxCount"]):
-            raise Refusal("ReservationCapacityExceeded", "%s has no room" % id)
+            raise Refusal("ReservationCapacityExceeded", f"{id} has no room")
         return found
 
     def do_ModifyInstanceAttribute(self, region, fields, environ):
@@ -191,7 +192,7 @@ class More:
             if each.id == fields["InstanceId"]:
                 each.instance_initiated_shutdown_behavior = fields["Value"]
                 return "<return>true</return>"
-        raise Refusal("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist" % fields["InstanceId"])
+        raise Refusal("InvalidInstanceID.NotFound", "The instance ID '{}' does not exist".format(fields["InstanceId"]))
 
     # -- quotas ---------------------------------------------------------------------
     def quota(self, target, region, asked):
@@ -206,7 +207,7 @@ class More:
     def number(self, kind):
         with self.lock:
             self.serial += 1
-            return "%s-%017x" % (kind, self.serial)
+            return f"{kind}-{self.serial:017x}"
 
 
 class Refusal(Exception):
@@ -237,7 +238,7 @@ def _tags(fields, kind):
     for key, value in fields.items():
         found = re.match(r"(TagSpecification\.\d+)\.Tag\.(\d+)\.Key$", key)
         if found and fields.get(found.group(1) + ".ResourceType") == kind:
-            made[value] = fields.get("%s.Tag.%s.Value" % found.groups(), "")
+            made[value] = fields.get("{}.Tag.{}.Value".format(*found.groups()), "")
     return made
 
 
@@ -247,7 +248,7 @@ def _passes(item, fields):
     for key, name in fields.items():
         found = re.match(r"Filter\.(\d+)\.Name$", key)
         if found:
-            values = [value for each, value in fields.items() if each.startswith("Filter.%s.Value." % found.group(1))]
+            values = [value for each, value in fields.items() if each.startswith(f"Filter.{found.group(1)}.Value.")]
             told = item.get("tagSet", {}).get(name[4:]) if name.startswith("tag:") else plain.get(name)
             if str(told) not in values:
                 return False
@@ -257,9 +258,10 @@ def _passes(item, fields):
 def _xml(item):
     text = ""
     for key, value in item.items():
+        told = value
         if isinstance(value, dict):
-            value = "".join("<item><key>%s</key><value>%s</value></item>" % pair for pair in value.items())
-        text += "<%s>%s</%s>" % (key, value, key)
+            told = "".join("<item><key>{}</key><value>{}</value></item>".format(*pair) for pair in value.items())
+        text += f"<{key}>{told}</{key}>"
     return text
 
 
@@ -271,7 +273,8 @@ def _reply(start_response, status, kind, text):
 
 def _refuse(start_response, code, message):
     text = (
-        "<?xml version='1.0'?><Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors>"
-        "<RequestID>testbed</RequestID></Response>" % (code, message)
+        f"<?xml version='1.0'?><Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        "</Errors>"
+        "<RequestID>testbed</RequestID></Response>"
     )
     return _reply(start_response, "400 Bad Request", "text/xml", text)

@@ -145,12 +145,32 @@ class OpensPorts(Protocol):
     ) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class DiskImage:
+    """What there is of an image that was made of a cluster's disk. `key` is that of the ask, empty if it is not told."""
+
+    name: str
+    key: str
+    region: str = ""
+
+
 @runtime_checkable
 class ClonesDisks(Protocol):
-    """Optional: the disk of a stopped cluster's head can be the image of another cluster."""
+    """Optional: the disk of a stopped cluster's head can be the image of another cluster. Images cost money."""
 
-    async def image_of(self, cluster_id: str, *, regions: Collection[str] | None = None) -> str:
-        """Make an image (it outlives the cluster) and return its name for `MachineSpec.clone_of`, once it is ready."""
+    async def image_of(self, cluster_id: str, key: str, *, regions: Collection[str] | None = None) -> str:
+        """Make an image and return its name for `MachineSpec.clone_of`, once it is ready; the same again for a key.
+
+        It outlives the cluster, until it is removed.
+        """
+        ...
+
+    async def images(self, *, regions: Collection[str] | None = None) -> Sequence[DiskImage]:
+        """All that there is of images of this installation, parts of one that was not removed whole among it."""
+        ...
+
+    async def remove_image(self, name: str, *, regions: Collection[str] | None = None) -> None:
+        """Remove an image and what it is made of; machines that came of it stay. What is gone is no failure."""
         ...
 
 

@@ -49,6 +49,11 @@ def rank_of(raw: Answer) -> int | None:
     return marks.rank_at(told, place) if isinstance(place, int) and place >= 0 else None
 
 
+def zone_of(raw: Answer) -> str:
+    """The zone that a machine is in."""
+    return str((raw.get("Placement") or {}).get("AvailabilityZone", ""))
+
+
 def reason_of(raw: Answer) -> tuple[str, str]:
     """Code and words of why a machine is in its state; empty where EC2 says nothing."""
     told = raw.get("StateReason") or {}

@@ -6,7 +6,6 @@ a list that is late. The rooms beside this one know one matter each, this one th
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from sky.core.errors import (
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.machines import Login
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk
+from sky.core.ports import Access, CreateAsk, DiskImage
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.together import together
@@ -246,21 +245,24 @@ class GcpCompute:
             made = network.network_of(found[0].record, call.account)
             await self._firewall(call, made).open_ports(names.mark(self._installation, cluster_id), ports)
 
-    async def image_of(self, cluster_id: str, *, regions: Collection[str] | None = None) -> str:
+    async def image_of(self, cluster_id: str, key: str, *, regions: Collection[str] | None = None) -> str:
         """An image of the head's boot disk. The machine should be stopped: what is not written yet is not in it."""
         call = await self._call()
         head = next((each for each in await self._machines(call, cluster_id, regions) if each.rank == 0), None)
         if head is None:
             raise InstanceNotFound("the cluster has no head on Google Cloud")
-        name = f"{names.mark(self._installation, cluster_id)}-{secrets.token_hex(4)}"
-        body = {
-            "name": name,
-            "sourceDisk": head.boot_disk,
-            "labels": names.labels({names.INSTALLATION: self._installation, names.CLUSTER: cluster_id}),
-        }
-        force = {"forceCreate": "true"} if head.alive else {}
-        await self._rest.done(call.account, "global/images", body, **force)
-        return f"projects/{call.account.project}/global/images/{name}"
+        return await images.clone(self._rest, call.account, self._installation, head, key)
+
+    async def images(self, *, regions: Collection[str] | None = None) -> Sequence[DiskImage]:
+        """Images of disks, which Google keeps for all regions."""
+        call = await self._call()
+        return await images.clones(self._rest, call.account, self._installation)
+
+    async def remove_image(self, name: str, *, regions: Collection[str] | None = None) -> None:
+        """Delete an image of this installation; nobody else's."""
+        call = await self._call()
+        if name in {each.name for each in await images.clones(self._rest, call.account, self._installation)}:
+            await self._rest.removed(call.account, f"/{name}")
 
     async def room(self, offer: Offer) -> int | None:
         """See `core.ports.Quotas`. A region's quotas are asked for once a minute."""
