@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,20 @@ def test_a_disk_is_cloned(world, cloud):
     # The wire knows images by name and keeps no disks: that the image was made and asked for is what can be seen.
     assert cloned.returncode == 0, cloned.stdout + cloned.stderr
     assert "making an image of the disk of c" in cloned.stderr
+    assert images_left(world, cloud) == [], "the machines are there"
+    call = {"aws": "RunInstances", "gcp": "compute.instances.insert"}[cloud]
+    world.wires[cloud].fail(call, {"aws": "InsufficientInstanceCapacity", "gcp": "ZONE_RESOURCE_POOL_EXHAUSTED"}[cloud])
+    failed = world.launch("e", places(PLACE[cloud]), "--clone-disk-from", "c")
+    assert failed.returncode != 0 and "making an image" in failed.stderr
+    assert images_left(world, cloud) == [], "there will be no machines"
+
+
+def images_left(world, cloud):
+    """Images and snapshots that a cloud keeps for us."""
+    if cloud == "aws":
+        return [each for each in world.left_of_aws() if each.startswith(("ami-", "snap-"))]
+    with urllib.request.urlopen(f"{world.gcp.url}/compute/v1/projects/proj/global/images") as answer:
+        return [each["name"] for each in json.load(answer)["items"] if each["name"].startswith("sky-")]
 
 
 def test_who_asks_is_on_record_and_nobody_else_touches_it(world):

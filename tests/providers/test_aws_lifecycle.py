@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aws_world import HOME, NO_MACHINES, MachineSpec, Stage, World, ask, error_xml, offer, stage, staged, world
 
-from sky.core.errors import CapacityRefused, NotSupportedError
+from sky.core.errors import CapacityRefused, CredentialsRejected, NotSupportedError
 from sky.core.model.clusters import InstanceState
 from sky.core.ports import ClonesDisks, Compute, Identified, OpensPorts, Quotas, Stoppable
 from sky.remote.keys import KeyRing
@@ -273,12 +273,45 @@ async def test_a_disk_becomes_the_image_of_another_cluster(world: World) -> None
     wanted = ask()
     await world.compute.create(wanted)
     await world.compute.stop(wanted.cluster_id, regions=[HOME])
-    image = await world.compute.image_of(wanted.cluster_id, regions=[HOME])
+    image = await world.compute.image_of(wanted.cluster_id, "ask-1", regions=[HOME])
+    assert await world.compute.image_of(wanted.cluster_id, "ask-1", regions=[HOME]) == image, (
+        "asked again, there is one"
+    )
     copy = ask(machine=MachineSpec(clone_of=image))
     await world.compute.create(copy)
     assert [raw["ImageId"] for raw in world.machines(copy.cluster_id)] == [image]
     with pytest.raises(NotSupportedError, match="no head machine"):
-        await world.compute.image_of("nobody", regions=[HOME])
+        await world.compute.image_of("nobody", "ask-1", regions=[HOME])
+    assert [(each.name, each.key) for each in await world.compute.images(regions=[HOME])] == [(image, "ask-1")]
+    for _ in range(2):
+        await world.compute.remove_image(image, regions=[HOME])
+    assert await world.compute.images(regions=[HOME]) == [] == images_left(world)
+    assert len(world.machines(copy.cluster_id)) == 1, "what came of it stays"
+
+
+async def test_an_image_that_was_removed_in_part_is_found_again(world: World) -> None:
+    wanted = ask()
+    await world.compute.create(wanted)
+    image = await world.compute.image_of(wanted.cluster_id, "ask-2", regions=[HOME])
+    theirs = world.client().create_image(InstanceId=world.machines(wanted.cluster_id)[0]["InstanceId"], Name="theirs")
+    world.wire.fail("DeleteSnapshot", "UnauthorizedOperation")
+    with pytest.raises(CredentialsRejected):
+        await world.compute.remove_image(image, regions=[HOME])
+    world.wire.heal()
+    (left,) = await world.compute.images(regions=[HOME])
+    assert left.name.startswith("snap-") and (left.key, left.region) == ("ask-2", HOME)
+    for name in (left.name, theirs["ImageId"]):
+        await world.compute.remove_image(name, regions=[HOME])
+    assert images_left(world) == []
+    assert len(world.client().describe_images(ImageIds=[theirs["ImageId"]])["Images"]) == 1
+    world.client().deregister_image(ImageId=theirs["ImageId"])
+
+
+def images_left(world: World) -> list[str]:
+    ours = [{"Name": "tag-key", "Values": ["sky-installation"]}]
+    images = world.client().describe_images(Owners=["self"], Filters=ours)["Images"]
+    snapshots = world.client().describe_snapshots(OwnerIds=["self"], Filters=ours)["Snapshots"]
+    return [each["ImageId"] for each in images] + [each["SnapshotId"] for each in snapshots]
 
 
 async def test_starting_what_is_gone_says_so(world: World) -> None:

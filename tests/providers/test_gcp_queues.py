@@ -57,6 +57,12 @@ async def test_a_group_gives_all_machines_at_once(bed):
     (group,) = bed.everywhere("instanceGroupManagers")
     assert group["targetSize"] == 0 and group["baseInstanceName"] == group["name"]
     assert await bed.reached(nodes[1], "hostname") == f"{nodes[1].machine}\n"
+    gpus = bed.ask("queue", 2, **GPUS).placement.offer
+    bed.config.pop("managed_instance_group")
+    assert bed.compute.unstoppable(gpus) is None, "who is to be made by now"
+    assert "sky down" in bed.compute.unstoppable(gpus, made=nodes), "who is there was made by a group"
+    assert "sky down" in bed.compute.unstoppable(gpus, bed.config | QUEUE)
+    bed.config |= QUEUE
     with pytest.raises(NotSupportedError, match="sky down"):
         await bed.compute.stop("queue")
     await bed.compute.terminate("queue")
@@ -109,6 +115,14 @@ async def test_machines_without_accelerators_are_not_queued_for(bed):
     assert bed.everywhere("instanceGroupManagers") == []
     await bed.compute.terminate("plain")
     assert bed.left() == []
+
+
+def test_what_cannot_be_stopped_is_known_before_it_is_made(bed):
+    plain = offer(instance_type="n2-standard-8")
+    bed.config |= QUEUE
+    assert bed.compute.unstoppable(plain) is None
+    for name, several in (("tpu-v5e-8", False), ("tpu-v5e-16", True), ("tpu-v4-8", False), ("tpu-v4-32", True)):
+        assert (bed.compute.unstoppable(offer(**tpu(name))) is not None) is several
 
 
 # --- TPUs ----------------------------------------------------------------------------------------------------------

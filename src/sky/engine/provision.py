@@ -136,12 +136,25 @@ class Provisioner:
         except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
             return life.ProvisionRefused("request", str(error))
 
-    async def image_of(self, cluster: Cluster) -> str:
-        """An image of the disk of a stopped cluster's head. Raises NotSupportedError and what `compute_of` raises."""
+    async def image_of(self, cluster: Cluster, key: str) -> str:
+        """An image of the disk of a stopped cluster's head, the same for a key.
+
+        Raises NotSupportedError and what `compute_of` raises.
+        """
         site, compute = self.owned(cluster), await self.compute_of(cluster)
         if not isinstance(compute, ClonesDisks):
             raise NotSupportedError(f"--clone-disk-from: not supported on {site.cloud}")
-        return await self.patiently(lambda: compute.image_of(site.mark, regions=[site.region]))
+        return await self.patiently(lambda: compute.image_of(site.mark, key, regions=[site.region]))
+
+    async def drop_images(self, site: Site, key: str) -> None:
+        """Remove what there is of images that were made for a key. What cannot be removed now is found by the sweep."""
+        try:
+            compute = self._providers.compute(site.cloud)
+            found = await compute.images(regions=[site.region]) if isinstance(compute, ClonesDisks) else ()
+            for name in [each.name for each in found if each.key == key]:
+                await compute.remove_image(name, regions=[site.region])
+        except (ProviderFailure, NotSupportedError) as error:
+            log.warning("images on %s/%s are not removed yet: %s", site.cloud, site.region, error)
 
     async def open_ports(self, cluster: Cluster, ports: Sequence[str]) -> None:
         """Let more ports of a living cluster be reached. Raises NotSupportedError and what `compute_of` raises."""
@@ -205,15 +218,28 @@ class Provisioner:
         """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
         if cluster.site is not None:
             self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
-            if cluster.placement is not None and (why := self.unstoppable(cluster.placement.offer)):
+            placement, made = cluster.placement, cluster.instances
+            if placement is not None and (why := self.unstoppable(placement.offer, cluster.layers, made)):
                 raise NotSupportedError(why)
 
-    def unstoppable(self, offer: Offer) -> str | None:
-        """Why machines of an offer cannot be stopped with their disks kept; None where they can."""
+    def unstoppable(
+        self, offer: Offer, layers: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Why machines of an offer cannot be stopped with their disks kept; None where they can.
+
+        `layers` lie over the configuration; `made` are the machines that a cluster has of it.
+        """
         compute = self._providers.compute(offer.cloud)
         if not isinstance(compute, Stoppable):
             return _no_stopping(offer.cloud)
-        return compute.unstoppable(offer) if isinstance(compute, StopsSome) else None
+        if not isinstance(compute, StopsSome):
+            return None
+        return compute.unstoppable(offer, self._config(offer.cloud, layers or {}), made)
+
+    def _config(self, cloud: str, layers: Mapping[str, object]) -> Mapping[str, object]:
+        """A place's settings for a cluster."""
+        over, config = layers.get(cloud), self._section(cloud)
+        return merge(config, over) if isinstance(over, Mapping) else config
 
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
@@ -309,9 +335,6 @@ class Provisioner:
     def _ask(
         self, cluster: Cluster, key: str, placement: Placement, mark: str, ranks: tuple[int, ...] = ()
     ) -> CreateAsk:
-        cloud = placement.offer.cloud
-        over = cluster.layers.get(cloud)
-        config = self._section(cloud)
         return CreateAsk(
             key=key,
             cluster_id=mark,
@@ -320,7 +343,7 @@ class Provisioner:
             labels={"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user},
             machine=equipment(cluster.task_config, placement, cluster.clone_of),
             ranks=ranks,
-            config=merge(config, over) if isinstance(over, Mapping) else config,
+            config=self._config(placement.offer.cloud, cluster.layers),
             say=lambda text: self._say(cluster, text),
             pinned=_names(cluster.resources_config.get("infra"), placement),
         )

@@ -156,6 +156,15 @@ class AgentSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeHeard:
+    """The place announced to a node that it takes the machine away, in so many seconds; `what` is its word."""
+
+    rank: int
+    what: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -225,6 +234,6 @@ class Observe:
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)

@@ -26,6 +26,7 @@ from sky.core.lifecycle.cluster_facts import (
     NodesRemoved,
     NodesStopped,
     NodesTerminated,
+    NoticeHeard,
     Observe,
     Provision,
     ProvisionRefused,
@@ -76,6 +77,7 @@ __all__ = [
     "NodesRemoved",
     "NodesStopped",
     "NodesTerminated",
+    "NoticeHeard",
     "Observe",
     "Provision",
     "ProvisionRefused",
@@ -107,6 +109,13 @@ AUTOSTOP_AGAIN = 30.0
 UNSEEN = "as last seen; "
 #: Seconds between rounds over all placements when the user asked to retry until up.
 RETRY_UNTIL_UP_GAP = 30.0
+#: What is told of a machine that its provider will take away, by the provider's word.
+_NOTICES = {
+    "terminate": "the machine of rank {rank} is taken away{when}",
+    "stop": "the machine of rank {rank} is stopped{when}",
+    "hibernate": "the machine of rank {rank} is put to sleep{when}",
+    "rebalance": "the machine of rank {rank} is likely to be taken away soon",
+}
 #: Refusals that a record holds, the newest: who retries until up collects them for days.
 REFUSALS_KEPT = 200
 
@@ -202,8 +211,8 @@ def cannot_resume(cluster: Cluster, event: ProvisionRefused, now: float) -> Step
 
 @TABLE.on(P.BOOTSTRAPPING, AgentsReady, to={P.UP})
 def now_up(cluster: Cluster, event: AgentsReady, now: float) -> Step[Cluster]:
-    """The cluster can take jobs."""
-    up = replace(_move(cluster, P.UP, now), ever_up=True, strikes=0)
+    """The cluster can take jobs. Of an image that its disks are made from nothing is needed any more."""
+    up = replace(_move(cluster, P.UP, now), ever_up=True, strikes=0, clone_of=None)
     # A node that ran before may remember a setting that is no longer wanted.
     told = cluster.autostop.enabled or cluster.ever_up
     return Step(up, (ConfigureAutostop(cluster.autostop),) if told else (), "up")
@@ -383,6 +392,14 @@ def look(cluster: Cluster, event: Due, now: float) -> Step[Cluster]:
     return Step(cluster, (Observe(),))
 
 
+@TABLE.on(_STANDING, NoticeHeard, to=())
+def told_of_its_end(cluster: Cluster, event: NoticeHeard, now: float) -> Step[Cluster]:
+    """Nothing is saved yet: whoever asks is told, and the machines are looked at."""
+    when = "" if event.seconds is None else f" in {max(0.0, event.seconds):.0f} s"
+    text = _NOTICES.get(event.what, _NOTICES["terminate"]).format(rank=event.rank, when=when)
+    return Step(cluster, (Observe(),), f"its provider says: {text}")
+
+
 @TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to=())
 def look_closer(cluster: Cluster, event: AgentSilent, now: float) -> Step[Cluster]:
     """Contact lost is not a machine lost: ask the provider first."""
@@ -508,6 +525,7 @@ _ignore_rest(NodesTerminated, "outcome of an order that was called off")
 _ignore_rest(TeardownFailed, "outcome of an order that was called off")
 _ignore_rest(NodesObserved, "an order under way decides")
 _ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
+_ignore_rest(NoticeHeard, "no machine of it runs, or an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")

@@ -104,8 +104,14 @@ class Stoppable(Protocol):
 class StopsSome(Protocol):
     """Optional, beside `Stoppable`: some of the place's machines cannot be stopped, only ended."""
 
-    def unstoppable(self, offer: Offer) -> str | None:
-        """Why machines of an offer cannot be stopped; None where they can."""
+    def unstoppable(
+        self, offer: Offer, config: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Why machines of an offer cannot be stopped; None where they can.
+
+        `made` are those that a cluster has; while there are none, `config` is what they would be made by (as of
+        `CreateAsk`; None: the place's own).
+        """
         ...
 
 
@@ -147,7 +153,7 @@ class OpensPorts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DiskImage:
-    """What there is of an image that was made of a cluster's disk. `key` is that of the ask, empty if it is not told."""
+    """What there is of an image that was made of a cluster's disk, for the ask of this key."""
 
     name: str
     key: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from sky.core.errors import CapacityRefused, NotSupportedError, ProviderDown, ProviderFailure, RequestInvalid
@@ -200,7 +200,9 @@ class AwsCompute:
 
         await self._clients.everywhere(regions, one)
 
-    def unstoppable(self, offer: Offer) -> str | None:
+    def unstoppable(
+        self, offer: Offer, config: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
         """Spot machines: EC2 ends them where it would stop others."""
         return "spot machines of AWS cannot be stopped, only ended; use `sky down` instead" if offer.use_spot else None
 

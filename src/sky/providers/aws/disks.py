@@ -42,9 +42,8 @@ class Disks:
         """Images with our mark, and snapshots that no image of ours holds any more."""
         images = await self._images(region, installation)
         held = {snapshot for raw in images for snapshot in _snapshots(raw)}
-        filters = marks.of_cluster(installation, None)
         snapshots = await self._clients.pages(
-            region, "DescribeSnapshots", "Snapshots", OwnerIds=["self"], Filters=filters
+            region, "DescribeSnapshots", "Snapshots", OwnerIds=["self"], Filters=_ours(installation)
         )
         found = [(str(raw.get("ImageId", "")), raw) for raw in images]
         found += [(id, raw) for raw in snapshots if (id := str(raw.get("SnapshotId", ""))) not in held]
@@ -66,7 +65,7 @@ class Disks:
     # --- parts ---------------------------------------------------------------------------------------------------
 
     async def _images(self, region: str, installation: str) -> list[Answer]:
-        filters = marks.of_cluster(installation, None)
+        filters = _ours(installation)
         return await self._clients.pages(region, "DescribeImages", "Images", Owners=["self"], Filters=filters)
 
     async def _named(self, region: str, name: str) -> str | None:
@@ -138,6 +137,11 @@ class Disks:
         except ProviderFailure as error:
             if code_behind(error) not in _GONE:
                 raise
+
+
+def _ours(installation: str) -> list[dict[str, object]]:
+    """Those alone that say what they are for: an image that somebody made of one of our machines is theirs."""
+    return [*marks.of_cluster(installation, None), {"Name": "tag-key", "Values": [_KEY]}]
 
 
 def _snapshots(raw: Answer) -> list[str]:

@@ -26,7 +26,7 @@ from sky.core.ports import Access, CreateAsk, DiskImage
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.together import together
-from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes
+from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes, tpu
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
 from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
@@ -48,6 +48,8 @@ _STOPPING_S = 300.0
 #: Clusters whose machines' names are kept, for lists that are late.
 _REMEMBERED = 1000
 _PAGE = "500"
+_OF_GROUP = "machines of a managed instance group of Google Cloud cannot be stopped, only ended; use `sky down` instead"
+_OF_SLICE = "a TPU slice of several hosts cannot be stopped, only ended; use `sky down` instead"
 
 
 def open_gcp(settings: Settings) -> "GcpCompute":
@@ -179,11 +181,25 @@ class GcpCompute:
         call = await self._call()
         found = await self._machines(call, cluster_id, regions)
         if any(each.group for each in found):
-            raise NotSupportedError("machines of a managed instance group cannot be stopped, only ended: sky down")
+            raise NotSupportedError(_OF_GROUP)
         if len({each.name for each in found if each.tpu}) < len([each for each in found if each.tpu]):
-            raise NotSupportedError("a TPU slice of several hosts cannot be stopped, only ended: sky down")
+            raise NotSupportedError(_OF_SLICE)
         await _each(self._stop(call, each) for each in found if each.alive)
         return self._instances(call, await self._again(call, found))
+
+    def unstoppable(
+        self, offer: Offer, config: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Machines that a managed group made, which would refill, and TPU slices of several hosts."""
+        if shapes.is_tpu(offer):
+            return _OF_SLICE if tpu.hosts(tpu.accelerator_type(offer)) > 1 else None
+        if made:
+            return _OF_GROUP if any(each.reach.get("group") for each in made) else None
+        try:
+            queue = read_config(self._settings.config() if config is None else config).queue
+        except InvalidSkyPilotConfigError:
+            return None  # said when machines are asked for
+        return _OF_GROUP if queue is not None and offer.accelerators else None
 
     async def _stop(self, call: _Call, machine: Machine) -> None:
         if machine.tpu:
