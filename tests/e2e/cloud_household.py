@@ -52,11 +52,14 @@ class Clouds:
         """Machines of both clouds that exist, stopped ones too."""
         return [f"{cloud}:{host['name']}" for cloud, wire in self.wires.items() for host in wire.hosts()]
 
-    def ec2(self, region: str = "us-east-1") -> Any:
-        """A client of our own: the cloud's side."""
+    def client(self, service: str) -> Any:
+        """A client of our own for AWS: the cloud's side."""
         made = session.Session()
         made.set_credentials("test", "test")
-        return made.create_client("ec2", region_name=region, endpoint_url=self.aws.url)
+        return made.create_client(service, region_name="us-east-1", endpoint_url=self.aws.url)
+
+    def ec2(self) -> Any:
+        return self.client("ec2")
 
     def instances(self, ids: Sequence[str]) -> list[Any]:
         """Machines of AWS as it has them, those that ended lately too."""

@@ -150,9 +150,9 @@ class Provisioner:
         """Remove what there is of images that were made for a key. What cannot be removed now is found by the sweep."""
         try:
             compute = self._providers.compute(site.cloud)
-            found = await compute.images(regions=[site.region]) if isinstance(compute, ClonesDisks) else ()
-            for name in [each.name for each in found if each.key == key]:
-                await compute.remove_image(name, regions=[site.region])
+            if isinstance(compute, ClonesDisks):
+                for name in [each.name for each in await compute.images(regions=[site.region]) if each.key == key]:
+                    await compute.remove_image(name, regions=[site.region])
         except (ProviderFailure, NotSupportedError) as error:
             log.warning("images on %s/%s are not removed yet: %s", site.cloud, site.region, error)
 
