@@ -6,7 +6,14 @@ import pytest
 from gcp_bed import PROJECT, Bed, offer
 from gcp_front import front
 
-from sky.core.errors import CapacityRefused, NotSupportedError, ProviderFailure, QuotaReached, RequestInvalid
+from sky.core.errors import (
+    CapacityRefused,
+    NotSupportedError,
+    ProviderDown,
+    ProviderFailure,
+    QuotaReached,
+    RequestInvalid,
+)
 from sky.core.model.clusters import InstanceState
 
 GPUS = {"instance_type": "a2-highgpu-8g", "accelerators": {"A100": 8.0}, "cpus": 96.0}
@@ -32,6 +39,17 @@ async def test_a_list_that_is_late_hides_nothing_from_the_end(bed, ahead):
     assert await bed.compute.list("late") == []
     await bed.compute.terminate("late")
     assert bed.left() == [] and node.machine
+
+
+async def test_a_zone_out_of_reach_hides_nothing_but_itself(bed, ahead):
+    (node,) = await bed.compute.create(bed.ask("seen"))
+    ahead.blind = ["projects/p/zones/europe-west4-a"]
+    assert [each.id for each in await bed.compute.list("seen", regions=["us-central1"])] == [node.id]
+    for regions in (None, ["europe-west4"]):
+        with pytest.raises(ProviderDown, match="europe-west4-a"):
+            await bed.compute.list(regions=regions)
+    ahead.blind = []
+    await bed.compute.terminate("seen")
 
 
 async def test_an_ask_that_a_late_list_hides_is_still_the_same(bed, ahead):

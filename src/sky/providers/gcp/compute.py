@@ -394,6 +394,8 @@ class GcpCompute:
             wanted += f' AND (labels.{names.CLUSTER}="{names.label_value(cluster_id)}")'
         found = []
         async for page in self._rest.pages(call.account, "aggregated/instances", filter=wanted, maxResults=_PAGE):
+            for place in _unreachable(page):
+                _refuse_blind(place, regions)
             for where, part in _items(page):
                 _seen(where, part, regions)
                 listed = part.get("instances")
@@ -504,9 +506,18 @@ def _seen(where: str, part: Mapping[str, object], regions: Collection[str] | Non
     """Raise ProviderDown where a zone that matters could not be looked into: its machines are not gone."""
     warning = part.get("warning")
     if isinstance(warning, Mapping) and warning.get("code") == "UNREACHABLE":
-        zone = where.rpartition("/")[2]
-        if regions is None or zone.rpartition("-")[0] in regions:
-            raise ProviderDown(f"Google cannot look into {zone} now", scope="zone")
+        _refuse_blind(where, regions)
+
+
+def _unreachable(page: Json) -> Sequence[str]:
+    told = page.get("unreachables")
+    return [str(each) for each in told] if isinstance(told, list) else []
+
+
+def _refuse_blind(where: str, regions: Collection[str] | None) -> None:
+    zone = where.rpartition("/")[2]
+    if regions is None or zone in regions or zone.rpartition("-")[0] in regions:
+        raise ProviderDown(f"Google cannot look into {zone[:60]} now", scope="zone")
 
 
 def _fits(machine: Machine, cluster_id: str | None, regions: Collection[str] | None) -> bool:
