@@ -313,6 +313,7 @@ EVENTS = st.one_of(
     st.builds(life.StraysEnded, st.just((Site("cloud", "r2", "c-h1"),))),
     st.builds(life.Planned, st.sampled_from([(placement("r1"),), ()])),
     st.builds(life.NotPlanned, st.just("why")),
+    st.builds(life.NoticeHeard, st.integers(0, 3), st.sampled_from(["terminate", "rebalance", "x"])),
 )
 
 
@@ -454,3 +455,22 @@ def test_what_cannot_be_looked_at_is_shown_as_last_seen_and_says_so():
     assert (unseen.phase, unseen.reason) == (Phase.UP, "as last seen; the API is down")
     again = step(unseen, life.NodesObserved(nodes(R, R), agent_answers=True)).entity
     assert (again.phase, again.reason) == (Phase.UP, None)
+
+
+def test_a_machine_that_its_place_will_take_is_told_of_and_looked_at():
+    told = step(cluster(), life.NoticeHeard(1, "terminate", 119.6))
+    assert told.orders == (life.Observe(),) and told.entity == cluster()
+    assert told.text == "its provider says: the machine of rank 1 is taken away in 120 s"
+    assert "likely" in step(cluster(), life.NoticeHeard(0, "rebalance")).text
+
+
+def test_what_its_place_was_not_told_is_told_again_without_the_head():
+    first = step(cluster(autostop=Autostop(5, down=True)), life.AutostopFailed("no answer", heard=True))
+    again = life.ConfigureAutostop(Autostop(5, down=True), life.AUTOSTOP_AGAIN, heard=True)
+    assert first.orders == (life.Observe(), again)
+
+
+def test_a_cluster_that_ended_itself_says_so():
+    gone = step(cluster(autostop=Autostop(5, down=True)), life.NodesObserved(()))
+    assert (gone.entity.phase, gone.entity.reason) == (Phase.TERMINATING, "autodown")
+    assert "no longer" in step(cluster(), life.NodesObserved(())).entity.reason

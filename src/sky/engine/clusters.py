@@ -140,11 +140,21 @@ class ClusterWork:
     async def _configure_autostop(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.ConfigureAutostop)
         await self._clock.sleep(order.delay)
+        autostop, heard = order.autostop, order.heard
+        # A machine that is to be stopped must never be one that ends when it stops: whoever wants it ended says so
+        # after the head was told, and whoever wants it kept, before.
+        ends = autostop.enabled and autostop.down
         try:
-            head = await self._fleet.head(cluster)
-            await head.set_autostop(order.autostop)
-        except _NODE_FAILURES as error:
-            return life.AutostopFailed(str(error))
+            if autostop.enabled and not ends:
+                await self._provisioner.end_on_shutdown(cluster, ends=False)
+            if not heard:
+                head = await self._fleet.head(cluster)
+                await head.set_autostop(autostop)
+                heard = True
+            if ends or not autostop.enabled:
+                await self._provisioner.end_on_shutdown(cluster, ends=ends)
+        except (*_NODE_FAILURES, ClusterOwnerIdentityMismatchError) as error:
+            return life.AutostopFailed(str(error), heard)
         return life.AutostopConfigured()
 
     async def _stop(self, cluster: Cluster, key: str, order: object) -> object:
@@ -162,6 +172,9 @@ class ClusterWork:
             site = provisioner.owned(cluster)
             stoppable = provisioner.stoppable(compute, site)
             await self._fleet.quiesce(cluster)
+            if cluster.autostop.enabled and cluster.autostop.down:
+                # Its head remembers that it was to go down, and may come up again before it is told otherwise.
+                await provisioner.end_on_shutdown(cluster, ends=False)
             if cluster.resize_to is not None:
                 # Called off in the middle of growing: the new nodes hold nothing yet.
                 new = range(cluster.num_nodes, cluster.resize_to)

@@ -15,7 +15,7 @@ from sky.core.errors import (
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.model.autostop import AutostopConfig
-from sky.core.model.clusters import Autostop, Cluster, Phase
+from sky.core.model.clusters import Autostop, Cluster, Phase, Site
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import PLANNED_BY_SERVER, for_launch
 from sky.core.model.names import check_cluster_name
@@ -40,6 +40,17 @@ _SETTLED = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
 
 async def launch(desk: Desk, request: Request) -> object:
     """Result: `{"job_id": int | None, "cluster_name": str | None}`; no cluster for a dry run."""
+    try:
+        done = await _launch(desk, request)
+    except Exception:
+        # Whoever is only interrupted goes on later, and needs it then.
+        await _without_image(desk, request)
+        raise
+    await _without_image(desk, request)
+    return done
+
+
+async def _launch(desk: Desk, request: Request) -> object:
     body = request.body
     task = TaskSpec.from_config(_mapping(body, "task"))
     refuse_unsupported(task)
@@ -51,7 +62,7 @@ async def launch(desk: Desk, request: Request) -> object:
         task, clone_of = await _cloning(desk, request, task)
         _tell_servers_own(desk, request)
         made = await desk.planner.place(task, _goal(body), _said(body))
-        placements = _stoppable(desk, made.placements, wanted_autostop(task, body))
+        placements = _stoppable(desk, made.placements, wanted_autostop(task, body), layers)
         _tell_idle(desk, request, task, placements[0].offer)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
@@ -85,7 +96,7 @@ async def replanned(desk: Desk, cluster: Cluster) -> tuple[Placement, ...]:
     body = request.body if request is not None else {}
     task = TaskSpec.from_config(cluster.task_config)
     made = await desk.planner.place(task, _goal(body), _said(body))
-    return _stoppable(desk, made.placements, wanted_autostop(task, body))
+    return _stoppable(desk, made.placements, wanted_autostop(task, body), cluster.layers)
 
 
 async def execute(desk: Desk, request: Request) -> object:
@@ -146,14 +157,16 @@ def hedging(layers: Mapping[str, object], here: Mapping[str, object]) -> int:
     return max(1, int(wanted)) if isinstance(wanted, int | float) else 1
 
 
-def _stoppable(desk: Desk, placements: tuple[Placement, ...], wanted: Autostop | None) -> tuple[Placement, ...]:
+def _stoppable(
+    desk: Desk, placements: tuple[Placement, ...], wanted: Autostop | None, layers: Mapping[str, object]
+) -> tuple[Placement, ...]:
     """Placements that can do what idle machines are to do. Raises NotSupportedError where none can.
 
     A machine that cannot be stopped would be gone with its disk, or cost money on.
     """
     if wanted is None or not wanted.enabled or wanted.down:
         return placements
-    whys = [desk.provisioner.unstoppable(each.offer) for each in placements]
+    whys = [desk.provisioner.unstoppable(each.offer, layers) for each in placements]
     left = tuple(each for each, why in zip(placements, whys, strict=True) if why is None)
     if not left:
         raise NotSupportedError(f"autostop: {whys[0]}, or let it go down when it is idle: --down")
@@ -211,12 +224,25 @@ async def _cloning(desk: Desk, request: Request, task: TaskSpec) -> tuple[TaskSp
     if flag(request.body, "dryrun"):
         return replace(task, resources=bound), None
     key = f"clone:{request.id}"
-    image = await desk.store.get_value(key)
-    if image is None:
+    image = (await desk.store.get_value(key) or "").rpartition(" ")[2]
+    if not image:
         desk.talk.say(request.id, f"making an image of the disk of {name}")
-        image = await desk.provisioner.image_of(source)
-        await desk.store.set_value(key, image)
+        site = desk.provisioner.owned(source)
+        # Where it will be is on record before it is made; what it is called, once it is.
+        await desk.store.set_value(key, f"{site.cloud} {site.region} ")
+        image = await desk.provisioner.image_of(source, request.id)
+        await desk.store.set_value(key, f"{site.cloud} {site.region} {image}")
     return replace(task, resources=bound), image
+
+
+async def _without_image(desk: Desk, request: Request) -> None:
+    """Remove the image that a launch made of a disk: its machines are there, or will never be."""
+    key = f"clone:{request.id}"
+    made = await desk.store.get_value(key)
+    if made:
+        cloud, region, _ = made.split(" ", 2)
+        await desk.provisioner.drop_images(Site(cloud, region, ""), request.id)
+        await desk.store.set_value(key, "")
 
 
 async def _resized(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec) -> Cluster:

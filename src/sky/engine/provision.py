@@ -12,6 +12,7 @@ from typing import TypeVar
 from sky.core.errors import (
     CapacityRefused,
     ClusterOwnerIdentityMismatchError,
+    CredentialsRejected,
     NotSupportedError,
     ProviderFailure,
     QuotaReached,
@@ -27,6 +28,7 @@ from sky.core.ports import (
     ClonesDisks,
     Compute,
     CreateAsk,
+    EndsItself,
     Identified,
     KeepsSize,
     OpensPorts,
@@ -138,18 +140,47 @@ class Provisioner:
         except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
             return life.ProvisionRefused("request", str(error))
 
-    async def image_of(self, cluster: Cluster) -> str:
-        """An image of the disk of a stopped cluster's head. Raises NotSupportedError and what `compute_of` raises."""
+    async def image_of(self, cluster: Cluster, key: str) -> str:
+        """An image of the disk of a stopped cluster's head, the same for a key.
+
+        Raises NotSupportedError and what `compute_of` raises.
+        """
         site, compute = self.owned(cluster), await self.compute_of(cluster)
         if not isinstance(compute, ClonesDisks):
             raise NotSupportedError(f"--clone-disk-from: not supported on {site.cloud}")
-        return await self.patiently(lambda: compute.image_of(site.mark, regions=[site.region]))
+        return await self.patiently(lambda: compute.image_of(site.mark, key, regions=[site.region]))
+
+    async def drop_images(self, site: Site, key: str) -> None:
+        """Remove what there is of images that were made for a key. What cannot be removed now is found by the sweep."""
+        try:
+            compute = self._providers.compute(site.cloud)
+            if isinstance(compute, ClonesDisks):
+                for name in [each.name for each in await compute.images(regions=[site.region]) if each.key == key]:
+                    await compute.remove_image(name, regions=[site.region])
+        except (ProviderFailure, NotSupportedError) as error:
+            log.warning("images on %s/%s are not removed yet: %s", site.cloud, site.region, error)
 
     async def open_ports(self, cluster: Cluster, ports: Sequence[str]) -> None:
         """Let more ports of a living cluster be reached. Raises NotSupportedError and what `compute_of` raises."""
         site, compute = self.owned(cluster), await self.compute_of(cluster)
         if isinstance(compute, OpensPorts):
             await self.patiently(lambda: compute.open_ports(site.mark, ports, regions=[site.region]))
+
+    async def end_on_shutdown(self, cluster: Cluster, *, ends: bool) -> None:
+        """What becomes of machines of a cluster that shut themselves down, where its place can be told.
+
+        Where the account may not say so they are stopped, as everywhere else, and ended by a server that is back.
+        Raises what `compute_of` raises.
+        """
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if not isinstance(compute, EndsItself):
+            return
+        try:
+            await self.patiently(lambda: compute.end_on_shutdown(site.mark, ends, regions=[site.region]))
+        except CredentialsRejected as refused:
+            if not ends:
+                raise
+            log.warning("%s stops itself instead of going down while no server runs: %s", cluster.name, refused)
 
     async def end(self, site: Site) -> None:
         """End whatever is at a site. Raises ProviderFailure."""
@@ -191,7 +222,8 @@ class Provisioner:
         """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
         if cluster.site is not None:
             self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
-            if cluster.placement is not None and (why := self.unstoppable(cluster.placement.offer)):
+            placement, made = cluster.placement, cluster.instances
+            if placement is not None and (why := self.unstoppable(placement.offer, cluster.layers, made)):
                 raise NotSupportedError(why)
 
     def check_resizable(self, cluster: Cluster, num_nodes: int) -> None:
@@ -201,12 +233,24 @@ class Provisioner:
             if isinstance(compute, KeepsSize) and (why := compute.unresizable(cluster.num_nodes, num_nodes)):
                 raise NotSupportedError(f"Cluster '{cluster.name}' keeps its {cluster.num_nodes} nodes: {why}")
 
-    def unstoppable(self, offer: Offer) -> str | None:
-        """Why machines of an offer cannot be stopped with their disks kept; None where they can."""
+    def unstoppable(
+        self, offer: Offer, layers: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Why machines of an offer cannot be stopped with their disks kept; None where they can.
+
+        `layers` lie over the configuration; `made` are the machines that a cluster has of it.
+        """
         compute = self._providers.compute(offer.cloud)
         if not isinstance(compute, Stoppable):
             return _no_stopping(offer.cloud)
-        return compute.unstoppable(offer) if isinstance(compute, StopsSome) else None
+        if not isinstance(compute, StopsSome):
+            return None
+        return compute.unstoppable(offer, self._config(offer.cloud, layers or {}), made)
+
+    def _config(self, cloud: str, layers: Mapping[str, object]) -> Mapping[str, object]:
+        """A place's settings for a cluster."""
+        over, config = layers.get(cloud), self._section(cloud)
+        return merge(config, over) if isinstance(over, Mapping) else config
 
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
@@ -330,9 +374,6 @@ class Provisioner:
     def _ask(
         self, cluster: Cluster, key: str, placement: Placement, mark: str, ranks: tuple[int, ...] = ()
     ) -> CreateAsk:
-        cloud = placement.offer.cloud
-        over = cluster.layers.get(cloud)
-        config = self._section(cloud)
         return CreateAsk(
             key=key,
             cluster_id=mark,
@@ -341,7 +382,7 @@ class Provisioner:
             labels={"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user},
             machine=equipment(cluster.task_config, placement, cluster.clone_of),
             ranks=ranks,
-            config=merge(config, over) if isinstance(over, Mapping) else config,
+            config=self._config(placement.offer.cloud, cluster.layers),
             say=lambda text: self._say(cluster, text),
             pinned=_names(cluster.resources_config.get("infra"), placement),
         )

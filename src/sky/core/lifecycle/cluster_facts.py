@@ -116,9 +116,10 @@ class AutostopConfigured:
 
 @dataclass(frozen=True, slots=True)
 class AutostopFailed:
-    """The node could not be told when to stop."""
+    """The node could not be told when to stop, or (`heard`) its place not what becomes of it then."""
 
     reason: str
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,15 @@ class StraysEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeHeard:
+    """The place announced to a node that it takes the machine away, in so many seconds; `what` is its word."""
+
+    rank: int
+    what: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -223,10 +233,14 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureAutostop:
-    """Tell the head, after `delay` seconds, when to stop by itself."""
+    """Tell the head, after `delay` seconds, when to stop by itself, and its place what becomes of machines that do.
+
+    `heard`: the head knows; its idle time is not to begin anew.
+    """
 
     autostop: Autostop
     delay: float = 0.0
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +268,7 @@ class EndStrays:
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, StraysEnded,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, StraysEnded,
     Planned, NotPlanned,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (

@@ -1,10 +1,31 @@
-"""What the rules of `clusters.py` say in words, and how they keep what a cluster costs."""
+"""What the rules of `clusters.py` have in common: a cluster moves on, costs something, is gone; all that in words."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from sky.core.lifecycle.cluster_facts import Provision, SideRefusal
-from sky.core.model.clusters import Cluster, Refusal
+from sky.core.lifecycle.cluster_facts import Provision, SideRefusal, StraysEnded
+from sky.core.lifecycle.placing import without_strays
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal
 from sky.core.model.offers import Placement
+
+
+def moved(cluster: Cluster, phase: Phase, now: float, reason: str | None = None) -> Cluster:
+    """The cluster in another phase, and why."""
+    return replace(cluster, phase=phase, status_at=now, reason=reason)
+
+
+def gone(cluster: Cluster, now: float, reason: str | None) -> Cluster:
+    """The cluster as history."""
+    ended = billing_ends(moved(cluster, Phase.TERMINATED, now, reason), now)
+    # Where something may be left is remembered: the sweep looks there.
+    sites = cluster.where
+    settled = without_strays(ended, StraysEnded(sites), now)
+    return replace(settled, ended_at=now, instances=(), sites=sites)
+
+
+def in_state(instances: Iterable[Instance], *states: InstanceState) -> list[Instance]:
+    """Those of them that are in one of the states."""
+    return [instance for instance in instances if instance.state in states]
 
 
 def billing_ends(cluster: Cluster, now: float) -> Cluster:

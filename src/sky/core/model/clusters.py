@@ -133,10 +133,10 @@ class Cluster:
 
     `sites` are where machines may be right now: one for a cluster that stands, several while places are tried side by
     side (`hedge` at most). `identity` is the account that the machines were made under. `layers` is what client and
-    task lay over the server's configuration. `clone_of` is the image that its disks are made from. `resize_to` is the
-    number of nodes that it is being brought to. `rounds` are the placements to begin again with where the user asked to
-    retry until up and no new plan can be made; `wrong` are those (place, type, spot) for which the request is not fit.
-    `strays` are ended again and again until they are gone.
+    task lay over the server's configuration. `clone_of` is the image that its disks are made from, until it is up.
+    `resize_to` is the number of nodes that it is being brought to. `rounds` are the placements to begin again with
+    where the user asked to retry until up and no new plan can be made; `wrong` are those (place, type, spot) for which
+    the request is not fit. `strays` are ended again and again until they are gone.
     """
 
     id: str
