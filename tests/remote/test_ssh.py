@@ -11,17 +11,20 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sky.agent.connection import ConnectionLost
 from sky.core.errors import AgentUnreachable, NotSupportedError
-from sky.remote.errors import LinkDown, LoginRefused, NoPython
+from sky.remote.bootstrap import ensure_agent
+from sky.remote.errors import AgentNotStarted, LinkDown, LoginRefused, NoPython
 from sky.remote.interpreter import Interpreters, pack
 from sky.remote.keys import KeyRing
 from sky.remote.sync import sync_content
-from sky.server.fleet import NodeFleet
+from sky.server.fleet import NodeFleet, node_config
 
 _FOUND = importlib.util.spec_from_file_location("ssh_nodes", Path(__file__).with_name("ssh_nodes.py"))
 nodes = importlib.util.module_from_spec(_FOUND)
@@ -82,6 +85,83 @@ async def test_an_agent_comes_up_serves_and_is_found_again(fleet, host):
     assert "drwx------" in listed and "-rw-------" in listed and "srw-------" in listed
     assert "cluster_name" not in listed, "the configuration is in no list of processes"
     await fleet.quiesce(cluster)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What is opened over real connections, in order: commands, and streams to the agent's socket."""
+    seen = []
+
+    def counted(kind, name):
+        real = getattr(asyncssh.SSHClientConnection, name)
+
+        def opened(self, *args, **options):
+            seen.append(kind)
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(asyncssh.SSHClientConnection, name, opened)
+
+    counted("command", "create_session")
+    counted("agent", "create_unix_connection")
+    return seen
+
+
+async def test_a_fresh_node_takes_one_command_and_a_known_one_none(fleet, lab, asked):
+    cluster = cluster_of(*(reach_of(host) for host in lab.create(2)), id="counted")
+    await fleet.bring_up(cluster)
+    assert asked == ["command"] * 2, "for each node, and no look, no question and no connection besides"
+    head = await fleet.head(cluster)
+    await head.ping()
+    pid = (await fleet._clients["counted-0"].hello())["pid"]
+    assert asked == ["command", "command", "agent"]
+    asked.clear()
+    await fleet.bring_up(cluster)
+    assert asked == ["command"] * 2, "an agent that is there without our knowledge is left alone"
+    known = replace(cluster, ever_up=True)
+    asked.clear()
+    await fleet.bring_up(known)
+    assert asked == ["agent"] * 2, "to a known one nothing has to be sent"
+    assert (await fleet._clients["counted-0"].hello())["pid"] == pid
+    await fleet.quiesce(known)
+
+    async def gone():
+        try:
+            await (await way(fleet, known).open_agent()).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    await until(gone)
+    asked.clear()
+    first = replace(known, num_nodes=1, instances=known.instances[:1])
+    await fleet.bring_up(first)
+    assert asked == ["agent", "command"], "it was not there any more"
+    await fleet.quiesce(first)
+
+
+async def test_a_node_without_python_takes_two_commands(fleet, lab, asked):
+    host = bare_host(lab)
+    cluster = cluster_of(reach_of(host), id="two")
+    await fleet.bring_up(cluster)
+    assert asked == ["command"] * 2, "one finds out, the other brings Python and agent"
+    await (await fleet.head(cluster)).ping()
+    assert asked == ["command", "command", "agent"]
+    assert host.run("ls ~/.sky/python").stdout.split() == ["bin", "lib", "own"], "and leaves nothing else there"
+    assert host.run("ls -d ~/.sky/python.new.*").stdout == ""
+    await fleet.quiesce(cluster)
+
+
+async def test_why_an_agent_did_not_come_up_is_told_with_what_it_said(fleet, host, asked):
+    cluster = cluster_of(reach_of(host, home=".sky-nodes/wrong"), id="wrong")
+    channel = way(fleet, cluster)
+    config = {**node_config(cluster, cluster.instances[0]), "cpus": "many"}
+    with pytest.raises(AgentNotStarted, match=r"node 0 .* did not come up\. It said: .*cpus"):
+        await ensure_agent(channel, config, timeout=20.0, known=False)
+    assert asked == ["command"]
+    host.run("mkdir -p ~/.sky-nodes; : >~/.sky-nodes/inway")
+    cluster = cluster_of(reach_of(host, home=".sky-nodes/inway"), id="inway")
+    with pytest.raises(AgentUnreachable, match=r"cannot install the agent on node 0 .*Not a directory: /home/sky/"):
+        await fleet.bring_up(cluster)
 
 
 async def test_nodes_that_share_a_login_have_homes_of_their_own(fleet, host):
@@ -223,8 +303,8 @@ async def test_without_forwarding_a_relay_stands_in(fleet, hosts):
     nodes.configure(host, "AllowStreamLocalForwarding no")
     cluster = cluster_of(reach_of(host, home=".sky-nodes/relay"), id="relay")
     await fleet.bring_up(cluster)
-    assert way(fleet, cluster).link.forwards is False
     assert b"through\n" in await output(fleet, cluster, "echo through", "k")
+    assert way(fleet, cluster).link.forwards is False
     blob = b"x" * (7 << 20)
     rc, said = await fleet._clients["relay-0"].run("cat /dev/zero | head -c 900000 | wc -c")
     assert (rc, said.strip()) == (0, b"900000")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sky.agent.connection import Connection
+
+if TYPE_CHECKING:
+    from .starting import Order, Outcome
 
 
 class Completed(NamedTuple):
@@ -32,6 +35,10 @@ class Channel(Protocol):
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A node's configuration, completed by what only the node itself knows. Sets `python`."""
+        ...
+
+    async def start(self, order: Order) -> Outcome:
+        """Have an agent answer on the node, by one command if it has a Python; see `starting.py`. Sets `python`."""
         ...
 
     async def open_agent(self) -> Connection:

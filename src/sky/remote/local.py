@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,10 @@ from typing import Any
 from sky.agent.connection import Connection, connect_unix
 
 from .channel import Completed
+from .errors import AgentNotStarted
+from .starting import GRACE_S, RUNNER, Order, Outcome, outcome
+
+_MARK = "sky-started"
 
 
 class LocalChannel:
@@ -53,6 +58,14 @@ class LocalChannel:
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """All is known already."""
         return dict(config)
+
+    async def start(self, order: Order) -> Outcome:
+        """See `Channel.start`; the configuration is complete."""
+        if shutil.which(self.python) is None:
+            raise AgentNotStarted(f"cannot install the agent on {self.where}: there is no Python at {self.python}")
+        argv = [self.python, "-I", "-S", "-c", RUNNER, _MARK, self.python, "", ""]
+        done = await self.run(argv, env=order.env, input=order.input(), timeout=order.seconds + GRACE_S)
+        return outcome(done, _MARK, self.where)
 
     async def open_agent(self) -> Connection:
         """Connect to the agent's socket."""

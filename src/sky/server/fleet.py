@@ -96,7 +96,7 @@ class NodeFleet:
             if node.reach.get("kind") != "local":
                 await _let_in(way, node)
             config = node_config(cluster, node, self._peering(cluster))
-            client = await ensure_agent(way, config, timeout=_BRING_UP_S)
+            client = await ensure_agent(way, config, timeout=_BRING_UP_S, known=cluster.ever_up)
         except PortTaken:
             self._shifts[node.id] = self._shifts.get(node.id, 0) + 1
             return False

@@ -1,0 +1,80 @@
+"""What is sent to a node so that an agent runs there, and what is told of it; the node's half is `starter.py`.
+
+Made by `bootstrap.py`; the channels (`local.py`, `ssh.py`, `slurm.py`) carry it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+from .channel import Completed
+from .errors import AgentNotStarted
+
+#: Seconds that a node may take beyond those of the order, to be found out about and to say how it went.
+GRACE_S = 30.0
+#: What Python is told to run: the program comes first on the input, and the rest of that is the program's.
+RUNNER = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
+_SAID = 2000
+
+
+class Order(NamedTuple):
+    """The agent that is wanted: `version` of `archive`, as of `config`, which the node completes.
+
+    It has `seconds` to come up; one that is there already is given `answers` seconds to answer.
+    """
+
+    config: Mapping[str, Any]
+    version: str
+    archive: bytes
+    seconds: float
+    answers: float
+
+    def input(self) -> bytes:
+        """What goes to the input of `RUNNER`; nobody else on the node may see it."""
+        text = program()
+        told = {"config": self.config, "version": self.version, "seconds": self.seconds, "answers": self.answers}
+        return b"%d\n" % len(text) + text + json.dumps(told).encode() + b"\n" + self.archive
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Whatever belongs to a node carries its id in the environment: so all of it can be found and ended."""
+        return {"SKY_NODE_ID": str(self.config["node_id"])}
+
+
+class Outcome(NamedTuple):
+    """How it went: `found` and `started` are good; `ended` with the exit code `rc`, `late`, `failed`, `foreign` (the
+    agent of another node answers there, which `said` names) are not. `said` is what the agent said last."""
+
+    how: str
+    rc: int | None = None
+    said: str = ""
+    problem: str = ""
+
+
+@cache
+def program() -> bytes:
+    """What a node is given to run."""
+    return resources.files(__package__).joinpath("starter.py").read_bytes()
+
+
+def outcome(done: Completed, mark: str, where: str) -> Outcome:
+    """What a node told, which may be anything. Raises AgentNotStarted when it is no outcome."""
+    lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(f"{mark}+\t")]
+    try:
+        told = json.loads(lines[-1].partition("\t")[2])
+        rc = told.get("rc")
+        return Outcome(
+            str(told["how"]), rc if isinstance(rc, int) else None, *(str(told.get(key, ""))[-_SAID:] for key in _TEXTS)
+        )
+    except (IndexError, ValueError, KeyError, TypeError, AttributeError):
+        said = (done.stderr or done.stdout).decode("utf-8", "replace")[-_SAID:].strip()
+        raise AgentNotStarted(
+            f"cannot install the agent on {where}: exit code {done.rc}: {said or '(nothing)'}"
+        ) from None
+
+
+_TEXTS = ("said", "problem")
