@@ -473,6 +473,29 @@ async def test_all_lines_share_one_connection_and_forget_closes_it(fleet, lab):
     assert fleet._links._links == {}
 
 
+async def test_an_address_that_a_node_no_longer_has_is_let_go(fleet, lab):
+    before, gate, after = lab.create(3)
+    old = cluster_of(reach_of(before, host_key="", jump=f"sky@{gate.ip}"), reach_of(after, home=".second"))
+    await fleet.bring_up(old)
+    head = await fleet.head(old)
+    await asyncio.gather(head.ping(), head.events(0, 0.0))
+    assert connections(gate) == 1
+    fresh = cluster_of(reach_of(after))
+    await fleet.bring_up(fresh)
+    (way_now,) = fleet._links._links
+    assert way_now.host == after.ip and fleet._links.link(way_now, "c").users == {"c"}
+
+    async def closed():
+        return connections(gate) == connections(before) == 0
+
+    await until(closed)
+    # Whoever still holds the old record is led to where the node is now, and opens nothing else.
+    boot = (await fleet._clients["c-0"].hello())["started_at"]
+    assert (await head._client.hello())["started_at"] == (await head._held(3).hello())["started_at"] == boot
+    assert list(fleet._links._links) == [way_now] and "c-1" not in fleet._clients
+    await fleet.quiesce(fresh)
+
+
 async def test_a_call_outlives_a_partition(fleet, lab):
     (host,) = lab.create(1)
     cluster = cluster_of(reach_of(host))

@@ -77,15 +77,32 @@ class NodeFleet:
         self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
         self._links: SshLinks | None = None
+        #: By node, the record that it was brought up by: who still has an older one is led to where it is now.
+        self._newest: dict[str, tuple[Cluster, Instance]] = {}
         #: By node, how many ports were found taken.
         self._shifts: dict[str, int] = {}
 
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
+        await self._let_go(cluster)
         for _ in range(_PORT_TRIES):
             if all(await together(self._bring_up(cluster, node) for node in cluster.instances)):
                 return
         raise AgentUnreachable(f"cluster {cluster.name}: no free port for the agents to reach each other was found")
+
+    async def _let_go(self, cluster: Cluster) -> None:
+        """Close connections to nodes that the cluster has no more, and to addresses where they were before."""
+        self._newest |= {node.id: (cluster, node) for node in cluster.instances}
+        for id in [id for id in self._clients if id.startswith(f"{cluster.id}-")]:
+            if id.partition("/")[0] not in {node.id for node in cluster.instances}:
+                await self._drop(id)
+        if self._links is not None:
+            cloud, ways = _cloud(cluster), set()
+            for node in cluster.instances:
+                # One that cannot be a way is told when the node is brought up.
+                with suppress(AgentUnreachable):
+                    ways.add(way_of(node.reach, cloud))
+            await self._links.release(cluster.id, but=ways)
 
     async def _bring_up(self, cluster: Cluster, node: Instance) -> bool:
         """Whether the agent could be started; if not, the cluster is to be told of another port for it."""
@@ -96,13 +113,13 @@ class NodeFleet:
             if node.reach.get("kind") != "local":
                 await _let_in(way, node)
             config = node_config(cluster, node, self._peering(cluster))
-            client = await ensure_agent(way, config, timeout=_BRING_UP_S, known=cluster.ever_up)
+            await ensure_agent(way, config, timeout=_BRING_UP_S, known=cluster.ever_up)
         except PortTaken:
             self._shifts[node.id] = self._shifts.get(node.id, 0) + 1
             return False
         except (AgentUnreachable, AgentRefused) as error:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
-        self._clients[node.id] = client
+        self._client(cluster, node)
         return True
 
     def _peering(self, cluster: Cluster) -> "Peering | None":
@@ -190,8 +207,9 @@ class NodeFleet:
         """Close connections."""
         for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
             await self._drop(id)
-        for id in [id for id in self._shifts if id.startswith(f"{cluster_id}-")]:
-            del self._shifts[id]
+        for known in (self._shifts, self._newest):
+            for id in [id for id in known if id.startswith(f"{cluster_id}-")]:
+                del known[id]
         if self._links is not None:
             await self._links.release(cluster_id)
 
@@ -222,8 +240,7 @@ class NodeFleet:
             ) from None
         if self._links is None:
             self._links = SshLinks(self._keys, self._secret)
-        cloud = cluster.placement.offer.cloud if cluster.placement else ""
-        link = self._links.link(way_of(node.reach, cloud), cluster.id)
+        link = self._links.link(way_of(node.reach, _cloud(cluster)), cluster.id)
         return SshChannel(
             link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach), interpreters=self._interpreters
         )
@@ -241,7 +258,8 @@ class NodeFleet:
         if key not in self._clients:
             # Not before it is needed: a node without a way fails the call, not the look at its cluster.
             self._clients[key] = AgentClient(
-                lambda: self.channel(cluster, node).open_agent(), where=f"node {node.rank} ({node.ip})"
+                lambda: self.channel(*self._newest.get(node.id, (cluster, node))).open_agent(),
+                where=f"node {node.rank} ({node.ip})",
             )
         return self._clients[key]
 
@@ -353,6 +371,10 @@ class Peering:
 def _port(node_id: str, shift: int) -> int:
     """A port that is a node's own, as far as that can be: several nodes may share a machine."""
     return _FIRST_PORT + (zlib.crc32(node_id.encode()) + shift) % _PORTS
+
+
+def _cloud(cluster: Cluster) -> str:
+    return cluster.placement.offer.cloud if cluster.placement else ""
 
 
 def _is_local(cluster: Cluster) -> bool:
