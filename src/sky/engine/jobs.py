@@ -103,7 +103,8 @@ class JobWork:
         task = TaskSpec.from_config(job.task_config)
         said, commit = [], None
         if isinstance(task.workdir, GitSource):
-            commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs))
+            variables = {**task.envs, **task.secrets}
+            commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, variables)
             said.append(f"workdir: {task.workdir.shown} at {commit}")
         elif task.workdir is not None and task.workdir in job.uploads:
             said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))

@@ -5,7 +5,6 @@ Made by `assembly`. Errors of `remote` are `AgentUnreachable` and `AgentRefused`
 
 import asyncio
 import os
-import shlex
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
-from sky.core.model.tasks import GitSource
 from sky.core.ports import LogPiece
 from sky.kit.together import together
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
+from sky.remote.checkout import check_out
 from sky.remote.errors import PortTaken
 from sky.remote.fetch import fetch
 from sky.remote.interpreter import Interpreters
@@ -40,10 +39,9 @@ T = TypeVar("T")
 #: What a node on this machine inherits from the server's environment: enough to run programs, no credentials.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SHELL", "USER", "LOGNAME", "LD_LIBRARY_PATH")
 _PROTOCOL = 1
-#: Seconds for an agent to say that it lives, to come up, and to check out a repository.
+#: Seconds for an agent to say that it lives, and to come up.
 _PING_S = 3.0
 _BRING_UP_S = 30.0
-_CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
 #: With more nodes than this, files go to the head alone, and from there to the others.
 _FAN_ABOVE = 4
@@ -182,17 +180,11 @@ class NodeFleet:
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
         """Check a repository out on every node, anew or over an earlier checkout; the commit."""
-        script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
-        wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
-        answers = await together(
-            self._client(cluster, node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances
+        commits = await together(
+            check_out(self._client(cluster, node), url, ref, env, where=f"node {node.rank}")
+            for node in cluster.instances
         )
-        for node, (rc, output) in zip(cluster.instances, answers, strict=True):
-            if rc != 0:
-                shown = GitSource(url).shown
-                said = output.decode(errors="replace").replace(url, shown).strip()[-1000:]
-                raise AgentRefused(f"git could not check out {shown} on node {node.rank}: {said or f'exit code {rc}'}")
-        return answers[0][1].decode(errors="replace").strip().splitlines()[-1]
+        return commits[0]
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:
         """Have every node fetch a file from the web by itself."""
@@ -323,21 +315,6 @@ for _ in range(3):
             except OSError:
                 pass
 """
-
-_CLONE = """set -e
-dir="$HOME/sky_workdir"
-if [ ! -d "$dir/.git" ]; then mkdir -p "$dir"; git -C "$dir" init -q; git -C "$dir" remote add origin {url}; fi
-git -C "$dir" remote set-url origin {url}
-if git -C "$dir" fetch -q --depth 1 origin {ref}; then
-  git -C "$dir" checkout -q -f FETCH_HEAD
-else
-  # A commit may not be had by its number alone. FETCH_HEAD is another one now: what was asked for, or nothing.
-  git -C "$dir" fetch -q origin
-  git -C "$dir" checkout -q -f {ref} --
-fi
-git -C "$dir" rev-parse HEAD
-"""
-
 
 #: Slurm's programs are in nobody's path on some clusters.
 _SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
