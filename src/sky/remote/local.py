@@ -16,9 +16,7 @@ from sky.agent.connection import Connection, connect_unix
 
 from .channel import Completed
 from .errors import AgentNotStarted
-from .starting import GRACE_S, RUNNER, Order, Outcome, outcome
-
-_MARK = "sky-started"
+from .starting import Order, Outcome, start_complete
 
 
 class LocalChannel:
@@ -63,9 +61,7 @@ class LocalChannel:
         """See `Channel.start`; the configuration is complete."""
         if shutil.which(self.python) is None:
             raise AgentNotStarted(f"cannot install the agent on {self.where}: there is no Python at {self.python}")
-        argv = [self.python, "-I", "-S", "-c", RUNNER, _MARK, self.python, "", ""]
-        done = await self.run(argv, env=order.env, input=order.input(), timeout=order.seconds + GRACE_S)
-        return outcome(done, _MARK, self.where)
+        return await start_complete(self, order)
 
     async def open_agent(self) -> Connection:
         """Connect to the agent's socket."""

@@ -11,14 +11,16 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from .channel import Completed
+from .channel import Channel, Completed
 from .errors import AgentNotStarted
 
 #: Seconds that a node may take beyond those of the order, to be found out about and to say how it went.
 GRACE_S = 30.0
 #: What Python is told to run: the program comes first on the input, and the rest of that is the program's.
 RUNNER = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
+_MARK = "sky-started"
 _SAID = 2000
+_TEXTS = ("said", "problem")
 
 
 class Order(NamedTuple):
@@ -55,6 +57,13 @@ class Outcome(NamedTuple):
     problem: str = ""
 
 
+async def start_complete(channel: Channel, order: Order) -> Outcome:
+    """Carry an order to a node whose Python is known, and whose configuration lacks nothing; see `Channel.start`."""
+    argv = [channel.python, "-I", "-S", "-c", RUNNER, _MARK, channel.python, "", ""]
+    done = await channel.run(argv, env=order.env, input=order.input(), timeout=order.seconds + GRACE_S)
+    return outcome(done, _MARK, channel.where)
+
+
 @cache
 def program() -> bytes:
     """What a node is given to run."""
@@ -75,6 +84,3 @@ def outcome(done: Completed, mark: str, where: str) -> Outcome:
         raise AgentNotStarted(
             f"cannot install the agent on {where}: exit code {done.rc}: {said or '(nothing)'}"
         ) from None
-
-
-_TEXTS = ("said", "problem")
