@@ -29,8 +29,8 @@ from sky.server.fleet import NodeFleet, node_config
 _FOUND = importlib.util.spec_from_file_location("ssh_nodes", Path(__file__).with_name("ssh_nodes.py"))
 nodes = importlib.util.module_from_spec(_FOUND)
 _FOUND.loader.exec_module(nodes)
-reach_of, cluster_of, connections, until, output = (
-    nodes.reach_of, nodes.cluster_of, nodes.connections, nodes.until, nodes.output
+reach_of, cluster_of, connections, until, output, bare_host = (
+    nodes.reach_of, nodes.cluster_of, nodes.connections, nodes.until, nodes.output, nodes.bare_host
 )  # fmt: skip
 
 
@@ -393,15 +393,6 @@ async def test_a_login_that_runs_no_commands_is_told(fleet, lab):
 
 
 # --- Python ------------------------------------------------------------------------------------------------------
-
-
-def bare_host(lab):
-    """A host without any Python."""
-    folders = [Path(each) for each in ("/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/conda/bin")]
-    hidden = [str(path) for folder in folders for path in folder.glob("*python*")]
-    (host,) = lab.create("bare", hide=hidden)
-    assert host.run("command -v python3").returncode != 0
-    return host
 
 
 async def test_a_node_without_python_gets_one(fleet, lab, tmp_path):
