@@ -345,6 +345,18 @@ async def test_a_way_that_cannot_be_one_is_refused(fleet, part, value):
         fleet.channel(cluster_of({**reach}), cluster_of({**reach}).instances[0])
 
 
+@pytest.mark.parametrize("layers", [{}, {"provision": {"ssh_timeout": 0.4}}])
+async def test_how_long_a_machine_is_waited_for_can_be_said(keys, host, layers):
+    settings = {} if layers else {"ssh_timeout": 0.4}
+    fleet = NodeFleet(None, keys, None, lambda: settings)
+    cluster = replace(cluster_of(reach_of(host, port="24", power="machine")), layers=layers)
+    began = time.monotonic()
+    with pytest.raises(AgentUnreachable, match=r"[Rr]efused"):
+        await fleet.bring_up(cluster)
+    assert 0.4 < time.monotonic() - began < 10
+    await fleet.forget("c")
+
+
 async def test_nobody_there_is_told_with_address_and_reason(fleet, host):
     with pytest.raises(LinkDown, match=rf"cannot reach sky@{host.ip}:24: .*[Rr]efused"):
         await way(fleet, cluster_of(reach_of(host, port="24"))).ready(0.3)

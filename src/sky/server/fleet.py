@@ -49,7 +49,7 @@ _FAN_ABOVE = 4
 _FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
 #: Clouds whose machines are told before they are taken away.
 _NOTICES = ("aws", "gcp")
-#: Seconds for a new machine to let us in, and for one that was there before.
+#: Seconds for a new machine to let us in, and for one that was there before; `provision.ssh_timeout` is for both.
 _NEW_MACHINE_S, _OLD_MACHINE_S = 300.0, 20.0
 #: Connections per head for calls that wait at the agent, which bounds how many wait on one.
 _HELD = 8
@@ -72,6 +72,7 @@ class NodeFleet:
         self._blob = blob
         self._keys = keys
         self._secret = secret
+        self._provision = provision
         self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
         self._links: SshLinks | None = None
@@ -109,7 +110,7 @@ class NodeFleet:
         try:
             way = self.channel(cluster, node)
             if node.reach.get("kind") != "local":
-                await _let_in(way, node)
+                await _let_in(way, node, self._patience(cluster))
             config = node_config(cluster, node, self._peering(cluster))
             await ensure_agent(way, config, timeout=_BRING_UP_S, known=cluster.ever_up)
         except PortTaken:
@@ -119,6 +120,12 @@ class NodeFleet:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
         self._client(cluster, node)
         return True
+
+    def _patience(self, cluster: Cluster) -> float | None:
+        """Seconds for a machine to let us in, where the launch or the configuration says how many."""
+        over = cluster.layers.get("provision")
+        said = (over if isinstance(over, Mapping) else {}).get("ssh_timeout", self._provision().get("ssh_timeout"))
+        return float(said) if isinstance(said, int | float) and said > 0 else None
 
     def _peering(self, cluster: Cluster) -> "Peering | None":
         """How the nodes of a cluster reach each other; None where they need not, or share a machine."""
@@ -320,14 +327,14 @@ for _ in range(3):
 _SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
 
 
-async def _let_in(way: Channel, node: Instance) -> None:
+async def _let_in(way: Channel, node: Instance, patience: float | None) -> None:
     """Wait for a machine to let us in; one that was just made takes its time to start."""
     from sky.remote.ssh import SshChannel  # noqa: PLC0415 - loaded by now, if it is one
 
     if isinstance(way, SshChannel):
         new = node.reach.get("power") == "machine"
         try:
-            await way.ready(_NEW_MACHINE_S if new else _OLD_MACHINE_S, new=new)
+            await way.ready(patience or (_NEW_MACHINE_S if new else _OLD_MACHINE_S), new=new)
         except OSError as error:
             raise AgentUnreachable(str(error)) from None
 
