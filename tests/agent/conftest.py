@@ -23,9 +23,9 @@ from cryptography.x509.oid import NameOID
 from sky.agent.connection import Connection, connect_unix
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
-from sky.remote.channel import Completed
+from sky.remote.channel import Completed, Order, Outcome
 from sky.remote.local import LocalChannel
-from sky.remote.starting import Order, Outcome, start_complete
+from sky.remote.starting import start_complete
 
 #: Where agents on test hosts listen for each other.
 PORT = 21007

@@ -177,4 +177,4 @@ def _git_variables(task: TaskSpec, job: Job) -> Mapping[str, str]:
     """Where a working directory from git came from, for the job's own record."""
     if not isinstance(task.workdir, GitSource) or job.git_commit is None:
         return {}
-    return {"GIT_URL": task.workdir.url, "GIT_COMMIT_HASH": job.git_commit}
+    return {"GIT_URL": task.workdir.shown, "GIT_COMMIT_HASH": job.git_commit}

@@ -14,10 +14,9 @@ from sky.agent.connection import CallRefused, ConnectionLost
 from sky.agent.node import checksum
 
 from .agent_client import AgentClient
-from .channel import Channel
+from .channel import Channel, Order
 from .errors import AgentNotStarted, PortTaken
 from .package import Package, build
-from .starting import Order
 
 _ANSWERS_WITHIN = 5.0
 #: The same for an agent that has just been asked.

@@ -24,13 +24,13 @@ _SCRIPT = r"""set -e
 dir="$HOME/sky_workdir"
 g() {{ git -C "$dir" "$@"; }}
 export GIT_TERMINAL_PROMPT=0
-if [ -n "${{SKY_GIT_PASSWORD+given}}" ]; then
+if [ -n "${{CHECKOUT_PASSWORD+given}}" ]; then
   mkdir -p "$HOME/.sky"
   own=$(mktemp -d "$HOME/.sky/git.XXXXXX")
   trap 'rm -rf "$own"' EXIT
   cat >"$own/ask" <<'SKY-ASK-ENDS'
 #!/bin/sh
-case $1 in Username*) printf '%s\n' "$SKY_GIT_USER";; *) printf '%s\n' "$SKY_GIT_PASSWORD";; esac
+case $1 in Username*) printf '%s\n' "$CHECKOUT_USER";; *) printf '%s\n' "$CHECKOUT_PASSWORD";; esac
 SKY-ASK-ENDS
   chmod 700 "$own/ask"
   export GIT_ASKPASS="$own/ask"
@@ -80,7 +80,7 @@ async def check_out(client: AgentClient, url: str, ref: str | None, env: Mapping
     given = {name: value for name, value in env.items() if name.startswith("GIT_")}
     address = address_of(url, given.pop("GIT_TOKEN", None))
     if address.password is not None:
-        given |= {"SKY_GIT_USER": address.user, "SKY_GIT_PASSWORD": address.password}
+        given |= {"CHECKOUT_USER": address.user, "CHECKOUT_PASSWORD": address.password}
     script = _SCRIPT.format(url=shlex.quote(address.url), ref=shlex.quote(ref or "HEAD"))
     rc, output = await client.run(script, timeout=_CLONE_S, env=given)
     said = output.decode(errors="replace").replace(url, address.url)

@@ -14,9 +14,9 @@ from typing import Any
 
 from sky.agent.connection import Connection, connect_unix
 
-from .channel import Completed
+from .channel import Completed, Order, Outcome
 from .errors import AgentNotStarted
-from .starting import Order, Outcome, start_complete
+from .starting import start_complete
 
 
 class LocalChannel:

@@ -18,13 +18,13 @@ import asyncssh
 
 from sky.agent.connection import CallRefused, Connection, ConnectionLost
 
-from .channel import Completed
+from .channel import Completed, Order, Outcome
 from .errors import AgentUnreachable, LinkDown, NoPython
 from .scripts import FACTS, LOADER, RELAY, SCRIPT_END, START
 from .ssh import SshChannel, place_of
 from .ssh_link import Place, SshLink
 from .starter import settled
-from .starting import GRACE_S, Order, Outcome, outcome
+from .starting import GRACE_S, outcome, sent
 from .streams import Stream
 from .ways import folder_of
 
@@ -94,7 +94,7 @@ class SlurmChannel:
         """See `Channel.start`: by the keeper, since what a step leaves behind ends with it."""
         mark = f"sky-{secrets.token_hex(8)}"
         argv = ["/bin/sh", "-c", START, "sky-start", mark, self._folder, self._job]
-        done = await self.run(argv, env=order.env, input=order.input(), timeout=order.seconds + GRACE_S)
+        done = await self.run(argv, env=order.env, input=sent(order), timeout=order.seconds + GRACE_S)
         place = self._link.places[self._key] = place_of(done, mark, self.where)
         if not place.python:
             raise NoPython(f"{self.where} has no Python 3.8 or newer; install one on the cluster's nodes")

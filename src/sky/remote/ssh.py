@@ -20,13 +20,13 @@ import asyncssh
 
 from sky.agent.connection import Connection
 
-from .channel import Completed
+from .channel import Completed, Order, Outcome
 from .errors import AgentUnreachable, LinkDown, LoginRefused, NoPython
 from .interpreter import Interpreters
 from .scripts import BRING_AND_START, FACTS, LOADER, LONGEST_SOCKET, ORDER_FILE, RELAY, SCRIPT_END, START
 from .ssh_link import Place, SshLink
 from .starter import settled
-from .starting import GRACE_S, Order, Outcome, outcome
+from .starting import GRACE_S, outcome, sent
 from .streams import Stream
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class SshChannel:
         """See `Channel.start`. The node is looked at anew: something may have changed since."""
         mark = _mark()
         argv = ["/bin/sh", "-c", START, "sky-start", mark, self._folder, ""]
-        done = await self.run(argv, env=order.env, input=order.input(), timeout=order.seconds + GRACE_S)
+        done = await self.run(argv, env=order.env, input=sent(order), timeout=order.seconds + GRACE_S)
         place = self.link.places[self._folder] = place_of(done, mark, self.where)
         if not place.python:
             return await self._start_by_our_python(order, place)
@@ -125,7 +125,7 @@ class SshChannel:
         """Send an interpreter, once for all nodes that share the login, and the order along with it."""
         if self._interpreters is None:
             raise NoPython(f"{self.where} has no Python 3.8 or newer; install one")
-        data = _as_file(ORDER_FILE, order.input()) + await self._interpreters.archive(place.machine, place.libc)
+        data = _as_file(ORDER_FILE, sent(order)) + await self._interpreters.archive(place.machine, place.libc)
         to, mark = f"{place.login}/.sky/python", _mark()
         argv = ["/bin/sh", "-c", BRING_AND_START, "sky-python", to, mark, place.home, place.socket]
         try:

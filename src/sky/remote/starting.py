@@ -6,12 +6,10 @@ Made by `bootstrap.py`; the channels (`local.py`, `ssh.py`, `slurm.py`) carry it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
 
-from .channel import Channel, Completed
+from .channel import Channel, Completed, Order, Outcome
 from .errors import AgentNotStarted
 
 #: Seconds that a node may take beyond those of the order, to be found out about and to say how it went.
@@ -23,44 +21,17 @@ _SAID = 2000
 _TEXTS = ("said", "problem")
 
 
-class Order(NamedTuple):
-    """The agent that is wanted: `version` of `archive`, as of `config`, which the node completes.
-
-    It has `seconds` to come up; one that is there already is given `answers` seconds to answer.
-    """
-
-    config: Mapping[str, Any]
-    version: str
-    archive: bytes
-    seconds: float
-    answers: float
-
-    def input(self) -> bytes:
-        """What goes to the input of `RUNNER`; nobody else on the node may see it."""
-        text = program()
-        told = {"config": self.config, "version": self.version, "seconds": self.seconds, "answers": self.answers}
-        return b"%d\n" % len(text) + text + json.dumps(told).encode() + b"\n" + self.archive
-
-    @property
-    def env(self) -> dict[str, str]:
-        """Whatever belongs to a node carries its id in the environment: so all of it can be found and ended."""
-        return {"SKY_NODE_ID": str(self.config["node_id"])}
-
-
-class Outcome(NamedTuple):
-    """How it went: `found` and `started` are good; `ended` with the exit code `rc`, `late`, `failed`, `foreign` (the
-    agent of another node answers there, which `said` names) are not. `said` is what the agent said last."""
-
-    how: str
-    rc: int | None = None
-    said: str = ""
-    problem: str = ""
+def sent(order: Order) -> bytes:
+    """What goes to the input of `RUNNER`; nobody else on the node may see it."""
+    text = program()
+    told = {"config": order.config, "version": order.version, "seconds": order.seconds, "answers": order.answers}
+    return b"%d\n" % len(text) + text + json.dumps(told).encode() + b"\n" + order.archive
 
 
 async def start_complete(channel: Channel, order: Order) -> Outcome:
     """Carry an order to a node whose Python is known, and whose configuration lacks nothing; see `Channel.start`."""
     argv = [channel.python, "-I", "-S", "-c", RUNNER, _MARK, channel.python, "", ""]
-    done = await channel.run(argv, env=order.env, input=order.input(), timeout=order.seconds + GRACE_S)
+    done = await channel.run(argv, env=order.env, input=sent(order), timeout=order.seconds + GRACE_S)
     return outcome(done, _MARK, channel.where)
 
 
