@@ -89,7 +89,11 @@ class SshChannel:
         async with asyncio.timeout(timeout):
             connection = await self.link.connection()
             job = _Job()
-            channel = await _opened(connection.create_session(lambda: job, command, encoding=None))
+            try:
+                channel = await _opened(connection.create_session(lambda: job, command, encoding=None))
+            except asyncssh.ChannelOpenError as error:
+                # As many as its server allows are open, for one.
+                raise LinkDown(f"{self.where} opens no session: {error.reason}") from None
             try:
                 # It may have ended without reading; how, is what the caller wants to know.
                 with suppress(OSError):
