@@ -74,7 +74,7 @@ async def world(tmp_path):
 
     made = World()
     made.store, made.head, made.clock = store, head, clock
-    made.work = JobWork(store.jobs, store.clusters, Fleet(head), clock, signals)
+    made.work = JobWork(store.jobs, store.clusters, Fleet(head), clock, signals, lambda name: {})
     made.watchers = Watchers(store, Fleet(head), post, clock, signals)
 
     async def cluster(phase=Phase.UP):

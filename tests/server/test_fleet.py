@@ -23,7 +23,7 @@ def cluster_of(count):
 async def test_no_agent_is_started_behind_the_back_of_a_failure(monkeypatch):
     begun, ended = [], []
 
-    async def ensure(channel, config, *, timeout):
+    async def ensure(channel, config, *, timeout, known):
         begun.append(config["rank"])
         if config["rank"] == 0:
             raise AgentUnreachable("broken")

@@ -17,7 +17,7 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase, Site
 from sky.core.model.jobs import Job, JobPhase
-from sky.core.model.layers import PLANNED_BY_SERVER, for_launch
+from sky.core.model.layers import PLANNED_BY_SERVER, for_launch, merge
 from sky.core.model.names import check_cluster_name
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
@@ -63,7 +63,7 @@ async def _launch(desk: Desk, request: Request) -> object:
         _tell_servers_own(desk, request)
         made = await desk.planner.place(task, _goal(body), _said(body))
         placements = _stoppable(desk, made.placements, wanted_autostop(task, body), layers)
-        _tell_idle(desk, request, task, placements[0].offer)
+        _tell_idle(desk, request, task, placements[0].offer, layers)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
         drawn = _drawn(desk, request, task, name, placements)
@@ -178,8 +178,9 @@ def _check_stops(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
         desk.provisioner.check_stoppable(cluster)
 
 
-def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer) -> None:
-    if idle := without_effect(task, offer):
+def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer, layers: Mapping[str, object]) -> None:
+    settings = merge({name: desk.section(name) for name in ("provision", "nvidia_gpus")}, layers)
+    if idle := without_effect(task, offer, settings):
         desk.talk.say(request.id, f"Without effect on {offer.cloud} in this version: {', '.join(idle)}")
 
 

@@ -96,6 +96,7 @@ class ControlPlane:
         self.planner = planner
         self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
         self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner, self._provisioner, section)
+        self._section = section
         self._closing = closing
         self._retention = retention
         self._care = care
@@ -118,7 +119,7 @@ class ControlPlane:
                 self._say,
                 replan=partial(replanned, self._desk),
             ),
-            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
+            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self._section),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(

@@ -231,11 +231,24 @@ class Registry:
         """Whether the cloud can be used; a provider that cannot be loaded says why. Raises nothing."""
         try:
             manifest = self.manifest(cloud)
+            if (left_out := self._left_out(cloud)) is not None:
+                return left_out
             if not manifest.factory:
                 return self._check_credentials(manifest)
             return await self.compute(cloud).check()
         except NotSupportedError as error:
             return Access(cloud, False, str(error))
+
+    def _left_out(self, cloud: str) -> Access | None:
+        """What the configuration says of a place that is not to be used, though it could be; None for all others."""
+        settings = self._config(cloud)
+        if settings.get("disabled") is True:
+            return Access(cloud, False, f"{cloud}.disabled is set in the configuration", f"remove {cloud}.disabled")
+        uses = settings.get("capabilities")
+        if isinstance(uses, list | tuple) and "compute" not in uses:
+            reason = f"{cloud}.capabilities of the configuration does not name 'compute'"
+            return Access(cloud, False, reason, f"add compute to {cloud}.capabilities")
+        return None
 
     def _check_credentials(self, manifest: Manifest) -> Access:
         """What is known of a place where machines cannot be rented yet: whether the user could."""

@@ -64,7 +64,10 @@ class Fleet(Protocol):
         ...
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
-        """Check a git repository out as the working directory on every node; the commit that it is at."""
+        """Check a git repository out as the working directory on every node; the commit that it is at.
+
+        `env` are the variables and secrets of the task; those of git count.
+        """
         ...
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:
