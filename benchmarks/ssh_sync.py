@@ -167,7 +167,7 @@ def main() -> None:
         return
     root = Path(tempfile.mkdtemp(prefix="ssh-sync-"))
     try:
-        with starter.lab("remote-sync") as lab:
+        with starter.lab(f"c-sync-{os.getpid()}") as lab:
             (host,) = lab.create(1, disk=options.disk or None)
             if options.delay:
                 lab.netem(host, delay=options.delay)
