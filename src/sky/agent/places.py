@@ -94,24 +94,27 @@ def length(path: str) -> int:
         return 0
 
 
-def digest(data: Any) -> str:
-    """The SHA-256 in hexadecimal."""
+def sha256(data: Any = b"") -> Any:
+    """A hash that has begun."""
     # Brings libcrypto, 3 MB that an agent without files to take in need not hold.
     import hashlib  # noqa: PLC0415
 
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data)
+
+
+def digest(data: Any) -> str:
+    """The SHA-256 in hexadecimal."""
+    return str(sha256(data).hexdigest())
 
 
 def hash_file(path: str) -> str:
     """The SHA-256 of a file in hexadecimal."""
-    import hashlib  # noqa: PLC0415 - as above
-
-    sum = hashlib.sha256()
+    sum = sha256()
     with open(path, "rb", buffering=0) as file:
         while True:
             block = file.read(_BLOCK)
             if not block:
-                return sum.hexdigest()
+                return str(sum.hexdigest())
             sum.update(block)
 
 

@@ -33,6 +33,7 @@ from .places import (
     inside,
     length,
     make_parents,
+    sha256,
     write,
 )
 from .stage import Record, Stage, remove_tree
@@ -41,6 +42,8 @@ Reply = Tuple[Dict[str, Any], bytes]
 
 _KEEP_BLOBS = 86400.0
 _OPEN_SESSIONS = 64
+#: Large files that are hashed while they come.
+_SUMS = 64
 #: Seconds for which the list of a session that is over can be handed on.
 _KEEP_COMMITTED = 60.0
 
@@ -83,6 +86,8 @@ class Sync:
         """By destination: what is being made for it, by however many sessions."""
         self._claims: Dict[str, int] = {}
         """How many open sessions count on a content, so that one's commit does not move it away from another."""
+        self._sums: Dict[str, Any] = {}
+        """Of large files that are on their way, by their names; for what is in their parts."""
         self._last = 0
         # One disk, one thread: a second walk in parallel would only make both slower.
         self._gate = asyncio.Lock()
@@ -308,15 +313,21 @@ class Sync:
                 "WrongOffset",
                 "the node has %d bytes of %s, the part begins at %d; ask sync_have" % (have, name, offset),
             )
+        # Hashed as it comes; only what an agent before this one has received is read again.
+        sum = self._sums.pop(name, None) if offset else sha256()
         with open(path, "ab") as file:
             file.write(body)
+        if sum is not None:
+            sum.update(body)
         if last:
-            if hash_file(path) != name:
+            if (hash_file(path) if sum is None else sum.hexdigest()) != name:
                 os.unlink(path)
                 raise Refused(
                     "HashMismatch", "the whole of %s has another hash: it changed while it was sent; begin again" % name
                 )
             os.replace(path, self._blob(name))
+        elif sum is not None and len(self._sums) < _SUMS:
+            self._sums[name] = sum
         return {"offset": offset + len(body)}
 
     def _commit(self, session: Session) -> Tuple[int, int]:
