@@ -64,6 +64,11 @@ class Connection:
         """True once no further call can succeed."""
         return self._broken is not None
 
+    @property
+    def near(self) -> bool:
+        """Whether the agent is on this machine, so that bytes cost next to nothing."""
+        return isinstance(self._writer, SocketWriter)
+
     async def call(self, verb: str, args: Dict[str, Any], body: bytes = b"", timeout: Optional[float] = None) -> Reply:
         """Ask and wait for the answer: (ok object, body). Raises CallRefused or ConnectionLost."""
         if self._broken is not None:

@@ -133,3 +133,12 @@ def copy(source: str, target: str) -> None:
             if not block:
                 return
             writing.write(block)
+
+
+def program(name: str) -> Optional[str]:
+    """Where a program of the node is; None where it has none."""
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, name)
+        if folder.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None

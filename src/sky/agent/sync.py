@@ -33,6 +33,7 @@ from .places import (
     inside,
     length,
     make_parents,
+    program,
     sha256,
     write,
 )
@@ -42,6 +43,9 @@ Reply = Tuple[Dict[str, Any], bytes]
 
 _KEEP_BLOBS = 86400.0
 _OPEN_SESSIONS = 64
+#: Bytes from which on an earlier version of a file is worth a comparison, and how many are told of in a page.
+_DELTA_FROM = 8 << 20
+_SIMILAR = 1000
 #: Large files that are hashed while they come.
 _SUMS = 64
 #: Seconds for which the list of a session that is over can be handed on.
@@ -59,7 +63,8 @@ class Session:
         self.entries: List[Entry] = []
         self.outline = Outline()
         self.before: Optional[Dict[str, Record]] = None
-        """The manifest of the sync before, once it was read."""
+        """The manifest of the sync before, once it was read, and what the file was like then."""
+        self.read: Optional[List[Any]] = None
         self.unchanged: Dict[str, Record] = {}
         self.modes: Set[str] = set()
         """Unchanged files that are to have other permissions."""
@@ -69,6 +74,8 @@ class Session:
         self.clear: Set[str] = set()
         self.passable: Set[str] = set()
         """Folders that are there and no links, so that each is looked at once."""
+        self.similar: Dict[str, str] = {}
+        """Large contents that are missing, and where an earlier version of each lies, below the destination."""
         self.stage: Optional[Stage] = None
 
 
@@ -113,7 +120,10 @@ class Sync:
 
     async def _take(self, number: int, session: Session, body: bytes) -> Reply:
         missing = await self._in_thread(self._listed, session, body)
-        return {"session": number}, json.dumps(missing, separators=(",", ":")).encode()
+        similar = [name for name in missing if name in session.similar]
+        # Only where there is any does it matter what the node has.
+        reply = {"session": number, "similar": similar[:_SIMILAR] if similar and program("rsync") else []}
+        return reply, json.dumps(missing, separators=(",", ":")).encode()
 
     async def put(self, fields: Fields, body: bytes) -> Reply:
         """Contents of small files, one after the other: `hashes` and `sizes` say where each ends."""
@@ -202,11 +212,9 @@ class Sync:
     def _listed(self, session: Session, body: bytes) -> List[str]:
         page = entries_of(body)
         session.outline.add(page)
-        first = session.before is None
         if session.before is None:
-            session.before = self._read_manifest(session.dest)
-        if first:
             self._drop_old()
+            session.before = self._read_manifest(session)
             session.stage = self._stage(session.dest, page)
         session.entries.extend(page)
         return self._missing(session, session.before, [entry for entry in page if entry.kind == "file"])
@@ -235,7 +243,16 @@ class Sync:
             self._claims[entry.hash] = self._claims.get(entry.hash, 0) + 1
             if not self._on_shelf(session, entry):
                 missing[entry.hash] = None
+                if entry.size >= _DELTA_FROM and entry.path in known:
+                    self._note_similar(session, entry)
         return list(missing)
+
+    def _note_similar(self, session: Session, entry: Entry) -> None:
+        """Remember a large file that an earlier sync put where another version of it is wanted now."""
+        facts = facts_of(inside(session.dest, entry.path))
+        begun = length(self._blob(entry.hash) + ".part")
+        if facts is not None and 2 * facts.st_size >= entry.size and not begun and session.stage is None:
+            session.similar[entry.hash] = entry.path
 
     def _is_there(self, session: Session, known: Dict[str, Record], entry: Entry) -> bool:
         """Whether a wanted file needs nothing."""
@@ -300,6 +317,38 @@ class Sync:
             self._make_store(path)
             return os.open(path, flags, 0o644)
 
+    async def basis(self, fields: Fields, name: str, number: int) -> str:
+        """A file in the store that holds the earlier version of a content and may be replaced, not written to."""
+        _, session = self._session(fields)
+        path = session.similar.get(check_hash(name))
+        if path is None:
+            raise bad("there is no earlier version of %s" % name)
+        target = "%s.delta%d" % (self._blob(name), number)
+        await self._in_thread(self._lay_basis, session.dest, path, target)
+        return target
+
+    def _lay_basis(self, dest: str, path: str, target: str) -> None:
+        if crosses_link(dest, path, set()) or facts_of(inside(dest, path)) is None:
+            raise Refused("ContentMissing", "the earlier version of %r has gone" % path[:200])
+        self._make_store(target)
+        with suppress(FileNotFoundError):
+            os.unlink(target)
+        try:
+            os.link(inside(dest, path), target, follow_symlinks=False)
+        except (OSError, NotImplementedError):  # another file system, or one without links
+            copy(inside(dest, path), target)
+
+    async def take_in(self, name: str, path: str) -> bool:
+        """Take a file in the store for a content, if it is that."""
+
+        def work() -> bool:
+            if facts_of(path) is None or hash_file(path) != name:
+                return False
+            os.replace(path, self._blob(name))
+            return True
+
+        return bool(await self._in_thread(work))
+
     def _make_store(self, path: str) -> None:
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -332,6 +381,8 @@ class Sync:
 
     def _commit(self, session: Session) -> Tuple[int, int]:
         stage, before = session.stage, session.before or {}
+        if fingerprint(self._manifest(session.dest)) != session.read:
+            before = self._read_manifest(session)  # another sync to the same place was quicker
         if stage is not None:
             stage.check()
         lacking = [e.path for e in session.entries if e.kind == "file" and not self._ready(session, e)]
@@ -421,10 +472,11 @@ class Sync:
     def _manifest(self, dest: str) -> str:
         return os.path.join(self._manifests, digest(os.fsencode(dest)) + ".json")
 
-    def _read_manifest(self, dest: str) -> Dict[str, List[Any]]:
+    def _read_manifest(self, session: Session) -> Dict[str, Record]:
+        session.read = fingerprint(self._manifest(session.dest))
         try:
-            with open(self._manifest(dest), "rb") as file:
-                values: Dict[str, List[Any]] = json.loads(file.read())
+            with open(self._manifest(session.dest), "rb") as file:
+                values: Dict[str, Record] = json.loads(file.read())
                 return values
         except (FileNotFoundError, ValueError):
             return {}

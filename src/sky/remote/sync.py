@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from sky.agent.connection import Reply
 
 from .agent_client import AgentClient
+from .delta import bring
 from .errors import AgentError, AgentUnreachable, SyncFailed
 
 Ignore = Callable[[str, bool], bool]
@@ -165,6 +166,8 @@ class _Sending:
         self._tree = tree
         self._progress = progress
         self._groups: asyncio.Queue[list[_Source] | None] = asyncio.Queue()
+        self._similar: set[str] = set()
+        """Contents of which the node has an earlier version, and rsync."""
         #: Bounds what is in memory here and there.
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self.session = self.sent = self.total = 0
@@ -191,7 +194,7 @@ class _Sending:
             args = {"root": root, "dest": dest, "delete": delete}
             reply, missing = await self._client.call("sync_begin", args, next(pages), timeout=600.0)
             self.session = int(reply["session"])
-            self._ask(missing)
+            self._ask(reply, missing)
             ahead: deque[asyncio.Future[Reply]] = deque()
             try:
                 for page in pages:
@@ -203,9 +206,9 @@ class _Sending:
                     # Let it be on its way before the next one is encoded.
                     await asyncio.sleep(0)
                     if len(ahead) >= _PAGES_AHEAD:
-                        self._ask((await ahead.popleft())[1])
+                        self._ask(*await ahead.popleft())
                 while ahead:
-                    self._ask((await ahead.popleft())[1])
+                    self._ask(*await ahead.popleft())
             finally:
                 for left in ahead:
                     left.cancel()
@@ -214,20 +217,24 @@ class _Sending:
             for _ in range(_IN_FLIGHT):
                 self._groups.put_nowait(None)
 
-    def _ask(self, missing: bytes) -> None:
+    def _ask(self, reply: dict[str, Any], missing: bytes) -> None:
         """Queue what the agent lacks; it is not to ask for what it was not offered."""
         names = json.loads(missing)
         if not isinstance(names, list) or not all(isinstance(name, str) and name in self._tree.sizes for name in names):
             raise SyncFailed(f"{self._client.where} asks for contents that it was not offered")
         wanted = [(name, self._tree.find(name), self._tree.sizes[name]) for name in names]
         self.total += sum(size for _, _, size in wanted)
+        similar = reply.get("similar")
+        if isinstance(similar, list):
+            self._similar.update(name for name in similar if isinstance(name, str))
         for group in _packs(wanted):
             self._groups.put_nowait(group)
 
     async def _work(self) -> None:
         while (group := await self._groups.get()) is not None:
             if len(group) == 1 and group[0][2] > _SMALL:
-                await self._large(*group[0])
+                if not await self._changed(*group[0]):
+                    await self._large(*group[0])
             else:
                 async with self._room:
                     await self._small(group)
@@ -239,6 +246,18 @@ class _Sending:
         body = b"".join(contents)
         await self._client.call("sync_put", args, body, timeout=300.0)
         self._count(len(body))
+
+    async def _changed(self, name: str, path: Path, size: int) -> bool:
+        """Bring a large file as what is new in it, if the node has an earlier version and both sides can."""
+        if name not in self._similar or self._client.near:
+            return False
+        async with self._room:
+            travelled = await bring(self._client, self.session, name, path)
+        if travelled is None:
+            return False
+        self.total += travelled - size
+        self._count(travelled)
+        return True
 
     async def _large(self, name: str, path: Path, size: int) -> None:
         """Part after part without waiting for each; the agent takes them in the order in which they are sent."""
