@@ -1,6 +1,6 @@
 """File sync over SSH to a test host: many small files against one `tar` stream, and a large one that has changed.
 
-    python benchmarks/ssh_sync.py [--files 20000] [--megabytes 200] [--delay 10ms] [--rounds 3] [--disk 3g]
+    python benchmarks/ssh_sync.py [--files 20000] [--megabytes 200] [--delay 10ms] [--rate 100mbit] [--rounds 3]
 
 Needs root, as the hosts do. `--delay` is each way, so that a round trip takes twice as long. The bars: the first time
 at least 60 % of what tar gives, the second with one changed file at most 1.5 s.
@@ -116,7 +116,7 @@ async def large(client: Any, root: Path, options: argparse.Namespace) -> dict[st
     (tree / "large.bin").write_bytes(content)
     await sync_tree(client, tree, "~/large", root="mount")
     for _ in range(options.rounds):
-        for name in times:
+        for name, measured in times.items():
             content = content[: LARGE // 2] + os.urandom(100) + content[LARGE // 2 :]
             (tree / "large.bin").write_bytes(content)
             os.environ["PATH"] = path if name == "large with rsync" else ""
@@ -124,7 +124,7 @@ async def large(client: Any, root: Path, options: argparse.Namespace) -> dict[st
             cache.digest(tree / "large.bin", (tree / "large.bin").stat())
             began = time.perf_counter()
             report = await sync_tree(client, tree, "~/large", root="mount", cache=cache)
-            times[name].append(time.perf_counter() - began)
+            measured.append(time.perf_counter() - began)
             os.environ["PATH"] = path
             print(f"{name}: {report.bytes_sent} bytes travelled", file=sys.stderr)
     return times
@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20000)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--delay", default="")
+    parser.add_argument("--rate", default="", help="of the line to the host, such as 100mbit")
     # In memory, so that the disk of this machine, which others use as well, is not what is measured.
     parser.add_argument("--disk", default="3g")
     parser.add_argument("--rounds", type=int, default=3)
@@ -195,8 +196,8 @@ def main() -> None:
     try:
         with starter.lab(f"c-sync-{os.getpid()}") as lab:
             (host,) = lab.create(1, disk=options.disk or None)
-            if options.delay:
-                lab.netem(host, delay=options.delay)
+            if shape := {name: value for name in ("delay", "rate") if (value := getattr(options, name))}:
+                lab.netem(host, **shape)
             asyncio.run(measure(host, root, options))
     finally:
         shutil.rmtree(root)

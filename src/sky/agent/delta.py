@@ -100,8 +100,15 @@ class Deltas:
         """Its next output; nothing once there is no more. Asked for by one at a time."""
         del body
         delta = self._delta(fields)
-        assert delta.process.stdout is not None
-        return {}, await delta.process.stdout.read(_CHUNK)
+        assert delta.process.stdout is not None and delta.timer is not None
+        # As long as somebody waits for it it may take its time; a client that goes away ends this call.
+        delta.timer.cancel()
+        try:
+            return {}, await delta.process.stdout.read(_CHUNK)
+        finally:
+            number = fields.integer("delta", 0, 1 << 53)
+            if number in self._running:
+                self._touch(number)
 
     async def end(self, fields: Fields, body: bytes) -> Reply:
         """Wait for it, if it is to have ended well, and look at what it wrote: {done}."""

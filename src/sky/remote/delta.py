@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _CHUNK = 1 << 18
 _LONGEST_LINE = 4096
 _CALL_S = 300.0
+#: rsync may write for long before it says something again.
+_READ_S = 1800.0
 _ALL_S = 3600.0
 _END_S = 30.0
 
@@ -50,7 +52,7 @@ async def bring(client: AgentClient, session: int, name: str, path: Path) -> int
                 return pipe.travelled if await pipe.end(well) else None
             finally:
                 server.close()
-                pipe.close()
+                await pipe.close()
     except (AgentError, AgentUnreachable, OSError, TimeoutError) as error:
         log.debug("%s by rsync onto %s: %s", path, client.where, error)
         return None
@@ -121,7 +123,7 @@ class _Pipe:
         self._delta = int(reply["delta"])
         inward = asyncio.ensure_future(self._inward(reader))
         try:
-            while data := await self._call("sync_delta_read"):
+            while data := await self._call("sync_delta_read", timeout=_READ_S):
                 self.travelled += len(data)
                 writer.write(data)
                 await writer.drain()
@@ -135,8 +137,9 @@ class _Pipe:
             await self._call("sync_delta_write", data)
         await self._call("sync_delta_write", last=True)
 
-    async def _call(self, verb: str, body: bytes = b"", **args: bool) -> bytes:
-        _, data = await self._client.call(verb, {"delta": self._delta, **args}, body, timeout=_CALL_S, repeat=False)
+    async def _call(self, verb: str, body: bytes = b"", *, last: bool = False, timeout: float = _CALL_S) -> bytes:
+        args = {"delta": self._delta, "last": last}
+        _, data = await self._client.call(verb, args, body, timeout=timeout, repeat=False)
         return data
 
     async def end(self, well: bool) -> bool:
@@ -144,10 +147,15 @@ class _Pipe:
         if self._delta is None:
             return False
         args = {"delta": self._delta, "well": well}
+        self._delta = None
         reply, _ = await self._client.call("sync_delta_end", args, timeout=_CALL_S, repeat=False)
         return reply.get("done") is True
 
-    def close(self) -> None:
-        """Serve no longer."""
+    async def close(self) -> None:
+        """Serve no longer, and leave nothing running there."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._delta is not None:
+            with suppress(AgentError, AgentUnreachable):
+                await self._client.call("sync_delta_end", {"delta": self._delta}, timeout=_END_S, repeat=False)
