@@ -502,7 +502,7 @@ async def test_an_image_goes_with_a_launch_that_fails_and_if_not_with_a_sweep(pl
 
 
 async def test_a_stop_that_cannot_be_is_refused_before_a_job_is_ended(plane, clouds, ask, launch):
-    done = await launch({"infra": "gcp"}, run="sleep 60")
+    done = await launch({"infra": "gcp"}, task={"run": "sleep 60"})
     seen = []
 
     def unstoppable(offer, config, made):
