@@ -203,7 +203,8 @@ def test_a_task_for_either_cloud_is_planned_on_both(sky):
 
 @shows("docker_image.yaml")
 def test_an_image_is_asked_for_and_an_engine_looked_for(sky):
-    # A PATH without engines, before the server is started by the first command: the job says what was looked for. With one, tests/agent runs containers.
+    # A PATH without engines, before the first command starts the server: the job says what was looked for.
+    # With one, tests/agent runs containers.
     folder = sky.root / "bin"
     folder.mkdir()
     for program in ("docker", "podman", "sudo"):
