@@ -32,15 +32,17 @@ def draw(rng: Random, until: float) -> tuple[Fault, ...]:
     """As many and as bad as the seed will have it."""
     kinds = sorted(_KINDS)
     return tuple(
-        Fault(rng.choice(kinds), round(rng.uniform(1, until), 3), round(rng.choice((3.0, 15.0, 45.0)), 3),
+        Fault(rng.choice(kinds), round(rng.uniform(1, until), 3), round(rng.choice((3.0, 20.0, 45.0)), 3),
               round(rng.random(), 3))
         for _ in range(rng.choice((0, 2, 4, 8, 14)))
     )  # fmt: skip
 
 
 def _crash_soon(world: World, fault: Fault) -> None:
-    """After so many calls to the outside: between a commit and its effect, or an effect and its commit."""
-    world.crash_in = 1 + int(fault.dose * 40)
+    """After so many calls to the outside of one kind: between a commit and its effect, or an effect and its commit."""
+    kinds = ("", "jobs.commit", "clusters.commit", "requests.commit", ".create", ".terminate", ".post", "agent.")
+    number = int(fault.dose * 1000)
+    world.server(fault.dose).crash_in = (1 + number // 8 % 12, kinds[number % len(kinds)])
 
 
 def _crash_now(world: World, fault: Fault) -> None:
@@ -50,7 +52,7 @@ def _crash_now(world: World, fault: Fault) -> None:
     def each_round(step: int) -> None:
         if step >= strike_at:
             world.loop.each_round = None
-            world.crash(f"at round {step}")
+            world.server(fault.dose).crash(f"at round {step}")
 
     world.loop.each_round = each_round
 
@@ -88,6 +90,15 @@ def _partition(world: World, fault: Fault) -> None:
         world.loop.call_later(fault.lasts, setattr, each.node, "cut", False)
 
 
+def _lines_break(world: World, fault: Fault) -> None:
+    """Connections to nodes end in the middle of what they carry."""
+    for each in world.machines():
+        if each.alive:
+            each.node.break_lines(0.001 + 0.02 * fault.dose)
+            for after in range(1, int(fault.lasts)):
+                world.loop.call_later(after, each.node.break_lines, 0.02 * fault.dose)
+
+
 def _agent_dies(world: World, fault: Fault) -> None:
     for each in world.machines():
         if each.alive:
@@ -95,8 +106,8 @@ def _agent_dies(world: World, fault: Fault) -> None:
 
 
 def _clock_jump(world: World, fault: Fault) -> None:
-    """The wall clock is set, forward or back; time itself goes on."""
-    world.clock.skew += (fault.dose - 0.4) * 200
+    """A server's wall clock is set, forward or back; time itself goes on."""
+    world.server(fault.dose).clock.skew += (fault.dose - 0.4) * 200
 
 
 def _full_disk(world: World, fault: Fault) -> None:
@@ -111,8 +122,9 @@ def _slow_disk(world: World, fault: Fault) -> None:
 
 def _pause(world: World, fault: Fault) -> None:
     """The server stands still, longer than its leases hold, and then goes on as if nothing had been."""
-    if world.replica is not None:
-        world.replica.paused_until = world.loop.time() + fault.lasts
+    server = world.server(fault.dose)
+    if server.replica is not None:
+        server.replica.paused_until = world.loop.time() + fault.lasts
 
 
 _KINDS: dict[str, Callable[[World, Fault], None]] = {
@@ -128,6 +140,7 @@ _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "preemption wave": _wave,
     "machine breaks": _one_dies,
     "partition": _partition,
+    "lines break": _lines_break,
     "agents die": _agent_dies,
     "clock jump": _clock_jump,
     "disk full": _full_disk,

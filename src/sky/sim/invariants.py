@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from sky.core.lifecycle import clusters, jobs, requests
+from sky.core.lifecycle import clusters, requests
+from sky.core.lifecycle.machine import Table
+from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 
 if TYPE_CHECKING:
@@ -13,10 +17,16 @@ if TYPE_CHECKING:
 
 #: Seconds for which a machine may be without an owner once everything works: two sweeps, and the time they take.
 _UNOWNED_S = 200.0
+#: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
+_BLIND_S, _DEAREST = 900.0, 3 * 0.8
 
 
 async def meanwhile(world: World) -> None:
-    """No machine without a row for longer than the sweep takes to see that twice."""
+    """No machine without a row for longer than the sweep takes to see that twice, and none that is there twice."""
+    twice = Counter((machine.mark, machine.rank) for machine in world.machines() if machine.alive)
+    for (mark, rank), times in twice.items():
+        if times > 1:
+            world.violated(f"{times} machines are rank {rank} of {mark}")
     living = await world.disk.clusters.living()
     owned = {site.mark for cluster in living for site in cluster.where}
     now = world.loop.time()
@@ -29,51 +39,78 @@ async def meanwhile(world: World) -> None:
             world.violated(f"{machine.name} has run without a row for {now - since:.0f} s")
 
 
-async def at_rest(world: World) -> None:
-    """Everybody has taken everything down, and nothing has gone wrong for a while."""
-    await _nothing_left(world)
-    await _requests_ended(world)
-    await _jobs_as_they_were(world)
-    await _stories_along_tables(world)
-
-
-async def _nothing_left(world: World) -> None:
+async def at_rest(world: World) -> AsyncIterator[str]:
+    """What is wrong although everybody has taken everything down and nothing has gone wrong for a while."""
     for machine in world.machines():
         if machine.alive:
-            world.violated(f"{machine.name} ({machine.mark}) is left and costs money")
+            yield f"{machine.name} ({machine.mark}) is left and costs money"
     for cluster in await world.disk.clusters.living():
-        world.violated(f"cluster {cluster.name} is still on record as {cluster.phase}: {cluster.reason}")
+        yield f"cluster {cluster.name} is still on record as {cluster.phase}: {cluster.reason}"
+    for check in (_requests_ended, _jobs_as_they_were, _stories_along_tables, _money):
+        async for line in check(world):
+            yield line
 
 
-async def _requests_ended(world: World) -> None:
+async def _requests_ended(world: World) -> AsyncIterator[str]:
     for user in world.users:
         for id in user.requests:
             found = await world.disk.requests.get(id)
             if found is None:
-                world.violated(f"request {id} was taken and is not on record")
+                yield f"request {id} was taken and is not on record"
             elif not found.status.is_terminal():
-                world.violated(f"request {id} ({found.name}) never ended: {found.status}")
+                yield f"request {id} ({found.name}) never ended: {found.status}"
 
 
-async def _jobs_as_they_were(world: World) -> None:
+async def _jobs_as_they_were(world: World) -> AsyncIterator[str]:
     started = Counter(key for machine in world.machines() for key in machine.node.started)
-    for key, times in started.items():
+    for task, times in started.items():
         if times > 1:
-            world.violated(f"job {key} was started {times} times")
-    ever = await world.disk.clusters.since(0.0)
-    for cluster in ever:
+            yield f"{task} was started {times} times"
+    for cluster in await world.disk.clusters.since(0.0):
         for job in await world.disk.jobs.of_cluster(cluster.id):
             if job.phase is not JobPhase.DONE:
-                world.violated(f"job {job.id} of {cluster.name} never ended: {job.phase} {job.status}")
-            if job.status.value in ("SUCCEEDED", "FAILED") and not started[job.id]:
-                world.violated(f"job {job.id} is {job.status} and never ran")
+                yield f"job {job.id} of {cluster.name} never ended: {job.phase} {job.status}"
+            if job.status.value in ("SUCCEEDED", "FAILED") and not started[job.task_id]:
+                yield f"job {job.id} is {job.status} and never ran"
 
 
-async def _stories_along_tables(world: World) -> None:
-    for noun, table in (("cluster", clusters.TABLE), ("job", jobs.TABLE), ("request", requests.TABLE)):
-        allowed = {(before, event, after) for before, event, after in table.arrows()}
-        ignored = set(table.ignored())
-        for entry in await world.disk.stories.read(noun, "", limit=0):
-            step = (entry.before, entry.kind, entry.after)
-            if step not in allowed and (entry.before, entry.kind) not in ignored:
-                world.violated(f"{noun} {entry.name} went {step}")
+async def _stories_along_tables(world: World) -> AsyncIterator[str]:
+    """Each step is one that the table knows, and begins where the one before it ended."""
+    tables: dict[str, Table[Any]] = {"cluster": clusters.TABLE, "request": requests.TABLE}
+    stands: dict[str, str] = {}
+    for noun, id, before, kind, after in world.stories():
+        if stands.get(id, "") != before:
+            yield f"{noun} {id} was {stands[id]}, and went from {before} to {after} by {kind}"
+        stands[id] = after
+        # Stories of jobs show the status that users see, which the phases of their table lie behind.
+        if kind != "Opened" and noun in tables and not _known(tables[noun], before, kind, after):
+            yield f"a {noun} went from {before} to {after} by {kind}"
+
+
+def _known(table: Table[Any], before: str, kind: str, after: str) -> bool:
+    return (before, kind) in table.ignored() or (before, kind, after) in _arrows(table)
+
+
+@cache
+def _arrows(table: Table[Any]) -> frozenset[tuple[str, str, str]]:
+    return frozenset(table.arrows())
+
+
+async def _money(world: World) -> AsyncIterator[str]:
+    """What is on record is what the clouds charge, but for the time that it takes to see a machine come or go."""
+    charged: dict[str, float] = {}
+    for machine in world.machines():
+        mark = machine.mark.partition("-h")[0]
+        hours = sum(((world.clock.now() if end is None else end) - begin) / 3600 for begin, end in machine.billed)
+        charged[mark] = charged.get(mark, 0.0) + hours * machine.price
+    for cluster in await world.disk.clusters.since(0.0):
+        if any(end is None for _, end, _ in cluster.intervals) and not cluster.alive:
+            yield f"cluster {cluster.name} is gone and its bill is still open"
+        recorded = cluster_cost(cluster, world.clock.now())
+        if abs(recorded - charged.get(cluster.id, 0.0)) > _BLIND_S / 3600 * _DEAREST:
+            yield f"cluster {cluster.name} cost {charged.get(cluster.id, 0.0):.3f}, on record is {recorded:.3f}"
+
+
+def cluster_cost(cluster: Cluster, now: float) -> float:
+    """USD that a cluster has cost by its record."""
+    return sum(((now if end is None else end) - begin) / 3600 * price for begin, end, price in cluster.intervals)

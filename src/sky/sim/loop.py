@@ -18,11 +18,16 @@ class Deadlock(Exception):
     """Everybody waits for somebody else: nothing is ready, and nothing will ever be due."""
 
 
-class SimLoop(asyncio.BaseEventLoop):
-    """See the module. `time` counts seconds from 0; `steps` how often the loop has gone round."""
+class Livelock(Exception):
+    """The loop goes round and round and comes to no end."""
 
-    def __init__(self) -> None:
+
+class SimLoop(asyncio.BaseEventLoop):
+    """See the module. `time` counts seconds from 0; `steps` how often the loop has gone round, at most `most`."""
+
+    def __init__(self, most: int = 40_000) -> None:
         super().__init__()
+        self._most = most
         self._elapsed = 0.0
         self._selector = _Leap(self)
         self._clock_resolution = 1e-9
@@ -55,6 +60,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         self.steps += 1
+        if self.steps == self._most:
+            raise Livelock(f"{self._most} rounds, and no end")
         if self.each_round is not None:
             self.each_round(self.steps)
         super()._run_once()  # type: ignore[misc]
@@ -95,7 +102,7 @@ class SimClock:
 
 
 def run(main: Callable[[SimLoop], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function to its end on a loop of its own. Raises what it raises, or Deadlock."""
+    """Run a coroutine function to its end on a loop of its own. Raises what it raises, Deadlock or Livelock."""
     loop = SimLoop()
     asyncio.set_event_loop(loop)
     try:

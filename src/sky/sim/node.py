@@ -78,7 +78,7 @@ class SimNode:
         self.changed = asyncio.Event()
         self._lines: list[_Line] = []
         self._timers: list[asyncio.TimerHandle] = []
-        #: Keys of all jobs whose processes were ever started here, in order: what no invariant may see twice.
+        #: Task ids of all jobs whose processes were ever started here, in order: what no invariant may see twice.
         self.started: list[str] = []
         #: Nodes of the cluster by rank, this one among them, once the world has told.
         self.peers: Callable[[], list["SimNode"]] = lambda: [self]
@@ -111,6 +111,10 @@ class SimNode:
     def _agent_back(self) -> None:
         if self.on and self.disk.config is not None:
             self.agent_up = True
+
+    def break_lines(self, after: float) -> None:
+        """Connections that are open after so many seconds end; what was asked is carried out all the same."""
+        asyncio.get_running_loop().call_later(after, self._drop_lines)
 
     def _drop_lines(self) -> None:
         lines, self._lines = self._lines, []
@@ -181,7 +185,7 @@ class SimNode:
             self._move(job, "FAILED_DRIVER", "a node of the job does not answer")
             return
         job.began = self.clock.now()
-        self.started.append(job.key)
+        self.started.append(str(job.spec.get("task_id")))
         self._move(job, "RUNNING")
         seconds, code = _script(job.spec)
         self._later(seconds, self._end, job, code)
@@ -266,7 +270,9 @@ class SimNode:
 
     async def _jobs(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
         wanted, after = args.get("ids"), int(args.get("after") or 0)
-        found = [job for job in self.disk.jobs.values() if job.job_id > after and (wanted is None or job.job_id in wanted)]
+        found = [
+            job for job in self.disk.jobs.values() if job.job_id > after and (wanted is None or job.job_id in wanted)
+        ]
         return {"more": False}, json.dumps([_record(job) for job in found]).encode()
 
     async def _cancel(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:

@@ -121,9 +121,14 @@ class SimChannel:
 class SimFleet(NodeFleet):
     """The real fleet, with another way to the nodes."""
 
-    def __init__(self, node_of: Callable[[str], SimNode | None]) -> None:
+    def __init__(self, replica: Replica, node_of: Callable[[str], SimNode | None]) -> None:
         super().__init__(_no_blob)
+        self._replica = replica
         self._node_of = node_of
+
+    async def head(self, cluster: Cluster) -> Any:
+        """The head's agent, by way of the gate."""
+        return Gated(self._replica, await super().head(cluster), "agent")
 
     def channel(self, cluster: Cluster, node: Instance) -> Channel:
         """The way to a machine, which may be gone for good."""

@@ -24,9 +24,9 @@ class Line(Protocol):
 
 
 class Replica:
-    """The life of one process. `before` and `after` are called around each call that leaves it."""
+    """The life of one process. `passing` is told of each call that leaves it, before and after, and may slow it down."""
 
-    def __init__(self, name: str, passing: Callable[["Replica", str, str], float]) -> None:
+    def __init__(self, name: str, passing: Callable[[str, str], float]) -> None:
         self.name = name
         self.dead = False
         self.paused_until = 0.0
@@ -50,7 +50,7 @@ class Replica:
     async def _gate(self, label: str, side: str) -> None:
         if self.dead:
             raise Died
-        pause = self._passing(self, label, side)
+        pause = self._passing(label, side)
         if self.dead:
             raise Died
         if pause > 0:

@@ -7,31 +7,33 @@ invariant is the report.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sky.engine.access import AccessBoard
+from sqlalchemy import select
+
 from sky.engine.plane import ControlPlane
-from sky.engine.plans import Planner
 from sky.kit.ids import drawn_from
-from sky.kit.signals import Signals
 from sky.sim import invariants
 from sky.sim.cloud import Cloud, Machine
 from sky.sim.faults import Fault, draw
-from sky.sim.loop import SimClock, SimLoop, run
+from sky.sim.loop import Deadlock, Livelock, SimClock, SimLoop, run
 from sky.sim.node import SimNode
-from sky.sim.place import Ear, NoCatalog, SimFleet, SimProviders
-from sky.sim.replica import Died, GatedStore, Replica, count_tasks
+from sky.sim.replica import Died, count_tasks
+from sky.sim.server import Server
 from sky.sim.users import User
+from sky.store.schema import STORIES
 from sky.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
 #: Seconds of a world in which users and faults are at work, and after which it has to have come to rest.
-_BUSY_S = 400.0
+BUSY_S = 200.0
 _REST_S = 900.0
+#: Seconds that it may take to come to rest once nobody wants anything any more and nothing goes wrong.
+_SETTLE_S = 300.0
 _CHECK_EVERY_S = 20.0
 
 
@@ -63,18 +65,15 @@ class World:
         for cloud in self.clouds.values():
             cloud.lag_s = self.chance(f"lag of {cloud.name}").choice((0.0, 0.0, 5.0))
         self.disk = SqliteStore(None)
-        self.replica: Replica | None = None
-        self.plane: ControlPlane | None = None
-        self.up = asyncio.Event()
-        self.crashed = asyncio.Event()
-        self.crash_in: int | None = None
+        count = self.chance("servers").choice((1, 2))
+        self.servers = [Server(self, f"server {number}", alone=count == 1) for number in range(1, count + 1)]
+        self._callers = self.chance("callers")
         self.disk_full = False
         self.disk_slow_s = 0.0
-        self.faults = draw(self.chance("faults"), _BUSY_S) if faults is None else faults
+        self.faults = draw(self.chance("faults"), BUSY_S) if faults is None else faults
         self.users = [User(self, f"u{number}", self.chance(f"user {number}")) for number in range(users)]
         self.since_unowned: dict[str, float] = {}
         self.calm_since = 0.0
-        self._servers = 0
 
     def chance(self, of: str) -> Random:
         """Random numbers of one part of the world, which the others do not disturb."""
@@ -90,83 +89,23 @@ class World:
             self.broken.append(what)
             self.tell(f"BROKEN: {what}")
 
-    # --- the server ----------------------------------------------------------------------------------------------
-
-    async def keep_server(self) -> None:
-        """Start a server, and another one whenever it has died."""
-        after = self.chance("restarts")
-        while True:
-            await self._start()
-            await self.crashed.wait()
-            self.up.clear()
-            assert self.replica is not None
-            await self.replica.bury()
-            self.crashed.clear()
-            await asyncio.sleep(after.choice((0.5, 3.0, 25.0)))
-
-    async def _start(self) -> None:
-        self._servers += 1
-        replica = self.replica = Replica(f"server {self._servers}", self._passing)
-        self.tell(f"{replica.name} starts")
-        for rows in (self.disk.clusters, self.disk.jobs, self.disk.requests):
-            rows.break_leases()
-        signals, providers = Signals(), SimProviders(replica, self.clouds)
-        store: Any = GatedStore(replica, self.disk)
-        catalogs: Any = NoCatalog()
-        access = AccessBoard(providers, self.clock)
-        planner = Planner(providers, catalogs, access, store, self.clock, _nothing_set, _nothing_allowed)
-        fleet: Any = SimFleet(self.node)
-        self.plane = ControlPlane(
-            store, providers, fleet, self.clock, signals, Ear(), catalogs=catalogs, access=access, planner=planner
-        )
-        try:
-            await replica.run(self.plane.start())
-        except Died:
-            return
-        except asyncio.CancelledError:
-            if not replica.dead:
-                raise
-            return
-        self.up.set()
-
-    def _passing(self, replica: Replica, label: str, side: str) -> float:
-        """Called whenever a server does something outside of itself; it may die of it."""
-        if self.crash_in is not None:
-            self.crash_in -= 1
-            if self.crash_in <= 0:
-                self.crash(f"{side} {label}")
-                return 0.0
-        storing = label.endswith((".commit", ".open", ".post")) and side == "before"
-        if storing and self.disk_full:
-            from sky.core.errors import ServerTemporarilyUnavailableError  # noqa: PLC0415
-
-            raise ServerTemporarilyUnavailableError("the disk is full")
-        return self.disk_slow_s if storing else 0.0
-
-    def crash(self, where: str) -> None:
-        """The server dies here and now."""
-        if self.replica is not None and not self.replica.dead:
-            self.tell(f"{self.replica.name} dies {where}")
-            self.crash_in = None
-            self.replica.die()
-            self.crashed.set()
+    # --- servers -------------------------------------------------------------------------------------------------
 
     async def ask(self, do: Callable[[ControlPlane], Awaitable[T]]) -> T:
-        """Ask the server as a client does: when it dies, ask the next one."""
+        """Ask a server as a client behind one address does: when it dies, ask another."""
         while True:
-            await self.up.wait()
-            replica, plane = self.replica, self.plane
-            assert replica is not None and plane is not None
-            asked = asyncio.ensure_future(replica.run(_aw(do(plane))))
-            gone = asyncio.ensure_future(self.crashed.wait())
-            await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-            if asked.done() and not asked.cancelled() and not isinstance(asked.exception(), Died):
-                answer: T = asked.result()
-                return answer
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
-            await asyncio.sleep(0.2)
+            servers = [each for each in self.servers if each.up]
+            if not servers:
+                await asyncio.sleep(0.25)
+                continue
+            try:
+                return await self._callers.choice(servers).ask(do)
+            except Died:
+                await asyncio.sleep(0.2)
+
+    def server(self, dose: float) -> Server:
+        """One of them."""
+        return self.servers[int(dose * 97) % len(self.servers)]
 
     # --- the world -----------------------------------------------------------------------------------------------
 
@@ -192,17 +131,23 @@ class World:
         """All machines that there ever were."""
         return [each for cloud in self.clouds.values() for each in cloud.machines.values()]
 
+    def stories(self) -> list[tuple[str, str, str, str, str]]:
+        """All lines of all stories in order: noun, id, status before, event, status after."""
+        with self.disk._db.read() as connection:
+            columns = (STORIES.c.entity, STORIES.c.entity_id, STORIES.c.before, STORIES.c.kind, STORIES.c.after)
+            return [tuple(row) for row in connection.execute(select(*columns).order_by(STORIES.c.seq))]
+
     async def main(self) -> None:
         """The whole run."""
         count_tasks(self.loop)
-        server = asyncio.ensure_future(self.keep_server())
+        servers = [asyncio.ensure_future(each.live()) for each in self.servers]
         weather = asyncio.ensure_future(self._weather())
         watch = asyncio.ensure_future(self._watch())
         people = [asyncio.ensure_future(user.live()) for user in self.users]
         try:
-            async with asyncio.timeout(_BUSY_S + _REST_S):
+            async with asyncio.timeout(BUSY_S + _REST_S):
                 await asyncio.gather(weather, *people)
-                await asyncio.sleep(200.0)
+                await self._come_to_rest()
         except TimeoutError:
             waiting = [user.name for user, life in zip(self.users, people, strict=True) if not life.done()]
             self.violated(f"users still wait for an answer: {waiting}; {[u.doing for u in self.users]}")
@@ -210,12 +155,18 @@ class World:
             for each in (*people, weather, watch):
                 each.cancel()
             await asyncio.gather(*people, weather, watch, return_exceptions=True)
-        await invariants.at_rest(self)
-        server.cancel()
-        await asyncio.gather(server, return_exceptions=True)
-        if self.replica is not None:
-            self.replica.die()
-            await self.replica.bury()
+        async for line in invariants.at_rest(self):
+            self.violated(line)
+        for server in servers:
+            server.cancel()
+        await asyncio.gather(*servers, return_exceptions=True)
+
+    async def _come_to_rest(self) -> None:
+        """Until nothing is left to complain of, or for as long as that may take."""
+        await asyncio.sleep(max(0.0, self.calm_since - self.loop.time()))
+        until = self.loop.time() + _SETTLE_S
+        while self.loop.time() < until and [line async for line in invariants.at_rest(self)]:
+            await asyncio.sleep(10.0)
 
     async def _weather(self) -> None:
         for fault in sorted(self.faults, key=lambda each: each.at):
@@ -230,35 +181,26 @@ class World:
             await invariants.meanwhile(self)
 
 
-async def _aw(given: Awaitable[T]) -> T:
-    return await given
-
-
-def _nothing_set(place: str) -> Mapping[str, object]:
-    return {}
-
-
-def _nothing_allowed() -> None:
-    return None
-
-
 def play(seed: int, faults: tuple[Fault, ...] | None = None, users: int = 3) -> Outcome:
     """Run one world to its end."""
     ids = Random(f"{seed}:ids")  # noqa: S311 - a world that can be repeated
     before = random.getstate()
     random.seed(seed)
 
-    async def main(loop: SimLoop) -> Outcome:
-        world = World(loop, seed, faults, users)
-        try:
-            await world.main()
-        finally:
-            await world.disk.close()
-        digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
-        return Outcome(seed, tuple(world.broken), digest, tuple(world.trace), loop.steps, loop.time())
+    worlds: list[World] = []
+
+    async def main(loop: SimLoop) -> None:
+        worlds.append(World(loop, seed, faults, users))
+        await worlds[0].main()
 
     try:
         with drawn_from(ids.randbytes):
-            return run(main)
+            run(main)
+    except (Deadlock, Livelock) as error:
+        worlds[0].violated(f"{type(error).__name__}: {error}")
     finally:
         random.setstate(before)
+    (world,) = worlds
+    world.disk._db.close()
+    digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
+    return Outcome(seed, tuple(world.broken), digest, tuple(world.trace), world.loop.steps, world.loop.time())
