@@ -171,7 +171,7 @@ class Cloud:
             each
             for each in self.machines.values()
             if (mark is None or each.mark == mark) and each.shown_from <= now
-            and (each.alive or each.reason is not None and now - each.shown_from < 3600)
+            and (each.alive or (each.reason is not None and now - each.shown_from < 3600))
         ]  # fmt: skip
 
 
@@ -210,8 +210,9 @@ class CloudClient:
         self, cluster_id: str | None = None, *, regions: Collection[str] | None = None
     ) -> Sequence[Instance]:
         found = await self._request("list", lambda: self._cloud.listed(cluster_id))
-        return [_instance(each) for each in sorted(found, key=lambda each: (each.mark, each.rank, not each.alive))
-                if each.alive or not any(o.alive and (o.mark, o.rank) == (each.mark, each.rank) for o in found)]  # fmt: skip
+        there = {(each.mark, each.rank) for each in found if each.alive}
+        shown = [each for each in found if each.alive or (each.mark, each.rank) not in there]
+        return [_instance(each) for each in sorted(shown, key=lambda each: (each.mark, each.rank, each.born))]
 
     async def terminate(
         self, cluster_id: str, *, regions: Collection[str] | None = None, ranks: Collection[int] | None = None

@@ -41,11 +41,12 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def leap(self) -> None:
         """Go to the time at which the next thing is due. Raises Deadlock when nothing is."""
-        if not self._scheduled:
+        due: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        if not due:
             raise Deadlock("nothing is ready, and nothing will ever be due")
-        self._elapsed = max(self._elapsed, self._scheduled[0]._when)
+        self._elapsed = max(self._elapsed, due[0].when())
 
-    def run_in_executor(self, executor: object, func: Callable[..., T], *args: object) -> "asyncio.Future[T]":  # type: ignore[override]
+    def run_in_executor(self, executor: object, func: Callable[..., T], *args: object) -> "asyncio.Future[T]":
         """Do it now: there are no threads in this world."""
         done: asyncio.Future[T] = self.create_future()
         try:
@@ -54,7 +55,7 @@ class SimLoop(asyncio.BaseEventLoop):
             done.set_exception(error)
         return done
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         """There are no other threads."""
         return self.call_soon(callback, *args, context=context)
 

@@ -1,8 +1,7 @@
 """A machine made of numbers, and the agent on it: it answers in the agent's real protocol, byte for byte.
 
-Jobs are scripts of one line, `sim SECONDS EXIT_CODE`; what they print is a line for each second. What a node knows is on
-its disk: it outlives agents and stops, and ends with the machine. `tests/sim/test_node.py` holds it against the real
-agent.
+Jobs are scripts of one line, `sim SECONDS EXIT_CODE`; what they print is a line for each second. What a node knows is
+on its disk: it outlives agents and stops, and ends with the machine.
 """
 
 import asyncio
@@ -81,7 +80,7 @@ class SimNode:
         #: Task ids of all jobs whose processes were ever started here, in order: what no invariant may see twice.
         self.started: list[str] = []
         #: Nodes of the cluster by rank, this one among them, once the world has told.
-        self.peers: Callable[[], list["SimNode"]] = lambda: [self]
+        self.peers: Callable[[], list[SimNode]] = lambda: [self]
 
     # --- power ---------------------------------------------------------------------------------------------------
 

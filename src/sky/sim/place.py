@@ -1,4 +1,4 @@
-"""What a simulated control plane finds around it: its clouds, an empty catalog, nodes to be reached, an ear for talk."""
+"""What a simulated control plane finds around it: clouds, an empty catalog, ways to nodes, an ear for its talk."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -77,10 +77,8 @@ def end_not_carried_out() -> Iterator[None]:
     real = Provisioner.end
 
     async def end(self: Any, site: Any) -> None:
-        try:
+        with suppress(Exception):
             await real(self, site)
-        except Exception:  # noqa: BLE001, S110 - that is the bug
-            pass
 
     with mock.patch.object(Provisioner, "end", end), sweep_forgotten():
         yield

@@ -24,7 +24,7 @@ class Line(Protocol):
 
 
 class Replica:
-    """The life of one process. `passing` is told of each call that leaves it, before and after, and may slow it down."""
+    """The life of one process. `passing` is told of each call that leaves it, before and after, and may delay it."""
 
     def __init__(self, name: str, passing: Callable[[str, str], float]) -> None:
         self.name = name
@@ -55,8 +55,8 @@ class Replica:
             raise Died
         if pause > 0:
             await asyncio.sleep(pause)
-        while self.paused_until > asyncio.get_running_loop().time():
-            await asyncio.sleep(self.paused_until - asyncio.get_running_loop().time())
+        while (left := self.paused_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left)
         if self.dead:
             raise Died
 

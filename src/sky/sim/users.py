@@ -1,4 +1,4 @@
-"""People of a simulated world: they launch, run, stop, start, change their minds, and take everything down at the end."""
+"""People of a simulated world: they launch, run, stop, start, change their minds, and take all down at the end."""
 
 from __future__ import annotations
 

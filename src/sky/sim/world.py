@@ -1,4 +1,4 @@
-"""A whole system under one seed: the real engine, core, store and fleet among simulated clouds, nodes, users and faults.
+"""A whole system under one seed: the real engine, core, store and fleet among simulated clouds, nodes, users, faults.
 
 `python -m sky.sim` and the tests run worlds. The trace of a run is the same for the same seed; a seed that breaks an
 invariant is the report.
@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
-from sqlalchemy import select
-
 from sky.engine.plane import ControlPlane
 from sky.kit.ids import drawn_from
 from sky.sim import invariants
@@ -24,7 +22,6 @@ from sky.sim.node import SimNode
 from sky.sim.replica import Died, count_tasks
 from sky.sim.server import Server
 from sky.sim.users import User
-from sky.store.schema import STORIES
 from sky.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -131,12 +128,6 @@ class World:
         """All machines that there ever were."""
         return [each for cloud in self.clouds.values() for each in cloud.machines.values()]
 
-    def stories(self) -> list[tuple[str, str, str, str, str]]:
-        """All lines of all stories in order: noun, id, status before, event, status after."""
-        with self.disk._db.read() as connection:
-            columns = (STORIES.c.entity, STORIES.c.entity_id, STORIES.c.before, STORIES.c.kind, STORIES.c.after)
-            return [tuple(row) for row in connection.execute(select(*columns).order_by(STORIES.c.seq))]
-
     async def main(self) -> None:
         """The whole run."""
         count_tasks(self.loop)
@@ -165,7 +156,7 @@ class World:
         """Until nothing is left to complain of, or for as long as that may take."""
         await asyncio.sleep(max(0.0, self.calm_since - self.loop.time()))
         until = self.loop.time() + _SETTLE_S
-        while self.loop.time() < until and [line async for line in invariants.at_rest(self)]:
+        while self.loop.time() < until and [line async for line in invariants.at_rest(self)]:  # noqa: ASYNC110 - looks
             await asyncio.sleep(10.0)
 
     async def _weather(self) -> None:
