@@ -55,7 +55,7 @@ class Replica:
             raise Died
         if pause > 0:
             await asyncio.sleep(pause)
-        while (left := self.paused_until - asyncio.get_running_loop().time()) > 0:
+        while (left := self.paused_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - it may grow
             await asyncio.sleep(left)
         if self.dead:
             raise Died
