@@ -245,7 +245,7 @@ class SimNode:
             "kill_all": self._kill_all, "shutdown": self._shutdown,
         }  # fmt: skip
         if verb not in verbs:
-            raise Refused("InvalidRequest", f"a simulated node does not know {verb!r}")
+            raise Refused("UnknownVerb", f"a simulated node does not know {verb!r}")
         return await verbs[verb](args)
 
     async def _hello(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
