@@ -34,8 +34,10 @@ async def conversation(client, script, node_id):
     told.append([await client.cancel([3]), await client.cancel([3]), await client.cancel([1])])
     events, since = await client.events(since, wait=20)
     heard += events
-    for key in ("one", "two", "three"):
-        told.append([(each["kind"], each["job_id"], each["status"]) for each in heard if each.get("key") == key])
+    told += [
+        [(each["kind"], each["job_id"], each["status"]) for each in heard if each.get("key") == key]
+        for key in ("one", "two", "three")
+    ]
     assert [each["seq"] for each in heard] == list(range(1, len(heard) + 1))
     assert all(isinstance(each["time"], float) for each in heard)
     told.append(await client.events(since, wait=0.05))
@@ -66,7 +68,7 @@ async def test_the_simulated_node_is_the_real_agents_twin(place, client):
 
 def _simulated(config):
     async def main(loop):
-        node = SimNode("twin", SimClock(loop), Random(1), lambda down: None)  # noqa: S311 - a test
+        node = SimNode("twin", SimClock(loop), Random(1), lambda down: None)
         node.power_on()
         client = await ensure_agent(SimChannel(node), config)
         assert isinstance(client, AgentClient)

@@ -115,7 +115,7 @@ async def _money(world: World) -> AsyncIterator[str]:
         hours = sum(((world.clock.now() if end is None else end) - begin) / 3600 for begin, end in machine.billed)
         charged[mark] = charged.get(mark, 0.0) + hours * machine.price
     for cluster in await world.disk.clusters.since(0.0):
-        if any(end is None for _, end, _ in cluster.intervals) and not cluster.alive:
+        if any(end is None for _, end, _ in cluster.billed) and not cluster.alive:
             yield f"cluster {cluster.name} is gone and its bill is still open"
         recorded = cluster_cost(cluster, world.clock.now())
         if abs(recorded - charged.get(cluster.id, 0.0)) > _BLIND_S / 3600 * _DEAREST:
@@ -124,4 +124,4 @@ async def _money(world: World) -> AsyncIterator[str]:
 
 def cluster_cost(cluster: Cluster, now: float) -> float:
     """USD that a cluster has cost by its record."""
-    return sum(((now if end is None else end) - begin) / 3600 * price for begin, end, price in cluster.intervals)
+    return sum(((now if end is None else end) - begin) / 3600 * price for begin, end, price in cluster.billed)

@@ -15,7 +15,7 @@ from typing import Any
 from sky.agent.connection import Connection
 from sky.agent.fields import Refused
 from sky.agent.frames import encode, read_frame
-from sky.remote.channel import Completed
+from sky.remote.channel import Order, Outcome
 from sky.sim.loop import SimClock
 from sky.sim.replica import REPLICA
 
@@ -122,18 +122,19 @@ class SimNode:
 
     # --- the channel ---------------------------------------------------------------------------------------------
 
-    async def install(self, argv: list[str], given: bytes) -> Completed:
-        """What the bootstrap's command does here; see `remote.bootstrap`."""
+    async def start(self, order: Order) -> Outcome:
+        """What the one command does here; see `remote.starter`. A node of its own stays with what it was told."""
         await self.travel()
-        if argv[3] == "sky-words":
-            return Completed(0, b"\nnothing\n", b"")
-        config = json.loads(given.partition(b"\n")[0])
-        self.disk.config, self.disk.version = config, argv[4]
+        self.disk.config, self.disk.version = dict(order.config), order.version
         if not self.disk.idle_since:
             self.disk.idle_since = self.clock.now()
-        self._later(0.2, self._agent_back)
+        await asyncio.sleep(0.2)
+        if not self.on:
+            raise ConnectionResetError(f"{self.name} is gone")
+        how = "found" if self.agent_up else "started"
+        self.agent_up = True
         self._arm()
-        return Completed(0, b"", b"")
+        return Outcome(how)
 
     async def travel(self) -> None:
         """The way to the node. Raises OSError when there is none."""
@@ -253,7 +254,8 @@ class SimNode:
 
         config = self.disk.config or {}
         known = {"version": self.disk.version, "node_id": config.get("node_id"), "rank": config.get("rank")}
-        return {**known, "config": checksum(config), "time": self.clock.now()}, b""
+        silent = [rank for rank, peer in enumerate(self.peers()) if not peer.on or peer.cut]
+        return {**known, "config": checksum(config), "time": self.clock.now(), "silent": silent}, b""
 
     async def _submit(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
         key, spec = str(args["key"]), dict(args["spec"])

@@ -9,7 +9,7 @@ from sky.core.errors import AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Cluster, Instance
 from sky.core.model.place_rules import PlaceRules
 from sky.core.ports import Access
-from sky.remote.channel import Channel, Completed
+from sky.remote.channel import Channel, Completed, Order, Outcome
 from sky.server.fleet import NodeFleet
 from sky.sim.cloud import Cloud, CloudClient
 from sky.sim.node import SimNode
@@ -109,10 +109,13 @@ class SimChannel:
     async def run(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
     ) -> Completed:
-        return await self._node.install(list(argv), input)
+        raise NotSupportedError("nodes made of numbers run no commands")
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
+
+    async def start(self, order: Order) -> Outcome:
+        return await self._node.start(order)
 
     async def open_agent(self) -> Any:
         return await self._node.open()
