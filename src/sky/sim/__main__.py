@@ -6,8 +6,8 @@ import sys
 import time
 
 from sky.sim.planted import PLANTED
+from sky.sim.play import play
 from sky.sim.soak import hunt, shrink, soak
-from sky.sim.world import play
 
 
 def main() -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sky.sim.world import World
+from sky.sim.world import World
 
 
 @dataclass(frozen=True, slots=True)

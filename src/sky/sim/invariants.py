@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sky.core.lifecycle import clusters, requests
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
-
-if TYPE_CHECKING:
-    from sky.sim.world import World
+from sky.sim.world import World
 
 #: Seconds for which a machine may be without an owner once everything works: two sweeps, and the time they take.
 _UNOWNED_S = 200.0
@@ -53,7 +51,7 @@ async def at_rest(world: World) -> AsyncIterator[str]:
 
 
 async def _requests_ended(world: World) -> AsyncIterator[str]:
-    for user in world.users:
+    for user in world.people:
         for id in user.requests:
             found = await world.disk.requests.get(id)
             if found is None:
@@ -91,7 +89,7 @@ async def _stories_along_tables(world: World) -> AsyncIterator[str]:
 
 
 async def _everything(world: World) -> list[tuple[str, str]]:
-    found = [("request", id) for user in world.users for id in user.requests]
+    found = [("request", id) for user in world.people for id in user.requests]
     for cluster in await world.disk.clusters.since(0.0):
         found.append(("cluster", cluster.id))
         found += [("job", job.id) for job in await world.disk.jobs.of_cluster(cluster.id)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.engine.access import AccessBoard
@@ -14,9 +14,7 @@ from sky.kit.signals import Signals
 from sky.sim.loop import SimClock
 from sky.sim.place import Ear, NoCatalog, SimFleet, SimProviders
 from sky.sim.replica import Died, GatedStore, Replica
-
-if TYPE_CHECKING:
-    from sky.sim.world import World
+from sky.sim.world import World
 
 T = TypeVar("T")
 

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from random import Random
 
-from sky.sim.faults import Fault, draw
+from sky.sim.faults import Fault
 from sky.sim.planted import PLANTED
-from sky.sim.world import BUSY_S, Outcome, play
+from sky.sim.play import Outcome, drawn, play
 
 
 def soak(first: int, *, seconds: float, seeds: int | None = None) -> Iterator[Outcome]:
@@ -19,7 +18,7 @@ def soak(first: int, *, seconds: float, seeds: int | None = None) -> Iterator[Ou
 
 def shrink(seed: int, say: Callable[[str], None] = lambda line: None) -> tuple[Fault, ...]:
     """The fewest faults found with which a seed still breaks an invariant; raises ValueError for one that does not."""
-    faults = list(draw(Random(f"{seed}:faults"), BUSY_S))  # noqa: S311 - the same that the world draws
+    faults = list(drawn(seed))
     if not play(seed, tuple(faults)).broken:
         raise ValueError(f"seed {seed} breaks nothing")
     size = max(1, len(faults) // 2)

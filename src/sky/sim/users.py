@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sky.core.errors import ServerTemporarilyUnavailableError
+from sky.core.model.requests import Request
+from sky.engine.plane import ControlPlane
 from sky.kit.ids import request_id
-
-if TYPE_CHECKING:
-    from sky.core.model.requests import Request
-    from sky.engine.plane import ControlPlane
-    from sky.sim.world import World
+from sky.sim.world import World
 
 
 class User:
