@@ -14,14 +14,14 @@ from sky.core.model.jobs import JobPhase
 from sky.sim.world import World
 
 #: Seconds for which a machine may be without an owner once everything works: two sweeps, and the time they take.
-_UNOWNED_S = 200.0
+_UNOWNED_S = 60.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
 _BLIND_S, _DEAREST = 900.0, 3 * 0.8
 
 
 async def meanwhile(world: World) -> None:
     """No machine without a row for longer than the sweep takes to see that twice, and none that is there twice."""
-    # A place that did not let go of what it had begun may have it for a while beside the place that has it now.
+    # What another cloud did not let go of has the same mark there, and is on record as a stray.
     twice = Counter((each.mark, each.rank, each.name.partition("-")[0]) for each in world.machines() if each.alive)
     for (mark, rank, _), times in twice.items():
         if times > 1:
