@@ -6,12 +6,12 @@ import stat
 import pytest
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, insert, text
 
 from sky.core.errors import ServerTemporarilyUnavailableError
-from sky.store.database import Database, _plain_transactions
 from sky.store.migrate import config, migrate
-from sky.store.schema import METADATA, REVISION
+from sky.store.schema import METADATA, REVISION, VALUES
+from sky.store.sqlite import SqliteDatabase, engine_of
 
 
 def tables(path) -> dict[str, str]:
@@ -26,7 +26,7 @@ def test_newest_migration_is_the_revision_that_new_databases_get():
 
 
 def test_migrating_from_nothing_gives_the_same_schema(tmp_path):
-    Database(tmp_path / "made.db").close()
+    SqliteDatabase(tmp_path / "made.db").close()
     engine = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
     migrate(engine, None)
     engine.dispose()
@@ -46,17 +46,17 @@ def test_the_schema_has_no_drift(tmp_path):
 
 def test_a_database_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "state.db"
-    Database(path).close()
+    SqliteDatabase(path).close()
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(RuntimeError, match="written by a newer version"):
-        Database(path)
+        SqliteDatabase(path)
 
 
 def test_the_file_is_private(tmp_path):
-    Database(tmp_path / "deep" / "state.db").close()
+    SqliteDatabase(tmp_path / "deep" / "state.db").close()
     assert stat.S_IMODE((tmp_path / "deep" / "state.db").stat().st_mode) == 0o600
 
 
@@ -72,8 +72,7 @@ def test_an_interrupted_migration_leaves_the_database_as_it_was(tmp_path, monkey
         return made(*given, **named)
 
     monkeypatch.setattr(op, "create_table", create_table)
-    engine = create_engine(f"sqlite:///{tmp_path / 'state.db'}")
-    event.listen(engine, "connect", _plain_transactions)
+    engine = engine_of(tmp_path / "state.db")
     with pytest.raises(KeyboardInterrupt):
         migrate(engine, None)
     assert tables(tmp_path / "state.db") == {}
@@ -82,18 +81,18 @@ def test_an_interrupted_migration_leaves_the_database_as_it_was(tmp_path, monkey
     engine.dispose()
 
 
-def test_a_full_disk_is_told_in_words_and_nothing_is_half_written(tmp_path):
-    database = Database(tmp_path / "state.db")
-    with database.write() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
-    insert = "INSERT INTO state_values VALUES (?, ?)"
-    full = pytest.raises(ServerTemporarilyUnavailableError, match=r"state.db cannot be used.*full")
-    with full, database.write() as connection:
-        connection.exec_driver_sql(insert, ("first", "x"))
-        connection.exec_driver_sql(insert, ("second", "x" * 1_000_000))
-    with database.write() as connection:
-        assert connection.exec_driver_sql("SELECT key FROM state_values").all() == []
-        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-        connection.exec_driver_sql(insert, ("third", "x"))
+async def test_a_full_disk_is_told_in_words_and_nothing_is_half_written(tmp_path):
+    database = SqliteDatabase(tmp_path / "state.db")
+    async with database.write() as tx:
+        pages = await tx.scalar(text("PRAGMA page_count"))
+        await tx.all(text(f"PRAGMA max_page_count = {pages + 2}"))
+    add = insert(VALUES)
+    with pytest.raises(ServerTemporarilyUnavailableError, match=r"state.db cannot be used.*full"):
+        async with database.write() as tx:
+            await tx.change(add.values(key="first", value="x"))
+            await tx.change(add.values(key="second", value="x" * 1_000_000))
+    async with database.write() as tx:
+        assert await tx.all(text("SELECT key FROM state_values")) == []
+        await tx.all(text("PRAGMA max_page_count = 1000000"))
+        await tx.change(add.values(key="third", value="x"))
     database.close()

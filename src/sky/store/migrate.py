@@ -1,12 +1,21 @@
-"""Runs Alembic's migrations; imported only when a database of another version is opened, and by the tests."""
+"""Runs Alembic's migrations; imported only when a database of another version is opened, and by the tests.
 
+    python -m sky.store.migrate REVISION
+
+brings the database of `SKYPILOT_DB_CONNECTION_URI`, or else of the state directory, to a revision, back too: for going
+back to the release before, whose program knows no newer one. No server may be running on it.
+"""
+
+import asyncio
+import os
+import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, inspect, text
 
 from sky.version import __version__
 
@@ -19,19 +28,83 @@ def config() -> Config:
 
 
 def migrate(engine: Engine, found: str | None, to: str = "head") -> None:
-    """Bring a database to a revision. Raises RuntimeError if it was written by a newer version of the program."""
-    settings = config()
-    if found is not None:
-        try:
-            ScriptDirectory.from_config(settings).get_revision(found)
-        except CommandError as error:
-            raise RuntimeError(
-                f"the database is at revision {found}, which version {__version__} does not know: "
-                "it was written by a newer version; upgrade, or use another state directory (SKY_STATE_DIR)"
-            ) from error
+    """Bring a SQLite database to a revision. Raises RuntimeError if it was written by a newer version of the program.
+
+    `found` is the revision that it has, None for an empty one.
+    """
+    check(found)
     with engine.connect() as connection:
-        settings.attributes["connection"] = connection
         # One transaction: a migration that is interrupted leaves the database as it was.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        command.upgrade(settings, to)
+        _move(connection, found, to)
         connection.commit()
+
+
+async def migrate_shared(uri: str, to: str = "head") -> None:
+    """The same for PostgreSQL; of several servers that start at once, one does it. Raises RuntimeError likewise."""
+    import asyncpg  # noqa: PLC0415 - in an extra
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - it takes greenlet, in the same extra
+
+    from sky.store.postgres import SCHEMA_LOCK  # noqa: PLC0415 - as above
+
+    def work(connection: Connection) -> None:
+        # Held until the end of the transaction, in which everything is changed or nothing.
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+        found = None
+        if inspect(connection).has_table("alembic_version"):
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        check(found)
+        _move(connection, found, to)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(uri))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def check(found: str | None) -> None:
+    """Raises RuntimeError for a revision that this program does not know."""
+    if found is None:
+        return
+    try:
+        ScriptDirectory.from_config(config()).get_revision(found)
+    except CommandError as error:
+        raise RuntimeError(
+            f"the database is at revision {found}, which version {__version__} does not know: "
+            "it was written by a newer version; upgrade, or use another state directory (SKY_STATE_DIR)"
+        ) from error
+
+
+def _move(connection: Connection, found: str | None, to: str) -> None:
+    settings = config()
+    settings.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(settings)
+    later = {each.revision for each in script.iterate_revisions("head", found or "base")}
+    if to in later | {"head"}:
+        command.upgrade(settings, to)
+    else:
+        command.downgrade(settings, to)
+
+
+def main(to: str) -> None:
+    """See the module."""
+    uri = os.environ.get("SKYPILOT_DB_CONNECTION_URI")
+    if uri:
+        from sky.store.postgres import Target  # noqa: PLC0415 - in an extra
+
+        asyncio.run(migrate_shared(Target(uri).direct, to))
+        return
+    from sky.kit.paths import state_dir  # noqa: PLC0415 - as below
+    from sky.store.sqlite import engine_of, revision  # noqa: PLC0415 - it imports this module when it has to migrate
+
+    engine = engine_of(state_dir() / "state.db")
+    with engine.connect() as connection:
+        found = revision(connection)
+    migrate(engine, found, to)
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "head")

@@ -27,6 +27,7 @@ from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
     Claim,
     ClusterRows,
+    Duties,
     JobRows,
     LeaseLost,
     Letter,
@@ -49,6 +50,7 @@ __all__ = [
     "ClusterRows",
     "Compute",
     "CreateAsk",
+    "Duties",
     "Fleet",
     "Identified",
     "JobRows",
