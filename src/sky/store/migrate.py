@@ -1,14 +1,5 @@
-"""Runs Alembic's migrations; imported only when a database of another version is opened, and by the tests.
+"""Runs Alembic's migrations; imported only when a database of another version is opened, by `__main__` and by tests."""
 
-    python -m sky.store.migrate REVISION
-
-brings the database of `SKYPILOT_DB_CONNECTION_URI`, or else of the state directory, to a revision, back too: for going
-back to the release before, whose program knows no newer one. No server may be running on it.
-"""
-
-import asyncio
-import os
-import sys
 from pathlib import Path
 
 from alembic import command
@@ -17,6 +8,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, inspect, text
 
+from sky.store.schema import SCHEMA_LOCK
 from sky.version import __version__
 
 
@@ -44,8 +36,6 @@ async def migrate_shared(uri: str, to: str = "head") -> None:
     """The same for PostgreSQL; of several servers that start at once, one does it. Raises RuntimeError likewise."""
     import asyncpg  # noqa: PLC0415 - in an extra
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - it takes greenlet, in the same extra
-
-    from sky.store.postgres import SCHEMA_LOCK  # noqa: PLC0415 - as above
 
     def work(connection: Connection) -> None:
         # Held until the end of the transaction, in which everything is changed or nothing.
@@ -86,25 +76,3 @@ def _move(connection: Connection, found: str | None, to: str) -> None:
         command.upgrade(settings, to)
     else:
         command.downgrade(settings, to)
-
-
-def main(to: str) -> None:
-    """See the module."""
-    uri = os.environ.get("SKYPILOT_DB_CONNECTION_URI")
-    if uri:
-        from sky.store.postgres import Target  # noqa: PLC0415 - in an extra
-
-        asyncio.run(migrate_shared(Target(uri).direct, to))
-        return
-    from sky.kit.paths import state_dir  # noqa: PLC0415 - as below
-    from sky.store.sqlite import engine_of, revision  # noqa: PLC0415 - it imports this module when it has to migrate
-
-    engine = engine_of(state_dir() / "state.db")
-    with engine.connect() as connection:
-        found = revision(connection)
-    migrate(engine, found, to)
-    engine.dispose()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "head")

@@ -24,7 +24,7 @@ from sky.kit.signals import Signals
 from sky.store.bells import Bells
 from sky.store.database import Conflict, Statement
 from sky.store.records import SqlStore
-from sky.store.schema import METADATA, REVISION
+from sky.store.schema import METADATA, REVISION, SCHEMA_LOCK
 from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ _STATEMENT_S, _FREE_S, _START_S = 30.0, 30.0, 15.0
 #: A server that is stopped in the middle of a transaction must not hold its rows from all others for longer.
 _IDLE = "idle_in_transaction_session_timeout"
 _IDLE_MS = "10000"
-#: The lock under which the schema is made or changed: any number that no other program takes.
-SCHEMA_LOCK = 0x5C4EA7
 
 #: What says that the database is out of reach for now, or is not what it was.
 _OUTAGES = (

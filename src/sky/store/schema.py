@@ -8,6 +8,8 @@ from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
 REVISION = "0002"
+#: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
+SCHEMA_LOCK = 0x5C4EA7
 
 METADATA = MetaData()
 
