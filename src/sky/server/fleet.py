@@ -76,6 +76,7 @@ class NodeFleet:
         self._secret = secret
         self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
+        self._ways: dict[str, Mapping[str, str]] = {}
         self._links: SshLinks | None = None
         #: By node, how many ports were found taken.
         self._shifts: dict[str, int] = {}
@@ -103,6 +104,7 @@ class NodeFleet:
         except (AgentUnreachable, AgentRefused) as error:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
         self._clients[node.id] = client
+        self._ways[node.id] = node.reach
         return True
 
     def _peering(self, cluster: Cluster) -> "Peering | None":
@@ -238,7 +240,11 @@ class NodeFleet:
     def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
         """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""
         key = f"{node.id}/{line}" if line else node.id
+        if self._ways.get(key) != node.reach:
+            # Another server has started it again elsewhere: the way that we knew leads nowhere.
+            self._clients.pop(key, None)
         if key not in self._clients:
+            self._ways[key] = node.reach
             # Not before it is needed: a node without a way fails the call, not the look at its cluster.
             self._clients[key] = AgentClient(
                 lambda: self.channel(cluster, node).open_agent(), where=f"node {node.rank} ({node.ip})"
@@ -246,6 +252,7 @@ class NodeFleet:
         return self._clients[key]
 
     async def _drop(self, id: str) -> None:
+        self._ways.pop(id, None)
         client = self._clients.pop(id, None)
         if client is not None:
             await client.close()

@@ -213,7 +213,7 @@ class PostgresDatabase:
         tables = METADATA.sorted_tables
         made = [str(CreateTable(table).compile(dialect=self.dialect)) for table in tables]
         made += [str(CreateIndex(index).compile(dialect=self.dialect)) for table in tables for index in table.indexes]
-        made.append("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        made.append("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         made.append(f"INSERT INTO alembic_version VALUES ('{REVISION}')")  # noqa: S608 - a constant
         return made
 
