@@ -60,6 +60,9 @@ _CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000}
 _LOG_HOLD_S = 10.0
 #: Seconds between attempts to go on reading a log whose node does not answer.
 _LOG_AGAIN_S = 1.0
+#: Seconds for the end of a job to be on record after its log has ended. Another server may have to take over listening
+#: first.
+_RECORDED_S = 45.0
 
 
 #: Lines of a story that are told, of its clusters and of its jobs each.
@@ -438,7 +441,7 @@ class ControlPlane:
             return await self.store.jobs.get(job.id) or job
 
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(_RECORDED_S):
                 await until(self.signals, f"job:{job.id}", load, lambda now: now.phase is JobPhase.DONE)
         except TimeoutError:
             log.warning("the end of job %s on %s was not reported in time", job.job_id, job.cluster_name)

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 10
 #: Seconds for a statement, for a free connection, and for the database to be there when the server starts.
 _STATEMENT_S, _FREE_S, _START_S = 30.0, 30.0, 15.0
+#: Seconds for which a transaction that cannot begin is tried again: a database that is started anew takes some.
+_PATIENCE_S = 8.0
 #: A server that is stopped in the middle of a transaction must not hold its rows from all others for longer.
 _IDLE = "idle_in_transaction_session_timeout"
 _IDLE_MS = "10000"
@@ -243,18 +245,27 @@ class _Block:
         self._begin = begin
 
     async def __aenter__(self) -> "_Transaction":
-        database = self._database
-        try:
-            self._connection = await database.pool.acquire(timeout=_FREE_S)
-            if self._begin is not None:
-                try:
-                    await self._connection.execute(self._begin)
-                except BaseException:
-                    await self._give_back()
-                    raise
-        except Exception as error:
-            raise database.in_words(error) from error
-        return _Transaction(self._connection, database.dialect)
+        database, pauses = self._database, delays(0.05, ceiling=1.0)
+        give_up = asyncio.get_running_loop().time() + _PATIENCE_S
+        while True:
+            try:
+                self._connection = await self._begun()
+                return _Transaction(self._connection, database.dialect)
+            except Exception as error:
+                # Nothing was done yet, so a database that is being started again or moved costs a moment only.
+                if not isinstance(error, _OUTAGES) or asyncio.get_running_loop().time() > give_up:
+                    raise database.in_words(error) from error
+            await asyncio.sleep(next(pauses))
+
+    async def _begun(self) -> Any:
+        connection = await self._database.pool.acquire(timeout=_FREE_S)
+        if self._begin is not None:
+            try:
+                await connection.execute(self._begin)
+            except BaseException:
+                await self._give_back(connection)
+                raise
+        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, failed: BaseException | None, trace: TracebackType | None
@@ -266,14 +277,13 @@ class _Block:
             if failed is None:
                 raise self._database.in_words(error) from error
         finally:
-            await self._give_back()
+            await self._give_back(self._connection)
         if isinstance(failed, Exception):
             told = self._database.in_words(failed)
             if told is not failed:
                 raise told from failed
 
-    async def _give_back(self) -> None:
-        connection = self._connection
+    async def _give_back(self, connection: Any) -> None:
         if not connection.is_closed() and connection.is_in_transaction():
             # Cancelled in the midst of it: the server takes everything back.
             connection.terminate()
