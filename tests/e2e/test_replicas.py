@@ -168,8 +168,7 @@ def test_behind_pgbouncer(postgres, pgbouncer):
 
 def test_with_nothing_but_pgbouncer_news_come_by_looking(postgres, pgbouncer):
     with moved_in(postgres) as house:
-        for name in ("SKYPILOT_DB_CONNECTION_URI", "SKYPILOT_DB_POOL_CONNECTION_URI"):
-            house.env[name] = postgres.uri(house.database, pgbouncer)
+        house.env["SKYPILOT_DB_CONNECTION_URI"] = postgres.uri(house.database, pgbouncer)
         servers = [house.add("api"), house.add("worker")]
         house.good("launch", "-y", "-c", "c", f"echo 0-1 >> {house.root}/ran")
         assert house.ran() == ["0-1"]

@@ -117,6 +117,8 @@ class PostgresDatabase:
         self.target = target
         self.dialect: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
         self._pool: asyncpg.Pool | None = None
+        #: Whether PgBouncer, or another of its kind, stands between us and the database.
+        self.pooled = target.pooled is not None
 
     @property
     def pool(self) -> asyncpg.Pool:
@@ -124,11 +126,6 @@ class PostgresDatabase:
         if self._pool is None:
             raise RuntimeError("the database is not connected")
         return self._pool
-
-    @property
-    def pooled(self) -> bool:
-        """Whether PgBouncer stands between."""
-        return self.target.pooled is not None
 
     async def connect(self) -> None:
         """Wait a little for the database, settle its schema, open the pool."""
@@ -196,6 +193,9 @@ class PostgresDatabase:
         connection = await asyncpg.connect(self.target.direct, timeout=_START_S / 3, statement_cache_size=0)
         try:
             async with connection.transaction():
+                # Who stands between gives the connection a number of its own.
+                if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+                    self.pooled = True
                 await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
                 found = await revision(connection)
                 if found is None:
