@@ -52,7 +52,8 @@ class Postgres:
     """One server. `uri` gives a fresh database's address."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="sky-pg-"))
+        # Where an ordinary user can enter, whatever this user's own folder for temporary files is.
+        self.folder = Path(tempfile.mkdtemp(prefix="sky-pg-", dir=None if _ordinary() is None else "/tmp"))
         self.password = secrets.token_hex(8)
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None

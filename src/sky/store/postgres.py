@@ -8,6 +8,7 @@ and changes of the schema, takes the direct address.
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -284,10 +285,12 @@ class _Block:
                 raise told from failed
 
     async def _give_back(self, connection: Any) -> None:
-        if not connection.is_closed() and connection.is_in_transaction():
-            # Cancelled in the midst of it: the server takes everything back.
-            connection.terminate()
-        await self._database.pool.release(connection)
+        # One that broke has left the pool by itself.
+        with suppress(asyncpg.InterfaceError):
+            if not connection.is_closed() and connection.is_in_transaction():
+                # Cancelled in the midst of it: the server takes everything back.
+                connection.terminate()
+            await self._database.pool.release(connection)
 
 
 class _Transaction:
