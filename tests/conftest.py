@@ -18,15 +18,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _beds() -> ModuleType:
-    """The starter of test beds: a module of a folder that is no package, since programs lie in it."""
-    name = "testbed_beds"
+def _module(file: str) -> ModuleType:
+    """A module of the test beds' folder, which is no package, since programs lie in it."""
+    name = f"testbed_{file}"
     if name not in sys.modules:
-        found = spec_from_file_location(name, Path(__file__).parent / "testbed" / "beds.py")
+        found = spec_from_file_location(name, Path(__file__).parent / "testbed" / f"{file}.py")
         assert found is not None and found.loader is not None
         sys.modules[name] = module_from_spec(found)
         found.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+def _beds() -> ModuleType:
+    """The starter of test beds."""
+    return _module("beds")
 
 
 def _can(*needed: str) -> ModuleType:
@@ -75,3 +80,32 @@ def slurm_bed(request: pytest.FixtureRequest) -> Iterator[Any]:
     made = _can("slurm").Slurm("--nodes", "2", "--gpus", "h100:8", *getattr(request.module, "SLURM", ()))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server of this worker's own. See `tests/testbed/databases.py`."""
+    databases = _module("databases")
+    if why := databases.missing():
+        pytest.skip(why)
+    pytest.importorskip("asyncpg", reason="the extra `postgres` is not installed")
+    server = databases.Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Any) -> Iterator[int]:
+    """The port of PgBouncer in transaction mode before that server."""
+    if _module("databases").pgbouncer_program() is None:
+        pytest.skip("PgBouncer is not installed; tests/testbed/install.sh does that on Debian")
+    with postgres.pgbouncer() as port:
+        yield port
+
+
+@pytest.fixture
+def database(postgres: Any) -> Iterator[str]:
+    """The name of a fresh database on it."""
+    name = postgres.database()
+    yield name
+    postgres.drop(name)

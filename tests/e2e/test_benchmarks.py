@@ -28,6 +28,7 @@ SHORT = {
     "optimizer.py": ["--offers", "3000", "--runs", "1"],
     "plans.py": ["--runs", "1"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
+    "replicas.py": ["--requests", "200", "--clusters", "1"],
     "server.py": ["--requests", "200", "--clusters", "2"],
     "ssh_launch.py": ["--rounds", "1", "--nodes", "2", "--delay", "0"],
     "ssh_nodes.py": ["--nodes", "5", "--hosts", "1", "--idle", "0.2"],
@@ -62,7 +63,9 @@ def left_over(folder):
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_it_prints_figures_and_leaves_nothing_running(name, folder, eventually):
+def test_it_prints_figures_and_leaves_nothing_running(name, folder, eventually, request):
+    if name == "replicas.py":
+        request.getfixturevalue("postgres")  # or skipped
     env = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder)}
     words = [sys.executable, str(ROOT / "benchmarks" / name), *SHORT[name]]
     done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=folder, timeout=110)

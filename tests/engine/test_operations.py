@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from sky.core.errors import ClusterSetUpError
 from sky.core.lifecycle import clusters as life
@@ -55,9 +56,9 @@ class Bench:
         self.signals.notify("cluster:c1")
         return after.entity
 
-    def letters(self):
-        with self.store._db.read() as connection:
-            return [row[0] for row in connection.exec_driver_sql("SELECT doc FROM letters").all()]
+    async def letters(self):
+        async with self.store._db.read() as tx:
+            return [doc for (doc,) in await tx.all(text("SELECT doc FROM letters"))]
 
 
 def request(name, **body):
@@ -74,7 +75,7 @@ async def bench(tmp_path):
 async def begun(work, bench, letters=1):
     task = asyncio.create_task(work)
     async with asyncio.timeout(5):
-        while len(bench.letters()) < letters and not task.done():
+        while len(await bench.letters()) < letters and not task.done():
             await asyncio.sleep(0)
     return task
 
@@ -107,7 +108,7 @@ async def test_what_is_taken_up_again_tells_its_cluster_once(bench):
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert len(bench.letters()) == 1
+    assert len(await bench.letters()) == 1
 
 
 async def test_note_and_letter_are_written_together_or_not_at_all(bench):

@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+from sqlalchemy import text
 
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster, Phase
@@ -22,9 +23,9 @@ async def world(plane):
 
     async def request(id, status, finished_at, **body):
         drawn = Request(id, "stop", "u", status, 0, now, body, finished_at=finished_at)
-        with plane.store._db.write() as connection:
-            plane.store.requests._insert(connection, Step(drawn, (), "asked"), now)
-            connection.exec_driver_sql("UPDATE requests SET due_at = NULL")
+        async with plane.store._db.write() as tx:
+            await plane.store.requests._insert(tx, Step(drawn, (), "asked"), now)
+            await tx.change(text("UPDATE requests SET due_at = NULL"))
         await plane.store.set_value(f"request-cluster:{id}", "c 1")
         plane._talk.say(id, "hello")
 
@@ -42,9 +43,9 @@ async def world(plane):
     return plane
 
 
-def values(plane):
-    with plane.store._db.read() as connection:
-        return {row[0] for row in connection.exec_driver_sql("SELECT key FROM state_values").all()}
+async def values(plane):
+    async with plane.store._db.read() as tx:
+        return {key for (key,) in await tx.all(text("SELECT key FROM state_values"))}
 
 
 async def test_ended_requests_go_after_a_day_with_all_that_is_theirs(world):
@@ -58,7 +59,7 @@ async def test_ended_requests_go_after_a_day_with_all_that_is_theirs(world):
     left = {id for id in ("old", "new", "open", "of-a-living-one") if await world.store.requests.get(id)}
     assert left == {"new", "open", "of-a-living-one"}
     assert {id for id in (*left, "old") if world.progress_file(id).exists()} == left
-    assert "request-cluster:old" not in values(world) and "request-cluster:open" in values(world)
+    assert "request-cluster:old" not in await values(world) and "request-cluster:open" in await values(world)
     assert await world.store.stories.read("request", "old") == []
 
 
@@ -73,7 +74,7 @@ async def test_stories_of_clusters_go_a_month_after_their_end_and_costs_stay(wor
     assert told == {"lately", "alive"}
     assert [await world.store.jobs.get("j1"), (await world.store.jobs.get("j2")).id] == [None, "j2"]
     assert {each.id for each in await world.cost_report(None)} == {"gone", "lately", "alive"}
-    assert {key for key in values(world) if key.startswith("heard:")} == {"heard:alive"}
+    assert {key for key in await values(world) if key.startswith("heard:")} == {"heard:alive"}
 
 
 async def test_uploads_go_a_day_after_their_last_use(world, state):

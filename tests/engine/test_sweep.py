@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+from sqlalchemy import text
+
 from sky.core.errors import ProviderDown
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal
@@ -56,8 +58,8 @@ async def test_a_cluster_of_a_launch_that_was_called_off_in_the_very_moment_is_e
     now = plane.clock.now()
     asked = Request("called-off-1", "launch", "u", RequestStatus.CANCELLED, 0, now)
     await plane.store.requests.open(asked, now)
-    with plane.store._db.write() as connection:
-        connection.exec_driver_sql("UPDATE requests SET doc = replace(doc, 'PENDING', 'CANCELLED'), due_at = NULL")
+    async with plane.store._db.write() as tx:
+        await tx.change(text("UPDATE requests SET doc = replace(doc, 'PENDING', 'CANCELLED'), due_at = NULL"))
     drawn = Cluster("c9", "nine", "u", "default", Phase.BOOTSTRAPPING, 0, now, now, 1, request_id="called-off-1")
     await plane.store.clusters.open(Step(drawn, ()), now)
     sweep = sweep_of(plane)

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 import pytest
+from sqlalchemy import text
 
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import UnexpectedEvent
@@ -221,8 +222,8 @@ async def test_the_loop_outlives_a_store_that_fails_for_a_while(bench, monkeypat
 async def test_a_row_that_cannot_be_read_holds_up_no_other(bench, caplog):
     drawn = Cluster("c2", "two", "u", "default", Phase.PROVISIONING, 0, 0.5, 0.5, 1, candidates=(PLACE,))
     await bench.rows.open(life.opening(drawn), 0.0)
-    with bench.store._db.write() as connection:
-        connection.exec_driver_sql("UPDATE clusters SET doc = '{}' WHERE id = 'c2'")
+    async with bench.store._db.write() as tx:
+        await tx.change(text("UPDATE clusters SET doc = '{}' WHERE id = 'c2'"))
     task = asyncio.create_task(bench.driver().run())
     await bench.reaches(Phase.UP)
     task.cancel()

@@ -50,8 +50,8 @@ async def test_a_lease_passes_on_when_it_runs_out(store):
 
 
 async def test_renewing_keeps_it(store):
-    claim = await store.clusters.renew(await claimed(store), 100.0)
-    assert await store.clusters.claim(50.0, 10, "other", 5) == []
+    claim = await store.clusters.renew(await claimed(store), 90.0, 10.0)
+    assert await store.clusters.claim(99.0, 10, "other", 5) == []
     assert claim.expires == 100.0
 
 

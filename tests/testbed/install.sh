@@ -5,6 +5,7 @@ wanted=(
   iproute2 util-linux nftables openssh-server openssh-client sudo iputils-ping procps rsync git
   slurmctld slurmd slurm-client munge
   docker.io podman runc iptables
+  postgresql pgbouncer
 )
 absent=()
 for package in "${wanted[@]}"; do

@@ -18,14 +18,35 @@ _FACTS = (("status", "status"), ("commit", "commit"), ("version", "version"), ("
 @click.option("--deploy", is_flag=True, help="Serve other machines: listen on all addresses (a token is required).")
 @click.option("--host", type=_HOSTS, help="Also listen on TCP at this address.")
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port (46580).")
+@click.option("--role", type=click.Choice(["all", "api", "worker"]), help="What it does, of several on one database.")
+@click.option("--shared", metavar="DIR", help="Directory of files that all servers on one database share.")
+@click.option("--share-port", is_flag=True, help="Let other servers of this machine listen on the port too.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--enable-basic-auth", is_flag=True, hidden=True)
 @options.output
 def start(
-    *, deploy: bool, host: str | None, port: int | None, foreground: bool, enable_basic_auth: bool, form: str
+    *,
+    deploy: bool,
+    host: str | None,
+    port: int | None,
+    role: str | None,
+    shared: str | None,
+    share_port: bool,
+    foreground: bool,
+    enable_basic_auth: bool,
+    form: str,
 ) -> int:
     """Start the server."""
-    sdk.api_start(deploy=deploy, host=host, port=port, foreground=foreground, enable_basic_auth=enable_basic_auth)
+    sdk.api_start(
+        deploy=deploy,
+        host=host,
+        port=port,
+        role=role,
+        shared_dir=shared,
+        share_port=share_port,
+        foreground=foreground,
+        enable_basic_auth=enable_basic_auth,
+    )
     if not foreground:
         talk("The API server is running.")
         if form != "table":

@@ -10,6 +10,7 @@ from sky.core.errors import CommandError, ProviderFailure
 from sky.core.model.requests import Request
 from sky.core.ports import Catalogs
 from sky.engine.desk import Desk
+from sky.engine.duties import Alone, Duties
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,13 @@ class CatalogCare:
         enabled: Callable[[], Awaitable[frozenset[str]]],
         clock: Clock,
         section: Callable[[], Mapping[str, object]],
+        duties: Duties | None = None,
     ) -> None:
         self._catalogs = catalogs
         self._enabled = enabled
         self._clock = clock
         self._section = section
+        self._duties = duties or Alone()
 
     async def run(self) -> None:
         """Look again and again, for ever."""
@@ -59,7 +62,7 @@ class CatalogCare:
     async def look(self) -> None:
         """Ask once for the prices of enabled places that are too old. With none enabled, nothing is asked."""
         section = self._section()
-        if section.get("refresh") is False:
+        if section.get("refresh") is False or not self._duties.has("catalog"):
             return
         wanted = sorted(await self._enabled() & set(self._catalogs.refreshable()))
         if not wanted:

@@ -12,7 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from functools import partial
 from pathlib import Path
 
-from sky.core.errors import AgentRefused, AgentUnreachable, ClusterNotUpError, NotSupportedError
+from sky.core.errors import (
+    AgentRefused,
+    AgentUnreachable,
+    ClusterNotUpError,
+    NotSupportedError,
+    ServerTemporarilyUnavailableError,
+)
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import requests as request_life
 from sky.core.model.clusters import Cluster, Phase
@@ -27,6 +33,7 @@ from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
+from sky.engine.duties import Alone, Duties
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
 from sky.engine.operations import HANDLERS
@@ -54,6 +61,9 @@ _CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000}
 _LOG_HOLD_S = 10.0
 #: Seconds between attempts to go on reading a log whose node does not answer.
 _LOG_AGAIN_S = 1.0
+#: Seconds for the end of a job to be on record after its log has ended. Another server may have to take over listening
+#: first.
+_RECORDED_S = 45.0
 
 
 #: Lines of a story that are told, of its clusters and of its jobs each.
@@ -83,7 +93,10 @@ class ControlPlane:
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         retention: Retention | None = None,
         care: CatalogCare | None = None,
+        duties: Duties | None = None,
+        works: bool = True,
     ) -> None:
+        """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
         self.store = store
         self.clock = clock
         self.signals = signals
@@ -100,6 +113,8 @@ class ControlPlane:
         self._closing = closing
         self._retention = retention
         self._care = care
+        self._duties = duties or Alone()
+        self._works = works
         self._tasks: list[asyncio.Task[None]] = []
         self._reads: Shared[LogPiece] = Shared()
 
@@ -107,6 +122,10 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Start the loops; what an earlier process left unfinished goes on."""
+        await self.store.connect()
+        if not self._works:
+            return
+        self._spawn(self._duties.run(), "duties")
         holder = new_id(self.clock.now())
         nouns = (
             RequestWork(self._desk, HANDLERS),
@@ -130,13 +149,15 @@ class ControlPlane:
                 concurrency=_CONCURRENCY[noun.name],
             )
             self._spawn(driver.run(), f"driver of {noun.name}s")
-        self._spawn(Watchers(self.store, self._fleet, self._post, self.clock, self.signals).run(), "watchers")
+        watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
+        self._spawn(watchers.run(), "watchers")
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
         if self._care is not None:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
-        self._spawn(Sweep(self.store, self._providers, self._post, self.clock, self.access.usable).run(), "sweep")
+        sweep = Sweep(self.store, self._providers, self._post, self.clock, self.access.usable, self._duties)
+        self._spawn(sweep.run(), "sweep")
 
     def _say(self, cluster: Cluster, text: str) -> None:
         """Tell whoever launches the cluster, and keep it for who asks how it came to its machines."""
@@ -161,8 +182,11 @@ class ControlPlane:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        for cluster in await self.store.clusters.living():
-            await self._fleet.forget(cluster.id)
+        try:
+            for cluster in await self.store.clusters.living():
+                await self._fleet.forget(cluster.id)
+        except (OSError, RuntimeError, ServerTemporarilyUnavailableError) as error:
+            log.warning("the records are out of reach at the end: %s", error)
         for close in self._closing:
             await close()
         await self.store.close()
@@ -420,7 +444,7 @@ class ControlPlane:
             return await self.store.jobs.get(job.id) or job
 
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(_RECORDED_S):
                 await until(self.signals, f"job:{job.id}", load, lambda now: now.phase is JobPhase.DONE)
         except TimeoutError:
             log.warning("the end of job %s on %s was not reported in time", job.job_id, job.cluster_name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from sky.core.ports import Store
+from sky.engine.duties import Alone, Duties
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -35,18 +36,27 @@ class Retention:
     """The loop. `hours` is asked at each round, so that a changed configuration is heeded; below zero: for ever."""
 
     def __init__(
-        self, store: Store, talk: TalkFiles, uploads: PruneUploads, clock: Clock, hours: Callable[[], float]
+        self,
+        store: Store,
+        talk: TalkFiles,
+        uploads: PruneUploads,
+        clock: Clock,
+        hours: Callable[[], float],
+        duties: Duties | None = None,
     ) -> None:
         self._store = store
         self._talk = talk
         self._uploads = uploads
         self._clock = clock
         self._hours = hours
+        self._duties = duties or Alone()
 
     async def run(self) -> None:
         """A round now and then, until cancelled."""
         while True:
             await self._clock.sleep(PERIOD_S)
+            if not self._duties.has("retention"):
+                continue
             try:
                 await self.once()
             except Exception:  # a full disk, say: there is another round

@@ -12,6 +12,7 @@ from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import Cluster, InstanceState, Phase, Site
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import ClonesDisks, Providers, Regional, Store
+from sky.engine.duties import BEAT_S, Alone, Duties
 from sky.engine.post import Post
 from sky.kit.clock import Clock
 
@@ -37,8 +38,9 @@ class Sweep:
         post: Post,
         clock: Clock,
         usable: Callable[[str], bool] = lambda cloud: False,
+        duties: Duties | None = None,
     ) -> None:
-        """`usable` says of a place whether it could be used when it was asked last."""
+        """`usable` says of a place whether it could be used when it was asked last; `duties` whether it is our turn."""
         self._store = store
         self._providers = providers
         self._post = post
@@ -47,10 +49,14 @@ class Sweep:
         self._images_left: dict[str, set[str]] = {}
         self._rounds = 0
         self._usable = usable
+        self._duties = duties or Alone()
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
         while True:
+            if not self._duties.has("sweep"):
+                await self._clock.sleep(BEAT_S)
+                continue
             try:
                 await self.once()
                 await self.call_off()

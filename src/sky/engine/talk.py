@@ -32,6 +32,7 @@ class FileTalk:
         path = self.path(request_id)
         try:
             with open(path, "a", encoding="utf-8", opener=_private) as file:
+                # In one write: another server that believes to have the request may append at the same time.
                 file.write(text + "\n")
         except OSError as error:
             # Talk is a courtesy: a full disk must not fail what is talked about.

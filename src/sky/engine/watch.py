@@ -15,6 +15,7 @@ from sky.core.model.clusters import Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.statuses import JobStatus
 from sky.core.ports import AgentClient, Fleet, Store
+from sky.engine.duties import Alone, Duties
 from sky.engine.post import Post
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
@@ -31,14 +32,17 @@ _LOOK_S = 5.0
 
 
 class Watchers:
-    """Keeps one listener per cluster that is up."""
+    """Keeps one listener per cluster that is up, of all servers together."""
 
-    def __init__(self, store: Store, fleet: Fleet, post: Post, clock: Clock, signals: Signals) -> None:
+    def __init__(
+        self, store: Store, fleet: Fleet, post: Post, clock: Clock, signals: Signals, duties: Duties | None = None
+    ) -> None:
         self._store = store
         self._fleet = fleet
         self._post = post
         self._clock = clock
         self._signals = signals
+        self._duties = duties or Alone()
         self._listeners: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -58,7 +62,8 @@ class Watchers:
             await asyncio.gather(*self._listeners.values(), return_exceptions=True)
 
     async def _reconcile(self) -> None:
-        wanted = {each.id: each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO}
+        living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
+        wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
         for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
             task = self._listeners.pop(id)
             task.cancel()
@@ -68,7 +73,8 @@ class Watchers:
         for id, cluster in wanted.items():
             if id not in self._listeners:
                 self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
-        await self._lose_jobs()
+        if self._duties.has("sweep"):
+            await self._lose_jobs()
 
     async def _lose_jobs(self) -> None:
         """Jobs of a cluster that was stopped or is gone have ended with it; but those in a stopped queue wait there."""

@@ -121,7 +121,7 @@ class Driver(Generic[E]):
         del self._running[id]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s: driving failed; its lease will pass on", task.get_name(), exc_info=error)
-        self._signals.notify(f"work:{self._noun.name}")
+        self._signals.ring(f"work:{self._noun.name}")
 
     async def _drive(self, claim: Claim[E]) -> None:
         noun = self._noun
@@ -210,7 +210,7 @@ class Driver(Generic[E]):
             await asyncio.wait((act,), timeout=LEASE_S / 3)
             if held and not act.done():
                 try:
-                    claim = await self._noun.rows.renew(claim, self._clock.now() + LEASE_S)
+                    claim = await self._noun.rows.renew(claim, self._clock.now(), LEASE_S)
                 except LeaseLost:
                     held = False
         if not act.cancelled():
@@ -228,7 +228,7 @@ class Driver(Generic[E]):
                 bell.cancel()
                 await asyncio.gather(bell, return_exceptions=True)
                 if claim.expires - self._clock.now() < LEASE_S * 2 / 3:
-                    claim = await noun.rows.renew(claim, self._clock.now() + LEASE_S)
+                    claim = await noun.rows.renew(claim, self._clock.now(), LEASE_S)
             claim = await noun.rows.reload(claim)
             while claim.letters:
                 claim = await self._heed(claim)

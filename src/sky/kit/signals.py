@@ -1,7 +1,11 @@
-"""Wake-ups inside one process: topics with counters, so that a change between two looks is never missed."""
+"""Wake-ups: topics with counters, so that a change between two looks is never missed.
+
+Inside one process, unless somebody joins who carries them to others and back.
+"""
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 
 
 class Signals:
@@ -10,11 +14,31 @@ class Signals:
     def __init__(self) -> None:
         # In order of arrival, so that what happens is the same each time the same things happen.
         self._watches: defaultdict[str, dict[Signal, None]] = defaultdict(dict)
+        self._outlet: Callable[[str], None] | None = None
+        #: Whether every change is notified here. Where not, who waits looks more often.
+        self.hears_all = True
 
     def notify(self, topic: str) -> None:
-        """Wake every watch of the topic; remembered by those that are not waiting just now."""
+        """Wake every watch of the topic, here and elsewhere; remembered by those that are not waiting just now."""
+        self.ring(topic)
+        if self._outlet is not None:
+            self._outlet(topic)
+
+    def ring(self, topic: str) -> None:
+        """The same for watches of this process alone."""
         for watch in self._watches.get(topic, ()):
             watch.set()
+
+    def join(self, outlet: Callable[[str], None] | None) -> None:
+        """Have every notified topic carried elsewhere too; None ends it."""
+        self._outlet = outlet
+
+    def heard(self, *, all_of_them: bool) -> None:
+        """What is notified elsewhere arrives here from now on, or does not. What came before may have been missed."""
+        self.hears_all = all_of_them
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.set()
 
     def watch(self, topic: str) -> "Signal":
         """A watch on the topic, from now on. Close it, or use it as a context manager."""

@@ -39,8 +39,13 @@ def api_start(
     metrics_port: int | None = None,
     enable_basic_auth: bool = False,
     port: int | None = None,
+    role: str | None = None,
+    shared_dir: str | None = None,
+    share_port: bool = False,
 ) -> None:
     """Start the local server if it does not run, with a TCP side guarded by a token if `host` or `port` is given.
+
+    `role` (`all`, `api`, `worker`), `shared_dir` and `share_port` are for several servers on one database.
 
     Raises ApiServerConnectionError if it cannot start, or runs without the TCP side that is asked for.
     """
@@ -50,14 +55,17 @@ def api_start(
         raise not_supported("Basic authentication", instead="TCP is guarded by a bearer token.")
     listen = "0.0.0.0" if deploy and host is None else host or ("127.0.0.1" if port is not None else None)  # noqa: S104
     extra = () if listen is None else ("--host", listen, "--port", str(DEFAULT_PORT if port is None else port))
+    several: tuple[str, ...] = () if role is None else ("--role", role)
+    several += () if shared_dir is None else ("--shared", shared_dir)
+    several += ("--share-port",) if share_port else ()
     if foreground:
-        _run_here(extra)
+        _run_here(extra + several)
     if extra and starting.answers(state_dir()):
         with using_endpoint(local_endpoint()):
             on_tcp = api_info()["service_account_token_enabled"]
         if not on_tcp:
             raise ApiServerConnectionError("The API server runs without TCP; stop it first: sky api stop")
-    starting.ensure(state_dir(), extra)
+    starting.ensure(state_dir(), extra + several)
 
 
 def _run_here(extra: tuple[str, ...]) -> NoReturn:

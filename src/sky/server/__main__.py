@@ -17,12 +17,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sky.core.errors import SkyError
 from sky.kit.clock import SystemClock
 from sky.kit.paths import private_dir, state_dir
+from sky.server.configuration import ConfigFile
 from sky.server.lock import AlreadyRunning, InstanceLock
 from sky.server.plane import ControlPlane
 from sky.server.process import serve
-from sky.server.settings import Settings
+from sky.server.settings import Role, Settings, database_of
 from sky.wire.protocol import DEFAULT_PORT
 
 #: Bytes of the log file before it is set aside, and how many are kept aside.
@@ -39,12 +41,31 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument("--host", help="also listen on TCP, guarded by a bearer token")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--token-file", type=Path, help="file with the bearer token (default: <state>/token)")
+    parser.add_argument("--role", choices=[each.value for each in Role], default=Role.ALL.value, help="what it does")
+    parser.add_argument("--shared", type=Path, help="directory of files that all servers on one database share")
+    parser.add_argument("--share-port", action="store_true", help="let other servers of this machine have the port too")
     parser.add_argument("--foreground", action="store_true", help="log to the terminal")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     state = given.state.expanduser().absolute() if given.state else state_dir()
-    return Settings(state, given.host, given.port, given.token_file), given
+    shared = given.shared.expanduser().absolute() if given.shared else None
+    settings = Settings(
+        state,
+        given.host,
+        given.port,
+        given.token_file,
+        role=Role(given.role),
+        shared_dir=shared,
+        database=database_of(os.environ, ConfigFile({}).text("db")),
+        share_port=given.share_port,
+    )
+    if settings.role is not Role.ALL and settings.database is None:
+        raise ValueError(
+            f"--role {given.role} is for several servers on one database: name it by SKYPILOT_DB_CONNECTION_URI, "
+            "or by `db` in the configuration."
+        )
+    return settings, given
 
 
 def set_up_logs(settings: Settings, *, foreground: bool) -> None:
@@ -78,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings, given = parse(sys.argv[1:] if arguments is None else arguments)
         private_dir(settings.state_dir)
+        private_dir(settings.files)
         with InstanceLock(settings.lock_file, started_at=started_at, socket=settings.socket):
             set_up_logs(settings, foreground=given.foreground)
             plane = builder(given.plane)(settings)
@@ -88,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AlreadyRunning as running:
         print(running, file=sys.stderr)
         return 3
-    except (ValueError, OSError) as refused:
+    except (ValueError, OSError, RuntimeError, SkyError) as refused:
+        logging.getLogger(__name__).debug("the server could not start", exc_info=True)
         print(f"The API server cannot start: {refused}", file=sys.stderr)
         return 1
     return 0

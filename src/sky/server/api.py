@@ -44,7 +44,7 @@ class Api:
         self.started_at = started_at
         self.pid = pid
         self.reads = Reads()
-        self.blobs = BlobStore(settings.state_dir / "blobs")
+        self.blobs = BlobStore(settings.files / "blobs")
         self.open_streams = 0
         #: Set when the process is about to end; streams and long waits then let go.
         self.stopping = asyncio.Event()

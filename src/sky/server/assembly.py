@@ -3,13 +3,15 @@
 from functools import partial
 from pathlib import Path
 
+from sky.core.ports import Store
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
+from sky.engine.duties import Alone, Among, Duties
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.engine.retention import REQUESTS_H, Retention
 from sky.engine.talk import FileTalk
-from sky.kit.clock import SystemClock
+from sky.kit.clock import Clock, SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
 from sky.remote.keys import KeyRing
@@ -18,19 +20,20 @@ from sky.server.blobs import blob_path, prune
 from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile, read_user_yaml
 from sky.server.fleet import NodeFleet
-from sky.server.settings import Settings
+from sky.server.settings import Role, Settings
 from sky.store.sqlite import SqliteStore
 
 
 def build(settings: Settings) -> ControlPlane:
-    """A control plane with everything under `settings.state_dir`; not started yet. Call within the owning process."""
-    root = settings.state_dir
+    """A control plane with all files under `settings.files`; not started yet. Call within the owning process."""
+    root = settings.files
     signals = Signals()
 
     def blob(name: str) -> Path:
         return blob_path(root / "blobs", name)
 
-    store, clock, talk = SqliteStore(root / "state.db"), SystemClock(), FileTalk(root / "requests", signals)
+    clock, talk = SystemClock(), FileTalk(root / "requests", signals)
+    store, duties = _records(settings, signals, clock)
     config = ConfigFile(settings.config)
 
     def hours() -> float:
@@ -66,6 +69,25 @@ def build(settings: Settings) -> ControlPlane:
         section=config.section,
         closing=(registry.close, shells.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
-        care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog")),
-        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours),
+        care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
+        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties),
+        duties=duties,
+        works=settings.role is not Role.API,
     )
+
+
+def _records(settings: Settings, signals: Signals, clock: Clock) -> tuple[Store, Duties]:
+    """The store, and who does what only one may do: a server on a file of its own does everything."""
+    if settings.database is None:
+        return SqliteStore(settings.state_dir / "state.db"), Alone()
+    try:
+        # The library is in an extra; a server on a file of its own needs none of it.
+        from sky.store.postgres import CONNECTIONS, PostgresStore, Target  # noqa: PLC0415
+    except ImportError as missing:
+        raise ValueError(
+            f"a database is named, and the library to reach it with is not installed ({missing.name}); "
+            "install it with: pip install 'altostratus[postgres]'"
+        ) from None
+    named = settings.database
+    store = PostgresStore(Target(named.uri, named.pooled, named.connections or CONNECTIONS), signals)
+    return store, Among(store.duties, clock, signals)

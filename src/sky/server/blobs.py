@@ -20,6 +20,8 @@ from sky.wire.packs import unpack
 from sky.wire.protocol import MAX_BLOB
 from sky.wire.uploads import ManifestEntry, read_manifest
 
+#: Seconds without a write after which an upload has broken off.
+_BROKEN_OFF_S = 3600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -30,8 +32,7 @@ class BlobStore:
         self.root = private_dir(root)
         self._most = most
         self._aside = private_dir(root / "incoming")
-        for left in self._aside.iterdir():
-            left.unlink(missing_ok=True)
+        _clear(self._aside)
 
     def path(self, name: str) -> Path:
         """Where a blob is or would be. Raises ClientError for a name that is no hash."""
@@ -76,6 +77,15 @@ class BlobStore:
         finally:
             aside.unlink(missing_ok=True)
         return size
+
+
+def _clear(aside: Path) -> None:
+    """Remove what uploads that broke off left; not what another server may be writing at this moment."""
+    for left in aside.iterdir():
+        # Of the file system's own clock, which stamps both.
+        with suppress(FileNotFoundError):
+            if aside.stat().st_mtime - left.stat().st_mtime > _BROKEN_OFF_S:
+                left.unlink(missing_ok=True)
 
 
 def _asked_for(path: Path) -> bool:

@@ -22,6 +22,11 @@ class ConfigFile:
         found = self._over.get(name, self._current().get(name))
         return found if isinstance(found, Mapping) else {}
 
+    def text(self, name: str) -> str | None:
+        """A text outside of all sections. Raises InvalidSkyPilotConfigError."""
+        found = self._over.get(name, self._current().get(name))
+        return found if isinstance(found, str) else None
+
     def allowed_clouds(self) -> Sequence[str] | None:
         """Places that may be used, None for all. Raises InvalidSkyPilotConfigError."""
         found = self._over.get("allowed_clouds", self._current().get("allowed_clouds"))

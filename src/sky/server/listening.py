@@ -33,12 +33,17 @@ def listen_unix(path: Path) -> socket.socket:
     return sock
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """A bound TCP socket. Raises ValueError, in words for the user, for an address that cannot be had."""
+def listen_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound TCP socket; `shared` with other servers that say so too, among whom the kernel deals out connections.
+
+    Raises ValueError, in words for the user, for an address that cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except OSError as refused:
         sock.close()

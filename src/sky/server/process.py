@@ -125,7 +125,7 @@ def _listen(settings: Settings) -> list[socket.socket]:
     sockets = [listen_unix(settings.socket)]
     if settings.host is not None:
         try:
-            sockets.append(listen_tcp(settings.host, settings.port))
+            sockets.append(listen_tcp(settings.host, settings.port, shared=settings.share_port))
         except ValueError:
             sockets[0].close()
             raise

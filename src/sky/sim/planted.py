@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from sky.core.lifecycle import cluster_seen, cluster_words
 from sky.core.lifecycle import clusters as cluster_life
 from sky.engine.provision import Provisioner
 from sky.engine.sweep import Sweep
@@ -23,8 +24,10 @@ def lease_not_checked() -> Iterator[None]:
 
     async def commit(self: Any, claim: Any, step: Any, event: object, **named: Any) -> Any:
         current = await self.get(claim.entity.id)
-        with self._db.write() as connection:
-            self._sql.hold.run(connection, id=claim.entity.id, token=claim.token, until=claim.expires)
+        async with self._db.write() as tx:
+            await tx.change(
+                self._sql.hold, ids=[claim.entity.id], token=claim.token, until=claim.expires, now=named["now"]
+            )
         at = replace(claim, entity=replace(claim.entity, version=current.version if current else claim.entity.version))
         return await real(self, at, step, event, **named)
 
@@ -37,9 +40,9 @@ def order_not_recorded() -> Iterator[None]:
     """What is about to be done is in memory alone."""
     real = LeasedRows._give
 
-    def give(self: Any, connection: Any, entity: Any, orders: Any) -> Any:
-        given = real(self, connection, entity, orders)
-        self._sql.forget_orders.run(connection, id=entity.id)
+    async def give(self: Any, tx: Any, entity: Any, orders: Any) -> Any:
+        given = await real(self, tx, entity, orders)
+        await tx.change(self._sql.forget_orders, id=entity.id)
         return given
 
     with mock.patch.object(LeasedRows, "_give", give):
@@ -105,9 +108,9 @@ def letter_read_too_early() -> Iterator[None]:
 
     async def reload(self: Any, claim: Any) -> Any:
         after = await real(self, claim)
-        with self._db.write() as connection:
+        async with self._db.write() as tx:
             for letter in after.letters:
-                self._sql.read_letter.run(connection, number=letter.id)
+                await tx.change(self._sql.read_letter, number=letter.id)
         return replace(after, letters=())
 
     with mock.patch.object(LeasedRows, "reload", reload):
@@ -121,7 +124,9 @@ def bill_left_open() -> Iterator[None]:
     def ends(cluster: Any, now: float) -> Any:
         return cluster
 
-    with mock.patch.object(cluster_life, "_billing_ends", ends):
+    with ExitStack() as patches:
+        for module in (cluster_life, cluster_seen, cluster_words):
+            patches.enter_context(mock.patch.object(module, "billing_ends", ends))
         yield
 
 

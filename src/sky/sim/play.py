@@ -116,7 +116,7 @@ def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3) -> Ou
     finally:
         random.setstate(before)
     world = plays[0].world
-    world.disk._db.close()
+    world.disk._file.close()
     digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
     return Outcome(seed, tuple(world.broken), digest, tuple(world.trace), world.loop.steps, world.loop.time())
 

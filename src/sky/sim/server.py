@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.engine.access import AccessBoard
+from sky.engine.duties import Among
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.kit.signals import Signals
@@ -64,15 +65,25 @@ class Server:
         world.tell(f"{self.name} starts")
         if self._alone:
             for rows in (world.disk.clusters, world.disk.jobs, world.disk.requests):
-                rows.break_leases()
+                await rows.break_leases()
         signals, providers = Signals(), SimProviders(replica, world.clouds)
         store: Any = GatedStore(replica, world.disk)
         catalogs: Any = NoCatalog()
         access = AccessBoard(providers, self.clock)
         planner = Planner(providers, catalogs, access, store, self.clock, _nothing_set, _nothing_allowed)
+        duties = None if self._alone else Among(store.duties, self.clock, signals)
         fleet: Any = SimFleet(replica, world.node)
         self._plane = ControlPlane(
-            store, providers, fleet, self.clock, signals, Ear(), catalogs=catalogs, access=access, planner=planner
+            store,
+            providers,
+            fleet,
+            self.clock,
+            signals,
+            Ear(),
+            catalogs=catalogs,
+            access=access,
+            planner=planner,
+            duties=duties,
         )
         try:
             await replica.run(self._plane.start())

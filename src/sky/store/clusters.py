@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, or_, select
 
 from sky.core.lifecycle.clusters import EVENTS, ORDERS
 from sky.core.lifecycle.machine import Step
@@ -11,6 +11,14 @@ from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.schema import CLUSTERS
+from sky.store.statements import Prepared
+
+_T = CLUSTERS.c
+_NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
+_BY_NAME = Prepared(select(_T.doc).where(_T.living, _T.name == bindparam("wanted")))
+_BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
+_LIVING = Prepared(_NEWEST_FIRST.where(_T.living))
+_SINCE = Prepared(_NEWEST_FIRST.where(or_(_T.living, _T.ended_at > bindparam("later"))))
 
 
 class SqlClusters(LeasedRows[Cluster]):
@@ -39,26 +47,20 @@ class SqlClusters(LeasedRows[Cluster]):
 
     async def open(self, step: Step[Cluster], now: float) -> tuple[Cluster, bool]:
         """Record a cluster, unless a living one has its name."""
-        t = self._table
-        with self._db.write() as connection:
-            there = connection.execute(select(t.c.doc).where(t.c.living, t.c.name == step.entity.name)).scalar()
-            if there is not None:
-                return self._document.load(there), False
-            self._insert(connection, step, now)
-        return step.entity, True
+        return await self._open(step, now, _BY_NAME, wanted=step.entity.name)
 
     async def by_name(self, name: str) -> Cluster | None:
         """The living cluster of this name."""
-        return self._one(self._table.c.living, self._table.c.name == name)
+        return await self._one(_BY_NAME, wanted=name)
 
     async def by_request(self, request_id: str) -> Cluster | None:
         """The newest cluster that this request opened."""
-        return self._one(self._table.c.request_id == request_id, newest=True)
+        return await self._one(_BY_REQUEST, wanted=request_id)
 
     async def living(self) -> list[Cluster]:
         """All living clusters, newest first."""
-        return self._many(self._table.c.living)
+        return await self._many(_LIVING)
 
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living ones and those that ended later than `ended_after`."""
-        return self._many(self._table.c.living | (self._table.c.ended_at > ended_after))
+        return await self._many(_SINCE, later=ended_after)

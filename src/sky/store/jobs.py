@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, or_, select
 
 from sky.core.lifecycle.jobs import EVENTS, ORDERS
 from sky.core.lifecycle.machine import Step
@@ -12,6 +12,21 @@ from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.schema import CLUSTERS, JOBS
+from sky.store.statements import Prepared
+
+_T = JOBS.c
+_NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
+_BY_REQUEST = Prepared(select(_T.doc).where(_T.request_id == bindparam("wanted")))
+_OF_CLUSTER = Prepared(_NEWEST_FIRST.where(_T.cluster_id == bindparam("wanted")))
+_BY_NUMBER = Prepared(
+    _NEWEST_FIRST.where(_T.cluster_id == bindparam("wanted"), _T.job_id == bindparam("number")).limit(1)
+)
+_GONE = select(CLUSTERS.c.id).where(or_(~CLUSTERS.c.living, CLUSTERS.c.phase == Phase.STOPPED.value))
+_BEREFT = Prepared(
+    _NEWEST_FIRST.where(
+        _T.phase != JobPhase.DONE.value, or_(_T.cluster_id.in_(_GONE), _T.cluster_id.not_in(select(CLUSTERS.c.id)))
+    )
+)
 
 
 class SqlJobs(LeasedRows[Job]):
@@ -39,31 +54,20 @@ class SqlJobs(LeasedRows[Job]):
 
     async def open(self, step: Step[Job], now: float) -> tuple[Job, bool]:
         """Record a job, unless its request has one."""
-        t = self._table
-        with self._db.write() as connection:
-            there = connection.execute(select(t.c.doc).where(t.c.request_id == step.entity.request_id)).scalar()
-            if there is not None:
-                return self._document.load(there), False
-            self._insert(connection, step, now)
-        return step.entity, True
+        return await self._open(step, now, _BY_REQUEST, wanted=step.entity.request_id)
 
     async def by_number(self, cluster_id: str, job_id: int) -> Job | None:
         """The job that a cluster knows under this number."""
-        return self._one(self._table.c.cluster_id == cluster_id, self._table.c.job_id == job_id)
+        return await self._one(_BY_NUMBER, wanted=cluster_id, number=job_id)
 
     async def of_cluster(self, cluster_id: str) -> list[Job]:
         """All jobs of a cluster, newest first."""
-        return self._many(self._table.c.cluster_id == cluster_id)
+        return await self._many(_OF_CLUSTER, wanted=cluster_id)
 
     async def bereft(self) -> list[Job]:
         """Jobs that have not ended although their cluster was stopped or is gone."""
-        t = self._table
-        gone = select(CLUSTERS.c.id).where(~CLUSTERS.c.living | (CLUSTERS.c.phase == Phase.STOPPED.value))
-        kept = select(CLUSTERS.c.id)
-        return self._many(
-            t.c.phase != JobPhase.DONE.value, t.c.cluster_id.in_(gone) | t.c.cluster_id.not_in(kept)
-        )  # fmt: skip
+        return await self._many(_BEREFT)
 
     async def by_request(self, request_id: str) -> Job | None:
         """The job that a request opened."""
-        return self._one(self._table.c.request_id == request_id)
+        return await self._one(_BY_REQUEST, wanted=request_id)

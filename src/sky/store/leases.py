@@ -4,22 +4,26 @@ The nouns' repositories (`clusters`, `jobs`, `requests`) inherit from `LeasedRow
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, update
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
-from sky.store.database import Database
+from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document, Tagged
 from sky.store.schema import LETTERS, ORDERS, STORIES, VALUES
-from sky.store.statements import Prepared
+from sky.store.statements import Among, At, Now, Prepared
 
 log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Any)
+
+#: Characters of a name that people give, as far as it is searched by; longer ones are of nothing that exists.
+LONGEST_NAME = 256
 
 
 class LeasedRows(Generic[E]):
@@ -53,40 +57,45 @@ class LeasedRows(Generic[E]):
 
     async def get(self, id: str) -> E | None:
         """The entity of this id."""
-        with self._db.read() as connection:
-            row = self._sql.get.run(connection, id=id).first()
-        return None if row is None else self._document.load(row[0])
+        return await self._one(self._sql.get, id=id)
 
-    def _one(self, *where: Any, newest: bool = False) -> E | None:
-        query = select(self._table.c.doc).where(*where).limit(1)
-        if newest:
-            query = query.order_by(self._table.c.created_at.desc())
-        with self._db.read() as connection:
-            doc = connection.execute(query).scalar()
+    async def _one(self, statement: Prepared, **values: object) -> E | None:
+        async with self._db.read() as tx:
+            doc = await tx.scalar(statement, **values)
         return None if doc is None else self._document.load(doc)
 
-    def _many(self, *where: Any, limit: int | None = None) -> list[E]:
-        query = select(self._table.c.doc).where(*where).order_by(self._table.c.created_at.desc()).limit(limit)
-        with self._db.read() as connection:
-            docs = connection.execute(query).scalars().all()
-        return [self._document.load(doc) for doc in docs]
+    async def _many(self, statement: Prepared, **values: object) -> list[E]:
+        async with self._db.read() as tx:
+            rows = await tx.all(statement, **values)
+        return [self._document.load(row[0]) for row in rows]
 
     # --- opening -------------------------------------------------------------------------------------------------
 
-    def _insert(self, connection: Connection, step: Step[E], now: float) -> None:
+    async def _open(self, step: Step[E], now: float, known: Prepared, **values: object) -> tuple[E, bool]:
+        """Record an entity unless `known` finds one, also one that is recorded elsewhere in this very moment."""
+
+        async def work() -> tuple[E, bool]:
+            async with self._db.write() as tx:
+                there = await tx.scalar(known, **values)
+                if there is not None:
+                    return self._document.load(there), False
+                await self._insert(tx, step, now)
+            return step.entity, True
+
+        return await settle(work)
+
+    async def _insert(self, tx: Transaction, step: Step[E], now: float) -> None:
         entity = step.entity
-        self._sql.insert.run(
-            connection,
+        await tx.change(
+            self._sql.insert,
             id=entity.id,
             version=entity.version,
             doc=self._document.dump(entity),
-            due_at=now,
-            token=None,
-            lease_until=0,
+            now=now,
             **self.columns(entity),
         )
-        self._give(connection, entity, step.orders or ())
-        self._tell(connection, entity, now, "Opened", "", step.text)
+        await self._give(tx, entity, step.orders or ())
+        await self._tell(tx, entity, now, "Opened", "", step.text)
 
     # --- leases --------------------------------------------------------------------------------------------------
 
@@ -97,38 +106,58 @@ class LeasedRows(Generic[E]):
 
         A row that cannot be read is left under its lease, so that it is tried again later and holds up no other.
         """
-        most = limit + len(but_not)
-        with self._db.read() as connection:
-            if not any(row[0] not in but_not for row in self._sql.due.run(connection, now=now, most=most).all()):
+        busy, sql = frozenset(but_not), self._sql
+        most = limit + len(busy)
+        async with self._db.read() as tx:
+            if all(id in busy for (id,) in await tx.all(sql.due, now=now, most=most)):
                 return []
+        async with self._db.write() as tx:
+            # Rows that another server is claiming or committing just now are passed over; see `_Sql`.
+            due = [id for (id,) in await tx.all(sql.due_free, now=now, most=most) if id not in busy][:limit]
+            if not due:
+                return []
+            await tx.change(sql.hold, ids=due, token=token, until=now + lease_s, now=now)
+            docs = {id: doc for id, doc in await tx.all(sql.docs, ids=due)}
+            orders, letters = await self._texts(tx, sql.all_orders, due), await self._texts(tx, sql.all_letters, due)
         claims = []
-        with self._db.write() as connection:
-            due = [row[0] for row in self._sql.due.run(connection, now=now, most=most).all()]
-            for id in [id for id in due if id not in but_not][:limit]:
-                self._sql.hold.run(connection, id=id, token=token, until=now + lease_s)
-                try:
-                    claims.append(self._load(connection, id, token))
-                except (ValueError, KeyError):
-                    log.exception("%s %s cannot be read; looked at again in %g s", self.noun, id, lease_s)
+        for id in due:
+            try:
+                claims.append(
+                    Claim(
+                        self._document.load(docs[id]),
+                        token,
+                        now + lease_s,
+                        tuple(StandingOrder(key, self._orders.load(doc)) for key, doc in orders[id]),
+                        tuple(Letter(number, self._events.load(doc)) for number, doc in letters[id]),
+                    )
+                )
+            except (ValueError, KeyError):
+                log.exception("%s %s cannot be read; looked at again in %g s", self.noun, id, lease_s)
         return claims
+
+    async def _texts(self, tx: Transaction, statement: Prepared, ids: list[str]) -> Mapping[str, list[tuple[Any, str]]]:
+        found: defaultdict[str, list[tuple[Any, str]]] = defaultdict(list)
+        for id, key, doc in await tx.all(statement, ids=ids):
+            found[id].append((key, doc))
+        return found
 
     async def reload(self, claim: Claim[E]) -> Claim[E]:
         """The claim with the letters that came meanwhile. What else may have changed only a commit can tell."""
-        with self._db.read() as connection:
-            return replace(claim, letters=self._letters(connection, claim.entity.id))
+        async with self._db.read() as tx:
+            return replace(claim, letters=await self._letters(tx, claim.entity.id))
 
-    async def renew(self, claim: Claim[E], expires: float) -> Claim[E]:
-        """Hold on until `expires`."""
-        with self._db.write() as connection:
-            held = self._sql.renew.run(connection, id=claim.entity.id, held_token=claim.token, until=expires)
-            if held.rowcount != 1:
+    async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
+        """Hold on for `lease_s` from now."""
+        until = now + lease_s
+        async with self._db.write() as tx:
+            if await tx.change(self._sql.renew, id=claim.entity.id, held_token=claim.token, until=until, now=now) != 1:
                 raise LeaseLost(f"{self.noun} {claim.entity.id}")
-        return replace(claim, expires=expires)
+        return replace(claim, expires=until)
 
     async def release(self, claim: Claim[E]) -> None:
         """Let go; what became due meanwhile can be claimed at once."""
-        with self._db.write() as connection:
-            self._sql.release.run(connection, id=claim.entity.id, held_token=claim.token)
+        async with self._db.write() as tx:
+            await tx.change(self._sql.release, id=claim.entity.id, held_token=claim.token)
 
     async def commit(
         self,
@@ -144,39 +173,40 @@ class LeasedRows(Generic[E]):
         """Write the step, in one transaction, if the claim still stands."""
         before, sql = claim.entity, self._sql
         after = replace(step.entity, version=before.version + 1)
-        with self._db.write() as connection:
-            written = sql.write.run(
-                connection,
+        async with self._db.write() as tx:
+            # First of all, since it locks the row: who posts a letter to it is either seen below or waits.
+            written = await tx.change(
+                sql.write,
                 held_id=before.id,
                 held_token=claim.token,
                 held_version=before.version,
                 version=after.version,
                 doc=self._document.dump(after),
-                due_at=now,
+                now=now,
                 **self.columns(after),
             )
-            if written.rowcount != 1:
+            if written != 1:
                 raise LeaseLost(f"{self.noun} {before.id} at version {before.version}")
             for number in letters:
-                sql.read_letter.run(connection, number=number)
-            orders = self._keep_orders(connection, claim, after, step, done)
+                await tx.change(sql.read_letter, number=number)
+            orders = await self._keep_orders(tx, claim, after, step, done)
             if step.text or self.status(before) != self.status(after):
-                self._tell(connection, after, now, type(event).__name__, self.status(before), step.text)
-            waiting = self._letters(connection, after.id)
+                await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
+            waiting = await self._letters(tx, after.id)
             if not waiting and not orders:
-                sql.rest.run(connection, id=after.id, due=due_at)
+                await tx.change(sql.rest, id=after.id, due=due_at, now=now)
         return replace(claim, entity=after, orders=orders, letters=waiting)
 
-    def _keep_orders(
-        self, connection: Connection, claim: Claim[E], after: E, step: Step[E], done: str | None
+    async def _keep_orders(
+        self, tx: Transaction, claim: Claim[E], after: E, step: Step[E], done: str | None
     ) -> tuple[StandingOrder, ...]:
         """Orders that stand after the step: those of the claim but for the done one, or the new ones in their place."""
         if step.orders is not None:
             if claim.orders:
-                self._sql.forget_orders.run(connection, id=after.id)
-            return self._give(connection, after, step.orders)
+                await tx.change(self._sql.forget_orders, id=after.id)
+            return await self._give(tx, after, step.orders)
         if done is not None:
-            self._sql.order_done.run(connection, order_key=done)
+            await tx.change(self._sql.order_done, order_key=done)
         return tuple(standing for standing in claim.orders if standing.key != done)
 
     async def post(self, id: str, event: object, now: float, *, once: str | None = None) -> int:
@@ -185,55 +215,45 @@ class LeasedRows(Generic[E]):
         With `once`, the letter and the value `<id> <number>` under that name are written together or, if the name is
         taken, not at all: whoever repeats the call gets the number of the first letter.
         """
-        with self._db.write() as connection:
-            if once is not None:
-                known = connection.execute(select(VALUES.c.value).where(VALUES.c.key == once)).scalar()
-                if known is not None:
-                    return int(known.split()[1])
-            written = self._sql.post.run(
-                connection, entity=self.noun, entity_id=id, posted_at=now, doc=self._events.dump(event)
-            )  # fmt: skip
-            number = int(written.lastrowid)
-            if once is not None:
-                connection.execute(insert(VALUES).values(key=once, value=f"{id} {number}"))
-            self._sql.rest.run(connection, id=id, due=now)
-        return number
+
+        async def work() -> int:
+            async with self._db.write() as tx:
+                if once is not None:
+                    known = await tx.scalar(_KNOWN, once=once)
+                    if known is not None:
+                        return int(known.split()[1])
+                # First of all, since it locks the row: letters to it are then numbered in the order they come in.
+                await tx.change(self._sql.rest, id=id, due=now, now=now)
+                doc = self._events.dump(event)
+                number = await tx.number(self._sql.post, entity=self.noun, entity_id=id, posted_at=now, doc=doc)
+                if once is not None:
+                    await tx.change(_NOTE, key=once, value=f"{id} {number}")
+            return number
+
+        return await settle(work)
 
     async def heeded(self, letter: int) -> bool:
         """Whether a letter has been read, and what followed from it is on record."""
-        with self._db.read() as connection:
-            return connection.execute(select(LETTERS.c.id).where(LETTERS.c.id == letter)).first() is None
+        async with self._db.read() as tx:
+            return await tx.first(_LETTER, number=letter) is None
 
-    def break_leases(self) -> None:
+    async def break_leases(self) -> None:
         """Let go of every row. Only for a store that one process owns alone, before it starts to work."""
-        with self._db.write() as connection:
-            connection.execute(update(self._table).values(lease_until=0, token=None))
+        async with self._db.write() as tx:
+            await tx.change(update(self._table).values(lease_until=0, token=None))
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
-    def _load(self, connection: Connection, id: str, token: str) -> Claim[E]:
-        row = self._sql.held.run(connection, id=id, held_token=token).first()
-        if row is None:
-            raise LeaseLost(f"{self.noun} {id}")
-        orders = self._sql.orders.run(connection, id=id).all()
-        return Claim(
-            self._document.load(row[0]),
-            token,
-            row[1],
-            tuple(StandingOrder(key, self._orders.load(doc)) for key, doc in orders),
-            self._letters(connection, id),
-        )
-
-    def _letters(self, connection: Connection, id: str) -> tuple[Letter, ...]:
-        rows = self._sql.letters.run(connection, id=id).all()
+    async def _letters(self, tx: Transaction, id: str) -> tuple[Letter, ...]:
+        rows = await tx.all(self._sql.letters, id=id)
         return tuple(Letter(number, self._events.load(doc)) for number, doc in rows)
 
-    def _give(self, connection: Connection, entity: E, orders: Sequence[object]) -> tuple[StandingOrder, ...]:
+    async def _give(self, tx: Transaction, entity: E, orders: Sequence[object]) -> tuple[StandingOrder, ...]:
         given = []
         for position, order in enumerate(orders):
             key = f"{self.noun}:{entity.id}:{entity.version}:{position}"
-            self._sql.give.run(
-                connection,
+            await tx.change(
+                self._sql.give,
                 key=key,
                 entity=self.noun,
                 entity_id=entity.id,
@@ -243,13 +263,13 @@ class LeasedRows(Generic[E]):
             given.append(StandingOrder(key, order))
         return tuple(given)
 
-    def _tell(self, connection: Connection, entity: E, now: float, kind: str, before: str, text: str) -> None:
-        self._sql.tell.run(
-            connection,
+    async def _tell(self, tx: Transaction, entity: E, now: float, kind: str, before: str, text: str) -> None:
+        await tx.number(
+            self._sql.tell,
             time=now,
             entity=self.noun,
             entity_id=entity.id,
-            name=self.label(entity),
+            name=self.label(entity)[:LONGEST_NAME],
             kind=kind,
             before=before,
             after=self.status(entity),
@@ -257,30 +277,54 @@ class LeasedRows(Generic[E]):
         )
 
 
+_KNOWN = Prepared(select(VALUES.c.value).where(VALUES.c.key == bindparam("once")))
+_NOTE = Prepared(insert(VALUES))
+_LETTER = Prepared(select(LETTERS.c.id).where(LETTERS.c.id == bindparam("number")))
+
+
 class _Sql:
-    """The statements of one noun's table, built once."""
+    """The statements of one noun's table, built once.
+
+    `due_free` locks what it finds and passes over what others have locked; on SQLite, where one writes at a time, the
+    lock is the transaction itself.
+    """
 
     def __init__(self, table: Table, noun: str) -> None:
         t, id, held = table, table.c.id == bindparam("id"), table.c.token == bindparam("held_token")
-        mine = (LETTERS.c.entity == noun, LETTERS.c.entity_id == bindparam("id"))
-        ours = (ORDERS.c.entity == noun, ORDERS.c.entity_id == bindparam("id"))
-        claimable = (t.c.due_at <= bindparam("now"), t.c.lease_until <= bindparam("now"))
+        mine, ours = LETTERS.c.entity == noun, ORDERS.c.entity == noun
+        due = select(t.c.id).where(t.c.due_at <= Now(), t.c.lease_until <= Now())
+        due = due.order_by(t.c.due_at).limit(bindparam("most"))
         guarded = (t.c.id == bindparam("held_id"), held, t.c.version == bindparam("held_version"))
-        written = {column.name for column in t.c} - {"id", "token", "lease_until"}
+        open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
+        filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
+        written: dict[str, Any] = {name: bindparam(name) for name in open_names - {"id"}}
         self.get = Prepared(select(t.c.doc).where(id))
-        self.held = Prepared(select(t.c.doc, t.c.lease_until).where(id, held))
-        self.due = Prepared(select(t.c.id).where(*claimable).order_by(t.c.due_at).limit(bindparam("most")))
-        self.hold = Prepared(update(t).where(id).values(token=bindparam("token"), lease_until=bindparam("until")))
-        self.renew = Prepared(update(t).where(id, held).values(lease_until=bindparam("until")))
+        self.docs = Prepared(select(t.c.id, t.c.doc).where(Among(t.c.id, "ids")))
+        self.due = Prepared(due)
+        self.due_free = Prepared(due.with_for_update(skip_locked=True))
+        self.hold = Prepared(
+            update(t).where(Among(t.c.id, "ids")).values(token=bindparam("token"), lease_until=At("until"))
+        )
+        self.renew = Prepared(update(t).where(id, held).values(lease_until=At("until")))
         self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
-        self.write = Prepared(update(t).where(*guarded).values({name: bindparam(name) for name in written}))
-        self.rest = Prepared(update(t).where(id).values(due_at=bindparam("due")))
-        self.insert = Prepared(insert(t))
-        self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(*mine).order_by(LETTERS.c.id))
+        self.write = Prepared(update(t).where(*guarded).values(due_at=Now(), **written))
+        self.rest = Prepared(update(t).where(id).values(due_at=At("due")))
+        self.insert = Prepared(insert(t).values(due_at=Now(), token=None, lease_until=0, **filled))
+        of_one = LETTERS.c.entity_id == bindparam("id")
+        self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(mine, of_one).order_by(LETTERS.c.id))
+        self.all_letters = Prepared(
+            select(LETTERS.c.entity_id, LETTERS.c.id, LETTERS.c.doc)
+            .where(mine, Among(LETTERS.c.entity_id, "ids"))
+            .order_by(LETTERS.c.id)
+        )
+        self.all_orders = Prepared(
+            select(ORDERS.c.entity_id, ORDERS.c.key, ORDERS.c.doc)
+            .where(ours, Among(ORDERS.c.entity_id, "ids"))
+            .order_by(ORDERS.c.position)
+        )
         self.post = Prepared(insert(LETTERS).values({c.name: bindparam(c.name) for c in LETTERS.c if c.name != "id"}))
         self.read_letter = Prepared(delete(LETTERS).where(LETTERS.c.id == bindparam("number")))
-        self.orders = Prepared(select(ORDERS.c.key, ORDERS.c.doc).where(*ours).order_by(ORDERS.c.position))
         self.give = Prepared(insert(ORDERS))
         self.order_done = Prepared(delete(ORDERS).where(ORDERS.c.key == bindparam("order_key")))
-        self.forget_orders = Prepared(delete(ORDERS).where(*ours))
+        self.forget_orders = Prepared(delete(ORDERS).where(ours, ORDERS.c.entity_id == bindparam("id")))
         self.tell = Prepared(insert(STORIES).values({c.name: bindparam(c.name) for c in STORIES.c if c.name != "seq"}))

@@ -1,19 +1,41 @@
 """Rows of requests; an id is recorded once, so that a client may send it again."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, literal, or_, select
 
 from sky.core.lifecycle.machine import Step
 from sky.core.lifecycle.requests import EVENTS, ORDERS, opening
 from sky.core.model.requests import Request
 from sky.store.database import Database
 from sky.store.documents import Document
-from sky.store.leases import LeasedRows
+from sky.store.leases import LONGEST_NAME, LeasedRows
 from sky.store.schema import REQUESTS
+from sky.store.statements import Prepared
 
 _OPEN = ("PENDING", "WAITING", "RUNNING")
+#: The limit of a question that has none.
+_ALL = 2**31 - 1
+
+_T = REQUESTS.c
+_KNOWN = Prepared(select(_T.doc).where(_T.id == bindparam("wanted")))
+#: Everything from the prefix on to before what begins otherwise, by the code points of the ids: an index finds these.
+_BEGINS = Prepared(
+    select(_T.doc)
+    .where(_T.id >= bindparam("prefix"), _T.id < bindparam("prefix") + literal("\U0010ffff"))
+    .order_by(_T.created_at.desc())
+    .limit(10)
+)
+_NEWEST = select(_T.doc).order_by(_T.created_at.desc()).limit(bindparam("most"))
+_UNENDED = _NEWEST.where(or_(*(_T.status == each for each in _OPEN)))
+_OF_CLUSTER = _T.cluster_name == bindparam("cluster")
+#: By whether ended ones are wanted too, and only those of one cluster.
+_RECENT = {
+    (True, False): Prepared(_NEWEST),
+    (False, False): Prepared(_UNENDED),
+    (True, True): Prepared(_NEWEST.where(_OF_CLUSTER)),
+    (False, True): Prepared(_UNENDED.where(_OF_CLUSTER)),
+}
 
 
 class SqlRequests(LeasedRows[Request]):
@@ -27,7 +49,7 @@ class SqlRequests(LeasedRows[Request]):
     def columns(self, entity: Request) -> Mapping[str, object]:
         return {
             "name": entity.name,
-            "cluster_name": entity.cluster_name,
+            "cluster_name": entity.cluster_name and entity.cluster_name[:LONGEST_NAME],
             "status": entity.status.value,
             "created_at": entity.created_at,
             "finished_at": entity.finished_at,
@@ -42,23 +64,13 @@ class SqlRequests(LeasedRows[Request]):
     async def open(self, request: Request, now: float) -> tuple[Request, bool]:
         """Record a request, unless its id is on record."""
         step: Step[Request] = opening(request)
-        t = self._table
-        with self._db.write() as connection:
-            there = connection.execute(select(t.c.doc).where(t.c.id == request.id)).scalar()
-            if there is not None:
-                return self._document.load(there), False
-            self._insert(connection, step, now)
-        return step.entity, True
+        return await self._open(step, now, _KNOWN, wanted=request.id)
 
     async def find(self, prefix: str) -> list[Request]:
         """Requests whose id begins with `prefix`, at most ten."""
-        return self._many(self._table.c.id.startswith(prefix, autoescape=True), limit=10)
+        return await self._many(_BEGINS, prefix=prefix)
 
     async def recent(self, *, finished: bool, cluster_name: str | None, limit: int | None) -> list[Request]:
         """The newest requests; without `finished`, only open ones."""
-        where: list[Any] = []
-        if not finished:
-            where.append(self._table.c.status.in_(_OPEN))
-        if cluster_name is not None:
-            where.append(self._table.c.cluster_name == cluster_name)
-        return self._many(*where, limit=limit)
+        statement = _RECENT[finished, cluster_name is not None]
+        return await self._many(statement, cluster=cluster_name, most=_ALL if limit is None else limit)

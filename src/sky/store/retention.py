@@ -1,7 +1,8 @@
-"""Deletes what is over; called by `sqlite` for `engine.retention`. Small batches, so that nobody waits for long."""
+"""Deletes what is over; called by `records` for `engine.retention`. Small batches, so that nobody waits for long."""
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import delete, or_, select
 
+from sky.store.database import Transaction
 from sky.store.schema import CLUSTERS, JOBS, REQUESTS, STORIES, VALUES
 
 _BATCH = 200
@@ -10,7 +11,7 @@ _MOST_AUTOSTOPS = 10
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
-def forget(connection: Connection, requests_before: float, clusters_before: float) -> list[str]:
+async def forget(tx: Transaction, requests_before: float, clusters_before: float) -> list[str]:
     """One batch of ended requests, with their stories and notes; also stories and jobs of clusters long gone.
 
     The ids of the requests. A request whose cluster lives is kept: it tells how the cluster came up.
@@ -18,27 +19,27 @@ def forget(connection: Connection, requests_before: float, clusters_before: floa
     c = REQUESTS.c
     needed = select(CLUSTERS.c.request_id).where(CLUSTERS.c.living, CLUSTERS.c.request_id.is_not(None))
     old = c.status.in_(_ENDED) & (c.finished_at < requests_before) & c.id.not_in(needed)
-    ids = list(connection.execute(select(c.id).where(old).limit(_BATCH)).scalars())
-    connection.execute(delete(REQUESTS).where(c.id.in_(ids)))
-    connection.execute(delete(STORIES).where(STORIES.c.entity == "request", STORIES.c.entity_id.in_(ids)))
-    connection.execute(delete(VALUES).where(VALUES.c.key.in_([f"request-cluster:{id}" for id in ids])))
+    ids = [id for (id,) in await tx.all(select(c.id).where(old).limit(_BATCH))]
+    await tx.change(delete(REQUESTS).where(c.id.in_(ids)))
+    await tx.change(delete(STORIES).where(STORIES.c.entity == "request", STORIES.c.entity_id.in_(ids)))
+    await tx.change(delete(VALUES).where(VALUES.c.key.in_([f"request-cluster:{id}" for id in ids])))
     met = [f"autostop:{id}:{number}" for id in ids for number in range(_MOST_AUTOSTOPS)]
-    connection.execute(delete(VALUES).where(VALUES.c.key.in_(met)))
-    _forget_clusters(connection, clusters_before)
+    await tx.change(delete(VALUES).where(VALUES.c.key.in_(met)))
+    await _forget_clusters(tx, clusters_before)
     return ids
 
 
-def _forget_clusters(connection: Connection, before: float) -> None:
-    ended = [f"heard:{id}" for id in _ids(connection, ~CLUSTERS.c.living, VALUES.c.key == "heard:" + CLUSTERS.c.id)]
-    connection.execute(delete(VALUES).where(VALUES.c.key.in_(ended)))
+async def _forget_clusters(tx: Transaction, before: float) -> None:
+    ended = [f"heard:{id}" for id in await _ids(tx, ~CLUSTERS.c.living, VALUES.c.key == "heard:" + CLUSTERS.c.id)]
+    await tx.change(delete(VALUES).where(VALUES.c.key.in_(ended)))
     done = select("lost:" + JOBS.c.id).where(JOBS.c.phase == "DONE")
-    connection.execute(delete(VALUES).where(VALUES.c.key.startswith("lost:"), VALUES.c.key.in_(done)))
+    await tx.change(delete(VALUES).where(VALUES.c.key.startswith("lost:"), VALUES.c.key.in_(done)))
     told = STORIES.c.entity_id == CLUSTERS.c.id
     worked = JOBS.c.cluster_id == CLUSTERS.c.id
     for link in (told, worked):
-        gone = _ids(connection, CLUSTERS.c.ended_at < before, link)
+        gone = await _ids(tx, CLUSTERS.c.ended_at < before, link)
         jobs = select(JOBS.c.id).where(JOBS.c.cluster_id.in_(gone))
-        connection.execute(
+        await tx.change(
             delete(STORIES).where(
                 or_(
                     (STORIES.c.entity == "cluster") & STORIES.c.entity_id.in_(gone),
@@ -46,16 +47,16 @@ def _forget_clusters(connection: Connection, before: float) -> None:
                 )
             )
         )
-        connection.execute(delete(JOBS).where(JOBS.c.cluster_id.in_(gone)))
+        await tx.change(delete(JOBS).where(JOBS.c.cluster_id.in_(gone)))
 
 
-def _ids(connection: Connection, *where: object) -> list[str]:
+async def _ids(tx: Transaction, *where: object) -> list[str]:
     query = select(CLUSTERS.c.id).where(*where).distinct().limit(_BATCH)  # type: ignore[arg-type]
-    return list(connection.execute(query).scalars())
+    return [id for (id,) in await tx.all(query)]
 
 
-def uploads_of_open(connection: Connection) -> list[str]:
+async def uploads_of_open(tx: Transaction) -> list[str]:
     """Documents (JSON) of requests and jobs that have not ended."""
     requests = select(REQUESTS.c.doc).where(REQUESTS.c.status.not_in(_ENDED))
     jobs = select(JOBS.c.doc).where(JOBS.c.phase != "DONE")
-    return [*connection.execute(requests).scalars(), *connection.execute(jobs).scalars()]
+    return [doc for each in (requests, jobs) for (doc,) in await tx.all(each)]

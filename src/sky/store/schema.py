@@ -3,19 +3,35 @@
 `due_at` alone says whether a row wants attention: letters and standing orders set it to the time they came.
 """
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
 REVISION = "0002"
+#: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
+SCHEMA_LOCK = 0x5C4EA7
 
 METADATA = MetaData()
+
+#: Counted up by the database; SQLite counts to the same bound in what it calls an integer.
+_COUNTED = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _words(length: int) -> TypeEngine[str]:
+    """Text with a usual length. PostgreSQL would enforce it, SQLite does not: so neither does."""
+    return String(length).with_variant(String(), "postgresql")
+
+
+def _ordered(length: int) -> TypeEngine[str]:
+    """The same, compared by its code points on either database, so that an index finds what begins alike."""
+    return String(length).with_variant(String(collation="C"), "postgresql")
 
 
 def _lease() -> list[Column[object]]:
     return [
         Column("version", Integer, nullable=False),
         Column("due_at", Float),
-        Column("token", String(40)),
+        Column("token", _words(40)),
         Column("lease_until", Float, nullable=False, server_default=text("0")),
         Column("doc", Text, nullable=False),
     ]
@@ -24,27 +40,28 @@ def _lease() -> list[Column[object]]:
 CLUSTERS = Table(
     "clusters",
     METADATA,
-    Column("id", String(40), primary_key=True),
-    Column("name", String(256), nullable=False),
-    Column("phase", String(32), nullable=False),
+    Column("id", _words(40), primary_key=True),
+    Column("name", _words(256), nullable=False),
+    Column("phase", _words(32), nullable=False),
     Column("living", Boolean, nullable=False),
-    Column("request_id", String(64)),
+    Column("request_id", _words(64)),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     *_lease(),
 )
-Index("clusters_living_name", CLUSTERS.c.name, unique=True, sqlite_where=text("living"))
+_LIVING = text("living")
+Index("clusters_living_name", CLUSTERS.c.name, unique=True, sqlite_where=_LIVING, postgresql_where=_LIVING)
 Index("clusters_due", CLUSTERS.c.due_at)
 Index("clusters_request", CLUSTERS.c.request_id)
 
 JOBS = Table(
     "jobs",
     METADATA,
-    Column("id", String(40), primary_key=True),
-    Column("cluster_id", String(40), nullable=False),
+    Column("id", _words(40), primary_key=True),
+    Column("cluster_id", _words(40), nullable=False),
     Column("job_id", Integer),
-    Column("request_id", String(64), unique=True, nullable=False),
-    Column("phase", String(32), nullable=False),
+    Column("request_id", _words(64), unique=True, nullable=False),
+    Column("phase", _words(32), nullable=False),
     Column("created_at", Float, nullable=False),
     *_lease(),
 )
@@ -54,10 +71,10 @@ Index("jobs_due", JOBS.c.due_at)
 REQUESTS = Table(
     "requests",
     METADATA,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(64), nullable=False),
-    Column("cluster_name", String(256)),
-    Column("status", String(32), nullable=False),
+    Column("id", _ordered(64), primary_key=True),
+    Column("name", _words(64), nullable=False),
+    Column("cluster_name", _words(256)),
+    Column("status", _words(32), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     *_lease(),
@@ -68,9 +85,9 @@ Index("requests_due", REQUESTS.c.due_at)
 LETTERS = Table(
     "letters",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("entity", String(16), nullable=False),
-    Column("entity_id", String(64), nullable=False),
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
+    Column("entity", _words(16), nullable=False),
+    Column("entity_id", _words(64), nullable=False),
     Column("posted_at", Float, nullable=False),
     Column("doc", Text, nullable=False),
 )
@@ -79,9 +96,9 @@ Index("letters_entity", LETTERS.c.entity, LETTERS.c.entity_id)
 ORDERS = Table(
     "orders",
     METADATA,
-    Column("key", String(128), primary_key=True),
-    Column("entity", String(16), nullable=False),
-    Column("entity_id", String(64), nullable=False),
+    Column("key", _words(128), primary_key=True),
+    Column("entity", _words(16), nullable=False),
+    Column("entity_id", _words(64), nullable=False),
     Column("position", Integer, nullable=False),
     Column("doc", Text, nullable=False),
 )
@@ -90,14 +107,14 @@ Index("orders_entity", ORDERS.c.entity, ORDERS.c.entity_id)
 STORIES = Table(
     "stories",
     METADATA,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
     Column("time", Float, nullable=False),
-    Column("entity", String(16), nullable=False),
-    Column("entity_id", String(64), nullable=False),
-    Column("name", String(256), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("before", String(32), nullable=False),
-    Column("after", String(32), nullable=False),
+    Column("entity", _words(16), nullable=False),
+    Column("entity_id", _words(64), nullable=False),
+    Column("name", _words(256), nullable=False),
+    Column("kind", _words(64), nullable=False),
+    Column("before", _words(32), nullable=False),
+    Column("after", _words(32), nullable=False),
     Column("text", Text, nullable=False),
 )
 Index("stories_entity", STORIES.c.entity, STORIES.c.entity_id)
@@ -106,14 +123,14 @@ Index("stories_name", STORIES.c.entity, STORIES.c.name)
 OUTCOMES = Table(
     "outcomes",
     METADATA,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
-    Column("cloud", String(64), nullable=False),
-    Column("region", String(256), nullable=False),
-    Column("zone", String(256)),
-    Column("instance_type", String(256), nullable=False),
-    Column("market", String(16), nullable=False),
-    Column("kind", String(16), nullable=False),
+    Column("cloud", _words(64), nullable=False),
+    Column("region", _words(256), nullable=False),
+    Column("zone", _words(256)),
+    Column("instance_type", _words(256), nullable=False),
+    Column("market", _words(16), nullable=False),
+    Column("kind", _words(16), nullable=False),
     Column("nodes", Integer, nullable=False),
     Column("reason", Text, nullable=False),
 )
@@ -122,6 +139,6 @@ Index("outcomes_at", OUTCOMES.c.at)
 VALUES = Table(
     "state_values",
     METADATA,
-    Column("key", String(128), primary_key=True),
+    Column("key", _ordered(128), primary_key=True),
     Column("value", Text, nullable=False),
 )

@@ -1,60 +1,221 @@
-"""The store on one SQLite file; made by `server.assembly` and, in memory, by tests."""
+"""The store on one SQLite file, spoken to in line; made by `server.assembly` and, in memory, by tests.
+
+Calls take microseconds, so none is sent to a thread, and none lets another coroutine run. One connection serves the
+process. Opened, the file has the newest schema: created as of it, or migrated.
+"""
 
 import json
+import logging
+import sqlite3
+import threading
 from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.pool import StaticPool
 
-from sky.store import retention
-from sky.store.clusters import SqlClusters
-from sky.store.database import Database
-from sky.store.jobs import SqlJobs
-from sky.store.outcomes import SqlOutcomes
-from sky.store.requests import SqlRequests
-from sky.store.schema import VALUES
-from sky.store.stories import SqlStories
+from sky.core.errors import ServerTemporarilyUnavailableError
+from sky.store.database import Conflict, Statement
+from sky.store.records import SqlStore
+from sky.store.schema import METADATA, REVISION
+from sky.store.statements import Prepared
+
+log = logging.getLogger(__name__)
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """See `core.ports.Store`. One process owns the file, so leases that an earlier one left are broken at opening."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open (or make) the database at `path`; None keeps it in memory."""
-        self._db = Database(path)
-        self.clusters = SqlClusters(self._db)
-        self.jobs = SqlJobs(self._db)
-        self.requests = SqlRequests(self._db)
-        self.stories = SqlStories(self._db)
-        self.outcomes = SqlOutcomes(self._db)
+        """Open (or make) the database at `path`; None keeps it in memory. Raises RuntimeError for a newer schema."""
+        self._file = SqliteDatabase(path)
+        super().__init__(self._file)
         for rows in (self.clusters, self.jobs, self.requests):
-            rows.break_leases()
+            self._file.now(rows.break_leases())
 
-    async def get_value(self, key: str) -> str | None:
-        """A small named value."""
-        with self._db.read() as connection:
-            return connection.execute(select(VALUES.c.value).where(VALUES.c.key == key)).scalar()
-
-    async def set_value(self, key: str, value: str) -> None:
-        """Replace a small named value."""
-        with self._db.write() as connection:
-            connection.execute(delete(VALUES).where(VALUES.c.key == key))
-            connection.execute(insert(VALUES).values(key=key, value=value))
-
-    async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
-        """Delete a batch of what ended before these times; ids of the requests among it."""
-        with self._db.write() as connection:
-            return retention.forget(connection, requests_before, clusters_before)
-
-    async def manifests_in_use(self) -> set[str]:
-        """Manifests of uploads that requests or jobs may still ask for."""
-        with self._db.read() as connection:
-            documents = retention.uploads_of_open(connection)
-        found: set[str] = set()
-        for each in map(json.loads, documents):
-            uploads = each.get("uploads") or (each.get("body") or {}).get("uploads") or {}
-            found |= {str(manifest) for manifest in uploads.values()}
-        return found
+    async def connect(self) -> None:
+        """It is open from the start."""
 
     async def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._file.close()
+
+
+class SqliteDatabase:
+    """See `store.database.Database`. A file, or memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open `path` (None: in memory), creating or migrating the schema. Raises RuntimeError for a newer schema."""
+        if path is not None:
+            _private(path)
+        self._engine = engine_of(path)
+        self._path = path
+        self._prepare(path)
+        self._connection = self._engine.connect()
+        raw = cast(sqlite3.Connection, self._connection.connection.driver_connection)
+        self._transaction = _Transaction(raw, SQLiteDialect())
+        self._lock = threading.RLock()
+        self._writing = _Block(self, "BEGIN IMMEDIATE")
+        self._reading = _Block(self, "BEGIN")
+
+    def write(self) -> "_Block":
+        """A transaction that holds the write lock from its first statement on."""
+        return self._writing
+
+    def read(self) -> "_Block":
+        """A consistent view; nothing may be written in it."""
+        return self._reading
+
+    def now(self, work: Any) -> Any:
+        """Run a coroutine of this room to its end without an event loop: it waits for nothing."""
+        try:
+            work.send(None)
+        except StopIteration as done:
+            return done.value
+        raise RuntimeError("a call to SQLite waited for something else")
+
+    def close(self) -> None:
+        """Close the connection; the last close also folds the write-ahead log into the file."""
+        self._connection.close()
+        self._engine.dispose()
+
+    def begin(self, words: str) -> "_Transaction":
+        """Open a transaction; `end` closes it. One at a time."""
+        self._lock.acquire()
+        try:
+            self._transaction.raw.execute(words)
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise self._in_words(error) from error
+        return self._transaction
+
+    def end(self, failed: BaseException | None) -> None:
+        """Commit, or take everything back. Raises what a failure of the database means."""
+        raw = self._transaction.raw
+        try:
+            if failed is None:
+                raw.execute("COMMIT")
+        except sqlite3.Error as error:
+            failed = error
+            raise self._in_words(error) from error
+        finally:
+            # A full disk has ended it already.
+            if failed is not None and raw.in_transaction:
+                raw.execute("ROLLBACK")
+            self._lock.release()
+        if isinstance(failed, sqlite3.Error):
+            raise self._in_words(failed) from failed
+
+    def _in_words(self, error: sqlite3.Error) -> Exception:
+        if isinstance(error, sqlite3.IntegrityError):
+            return Conflict(str(error))
+        if not isinstance(error, sqlite3.OperationalError):
+            return error
+        return ServerTemporarilyUnavailableError(
+            f"The server's database {self._path or '(in memory)'} cannot be used: {error}. Is the disk full or "
+            "write-protected? What was asked for is not on record; ask again when there is room."
+        )
+
+    def _prepare(self, path: Path | None) -> None:
+        with self._engine.connect() as connection:
+            found = revision(connection)
+            if found is None:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                METADATA.create_all(connection)
+                connection.exec_driver_sql(
+                    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+                )
+                connection.execute(text("INSERT INTO alembic_version VALUES (:r)"), {"r": REVISION})
+                connection.commit()
+                return
+        if found != REVISION:
+            log.warning("migrating %s from revision %s to %s", path, found, REVISION)
+            # Alembic takes a quarter of a second to import: only a database of another version pays for it.
+            from sky.store.migrate import migrate  # noqa: PLC0415
+
+            migrate(self._engine, found)
+
+
+class _Block:
+    """`async with` for one kind of transaction; it has no state of its own, so one serves all."""
+
+    __slots__ = ("_database", "_words")
+
+    def __init__(self, database: SqliteDatabase, words: str) -> None:
+        self._database = database
+        self._words = words
+
+    async def __aenter__(self) -> "_Transaction":
+        return self._database.begin(self._words)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failed: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.end(failed)
+
+
+class _Transaction:
+    """See `store.database.Transaction`."""
+
+    __slots__ = ("_dialect", "raw")
+
+    def __init__(self, raw: sqlite3.Connection, dialect: SQLiteDialect) -> None:
+        self.raw = raw
+        self._dialect = dialect
+
+    def _run(self, statement: Statement, values: dict[str, Any]) -> sqlite3.Cursor:
+        prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
+        words, given = prepared.bound(self._dialect, values)
+        return self.raw.execute(words, [json.dumps(each) if each.__class__ is list else each for each in given])
+
+    async def all(self, statement: Statement, **values: Any) -> list[tuple[Any, ...]]:
+        return self._run(statement, values).fetchall()
+
+    async def first(self, statement: Statement, **values: Any) -> tuple[Any, ...] | None:
+        cursor = self._run(statement, values)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        cursor.close()
+        return row
+
+    async def scalar(self, statement: Statement, **values: Any) -> Any:
+        row = await self.first(statement, **values)
+        return None if row is None else row[0]
+
+    async def change(self, statement: Statement, **values: Any) -> int:
+        return self._run(statement, values).rowcount
+
+    async def number(self, statement: Statement, **values: Any) -> int:
+        written = self._run(statement, values).lastrowid
+        assert written is not None
+        return written
+
+
+def engine_of(path: Path | None) -> Engine:
+    """SQLAlchemy's way in, for the schema."""
+    url = "sqlite://" if path is None else f"sqlite:///{path}"
+    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    # The driver's own idea of transactions would commit at odd moments; we say BEGIN ourselves.
+    event.listen(engine, "connect", _plain_transactions)
+    return engine
+
+
+def _plain_transactions(connection: object, _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def revision(connection: Connection) -> str | None:
+    """The version of the schema; None where there is none yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600, exist_ok=True)

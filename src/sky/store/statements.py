@@ -1,32 +1,107 @@
 """Statements built once with SQLAlchemy and then run as text: building and keying one costs ten times its execution.
 
-Used by the repositories for whatever they do more than now and then.
+Used by the repositories for whatever they do more than now and then. One statement serves both databases; what they
+say differently is told apart here, when it is compiled: the time, and a list of values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection
+from sqlalchemy import ARRAY, Boolean, ClauseElement, ColumnElement, Float, String, bindparam
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+#: The database's own clock in seconds since the epoch: as of the statement, so that an index can be used with it.
+_DATABASE_CLOCK = "extract(epoch from statement_timestamp())::float8"
+
+
+class Now(ColumnElement[float]):
+    """The time: of the database where several servers share one, else the parameter `now`.
+
+    Servers whose clocks differ agree on leases because none of these is ever compared with a clock of theirs.
+    """
+
+    inherit_cache = False
+    type = Float()
+
+
+class At(ColumnElement[float]):
+    """A time of the caller's clock, the parameter `name`, on the clock of `Now`; the parameter `now` is needed too."""
+
+    inherit_cache = False
+    type = Float()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Among(ColumnElement[bool]):
+    """Whether a column's text is in a list of any length: the parameter `name`, a list of strings."""
+
+    inherit_cache = False
+    type = Boolean()
+
+    def __init__(self, column: ColumnElement[str], name: str) -> None:
+        self.column = column
+        self.name = name
+
+
+@compiles(Now)
+def _now(element: Now, compiler: SQLCompiler, **_: Any) -> str:
+    return compiler.process(bindparam("now", type_=Float()))
+
+
+@compiles(Now, "postgresql")
+def _now_shared(element: Now, compiler: SQLCompiler, **_: Any) -> str:
+    return _DATABASE_CLOCK
+
+
+@compiles(At)
+def _at(element: At, compiler: SQLCompiler, **_: Any) -> str:
+    return compiler.process(bindparam(element.name, type_=Float()))
+
+
+@compiles(At, "postgresql")
+def _at_shared(element: At, compiler: SQLCompiler, **_: Any) -> str:
+    then, now = (compiler.process(bindparam(name, type_=Float())) for name in (element.name, "now"))
+    return f"({_DATABASE_CLOCK} + ({then} - {now}))"
+
+
+@compiles(Among)
+def _among(element: Among, compiler: SQLCompiler, **_: Any) -> str:
+    # The driver is handed the list as JSON.
+    listed = compiler.process(bindparam(element.name, type_=String()))
+    return f"{compiler.process(element.column)} IN (SELECT value FROM json_each({listed}))"  # noqa: S608 - both compiled
+
+
+@compiles(Among, "postgresql")
+def _among_shared(element: Among, compiler: SQLCompiler, **_: Any) -> str:
+    listed = compiler.process(bindparam(element.name, type_=ARRAY(String())))
+    return f"{compiler.process(element.column)} = ANY ({listed})"
 
 
 class Prepared:
-    """One statement with named `bindparam`s; compiled for the connection's dialect when it is first run."""
+    """One statement with named `bindparam`s; compiled for a dialect when it is first run on it."""
+
+    __slots__ = ("_compiled", "_statement")
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._text = ""
-        self._order: Sequence[str] = ()
-        self._fixed: dict[str, Any] = {}
+        self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
 
-    def run(self, connection: Connection, **values: Any) -> Any:
-        """Execute with these values; the driver's cursor result. Values go to the driver as they are."""
-        if not self._text:
-            self._compile(connection)
-        given = {**self._fixed, **values}
-        return connection.exec_driver_sql(self._text, tuple(given[name] for name in self._order))
+    def bound(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Text and arguments in order. Values go to the driver as they are. Raises KeyError for one that is missing."""
+        text, order, fixed = self._compiled.get(dialect.name) or self._compile(dialect)
+        if fixed:
+            values = {**fixed, **values}
+        return text, [values[name] for name in order]
 
-    def _compile(self, connection: Connection) -> None:
-        compiled = self._statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
-        self._fixed = dict(compiled.params)
-        self._order = tuple(getattr(compiled, "positiontup", None) or ())
-        self._text = str(compiled)
+    def _compile(self, dialect: Dialect) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        compiled = self._statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        assert isinstance(compiled, SQLCompiler)
+        open_names = {name for name, bind in compiled.binds.items() if bind.required}
+        fixed = {name: value for name, value in compiled.params.items() if name not in open_names}
+        made = (str(compiled), tuple(compiled.positiontup or ()), fixed)
+        self._compiled[dialect.name] = made
+        return made

@@ -30,6 +30,7 @@ from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
     Claim,
     ClusterRows,
+    Duties,
     JobRows,
     LeaseLost,
     Letter,
@@ -53,6 +54,7 @@ __all__ = [
     "Compute",
     "CreateAsk",
     "DiskImage",
+    "Duties",
     "EndsItself",
     "Fleet",
     "Identified",

@@ -36,7 +36,7 @@ class StandingOrder:
 
 @dataclass(frozen=True, slots=True)
 class Claim(Generic[E]):
-    """A row held under a lease: nobody else may commit it until `expires` (seconds since the epoch)."""
+    """A row held under a lease: nobody else is given it until `expires` (by the clock of who claimed it)."""
 
     entity: E
     token: str
@@ -46,7 +46,11 @@ class Claim(Generic[E]):
 
 
 class Rows(Protocol[E]):
-    """Leased rows of one noun."""
+    """Leased rows of one noun.
+
+    `now` is always the caller's clock. Where several servers share a store, leases and due times are kept by the clock
+    of the store: what callers say is only measured against their own `now`, so their clocks may differ.
+    """
 
     async def get(self, id: str) -> E | None: ...
 
@@ -63,8 +67,8 @@ class Rows(Protocol[E]):
         """The same claim with the letters that have arrived since."""
         ...
 
-    async def renew(self, claim: Claim[E], expires: float) -> Claim[E]:
-        """Hold on for longer. Raises LeaseLost."""
+    async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
+        """Hold on until `lease_s` from now. Raises LeaseLost."""
         ...
 
     async def commit(
@@ -178,8 +182,32 @@ class Outcomes(Protocol):
         ...
 
 
+class Duties(Protocol):
+    """What one of several servers does for all of them, each under a lease by the store's clock."""
+
+    async def hold(self, name: str, holder: str, now: float, lease_s: float) -> bool:
+        """Take a duty that is free, or keep it; whether it is the holder's until `lease_s` from now."""
+        ...
+
+    async def let_go(self, name: str, holder: str) -> None:
+        """Give a duty up; harmless if it is somebody else's by now."""
+        ...
+
+    async def held(self, prefix: str, now: float) -> Sequence[str]:
+        """Names of the duties that begin so and that somebody has now, in order."""
+        ...
+
+    async def tidy(self, prefix: str, now: float) -> None:
+        """Forget duties that begin so and that nobody has any more."""
+        ...
+
+
 class Store(Protocol):
     """Everything that is remembered."""
+
+    async def connect(self) -> None:
+        """Before anything else is asked. Raises OSError or RuntimeError if it cannot be used."""
+        ...
 
     @property
     def clusters(self) -> ClusterRows: ...
@@ -191,6 +219,8 @@ class Store(Protocol):
     def stories(self) -> Stories: ...
     @property
     def outcomes(self) -> Outcomes: ...
+    @property
+    def duties(self) -> Duties: ...
 
     async def get_value(self, key: str) -> str | None:
         """A small named value (a watcher's position, a check's outcome)."""

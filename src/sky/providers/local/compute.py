@@ -5,6 +5,7 @@ is the record: what `list` says is read from it and from the process table, neve
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -92,9 +93,10 @@ class LocalCompute:
         await self._clear(ask)
         wanted = await self._wanted_devices(ask)
         try:
+            devices = await self._devices() if wanted is not None else ()
             for rank in ask.wanted:
-                held = await self._devices(wanted) if wanted is not None else None
-                self._make(ask, rank, held)
+                with self._choosing():
+                    self._make(ask, rank, self._free(devices, wanted))
         except (OSError, subprocess.SubprocessError) as error:
             await self._clear(ask)
             raise ProviderDown(f"cannot make a node under {self._root}: {error}") from error
@@ -156,11 +158,13 @@ class LocalCompute:
                 continue
             await self._end(node)
             try:
-                held = await self._devices(len(node.devices)) if node.devices is not None else None
+                wanted = None if node.devices is None else len(node.devices)
+                devices = await self._devices() if wanted is not None else ()
+                with self._choosing():
+                    nodes.append(self._keep(replace(node, devices=self._free(devices, wanted))))
             except CapacityRefused:
                 await self.stop(cluster_id)  # all or none: a part of a cluster is of no use to anybody
                 raise
-            nodes.append(self._keep(replace(node, devices=held)))
         if not nodes:
             raise CapacityRefused(f"the folders of the cluster's nodes are gone from {self._root}", scope="request")
         return [self._instance(node) for node in nodes]
@@ -189,10 +193,28 @@ class LocalCompute:
             return None
         return int(count)
 
-    async def _devices(self, count: int) -> tuple[int, ...]:
-        """Devices that no running node holds. Raises CapacityRefused when too few are left."""
-        there = [index for index, _ in await asyncio.to_thread(found_devices)]
-        # No await from here to the record of who holds them: two clusters made at once must not get the same.
+    async def _devices(self) -> tuple[int, ...]:
+        """All devices of this machine."""
+        return tuple(index for index, _ in await asyncio.to_thread(found_devices))
+
+    @contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """From the look at what is free to the record of who has it; no other server on these folders looks then.
+
+        The block waits for nothing: this process would wait for itself.
+        """
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self._root.with_name(f".{self._root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _free(self, there: Sequence[int], count: int | None) -> tuple[int, ...] | None:
+        """Devices that no running node holds; None where none are asked for. Raises CapacityRefused for too few."""
+        if count is None:
+            return None
         held = {index for node in self._nodes(None) if _alive(node) for index in node.devices or ()}
         free = [index for index in there if index not in held]
         if len(free) < count:

@@ -10,7 +10,7 @@ from sky.wire.nodes import ClusterNodes, NodesBody
 def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
     plane = api.plane
-    keys = KeyRing(api.settings.state_dir / "keys")
+    keys = KeyRing(api.settings.files / "keys")
 
     async def nodes(body: NodesBody) -> list[ClusterNodes]:
         names = None if body.cluster_names is None else tuple(body.cluster_names)

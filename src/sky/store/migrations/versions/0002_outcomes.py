@@ -8,19 +8,26 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+#: As in `store.schema` at the time.
+_counted = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _words(length: int) -> sa.types.TypeEngine[str]:
+    return sa.String(length=length).with_variant(sa.String(), "postgresql")
+
 
 def upgrade() -> None:
     """Add the table."""
     op.create_table(
         "outcomes",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", _counted, autoincrement=True, nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("cloud", sa.String(length=64), nullable=False),
-        sa.Column("region", sa.String(length=256), nullable=False),
-        sa.Column("zone", sa.String(length=256), nullable=True),
-        sa.Column("instance_type", sa.String(length=256), nullable=False),
-        sa.Column("market", sa.String(length=16), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("cloud", _words(64), nullable=False),
+        sa.Column("region", _words(256), nullable=False),
+        sa.Column("zone", _words(256), nullable=True),
+        sa.Column("instance_type", _words(256), nullable=False),
+        sa.Column("market", _words(16), nullable=False),
+        sa.Column("kind", _words(16), nullable=False),
         sa.Column("nodes", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),

@@ -1,0 +1,547 @@
+"""What every store keeps: the promises of `core.ports.Store`, as tests.
+
+A test module subclasses `StoreContract` and gives a fixture `bed` that yields a `Bed`. The tests are plain coroutines,
+so that this module needs no test framework. Two holders stand for two servers, whose clocks differ.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import jobs as job_life
+from sky.core.lifecycle import requests as request_life
+from sky.core.lifecycle.machine import Step
+from sky.core.model.catalog import Market
+from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.offers import Offer, Placement
+from sky.core.model.outcomes import Outcome, OutcomeKind
+from sky.core.model.requests import Request
+from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.core.ports import Claim, LeaseLost, Store
+
+_PLACE = Placement(Offer("a", "r", None, "t", 1, 1, 0.5), 1, 1, 1)
+_DAY = 86400.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One server: its view of the store, and its clock."""
+
+    store: Store
+    now: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """A store under test, empty, as two servers see it; `passes` lets time pass, which may be by setting a clock.
+
+    Where only one process can own a store, both sides are the same. `lease_s` is long enough to do something under it
+    and short enough to wait for.
+    """
+
+    one: Side
+    two: Side
+    passes: Callable[[float], Awaitable[None]]
+    lease_s: float = 10.0
+
+    async def claimed(self, side: Side | None = None, holder: str = "t1") -> Claim[Cluster]:
+        """The one cluster that is due."""
+        side = side or self.one
+        (claim,) = await side.store.clusters.claim(side.now(), self.lease_s, holder, 5)
+        return claim
+
+    async def none(self, side: Side) -> None:
+        """Nothing can be claimed."""
+        _same(await side.store.clusters.claim(side.now(), self.lease_s, "nobody", 5), [])
+
+    async def opened(self, id: str = "c1", name: str = "one") -> Cluster:
+        """A cluster on record with its first order."""
+        drawn = replace(cluster(id, name), created_at=self.one.now())
+        made, _ = await self.one.store.clusters.open(cluster_life.opening(drawn), self.one.now())
+        return made
+
+    async def until_claimed(self, side: Side, token: str) -> Claim[Cluster]:
+        """The cluster once it can be had, which takes a lease at most."""
+        for _ in range(100):
+            found = await side.store.clusters.claim(side.now(), self.lease_s, token, 5)
+            if found:
+                return found[0]
+            await self.passes(self.lease_s / 20)
+        raise AssertionError("the lease of a holder that does nothing never passed on")
+
+
+def cluster(id: str = "c1", name: str = "one", phase: Phase = Phase.PROVISIONING) -> Cluster:
+    """One that is being brought up."""
+    return Cluster(id, name, "u", "default", phase, 0, 1.0, 1.0, 1, candidates=(_PLACE,), request_id=f"r-{id}")
+
+
+def job(id: str, cluster_id: str = "c1") -> Job:
+    """One that has not been delivered."""
+    return Job(id, cluster_id, "one", f"r-{id}", "u", JobPhase.SYNCING, JobStatus.INIT, 0, 1.0)
+
+
+def request(id: str, name: str = "launch", cluster_name: str | None = None, created_at: float = 1.0) -> Request:
+    """One that was just asked for."""
+    return Request(id, name, "u", RequestStatus.PENDING, 0, created_at, {}, cluster_name)
+
+
+class LeaseContract:
+    """Who holds a row, alone writes it."""
+
+    async def test_a_new_row_is_due_with_its_orders(self, bed: Bed) -> None:
+        """Under a key that is the same at every repeat."""
+        await bed.opened()
+        claim = await bed.claimed()
+        _same([standing.order for standing in claim.orders], [cluster_life.Provision(_PLACE)])
+        _same([standing.key for standing in claim.orders], ["cluster:c1:0:0"])
+
+    async def test_a_held_row_is_given_to_nobody_else(self, bed: Bed) -> None:
+        """Whatever the other's clock says."""
+        await bed.opened()
+        await bed.claimed()
+        await bed.none(bed.two)
+        await bed.none(bed.one)
+
+    async def test_a_lease_passes_on_when_it_runs_out(self, bed: Bed) -> None:
+        """And who held it can neither write nor renew."""
+        await bed.opened()
+        first = await bed.claimed()
+        second = await bed.until_claimed(bed.two, "t2")
+        _same([standing.key for standing in second.orders], [standing.key for standing in first.orders])
+        await _lost(bed.one.store.clusters.renew(first, bed.one.now(), bed.lease_s))
+        await _lost(self._commit(bed, bed.one, first))
+        await bed.one.store.clusters.release(first)  # harmless
+        await self._commit(bed, bed.two, second)
+
+    async def test_a_renewed_lease_holds(self, bed: Bed) -> None:
+        """For longer than it would have."""
+        await bed.opened()
+        claim = await bed.claimed()
+        for _ in range(4):
+            await bed.passes(bed.lease_s / 3)
+            claim = await bed.one.store.clusters.renew(claim, bed.one.now(), bed.lease_s)
+            await bed.none(bed.two)
+        await self._commit(bed, bed.one, claim)
+
+    async def test_a_released_row_is_free_at_once(self, bed: Bed) -> None:
+        """For the other too."""
+        await bed.opened()
+        await bed.one.store.clusters.release(await bed.claimed())
+        await bed.claimed(bed.two, "t2")
+
+    async def test_a_commit_needs_the_version_that_was_claimed(self, bed: Bed) -> None:
+        """Of two steps from one state, one counts."""
+        await bed.opened()
+        claim = await bed.claimed()
+        await self._commit(bed, bed.one, claim)
+        await _lost(self._commit(bed, bed.one, claim))
+
+    async def test_rows_that_the_caller_is_busy_with_are_left_out(self, bed: Bed) -> None:
+        """Also beyond the limit."""
+        for number in range(3):
+            await bed.opened(f"c{number}", f"n{number}")
+        rows, now = bed.one.store.clusters, bed.one.now()
+        _same([each.entity.id for each in await rows.claim(now, 5, "t", 1, but_not={"c0", "c1"})], ["c2"])
+        _same(await rows.claim(now, 5, "t", 1, but_not={"c0", "c1"}), [])
+
+    async def test_many_claimers_share_out_the_rows(self, bed: Bed) -> None:
+        """Each row goes to one of them."""
+        for number in range(20):
+            await bed.opened(f"c{number:02}", f"n{number}")
+
+        async def claim(side: Side, token: str) -> list[str]:
+            found: list[str] = []
+            while got := await side.store.clusters.claim(side.now(), 60, token, 3):
+                found += [each.entity.id for each in got]
+            return found
+
+        got = await asyncio.gather(*(claim((bed.one, bed.two)[n % 2], f"t{n}") for n in range(6)))
+        # One that finds all due rows just being claimed by others may give up early: the rest is there for later.
+        rest = await claim(bed.one, "rest")
+        _same(sorted(id for each in (*got, rest) for id in each), [f"c{number:02}" for number in range(20)])
+
+    async def test_orders_stand_are_replaced_or_done(self, bed: Bed) -> None:
+        """As the step says."""
+        await bed.opened()
+        rows = bed.one.store.clusters
+        stands = await self._commit(bed, bed.one, await bed.claimed())
+        _same([standing.order for standing in stands.orders], [cluster_life.Provision(_PLACE)])
+        step = Step(stands.entity, (cluster_life.StopNodes(), cluster_life.Observe()))
+        other = await rows.commit(stands, step, cluster_life.StopAsked(), now=bed.one.now(), due_at=None)
+        _same([standing.order for standing in other.orders], [cluster_life.StopNodes(), cluster_life.Observe()])
+        done = other.orders[0].key
+        step = Step(other.entity)
+        left = await rows.commit(other, step, cluster_life.Due(), now=bed.one.now(), due_at=None, done=done)
+        _same([standing.order for standing in left.orders], [cluster_life.Observe()])
+        await rows.release(left)
+        again = await bed.claimed(bed.two, "t2")
+        _same([standing.order for standing in again.orders], [cluster_life.Observe()])
+
+    async def test_a_quiet_row_waits_for_its_time(self, bed: Bed) -> None:
+        """By the clock of who set it."""
+        await bed.opened()
+        claim = await bed.claimed()
+        quiet, now = Step(claim.entity, ()), bed.one.now()
+        rows = bed.one.store.clusters
+        claim = await rows.commit(claim, quiet, cluster_life.Due(), now=now, due_at=now + bed.lease_s)
+        await rows.release(claim)
+        await bed.none(bed.one)
+        await bed.none(bed.two)
+        await bed.passes(bed.lease_s * 1.1)
+        claim = await bed.claimed(bed.two, "t2")
+        claim = await bed.two.store.clusters.commit(
+            claim, Step(claim.entity, ()), cluster_life.Due(), now=bed.two.now(), due_at=None
+        )
+        await bed.two.store.clusters.release(claim)
+        await bed.passes(bed.lease_s)
+        await bed.none(bed.one)
+
+    async def _commit(self, bed: Bed, side: Side, claim: Claim[Cluster]) -> Claim[Cluster]:
+        step = Step(claim.entity)
+        return await side.store.clusters.commit(claim, step, cluster_life.Due(), now=side.now(), due_at=None)
+
+
+class LetterContract:
+    """What is posted is read, once and in order."""
+
+    async def test_letters_are_read_in_the_order_they_came(self, bed: Bed) -> None:
+        """And are gone with the commit that read them."""
+        await bed.opened()
+        claim = await bed.claimed()
+        posted = [cluster_life.StopAsked(), cluster_life.DownAsked(), cluster_life.DownAsked(purge=True)]
+        numbers = [await side.store.clusters.post("c1", event, side.now()) for side, event in _dealt(bed, posted)]
+        claim = await bed.one.store.clusters.reload(claim)
+        _same([letter.event for letter in claim.letters], posted)
+        _same([letter.id for letter in claim.letters], numbers)
+        claim = await bed.one.store.clusters.commit(
+            claim, Step(claim.entity, ()), posted[0], now=bed.one.now(), due_at=None, letters=numbers[:2]
+        )
+        _same([letter.event for letter in claim.letters], posted[2:])
+        _same([await bed.two.store.clusters.heeded(number) for number in numbers], [True, True, False])
+
+    async def test_a_letter_makes_a_resting_row_due(self, bed: Bed) -> None:
+        """Also one that comes while it is held."""
+        await bed.opened()
+        claim = await bed.claimed()
+        await bed.two.store.clusters.post("c1", cluster_life.DownAsked(), bed.two.now())
+        rows = bed.one.store.clusters
+        claim = await rows.commit(
+            claim, Step(claim.entity, ()), cluster_life.Due(), now=bed.one.now(), due_at=bed.one.now() + _DAY
+        )
+        await rows.release(claim)
+        again = await bed.claimed(bed.two, "t2")
+        _same([letter.event for letter in again.letters], [cluster_life.DownAsked()])
+        quiet = Step(again.entity, ())
+        numbers = [letter.id for letter in again.letters]
+        again = await bed.two.store.clusters.commit(
+            again, quiet, cluster_life.DownAsked(), now=bed.two.now(), due_at=None, letters=numbers
+        )
+        await bed.two.store.clusters.release(again)
+        await bed.none(bed.one)
+        await bed.one.store.clusters.post("c1", cluster_life.Due(), bed.one.now())
+        _same([letter.event for letter in (await bed.claimed(bed.two, "t3")).letters], [cluster_life.Due()])
+
+    async def test_no_letter_is_lost_between_a_commit_and_a_post(self, bed: Bed) -> None:
+        """Posted while the row is being put to rest, it is read all the same."""
+        await bed.opened()
+        for turn in range(10):
+            claim = await bed.until_claimed(bed.one, f"t{turn}")
+            numbers = [letter.id for letter in claim.letters]
+            rested, number = await asyncio.gather(
+                bed.one.store.clusters.commit(
+                    claim,
+                    Step(claim.entity, ()),
+                    cluster_life.Due(),
+                    now=bed.one.now(),
+                    due_at=None,
+                    letters=numbers,
+                ),
+                bed.two.store.clusters.post("c1", cluster_life.Due(), bed.two.now()),
+            )
+            await bed.one.store.clusters.release(rested)
+            found = await bed.claimed(bed.two, f"u{turn}")
+            _same([letter.id for letter in found.letters], [number])
+            await bed.two.store.clusters.release(found)
+
+    async def test_what_is_posted_once_is_posted_once(self, bed: Bed) -> None:
+        """By however many, at once or later; all hear the number of the first letter."""
+        await bed.opened()
+        event = cluster_life.DownAsked()
+        posts = (side.store.clusters.post("c1", event, side.now(), once="down:c1") for side in (bed.one, bed.two) * 4)
+        numbers = set(await asyncio.gather(*posts))
+        _same(len(numbers), 1)
+        claim = await bed.claimed()
+        _same([letter.id for letter in claim.letters], list(numbers))
+
+
+class RecordContract:
+    """What is on record, and how it is found."""
+
+    async def test_one_living_cluster_has_a_name(self, bed: Bed) -> None:
+        """Also of several that are opened in one moment; a name is free again when its cluster has ended."""
+        sides = (bed.one, bed.two) * 3
+        opened = await asyncio.gather(
+            *(
+                side.store.clusters.open(cluster_life.opening(cluster(f"c{n}", "one")), side.now())
+                for n, side in enumerate(sides)
+            )
+        )
+        _same(sum(fresh for _, fresh in opened), 1)
+        (id,) = {made.id for made, _ in opened}
+        found = await bed.two.store.clusters.by_name("one")
+        _same(found and found.id, id)
+        claim = await bed.claimed()
+        gone = replace(claim.entity, phase=Phase.TERMINATED, ended_at=5.0)
+        event = cluster_life.NodesTerminated()
+        await bed.one.store.clusters.commit(claim, Step(gone, ()), event, now=bed.one.now(), due_at=None)
+        again, made = await bed.two.store.clusters.open(cluster_life.opening(cluster("next", "one")), bed.two.now())
+        _same((again.id, made), ("next", True))
+        _same([each.id for each in await bed.one.store.clusters.living()], ["next"])
+        _same(sorted(each.id for each in await bed.one.store.clusters.since(4.0)), sorted(["next", id]))
+        _same([each.id for each in await bed.one.store.clusters.since(6.0)], ["next"])
+
+    async def test_a_request_is_recorded_once(self, bed: Bed) -> None:
+        """By its id, whoever sends it again."""
+        opened = await asyncio.gather(
+            *(side.store.requests.open(request("abc-1"), side.now()) for side in (bed.one, bed.two) * 4)
+        )
+        _same(sum(fresh for _, fresh in opened), 1)
+        _same({made.id for made, _ in opened}, {"abc-1"})
+
+    async def test_a_job_is_recorded_once_per_request(self, bed: Bed) -> None:
+        """Whoever asks."""
+        drawn = [replace(job(f"j{number}"), request_id="r") for number in range(6)]
+        opened = await asyncio.gather(
+            *(side.store.jobs.open(job_life.opening(each), side.now()) for side, each in _dealt(bed, drawn))
+        )
+        _same(sum(fresh for _, fresh in opened), 1)
+        _same(len({made.id for made, _ in opened}), 1)
+        (first, *_), found = (made for made, _ in opened), await bed.two.store.jobs.by_request("r")
+        _same(found, first)
+
+    async def test_requests_are_found_by_the_beginning_of_their_id(self, bed: Bed) -> None:
+        """At most ten, and by nothing else."""
+        for id in ("ab-1", "ab-2", "Ab-3", "a%-4", "a_-5", *(f"many-{n:02}" for n in range(12))):
+            await bed.one.store.requests.open(request(id), bed.one.now())
+        find = bed.two.store.requests.find
+        _same(sorted(each.id for each in await find("ab")), ["ab-1", "ab-2"])
+        _same([each.id for each in await find("a%")], ["a%-4"])
+        _same([each.id for each in await find("a_")], ["a_-5"])
+        _same([each.id for each in await find("ab-1")], ["ab-1"])
+        _same(await find("nothing"), [])
+        _same(len(await find("many")), 10)
+
+    async def test_recent_requests_come_newest_first(self, bed: Bed) -> None:
+        """Open ones, of one cluster, and as many as asked for."""
+        requests = bed.one.store.requests
+        for number in range(4):
+            name = ("one", "two")[number % 2]
+            await requests.open(request(f"r-{number}", "stop", name, float(number)), bed.one.now())
+        (claim,) = [
+            each for each in await requests.claim(bed.one.now(), 5, "t", 9) if each.entity.id == "r-3"
+        ]  # fmt: skip
+        over = replace(claim.entity, status=RequestStatus.SUCCEEDED, finished_at=9.0)
+        await requests.commit(claim, Step(over, ()), request_life.Finished(None), now=bed.one.now(), due_at=None)
+        recent = bed.two.store.requests.recent
+        everything = await recent(finished=True, cluster_name=None, limit=None)
+        _same([each.id for each in everything], ["r-3", "r-2", "r-1", "r-0"])
+        _same([each.id for each in await recent(finished=False, cluster_name=None, limit=2)], ["r-2", "r-1"])
+        _same([each.id for each in await recent(finished=True, cluster_name="two", limit=None)], ["r-3", "r-1"])
+        _same([each.id for each in await recent(finished=False, cluster_name="two", limit=None)], ["r-1"])
+
+    async def test_what_was_written_is_what_is_read(self, bed: Bed) -> None:
+        """Every text, whatever is in it."""
+        odd = "ü \u2028 \U0001f600 '; DROP TABLE clusters; -- %s $1 \\ \t\n\x00 end"
+        drawn = replace(cluster("odd", "o" * 300), user=odd, task_config={"run": odd, "n": [1.5, None, True]})
+        made, _ = await bed.one.store.clusters.open(Step(drawn, (), odd), bed.one.now())
+        _same(made, drawn)
+        _same(await bed.two.store.clusters.get("odd"), drawn)
+        (entry,) = await bed.two.store.stories.read("cluster", "odd")
+        _same(entry.text.split("\n")[0], odd.split("\n", maxsplit=1)[0])
+        asked = replace(request("long-" + "x" * 100, cluster_name="n" * 5000), body={"x": odd})
+        await bed.one.store.requests.open(asked, bed.one.now())
+        found = await bed.two.store.requests.get(asked.id)
+        _same(found and (found.body, found.cluster_name), ({"x": odd}, "n" * 5000))
+
+    async def test_jobs_are_found_by_cluster_and_number(self, bed: Bed) -> None:
+        """Newest first."""
+        jobs = bed.one.store.jobs
+        for number in range(3):
+            drawn = replace(job(f"j{number}"), job_id=number, created_at=float(number))
+            await jobs.open(Step(drawn, ()), bed.one.now())
+        found = await bed.two.store.jobs.by_number("c1", 1)
+        _same(found and found.id, "j1")
+        _same(await bed.two.store.jobs.by_number("c2", 1), None)
+        _same([each.id for each in await bed.two.store.jobs.of_cluster("c1")], ["j2", "j1", "j0"])
+
+    async def test_jobs_without_their_cluster_are_told(self, bed: Bed) -> None:
+        """Gone, stopped, or never there; not those that have ended."""
+        clusters, jobs, now = bed.one.store.clusters, bed.one.store.jobs, bed.one.now()
+        for phase in (Phase.UP, Phase.STOPPED, Phase.TERMINATED):
+            await clusters.open(Step(cluster(phase.value, phase.value, phase), ()), now)
+            await jobs.open(Step(job(f"of-{phase.value}", phase.value), ()), now)
+            await jobs.open(Step(replace(job(f"over-{phase.value}", phase.value), phase=JobPhase.DONE), ()), now)
+        await jobs.open(Step(job("of-none", "none"), ()), now)
+        found = sorted(each.id for each in await bed.two.store.jobs.bereft())
+        _same(found, ["of-STOPPED", "of-TERMINATED", "of-none"])
+
+    async def test_stories_are_told_in_order(self, bed: Bed) -> None:
+        """Of one thing or of all that had the name; from a line on; the last one with words."""
+        await bed.opened()
+        claim = await bed.claimed()
+        rows = bed.one.store.clusters
+        for text in ("first", "", "second"):
+            claim = await rows.commit(
+                claim, Step(claim.entity, None, text), cluster_life.Due(), now=bed.one.now(), due_at=None
+            )
+        stories = bed.two.store.stories
+        told = await stories.read("cluster", "one")
+        _same([entry.text for entry in told], ["asked for 1x t on a/r", "first", "second"])
+        _same(await stories.read("cluster", "c1"), told)
+        _same([entry.text for entry in await stories.read("cluster", "c1", after=told[0].seq)], ["first", "second"])
+        _same([entry.text for entry in await stories.read("cluster", "c1", limit=1)], [told[0].text])
+        last = await stories.last_of_each("cluster", ["c1", "c2"])
+        _same({id: entry.text for id, entry in last.items()}, {"c1": "second"})
+        _same(await stories.last_of_each("cluster", []), {})
+        _same(await stories.read("job", "one"), [])
+
+    async def test_values_are_replaced(self, bed: Bed) -> None:
+        """By whoever comes last; never lost between two."""
+        _same(await bed.one.store.get_value("v"), None)
+        await bed.one.store.set_value("v", "1")
+        await bed.two.store.set_value("v", "2")
+        _same(await bed.one.store.get_value("v"), "2")
+        await asyncio.gather(*(side.store.set_value("w", str(n)) for n, side in enumerate((bed.one, bed.two) * 4)))
+        _true(await bed.one.store.get_value("w") in set("01234567"), "one of those that were set")
+
+    async def test_outcomes_are_kept_in_order_for_a_while(self, bed: Bed) -> None:
+        """With a revision that says that one was added here."""
+        drawn = Outcome(100.0, "aws", "r", "z", "t", Market.SPOT, OutcomeKind.REFUSED, 2, "no room")
+        before = bed.one.store.outcomes.revision
+        await bed.one.store.outcomes.add(drawn)
+        later = drawn._replace(at=200.0, zone=None, kind=OutcomeKind.GRANTED)
+        await bed.two.store.outcomes.add(later)
+        _true(bed.one.store.outcomes.revision != before, "the revision changed")
+        _same(list(await bed.two.store.outcomes.since(0.0)), [drawn, later])
+        _same(list(await bed.one.store.outcomes.since(150.0)), [later])
+        much_later = drawn._replace(at=100.0 + 31 * _DAY)
+        await bed.one.store.outcomes.add(much_later)
+        _same(list(await bed.one.store.outcomes.since(0.0)), [much_later])
+
+
+class CareContract:
+    """What is forgotten, and who does what for all."""
+
+    async def test_what_is_over_is_forgotten(self, bed: Bed) -> None:
+        """Ended requests with their stories and notes; what lives, or tells how something living came up, is kept."""
+        store, now = bed.one.store, bed.one.now()
+        await store.clusters.open(Step(replace(cluster("c1"), request_id="kept"), ()), now)
+        for id, status, at in (
+            ("old", RequestStatus.SUCCEEDED, 10.0),
+            ("new", RequestStatus.FAILED, 90.0),
+            ("kept", RequestStatus.SUCCEEDED, 10.0),
+        ):
+            await store.requests.open(request(id), now)
+            (claim,) = await store.requests.claim(bed.one.now(), 60, id, 1)
+            over = replace(claim.entity, status=status, finished_at=at)
+            await store.requests.commit(claim, Step(over, ()), request_life.Finished(None), now=now, due_at=None)
+            await store.set_value(f"request-cluster:{id}", "c")
+        await store.requests.open(request("open"), now)
+        _same(list(await bed.two.store.forget(50.0, 0.0)), ["old"])
+        _same(list(await bed.two.store.forget(50.0, 0.0)), [])
+        _same(await store.requests.get("old"), None)
+        _same(await store.stories.read("request", "old"), [])
+        _same(await store.get_value("request-cluster:old"), None)
+        left = [await store.requests.get(id) is not None for id in ("new", "kept", "open")]
+        _same(left, [True, True, True])
+        _same(await store.get_value("request-cluster:new"), "c")
+
+    async def test_clusters_stay_on_record_and_their_jobs_go(self, bed: Bed) -> None:
+        """So that it can be told what they cost."""
+        store, now = bed.one.store, bed.one.now()
+        gone = replace(cluster("gone", phase=Phase.TERMINATED), ended_at=10.0)
+        await store.clusters.open(Step(gone, (), "told"), now)
+        await store.clusters.open(Step(cluster("lives"), (), "told"), now)
+        for id in ("gone", "lives"):
+            await store.jobs.open(Step(job(f"j-{id}", id), (), "told"), now)
+            await store.set_value(f"heard:{id}", "7")
+        while await store.forget(0.0, 50.0):
+            pass
+        _same(await store.clusters.get("gone"), gone)
+        _same([await store.jobs.get(id) is not None for id in ("j-gone", "j-lives")], [False, True])
+        _same([len(await store.stories.read("cluster", id)) for id in ("gone", "lives")], [0, 1])
+        _same([await store.get_value(f"heard:{id}") for id in ("gone", "lives")], [None, "7"])
+
+    async def test_uploads_of_what_is_open_are_in_use(self, bed: Bed) -> None:
+        """Of requests and of jobs."""
+        asked = replace(request("r1"), body={"uploads": {".": "m1"}})
+        await bed.one.store.requests.open(asked, bed.one.now())
+        waits = replace(job("j1"), uploads={".": "m2"})
+        over = replace(job("j2"), uploads={".": "m3"}, phase=JobPhase.DONE)
+        for each in (waits, over):
+            await bed.one.store.jobs.open(Step(each, ()), bed.one.now())
+        _same(set(await bed.two.store.manifests_in_use()), {"m1", "m2"})
+
+    async def test_a_duty_is_one_holder_s(self, bed: Bed) -> None:
+        """Until it lets go, or its lease runs out."""
+        one, two, lease = bed.one, bed.two, bed.lease_s
+        held = await asyncio.gather(
+            *(side.store.duties.hold("sweep", f"h{n}", side.now(), lease) for n, side in enumerate((one, two) * 3))
+        )
+        _same(sum(held), 1)
+        holder = f"h{held.index(True)}"
+        _true(await one.store.duties.hold("sweep", holder, one.now(), lease), "kept")
+        _true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        await two.store.duties.let_go("sweep", "other")
+        _true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        await one.store.duties.let_go("sweep", holder)
+        _true(await two.store.duties.hold("sweep", "other", two.now(), lease), "taken when free")
+        for _ in range(100):
+            if await one.store.duties.hold("sweep", holder, one.now(), lease):
+                break
+            await bed.passes(lease / 20)
+        _true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "passed on")
+
+    async def test_duties_that_somebody_has_are_told(self, bed: Bed) -> None:
+        """By the beginning of their names."""
+        duties = bed.one.store.duties
+        for name in ("worker:b", "worker:a", "sweep"):
+            await duties.hold(name, "h", bed.one.now(), bed.lease_s)
+        _same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:a", "worker:b"])
+        await bed.passes(bed.lease_s * 1.1)
+        await duties.hold("worker:c", "h", bed.one.now(), bed.lease_s)
+        _same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:c"])
+        await duties.tidy("worker:", bed.one.now())
+        _same(list(await duties.held("worker:", bed.one.now())), ["worker:c"])
+        _same(await bed.one.store.get_value("duty:worker:a"), None)
+
+
+class StoreContract(LeaseContract, LetterContract, RecordContract, CareContract):
+    """All of it."""
+
+
+def _dealt(bed: Bed, things: Sequence[T]) -> list[tuple[Side, T]]:
+    return [((bed.one, bed.two)[number % 2], each) for number, each in enumerate(things)]
+
+
+async def _lost(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except LeaseLost:
+        return
+    raise AssertionError("the lease is lost, and the write was accepted")
+
+
+def _same(found: object, wanted: object) -> None:
+    if found != wanted:
+        raise AssertionError(f"found {found!r}, wanted {wanted!r}")
+
+
+def _true(holds: bool, what: str) -> None:
+    if not holds:
+        raise AssertionError(what)

@@ -1,0 +1,197 @@
+"""Several servers on one database: kill -9 any of them under load, and nothing is lost, doubled or late."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from replica_household import House, Server, moved_in, until
+
+from sky.engine.duties import BEAT_S
+from sky.engine.duties import LEASE_S as DUTY_S
+from sky.engine.work import LEASE_S
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+#: Seconds beyond a lease in which what was taken over is done: the work itself, on a busy machine.
+WORK_S = 25.0
+OPEN = "SELECT count(*) FROM requests WHERE status NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"
+
+
+@pytest.fixture
+def house(postgres):
+    with moved_in(postgres) as made:
+        yield made
+
+
+def load(house: House, rounds: int, clusters: int = 2) -> tuple[threading.Thread, list[str], list[str]]:
+    """People who launch, and run things on what they launched, each on a cluster of their own."""
+    marks: list[str] = []
+    faults: list[str] = []
+
+    def person(number: int) -> None:
+        for turn in range(rounds):
+            mark = f"{number}-{turn}"
+            script = f"echo {mark} >> {house.root}/ran; sleep 0.2; echo said-{mark}"
+            words = ("launch", "-y", "-c", f"c{number}", script) if turn % 2 == 0 else ("exec", f"c{number}", script)
+            marks.append(mark)
+            try:
+                said = house.good(*words)
+                if f"said-{mark}" not in said:
+                    faults.append(f"{words}: no log: {said}")
+            except Exception as failed:
+                faults.append(str(failed))
+
+    def people() -> None:
+        threads = [threading.Thread(target=person, args=(number,)) for number in range(clusters)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+
+    thread = threading.Thread(target=people)
+    thread.start()
+    return thread, marks, faults
+
+
+def killer(victims: list[Server], busy: Callable[[], bool], seed: int) -> int:
+    """End one server after the other at random moments and start it again; how often."""
+    rng, count = random.Random(seed), 0
+    while busy():
+        time.sleep(rng.uniform(0.5, 2.5))
+        victim = victims[count % len(victims)]
+        victim.kill()
+        count += 1
+        time.sleep(rng.uniform(0.0, 1.0))
+        victim.start()
+    return count
+
+
+def nothing_is_lost_or_doubled(house: House, marks: list[str], faults: list[str]) -> None:
+    assert faults == []
+    assert house.ran() == sorted(marks)
+    until(lambda: house.asks(OPEN) == "0", LEASE_S + WORK_S)
+    assert house.asks("SELECT DISTINCT status FROM requests") == "SUCCEEDED"
+    # One request for each command that was typed, one job for each request, and one row of the queue.
+    assert house.asks("SELECT count(*) FROM requests WHERE name IN ('launch', 'exec')") == str(len(marks))
+    assert house.asks("SELECT count(*) FROM jobs") == str(len(marks))
+    names = {mark.partition("-")[0] for mark in marks}
+    for name in names:
+        jobs = house.json("queue", f"c{name}")
+        assert sorted(job["status"] for job in jobs) == ["SUCCEEDED"] * len([m for m in marks if m.startswith(name)])
+    assert len(house.json("status")) == len(names)
+    assert house.asks("SELECT count(*) FROM clusters") == str(len(names))
+
+
+@pytest.mark.parametrize("roles", [("api", "worker", "worker"), ("all", "all")], ids=["api-and-workers", "two-of-all"])
+def test_any_server_may_be_killed_under_load(house, roles):
+    servers = [house.add(role) for role in roles]
+    people, marks, faults = load(house, rounds=4)
+    kills = killer(servers, people.is_alive, seed=len(roles))
+    people.join()
+    assert faults == []
+    assert kills >= len(roles)
+    nothing_is_lost_or_doubled(house, marks, faults)
+
+
+def test_what_a_dead_worker_held_is_taken_over_within_a_lease(house):
+    house.add("api")
+    first = house.add("worker")
+    house.good("launch", "-y", "-c", "c", f"echo before >> {house.root}/ran")
+    command = house.begin("exec", "c", f"sleep 2; echo after >> {house.root}/ran; echo well")
+    # Held by the only worker there is, whatever it is doing for it just now.
+    until(lambda: house.asks("SELECT count(*) FROM requests WHERE lease_until > 0 OR status = 'SUCCEEDED'") != "0", 20)
+    launch = house.begin("launch", "-y", "-c", "d", f"echo d >> {house.root}/ran")
+    until(lambda: house.asks(f"{OPEN} AND lease_until > 0") != "0", 20)
+    first.kill()
+    killed = time.monotonic()
+    second = house.add("worker")
+    assert "well" in house.ended(command)
+    house.ended(launch)
+    assert time.monotonic() - killed < LEASE_S + WORK_S
+    assert house.ran() == ["after", "before", "d"]
+    assert "servers work on this database" in second.log
+
+
+def test_a_worker_that_was_stopped_for_longer_than_its_lease_does_nothing_twice(house):
+    house.add("api")
+    first, second = house.add("worker"), house.add("worker")
+    people, marks, faults = load(house, rounds=4)
+    time.sleep(1.0)
+    first.signal(signal.SIGSTOP)
+    # A stopped server must hold up no other: not with rows, nor with locks.
+    people.join()
+    until(lambda: house.asks("SELECT count(*) FROM state_values WHERE key LIKE 'duty:worker:%'") == "1", 3 * DUTY_S)
+    first.signal(signal.SIGCONT)
+    until(lambda: house.asks("SELECT count(*) FROM state_values WHERE key LIKE 'duty:worker:%'") == "2", 10 * BEAT_S)
+    house.good("exec", "c0", f"echo 0-last >> {house.root}/ran")
+    nothing_is_lost_or_doubled(house, [*marks, "0-last"], faults)
+    assert second.process is not None and second.process.poll() is None
+
+
+def test_the_database_may_be_gone_for_a_while(postgres):
+    # A server of its own kind: others of this run must not lose theirs.
+    own = type(postgres)()
+    try:
+        with moved_in(own) as house:
+            servers = [house.add("all"), house.add("all")]
+            house.good("launch", "-y", "-c", "c", f"echo 0-1 >> {house.root}/ran")
+            running = house.begin("exec", "c", f"sleep 3; echo 0-2 >> {house.root}/ran; echo well")
+            until(lambda: house.asks("SELECT count(*) FROM jobs WHERE phase = 'ON_CLUSTER'") == "1", 20)
+            own.stop(signal.SIGQUIT)
+            refused = house.begin("status")
+            said, _ = refused.communicate(timeout=60)
+            assert refused.returncode != 0
+            assert "cannot be used just now" in said or "database" in said
+            assert own.password not in said
+            own.start()
+            house.good("exec", "c", f"echo 0-3 >> {house.root}/ran")
+            house.ended(running)
+            assert house.ran() == ["0-1", "0-2", "0-3"]
+            for each in servers:
+                assert own.password not in each.log
+                assert each.process is not None and each.process.poll() is None
+    finally:
+        own.close()
+
+
+def test_behind_pgbouncer(postgres, pgbouncer):
+    with moved_in(postgres, pgbouncer) as house:
+        servers = [house.add("all"), house.add("worker")]
+        people, marks, faults = load(house, rounds=2)
+        people.join()
+        nothing_is_lost_or_doubled(house, marks, faults)
+        assert not [each for each in servers if "do not arrive" in each.log]
+
+
+def test_with_nothing_but_pgbouncer_news_come_by_looking(postgres, pgbouncer):
+    with moved_in(postgres) as house:
+        house.env["SKYPILOT_DB_CONNECTION_URI"] = postgres.uri(house.database, pgbouncer)
+        servers = [house.add("api"), house.add("worker")]
+        house.good("launch", "-y", "-c", "c", f"echo 0-1 >> {house.root}/ran")
+        assert house.ran() == ["0-1"]
+        until(lambda: all("do not arrive" in each.log for each in servers), 30)
+
+
+def test_passwords_and_addresses_are_told_to_nobody(house):
+    servers = [house.add("api"), house.add("worker")]
+    house.good("launch", "-y", "-c", "c", f"env >> {house.root}/environment; ps axww >> {house.root}/processes")
+    told = [(house.root / name).read_text() for name in ("environment", "processes")]
+    told += [each.log for each in servers] + [house.good("api", "info"), house.good("events", "c")]
+    assert not [text for text in told if house.postgres.password in text]
+
+
+def test_a_server_that_cannot_have_its_database_says_why(house):
+    house.env["SKYPILOT_DB_CONNECTION_URI"] = house.postgres.uri("no_such_database")
+    with pytest.raises(AssertionError, match="no_such_database") as told:
+        house.add("all")
+    assert house.postgres.password not in str(told.value)
+    house.env["SKYPILOT_DB_CONNECTION_URI"] = "mysql://somebody:hunter2@somewhere/else"
+    with pytest.raises(AssertionError, match="has to be postgresql://") as told:
+        house.add("all")
+    assert "hunter2" not in str(told.value)
+    del house.env["SKYPILOT_DB_CONNECTION_URI"]
+    with pytest.raises(AssertionError, match="SKYPILOT_DB_CONNECTION_URI"):
+        house.add("worker")

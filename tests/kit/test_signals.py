@@ -1,0 +1,34 @@
+"""Wake-ups: none is missed between two looks, and whoever joins carries them elsewhere."""
+
+from sky.kit.signals import Signals
+
+
+async def test_a_change_between_two_looks_is_not_missed():
+    signals = Signals()
+    with signals.watch("a") as watch:
+        signals.notify("a")
+        assert await watch.changed(0)
+        assert not await watch.changed(0.01)
+    signals.notify("a")
+
+
+async def test_who_joins_hears_what_is_notified_and_not_what_only_rings():
+    signals, carried = Signals(), []
+    signals.join(carried.append)
+    with signals.watch("a") as watch:
+        signals.notify("a")
+        signals.ring("b")
+        assert carried == ["a"]
+        assert await watch.changed(0)
+    signals.join(None)
+    signals.notify("a")
+    assert carried == ["a"]
+
+
+async def test_everybody_is_woken_when_some_may_have_been_missed():
+    signals = Signals()
+    assert signals.hears_all
+    with signals.watch("a") as one, signals.watch("b") as two:
+        signals.heard(all_of_them=False)
+        assert not signals.hears_all
+        assert [await one.changed(0), await two.changed(0)] == [True, True]
