@@ -6,7 +6,7 @@
 from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0002"
+REVISION = "0003"
 
 METADATA = MetaData()
 
@@ -118,6 +118,65 @@ OUTCOMES = Table(
     Column("reason", Text, nullable=False),
 )
 Index("outcomes_at", OUTCOMES.c.at)
+
+USERS = Table(
+    "users",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("made_by", String(128), nullable=False),
+    Column("preferred", String(64)),
+    Column("disabled", Boolean, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("user_name", String(128), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("made_by", String(128), nullable=False),
+    Column("role", String(16)),
+    Column("workspaces", Text),
+    Column("expires_at", Float),
+    Column("lifetime_s", Float),
+    Column("renew_until", Float),
+    Column("used_at", Float),
+    Column("revoked_at", Float),
+)
+Index("tokens_user", TOKENS.c.user_name)
+
+WORKSPACES = Table(
+    "workspaces",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("call", String(40), nullable=False),
+    Column("user_name", String(128), nullable=False),
+    Column("via", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("operation", String(128), nullable=False),
+    Column("target", String(512), nullable=False),
+    Column("workspace", String(64), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("outcome", String(128), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("token", String(40), nullable=False),
+)
+Index("audit_user", AUDIT.c.user_name)
+Index("audit_at", AUDIT.c.at)
 
 VALUES = Table(
     "state_values",

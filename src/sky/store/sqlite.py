@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import delete, insert, select
 
 from sky.store import retention
+from sky.store.audit import SqlAudit
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database
 from sky.store.jobs import SqlJobs
@@ -13,6 +14,7 @@ from sky.store.outcomes import SqlOutcomes
 from sky.store.requests import SqlRequests
 from sky.store.schema import VALUES
 from sky.store.stories import SqlStories
+from sky.store.users import SqlUsers
 
 
 class SqliteStore:
@@ -26,6 +28,8 @@ class SqliteStore:
         self.requests = SqlRequests(self._db)
         self.stories = SqlStories(self._db)
         self.outcomes = SqlOutcomes(self._db)
+        self.users = SqlUsers(self._db)
+        self.audit = SqlAudit(self._db)
         for rows in (self.clusters, self.jobs, self.requests):
             rows.break_leases()
 

@@ -25,6 +25,7 @@ from sky.core.ports.compute import (
 from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
 from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
+    Audit,
     Claim,
     ClusterRows,
     JobRows,
@@ -36,11 +37,13 @@ from sky.core.ports.store import (
     StandingOrder,
     Store,
     Stories,
+    Users,
 )
 
 __all__ = [
     "Access",
     "AgentClient",
+    "Audit",
     "Catalog",
     "Catalogs",
     "Claim",
@@ -77,6 +80,7 @@ __all__ = [
     "Store",
     "Stories",
     "Unlocks",
+    "Users",
     "Wakeups",
     "Watch",
     "Web",

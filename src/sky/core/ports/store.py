@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import Step
+from sky.core.model.audit import AuditLine
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
+from sky.core.model.users import Token, User
 
 E = TypeVar("E")
 
@@ -178,6 +180,62 @@ class Outcomes(Protocol):
         ...
 
 
+class Users(Protocol):
+    """People, service accounts, the tokens that stand for them, and workspaces that were made by calls."""
+
+    async def get(self, name: str) -> User | None: ...
+
+    async def all(self) -> list[User]:
+        """By name."""
+        ...
+
+    async def put(self, user: User) -> None:
+        """Record a user, in place of what is on record under the name."""
+        ...
+
+    async def remove(self, name: str) -> bool:
+        """Forget a user and all of their tokens; whether there was one."""
+        ...
+
+    async def token(self, id: str) -> Token | None: ...
+
+    async def tokens(self, user: str | None = None) -> list[Token]:
+        """Tokens (of one user), newest first; those that were revoked or have run out, too."""
+        ...
+
+    async def put_token(self, token: Token) -> None:
+        """Record a token, in place of what is on record under its id."""
+        ...
+
+    async def used(self, id: str, at: float) -> None:
+        """Note when a token was last used."""
+        ...
+
+    async def sweep(self, before: float) -> int:
+        """Delete tokens that opened nothing any more by then; how many."""
+        ...
+
+    async def workspaces(self) -> Mapping[str, Mapping[str, object]]:
+        """The configuration of workspaces that were made here, by name."""
+        ...
+
+    async def put_workspace(self, name: str, config: Mapping[str, object] | None) -> None:
+        """Record the configuration of a workspace, or forget it (None)."""
+        ...
+
+
+class Audit(Protocol):
+    """The audit log. It only grows."""
+
+    async def add(self, line: AuditLine) -> None: ...
+
+    async def read(
+        self, *, limit: int, before: int | None = None, user: str | None = None, since: float | None = None
+    ) -> list[AuditLine]:
+        """Newest first, two lines per call at most; of lines below the number `before`, if it is given."""
+        ...
+
+
 class Store(Protocol):
     """Everything that is remembered."""
 
@@ -191,6 +249,10 @@ class Store(Protocol):
     def stories(self) -> Stories: ...
     @property
     def outcomes(self) -> Outcomes: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def audit(self) -> Audit: ...
 
     async def get_value(self, key: str) -> str | None:
         """A small named value (a watcher's position, a check's outcome)."""
