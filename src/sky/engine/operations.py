@@ -17,7 +17,7 @@ from sky.engine.waiting import until
 
 async def start(desk: Desk, request: Request) -> object:
     """Bring a stopped or broken cluster up again."""
-    cluster = await desk.at_rest(request, await desk.cluster(_name(request)))
+    cluster = await desk.at_rest(request, await desk.own(request, _name(request)))
     wanted = _autostop_of(request.body)
     if wanted is not None and wanted.enabled and not wanted.down:
         desk.provisioner.check_stoppable(cluster)
@@ -42,7 +42,7 @@ async def down(desk: Desk, request: Request) -> object:
 
 async def autostop(desk: Desk, request: Request) -> object:
     """Set, change or call off when an idle cluster stops."""
-    cluster = await desk.cluster(_name(request))
+    cluster = await desk.own(request, _name(request))
     if cluster.phase in _NOT_HEARING:
         raise _cannot_hear(cluster)
     wanted = Autostop(
@@ -69,7 +69,7 @@ def _cannot_hear(cluster: Cluster) -> ClusterNotUpError:
 
 async def cancel(desk: Desk, request: Request) -> object:
     """Cancel jobs of a cluster and wait until they have ended. Result: `{"cancelled": [job ids]}`."""
-    cluster = await desk.cluster(_name(request))
+    cluster = await desk.own(request, _name(request))
     if cluster.phase in (Phase.STOPPED, Phase.STOPPING, Phase.TERMINATING):
         # What waits in the queue of a stopped head can be told nothing, and what ran there has ended.
         raise ClusterNotUpError(
@@ -125,7 +125,7 @@ async def _end(desk: Desk, request: Request, event: object, goal: Phase) -> obje
     own = f"request-cluster:{request.id}"
     told = await desk.store.get_value(own)
     # After a crash the cluster may be gone by name already: it is the one this request first told that counts.
-    cluster = await (desk.store.clusters.get(told.split()[0]) if told else desk.cluster(_name(request)))
+    cluster = await (desk.store.clusters.get(told.split()[0]) if told else desk.own(request, _name(request)))
     if cluster is None:
         return {"cluster_name": _name(request)}
     if told is None:

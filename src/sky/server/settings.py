@@ -10,13 +10,17 @@ from sky.wire.protocol import DEFAULT_PORT
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`state_dir` holds all that this server keeps. Without `host` it listens on its Unix socket only."""
+    """`state_dir` holds all that this server keeps. Without `host` it listens on its Unix socket only.
+
+    `auth` is the section of that name, in place of the one in `~/.sky/.server.yaml`.
+    """
 
     state_dir: Path
     host: str | None = None
     port: int = DEFAULT_PORT
     token_file: Path | None = None
     config: Mapping[str, object] = field(default_factory=dict)
+    auth: Mapping[str, object] | None = None
 
     @property
     def socket(self) -> Path:

@@ -17,6 +17,7 @@ class DagBody(Body):
     for patterns of infra, instance types or accelerators. `what_if`: `spot`, `on-demand`, `region=…`, `infra=…`,
     `cpus=…` and so on, each compared with the plan. `when`: chances from what places answered before. `all_infra`: plan
     over places that cannot be used yet, too. `estimates`: for each task, seconds by `cloud/instance_type`.
+    `workspace`: whose infra to plan with; by default as for a launch.
     """
 
     tasks: list[dict[str, Any]]
@@ -34,6 +35,7 @@ class DagBody(Body):
     when: bool = False
     all_infra: bool = False
     estimates: list[dict[str, float]] | None = None
+    workspace: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the optimizer cannot make small."""

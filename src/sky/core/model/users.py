@@ -111,9 +111,7 @@ class Caller:
 def check_user_name(name: str) -> str:
     """Return the name of a user or raise ValueError."""
     if not _USER.fullmatch(name):
-        raise ValueError(
-            f"found the user name {name[:80]!r}; allowed: at most 128 letters, digits and . _ @ + -"
-        )
+        raise ValueError(f"found the user name {name[:80]!r}; allowed: at most 128 letters, digits and . _ @ + -")
     return name
 
 

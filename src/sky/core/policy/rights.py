@@ -5,7 +5,7 @@ Called by the server for each call. Three questions, in this order: may somebody
 Everything that is not allowed here is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 
@@ -46,9 +46,15 @@ def permits(role: Role, right: Right | None) -> bool:
 
 
 def narrowed(caller: Caller, user: User, token: Token) -> Caller:
-    """A caller with no more than both the user and the token allow."""
-    scope = None if token.workspaces is None else frozenset(token.workspaces)
-    return replace(caller, user=user.name, role=lesser(user.role, token.role), workspaces=scope, token=token.id)
+    """A caller with no more than both the user and the token allow.
+
+    A token that is bound to workspaces does not administer the server, whose ever it is.
+    """
+    role = lesser(user.role, token.role)
+    if token.workspaces is None:
+        return replace(caller, user=user.name, role=role, token=token.id)
+    scope = frozenset(token.workspaces)
+    return replace(caller, user=user.name, role=lesser(role, Role.USER), workspaces=scope, token=token.id)
 
 
 def sees(caller: Caller, workspace: Workspace) -> bool:
@@ -97,16 +103,20 @@ def touches(reach: str, user: str, workspace: str, *, owner: str, inside: str) -
 
 
 def choose(
-    caller: Caller, workspaces: Mapping[str, Workspace], asked: str | None, preferred: str | None
+    caller: Caller,
+    workspaces: Mapping[str, Workspace],
+    asked: str | None,
+    preferred: str | None,
+    open_to: Callable[[Caller, Workspace], bool] = enters,
 ) -> Workspace:
-    """The workspace that a call is about: the one asked for, the preferred one, or the only one.
+    """The workspace that a call is about: the one asked for, the preferred one, or the only one that is `open_to` them.
 
     Raises NoWorkspaceAccessError for one that is not the caller's or not there, WorkspaceAmbiguousError.
     """
     for name in (asked, preferred):
         if name is not None:
             found = workspaces.get(name)
-            if found is None or not enters(caller, found):
+            if found is None or not open_to(caller, found):
                 if name != asked:
                     # A preference of earlier days must not lock anybody out.
                     continue
@@ -114,7 +124,7 @@ def choose(
                     f"{caller.user} may not work in the workspace {name[:80]!r}. `sky workspace list` shows yours."
                 )
             return found
-    mine = [each for each in workspaces.values() if enters(caller, each)]
+    mine = [each for each in workspaces.values() if open_to(caller, each)]
     if len(mine) == 1:
         return mine[0]
     if not mine:
@@ -130,5 +140,3 @@ def _member(caller: Caller, workspace: Workspace) -> bool:
     if caller.role is Role.ADMIN or not workspace.private:
         return True
     return caller.user in workspace.allowed_users or caller.user in workspace.admins
-
-

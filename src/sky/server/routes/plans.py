@@ -1,6 +1,8 @@
 """Calls about plans: where tasks would run, and why not elsewhere."""
 
 from sky.core.model.tasks import TaskSpec
+from sky.core.model.users import Caller
+from sky.core.model.workspaces import Workspace
 from sky.core.optimizer.goals import Goal
 from sky.engine.plans import Answer, Questions
 from sky.server.api import Api
@@ -12,14 +14,16 @@ def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
     planner = api.plane.planner
 
-    async def optimize(body: DagBody) -> list[PlanRecord]:
-        return [_told(each) for each in await planner.optimize(body.dag(), _questions(body))]
+    async def optimize(body: DagBody, caller: Caller) -> list[PlanRecord]:
+        within = await api.may.workspace(caller, body.workspace, to_see=True)
+        return [_told(each) for each in await planner.optimize(body.dag(), _questions(body, within))]
 
-    async def types(body: DagBody) -> list[list[CandidateType]]:
-        found = await planner.types(body.dag(), all_infra=body.all_infra)
+    async def types(body: DagBody, caller: Caller) -> list[list[CandidateType]]:
+        within = await api.may.workspace(caller, body.workspace, to_see=True)
+        found = await planner.types(body.dag(), all_infra=body.all_infra, workspace=within)
         return [[candidate_type(each) for each in one] for one in found]
 
-    async def validate(body: DagBody) -> None:
+    async def validate(body: DagBody, _: Caller) -> None:
         for task in body.tasks:
             TaskSpec.from_config(task)
 
@@ -30,7 +34,7 @@ def routes(api: Api) -> list[Route]:
     ]
 
 
-def _questions(body: DagBody) -> Questions:
+def _questions(body: DagBody, within: Workspace) -> Questions:
     return Questions(
         goal=Goal(body.minimize.lower()),
         explain=body.explain,
@@ -39,6 +43,7 @@ def _questions(body: DagBody) -> Questions:
         when=body.when,
         all_infra=body.all_infra,
         estimates=tuple(body.estimates or ()),
+        workspace=within,
     )
 
 
