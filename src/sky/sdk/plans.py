@@ -9,6 +9,7 @@ from sky.sdk.clusters import config_of, tasks_of, word_of
 from sky.sdk.ids import RequestId
 from sky.sdk.records import PlanRecord
 from sky.sdk.requests import get, read
+from sky.sdk.workspaces import active
 
 
 def optimize(
@@ -34,7 +35,8 @@ def optimize(
         body["estimates"] = _estimates(dag, {**body, "all_infra": all_infra})
     questions = {"explain": explain, "why_not": why_not, "what_if": what_if, "when": when, "all_infra": all_infra}
     body |= {key: list(value) if isinstance(value, Sequence) else value for key, value in questions.items() if value}
-    return read("optimize", body)
+    space = active()
+    return read("optimize", body if space is None else {**body, "workspace": space})
 
 
 def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options: Any = None) -> None:

@@ -7,6 +7,7 @@ from sky.core.optimizer.goals import Goal
 from sky.engine.plans import Answer, Questions
 from sky.server.api import Api
 from sky.server.asgi import Route
+from sky.server.permissions import asked_workspace
 from sky.wire.plans import CandidateType, DagBody, PlanRecord, candidate_type, plan_record
 
 
@@ -15,11 +16,11 @@ def routes(api: Api) -> list[Route]:
     planner = api.plane.planner
 
     async def optimize(body: DagBody, caller: Caller) -> list[PlanRecord]:
-        within = await api.may.workspace(caller, body.workspace, to_see=True)
+        within = await api.may.workspace(caller, _asked(body), to_see=True)
         return [_told(each) for each in await planner.optimize(body.dag(), _questions(body, within))]
 
     async def types(body: DagBody, caller: Caller) -> list[list[CandidateType]]:
-        within = await api.may.workspace(caller, body.workspace, to_see=True)
+        within = await api.may.workspace(caller, _asked(body), to_see=True)
         found = await planner.types(body.dag(), all_infra=body.all_infra, workspace=within)
         return [[candidate_type(each) for each in one] for one in found]
 
@@ -32,6 +33,11 @@ def routes(api: Api) -> list[Route]:
         api.read("/optimize_types", DagBody, list[list[CandidateType]], "Instance types that tasks could take", types),
         api.read("/validate", DagBody, None, "Check tasks without running them", validate),
     ]
+
+
+def _asked(body: DagBody) -> str | None:
+    """The workspace that the call or its first task names."""
+    return body.workspace or (asked_workspace({"task": body.tasks[0]}) if body.tasks else None)
 
 
 def _questions(body: DagBody, within: Workspace) -> Questions:
