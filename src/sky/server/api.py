@@ -79,16 +79,26 @@ class Api:
         summary: str,
         work: Callable[[B, Caller], Awaitable[object]],
         right: Right = Right.READ,
+        *,
+        audited: bool | None = None,
     ) -> Route:
         """A route for a call that is carried out at once and gives something that can be encoded."""
 
         async def encoded(body: B, caller: Caller) -> bytes:
             return encode(await work(body, caller))
 
-        return self.read_encoded(path, kind, answer, summary, encoded, right)
+        return self.read_encoded(path, kind, answer, summary, encoded, right, audited=audited)
 
     def read_encoded(
-        self, path: str, kind: type[B], answer: Any, summary: str, work: Encoded[B], right: Right = Right.READ
+        self,
+        path: str,
+        kind: type[B],
+        answer: Any,
+        summary: str,
+        work: Encoded[B],
+        right: Right = Right.READ,
+        *,
+        audited: bool | None = None,
     ) -> Route:
         """A route for a read whose work gives JSON."""
         name = path.strip("/")
@@ -108,7 +118,10 @@ class Api:
             self.reads.keep(Read(id, name, now, result=result, user=call.user))
             return Reply(b'{"request_id":"%s","result":%s}' % (id.encode(), result), 200, headers)
 
-        return Route(Operation("POST", path, summary, body=kind, answer=answer or ReadAnswer, right=right), handle)
+        operation = Operation(
+            "POST", path, summary, body=kind, answer=answer or ReadAnswer, right=right, audited=audited
+        )
+        return Route(operation, handle)
 
     def mutation(
         self,

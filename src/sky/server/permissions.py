@@ -7,7 +7,7 @@ name of whom to ask.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sky.core.errors import ClusterDoesNotExist, NoWorkspaceAccessError, PermissionDeniedError
+from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError
 from sky.core.model.clusters import Cluster
 from sky.core.model.requests import Request
 from sky.core.model.users import Caller
@@ -144,12 +144,6 @@ def asked_workspace(body: Mapping[str, object]) -> str | None:
         if isinstance(layer, Mapping) and layer.get("active_workspace"):
             return str(layer["active_workspace"])
     return None
-
-
-def check_enters(caller: Caller, workspace: Workspace) -> None:
-    """Raise NoWorkspaceAccessError unless the caller may look into a workspace."""
-    if not rights.sees(caller, workspace):
-        raise NoWorkspaceAccessError(f"{caller.user} may not look into the workspace {workspace.name!r}.")
 
 
 def _shown(caller: Caller, cluster: Cluster, workspace: Workspace) -> bool:

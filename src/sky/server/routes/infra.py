@@ -7,7 +7,6 @@ from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.ports import Access
 from sky.server.api import Api
 from sky.server.asgi import Route
-from sky.server.permissions import check_enters
 from sky.wire.infra import (
     AcceleratorOffer,
     AcceleratorsBody,
@@ -26,10 +25,9 @@ def routes(api: Api) -> list[Route]:
     plane = api.plane
 
     async def space(caller: Caller, name: str | None) -> Workspace:
-        asked = await plane.workspaces.get(name or DEFAULT)
-        if name is not None:
-            check_enters(caller, asked)
-        return asked
+        if name is None:
+            return await plane.workspaces.get(DEFAULT)
+        return await api.may.workspace(caller, name, to_see=True)
 
     async def check(body: CheckBody, caller: Caller) -> dict[str, dict[str, AccessRecord]]:
         within = await space(caller, body.workspace)
