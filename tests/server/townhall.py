@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,14 @@ class Town:
     """The server, who is there, and how they call."""
 
     def __init__(
-        self, state: Path, *, config: Mapping[str, object] | None = None, auth: Mapping[str, object] | None = None
+        self,
+        state: Path,
+        *,
+        config: Mapping[str, object] | None = None,
+        auth: Callable[[int], Mapping[str, object]] = lambda port: {},
     ) -> None:
-        settings = Settings(state, host="127.0.0.1", port=free_port(), config=config or {}, auth=auth or {})
+        port = free_port()
+        settings = Settings(state, host="127.0.0.1", port=port, config=config or {}, auth=auth(port))
         self.served = Served(settings).start()
         self.plane = self.served.plane
         self.url = f"http://127.0.0.1:{settings.port}"

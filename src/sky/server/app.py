@@ -12,6 +12,7 @@ from sky.server.routes import (
     clusters,
     infra,
     jobs,
+    login,
     nodes,
     plans,
     requests,
@@ -43,6 +44,7 @@ def build_app(
         *workspaces.routes(api),
         *audit.routes(api),
         *server.routes(api, stop),
+        *login.routes(api),
     ]
     gate = Gatekeeper(api.people, token, hosts, api.ways)
     return App([*routes, server.openapi(api, routes)], gate, Auditor(api.plane.audit, api.plane.clock))

@@ -246,6 +246,8 @@ class App:
         except Exception as failed:
             await self._auditor.ended(line, Made(f"failed: {type(failed).__name__}", workspace=call.workspace))
             raise
+        # Of a login only its end knows whose it is.
+        line = line._replace(user=call.user, via=call.caller.via.value)
         await self._auditor.ended(line, Made("done", _request_id_of(reply), call.workspace))
         return reply
 

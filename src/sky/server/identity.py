@@ -128,7 +128,7 @@ class Gatekeeper:
         proxy = self._ways.proxy
         if proxy is not None and _from(proxy, call):
             return await self._by_proxy(call, proxy)
-        session = cookie(call, COOKIE_SESSION)
+        session = cookie(call, session_cookie(self._ways))
         if session is not None:
             return await self._by_session(call, session)
         raise ApiServerAuthenticationError(
@@ -190,6 +190,12 @@ class Gatekeeper:
         user = await self._people.active(token.user)
         await self._people.noted(token)
         return narrowed(Caller(user.name, user.role, via, address=call.address), user, token)
+
+
+def session_cookie(ways: Authentication) -> str:
+    """The name of the cookie of a browser's session. With the prefix no other host can have set it."""
+    secure = ways.public_url is not None and ways.public_url.startswith("https://")
+    return f"__Host-{COOKIE_SESSION}" if secure else COOKIE_SESSION
 
 
 def cookie(call: Call, name: str) -> str | None:

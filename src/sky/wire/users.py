@@ -178,6 +178,12 @@ class DeviceBody(Body):
     device_code: str
 
 
+class ConfirmBody(Body):
+    """Arguments of `/auth/device/confirm`: the code that the command line shows."""
+
+    user_code: str
+
+
 class DeviceRecord(Record):
     """A login of the command line that waits to be confirmed in a browser. Times in seconds."""
 
