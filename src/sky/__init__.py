@@ -32,7 +32,7 @@ _HOMES = {
     "sky.sdk.tasks": "Task",
     "sky.sdk.dags": "Dag",
     "sky.sdk.storage": "Storage",
-    "sky.sdk.policies": "AdminPolicy UserRequest MutatedUserRequest",
+    "sky.sdk.policies": "AdminPolicy AdminPolicyRequestName UserRequest MutatedUserRequest",
     "sky.wire.config": "Config",
     "sky.sdk.clusters": (
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "

@@ -106,6 +106,9 @@ class SmallPlane:
         found = self.settings.config.get(name)
         return found if isinstance(found, Mapping) else {}
 
+    def configuration(self) -> Mapping[str, object]:
+        return self.settings.config
+
     async def start(self) -> None:
         self.started = True
         (self.settings.state_dir / "progress").mkdir(exist_ok=True)

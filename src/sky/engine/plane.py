@@ -82,6 +82,7 @@ class ControlPlane:
         access: AccessBoard,
         planner: Planner,
         section: Callable[[str], Mapping[str, object]] = _nothing_set,
+        configuration: Callable[[], Mapping[str, object]] = dict,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         retention: Retention | None = None,
         care: CatalogCare | None = None,
@@ -97,7 +98,8 @@ class ControlPlane:
         self.access = access
         self.planner = planner
         self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
-        self.users, self.audit, self.section = store.users, store.audit, section
+        self.users, self.audit = store.users, store.audit
+        self.section, self.configuration = section, configuration
         self.workspaces = Workspaces(store.users, section)
         self._desk = Desk(
             store,

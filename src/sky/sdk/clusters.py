@@ -92,6 +92,16 @@ def _refuse_unknown(call: str, known: Callable[..., Any], given: Mapping[str, An
         raise TypeError(f"sky.{call}() has no parameter {name!r}{hint}")
 
 
+def _allowed(call: str, config: dict[str, Any], **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The task and the layers that travel with it, as a policy of this client's configuration wants them."""
+    if settings.admin_policy() is None:
+        return config, settings.layers()
+    from sky.sdk import policies  # noqa: PLC0415 - only those who have a policy pay for it
+
+    name = policies.AdminPolicyRequestName(f"cluster.{call}")
+    return policies.at_client(name, config, settings.layers(), options)
+
+
 def _uploaded(config: Mapping[str, Any], dryrun: bool, *, mounts: bool) -> dict[str, str]:
     if dryrun or not ("workdir" in config or (mounts and "file_mounts" in config)):
         return {}
@@ -125,7 +135,10 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
     difference: there is one way to run a task. Raises NotSupportedError for arguments that cannot be obeyed yet.
     """
     _refuse_unknown("launch", launch, _internal)
-    config = _only(task, "launch")
+    config, layers = _allowed(
+        "launch", _only(task, "launch"), cluster_name=cluster_name, down=down, dryrun=dryrun,
+        idle_minutes_to_autostop=idle_minutes_to_autostop,
+    )  # fmt: skip
     body = {
         "task": config,
         "cluster_name": cluster_name,
@@ -140,7 +153,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "fast": fast,
         "resize": resize,
         "uploads": _uploaded(config, dryrun, mounts=True),
-        "config": settings.layers(),
+        "config": layers,
         "command": _command or "sky.launch",
     }
     return submit("launch", body)
@@ -160,14 +173,14 @@ def exec(
     _refuse_unknown("exec", exec, _internal)
     if cluster_name is None:
         raise ValueError("sky.exec needs a cluster_name; sky.launch brings a new cluster up.")
-    config = _only(task, "exec")
+    config, layers = _allowed("exec", _only(task, "exec"), cluster_name=cluster_name, down=down, dryrun=dryrun)
     body = {
         "task": config,
         "cluster_name": cluster_name,
         "dryrun": dryrun,
         "down": down,
         "uploads": _uploaded(config, dryrun, mounts=False),
-        "config": settings.layers(),
+        "config": layers,
         "command": _command or "sky.exec",
     }
     return submit("exec", body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sky.sdk import settings
 from sky.sdk.clusters import config_of, tasks_of, word_of
 from sky.sdk.ids import RequestId
 from sky.sdk.records import PlanRecord
@@ -30,7 +31,7 @@ def optimize(
     what_if: changes to compare with: `spot`, `on-demand`, `infra=gcp`, `region=us-east-1`. when: chances learnt from
     what places answered before. all_infra: plan also over places that cannot be used yet; they are marked.
     """
-    body = {**_dag_config(dag), "minimize": word_of(minimize)}
+    body = {**_allowed("optimize", _dag_config(dag), admin_policy_request_options), "minimize": word_of(minimize)}
     if any(getattr(task, "has_time_estimator", False) for task in tasks_of(dag)):
         body["estimates"] = _estimates(dag, {**body, "all_infra": all_infra})
     questions = {"explain": explain, "why_not": why_not, "what_if": what_if, "when": when, "all_infra": all_infra}
@@ -46,7 +47,17 @@ def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options:
         if check is not None:
             check()
     if not workdir_only:
-        get(read("validate", _dag_config(dag)))
+        get(read("validate", _allowed("validate", _dag_config(dag), admin_policy_request_options)))
+
+
+def _allowed(call: str, dag: dict[str, Any], options: Any) -> dict[str, Any]:
+    """The DAG as a policy of this client's configuration wants its tasks."""
+    if settings.admin_policy() is None:
+        return dag
+    from sky.sdk import policies  # noqa: PLC0415 - only those who have a policy pay for it
+
+    name, layers = policies.AdminPolicyRequestName(call), settings.layers()
+    return {**dag, "tasks": [policies.at_client(name, task, layers, options)[0] for task in dag["tasks"]]}
 
 
 def _dag_config(dag: Any) -> dict[str, Any]:

@@ -53,6 +53,13 @@ def layers() -> dict[str, Any]:
     return {} if config is None else {key: value for key, value in config.to_dict().items() if key not in STAYS_HERE}
 
 
+def admin_policy() -> str | None:
+    """The policy that this client's configuration names, if it names one."""
+    config = _load()
+    named = None if config is None else config.get(("admin_policy",))
+    return None if named is None else str(named)
+
+
 def endpoint() -> tuple[str | None, str | None]:
     """The endpoint and token that the configuration names, if it does."""
     config = _load()

@@ -20,12 +20,13 @@ from sky.server.failures import told
 from sky.server.people import People
 from sky.server.permissions import Permissions
 from sky.server.plane import ControlPlane
+from sky.server.policies import NAMES, Policies
 from sky.server.reads import Read, Reads
 from sky.server.settings import Settings
 from sky.wire.codec import Body, decode, encode, plain
 from sky.wire.jobs import AGAIN, HEARTBEAT, Frame, line
 from sky.wire.openapi import Operation
-from sky.wire.protocol import HEADER_REQUEST_ID, HEARTBEAT_S
+from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, HEARTBEAT_S
 from sky.wire.requests import ReadAnswer, Submitted
 
 B = TypeVar("B", bound=Body)
@@ -57,6 +58,7 @@ class Api:
         self.people = people
         self.ways = ways
         self.may = Permissions(plane)
+        self.policies = Policies(plane.configuration)
         self.settings = settings
         self.token_on = token_on
         self.started_at = started_at
@@ -137,6 +139,8 @@ class Api:
         async def handle(call: Call) -> Reply:
             body = {**plain(decode(kind, await call.body())), **(extra or {})}
             id = self._request_id(call)
+            if name in NAMES:
+                body = {**await self._allowed(call, name, kind, body), **(extra or {})}
             scope = await self.may.for_request(call.caller, name, body)
             call.workspace = scope.workspace
             request = await self.plane.submit(
@@ -147,6 +151,17 @@ class Api:
             return self.submitted(request)
 
         return Route(Operation("POST", path, summary, body=kind, answer=Submitted, right=right), handle)
+
+    async def _allowed(self, call: Call, name: str, kind: type[B], body: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the administrator's policy wants them."""
+        options = {key: body.get(key) for key in ("cluster_name", "idle_minutes_to_autostop", "down", "dryrun")}
+        allowed = await self.policies.judge(name, body["task"], body["config"], options, call.caller, client_of(call))
+        if allowed.task is body["task"]:
+            return body
+        # What a policy makes of a request is held to the same rules as what users make.
+        asked = {key: value for key, value in body.items() if key in kind.__struct_fields__}
+        changed: dict[str, Any] = plain(decode(kind, encode({**asked, "task": allowed.task, "config": allowed.config})))
+        return changed
 
     def submitted(self, request: Request) -> Reply:
         """The answer that names a request on record."""
@@ -221,3 +236,9 @@ class Api:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+
+def client_of(call: Call) -> tuple[int | None, str | None]:
+    """The interface and the version that the client says it has."""
+    said, version = call.header(HEADER_API_VERSION), call.header(HEADER_VERSION)
+    return (int(said) if said is not None and said.isdecimal() else None), version

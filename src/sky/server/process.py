@@ -99,6 +99,7 @@ async def serve(
                 for task in (watching, ending):
                     task.cancel()
                 await asyncio.gather(watching, ending, return_exceptions=True)
+                await api.policies.close()
     finally:
         for sock in sockets:
             sock.close()
