@@ -24,13 +24,13 @@ from sky.core.errors import (
     ClientError,
     PermissionDeniedError,
 )
-from sky.core.model.users import Caller, Role, Token, TokenKind, Via, check_user_name
+from sky.core.model.users import Caller, Role, Token, TokenKind, User, Via, check_user_name
 from sky.core.policy.rights import Right, narrowed, permits
 from sky.server import tokens
 from sky.server.asgi import NOBODY, Call, Route
 from sky.server.authentication import Authentication, Proxy
 from sky.server.failures import NoSuchRoute
-from sky.server.people import People
+from sky.server.people import People, active
 from sky.version import API_VERSION, __version__
 from sky.wire.protocol import (
     COOKIE_SESSION,
@@ -142,17 +142,17 @@ class Gatekeeper:
         if kind.lower() == "bearer":
             if self._secret is not None and hmac.compare_digest(given.encode("latin-1", "replace"), self._secret):
                 return Caller(self._people.owner, Role.ADMIN, Via.FILE_TOKEN, address=call.address)
-            token = await self._token(given, TokenKind.ACCOUNT, TokenKind.LOGIN)
-            if token is not None:
-                return await self._as(call, token, Via.TOKEN)
+            found = await self._behind(given, TokenKind.ACCOUNT, TokenKind.LOGIN)
+            if found is not None:
+                return await self._as(call, *found, Via.TOKEN)
         raise ApiServerAuthenticationError(
             "The API server refused the token: it is unknown, has expired or was revoked. `sky api login` makes a new "
             "one."
         )
 
     async def _by_session(self, call: Call, session: str) -> Caller:
-        token = await self._token(session, TokenKind.SESSION)
-        if token is None:
+        behind = await self._behind(session, TokenKind.SESSION)
+        if behind is None:
             raise ApiServerAuthenticationError("The session of this browser has ended; log in again.")
         found = tokens.parts(session)
         assert found is not None
@@ -163,7 +163,7 @@ class Gatekeeper:
                 raise PermissionDeniedError(
                     f"A change by a browser needs the header {HEADER_FORGERY}, which only a page of this server knows."
                 )
-        return await self._as(call, token, Via.SESSION)
+        return await self._as(call, *behind, Via.SESSION)
 
     async def _by_proxy(self, call: Call, proxy: Proxy) -> Caller:
         name = call.only(proxy.header)
@@ -176,18 +176,16 @@ class Gatekeeper:
         user = await self._people.came(who, "proxy")
         return Caller(user.name, user.role, Via.PROXY, address=call.address)
 
-    async def _token(self, text: str, *kinds: TokenKind) -> Token | None:
-        found = tokens.parts(text)
-        if found is None:
+    async def _behind(self, text: str, *kinds: TokenKind) -> tuple[Token, User | None] | None:
+        """The token that a text is, and whose; None for one that opens nothing."""
+        parts = tokens.parts(text)
+        found = None if parts is None else await self._people.behind(parts[0])
+        if parts is None or found is None or found[0].kind not in kinds or not tokens.opens(found[0], parts[1]):
             return None
-        id, secret = found
-        token = await self._people.users.token(id)
-        if token is None or token.kind not in kinds or not tokens.opens(token, secret):
-            return None
-        return token if token.good(self._people.now()) else None
+        return found if found[0].good(self._people.now()) else None
 
-    async def _as(self, call: Call, token: Token, via: Via) -> Caller:
-        user = await self._people.active(token.user)
+    async def _as(self, call: Call, token: Token, known: User | None, via: Via) -> Caller:
+        user = active(known)
         await self._people.noted(token)
         return narrowed(Caller(user.name, user.role, via, address=call.address), user, token)
 

@@ -13,6 +13,9 @@ from sky.kit.clock import Clock
 
 #: Seconds between two notes of when a token was used: not every call is worth a write.
 _NOTED_S = 60.0
+#: Seconds for which it is not asked again whom a token stands for, and how many are known at a time.
+_GOOD_FOR_S = 1.0
+_MOST_KEPT = 10_000
 
 
 class People:
@@ -23,6 +26,8 @@ class People:
         self.owner = owner
         self._clock = clock
         self._section = section
+        self._noted: dict[str, float] = {}
+        self._kept: dict[str, tuple[int, float, tuple[Token, User | None]]] = {}
 
     @property
     def newcomers_role(self) -> Role:
@@ -50,10 +55,7 @@ class People:
 
     async def active(self, name: str) -> User:
         """A user who may come in. Raises ApiServerAuthenticationError."""
-        found = await self.find(name)
-        if found is None or found.disabled:
-            raise ApiServerAuthenticationError("The user of this login is not known here any more, or was disabled.")
-        return found
+        return active(await self.find(name))
 
     async def came(self, name: str, by: str, role: Role | None = None) -> User:
         """Somebody whom a login or a proxy vouches for; recorded when they come for the first time.
@@ -78,10 +80,33 @@ class People:
             await self.users.put(found)
         return found
 
+    async def behind(self, id: str) -> tuple[Token, User | None] | None:
+        """A token by its id, and the user whom it stands for; None for one that is not there.
+
+        What was found is good for a second, or until this process changes anything: a token that is revoked elsewhere
+        opens nothing a second later.
+        """
+        now, revision = self._clock.now(), self.users.revision
+        kept = self._kept.get(id)
+        if kept is not None and kept[0] == revision and 0 <= now - kept[1] <= _GOOD_FOR_S:
+            return kept[2]
+        token = await self.users.token(id)
+        if token is None:
+            return None
+        found = (token, await self.find(token.user))
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[id] = (revision, now, found)
+        return found
+
     async def noted(self, token: Token) -> None:
         """Note that a token is used."""
         now = self._clock.now()
-        if token.used_at is None or now - token.used_at > _NOTED_S:
+        last = self._noted.get(token.id, token.used_at)
+        if last is None or now - last > _NOTED_S:
+            if len(self._noted) >= _MOST_KEPT:
+                self._noted.clear()
+            self._noted[token.id] = now
             await self.users.used(token.id, now)
 
     async def set_role(self, name: str, role: Role) -> User:
@@ -118,3 +143,10 @@ class People:
         if found is None:
             raise ValueError(f"There is no user {name[:80]!r}. `sky users list` shows who there is.")
         return found
+
+
+def active(user: User | None) -> User:
+    """The user, if they may come in. Raises ApiServerAuthenticationError."""
+    if user is None or user.disabled:
+        raise ApiServerAuthenticationError("The user of this login is not known here any more, or was disabled.")
+    return user

@@ -4,10 +4,11 @@ Of a token only the hash of its secret part is here. Whoever reads the database 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
 
 from sky.core.model.users import Role, Token, TokenKind, User, UserKind
 from sky.store.database import Database
@@ -19,6 +20,18 @@ class SqlUsers:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._changes = 0
+
+    @property
+    def revision(self) -> int:
+        """Changes when this process changed anything."""
+        return self._changes
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._db.write() as connection:
+            yield connection
+        self._changes += 1
 
     async def get(self, name: str) -> User | None:
         """A user by name."""
@@ -34,7 +47,7 @@ class SqlUsers:
 
     async def put(self, user: User) -> None:
         """Record a user, in place of what is on record."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(USERS).where(USERS.c.name == user.name))
             connection.execute(
                 insert(USERS).values(
@@ -50,7 +63,7 @@ class SqlUsers:
 
     async def remove(self, name: str) -> bool:
         """Forget a user and all of their tokens."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(TOKENS).where(TOKENS.c.user_name == name))
             return connection.execute(delete(USERS).where(USERS.c.name == name)).rowcount > 0
 
@@ -70,7 +83,7 @@ class SqlUsers:
 
     async def put_token(self, token: Token) -> None:
         """Record a token, in place of what is on record under its id."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(TOKENS).where(TOKENS.c.id == token.id))
             connection.execute(insert(TOKENS).values(**_columns(token)))
 
@@ -82,7 +95,7 @@ class SqlUsers:
     async def sweep(self, before: float) -> int:
         """Delete tokens that ran out or were revoked before a time."""
         c = TOKENS.c
-        with self._db.write() as connection:
+        with self._write() as connection:
             return connection.execute(delete(TOKENS).where(or_(c.expires_at < before, c.revoked_at < before))).rowcount
 
     async def workspaces(self) -> Mapping[str, Mapping[str, object]]:
@@ -93,7 +106,7 @@ class SqlUsers:
 
     async def put_workspace(self, name: str, config: Mapping[str, object] | None) -> None:
         """Record a workspace, or forget it."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(WORKSPACES).where(WORKSPACES.c.name == name))
             if config is not None:
                 connection.execute(insert(WORKSPACES).values(name=name, doc=json.dumps(dict(config))))

@@ -183,6 +183,11 @@ class Outcomes(Protocol):
 class Users(Protocol):
     """People, service accounts, the tokens that stand for them, and workspaces that were made by calls."""
 
+    @property
+    def revision(self) -> int:
+        """Changes when this process changed anything: what was read before is out of date."""
+        ...
+
     async def get(self, name: str) -> User | None: ...
 
     async def all(self) -> list[User]:
