@@ -9,13 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from townhall import Town
 
-from sky.core.errors import ClientError, InvalidSkyPilotConfigError
+from sky.core.errors import ClientError, InvalidSkyPilotConfigError, SkyError
 from sky.core.model.users import TokenKind
+from sky.core.policy.rights import Right
+from sky.kit.clock import SystemClock
 from sky.server import asgi, blobs, tokens
 from sky.server.authentication import from_config, read_authentication
+from sky.server.failures import told
+from sky.server.identity import Gatekeeper, owner
+from sky.server.people import People
+from sky.store.sqlite import SqliteStore
 from sky.wire import uploads
+from sky.wire.openapi import Operation
 
 LAUNCH = b'{"task": {"run": "true"}, "cluster_name": "evil"}'
 
@@ -336,6 +345,7 @@ def test_a_proxy_says_who_calls(behind: Town):
         ((SECRET, "X-Auth-Request-Email: "), 401),
         ((SECRET, "X-Auth-Request-Email: a b"), 401),
         ((SECRET, "X-Auth-Request-Email: ../ann"), 401),
+        ((SECRET, f"X-Auth-Request-Email: {owner()}"), 401),
         ((SECRET, EMAIL, "X-Auth-Request-Email: root@example.org"), 400),
         ((SECRET, "X-Sky-Proxy-Secret: x", EMAIL), 400),
         ((SECRET, EMAIL, "Origin: https://evil.example"), 403),
@@ -406,3 +416,61 @@ def test_the_file_of_logins_is_read(tmp_path: Path):
     path.write_text("auth:\n  external_proxi: {}\n")
     with pytest.raises(InvalidSkyPilotConfigError, match=r"\.server\.yaml:2:3.*external_proxy"):
         read_authentication(tmp_path)
+
+
+# --- whatever else ---------------------------------------------------------------------------------------------------
+
+HEADER_NAMES = (
+    "authorization", "cookie", "host", "origin", "sec-fetch-site", "x-auth-request-email", "x-sky-proxy-secret",
+    "x-sky-page", "x-skypilot-api-version", "x-skypilot-user", "content-type",
+)  # fmt: skip
+PIECES = (
+    "Bearer ",
+    "sky_",
+    "0" * 16,
+    "_",
+    "A" * 43,
+    "sky_session=",
+    "127.0.0.1",
+    "[",
+    "]",
+    ":",
+    "@",
+    "é",
+    "\x80",
+    ";",
+    '"',
+)
+
+
+@given(
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from(HEADER_NAMES),
+            st.one_of(st.lists(st.sampled_from(PIECES)).map("".join), st.text(max_size=40)),
+        ),
+        max_size=8,
+    ),
+    method=st.sampled_from(["GET", "POST", "PUT"]),
+    right=st.sampled_from([None, *Right]),
+    local=st.booleans(),
+)
+@settings(max_examples=400, deadline=None)
+def test_no_headers_make_the_gate_stumble(gate: Gatekeeper, headers, method, right, local):
+    """It lets somebody in or says no; and nobody is let in by such headers over TCP but where anybody is."""
+    raw = [(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in headers]
+    call = asgi.Call(method, "/x", b"", raw, None, local, address="127.0.0.1")  # type: ignore[arg-type]
+    route = asgi.Route(Operation(method, "/x", "", right=right), None)  # type: ignore[arg-type]
+    try:
+        caller = asyncio.run(gate(call, route))
+    except (SkyError, ValueError) as refused:
+        assert told(refused)[0] < 500
+    else:
+        assert local or (right is Right.PUBLIC and caller == asgi.NOBODY)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Gatekeeper:
+    ways = from_config({"external_proxy": {"enabled": True, "peers": ["10.0.0.1"]}})
+    people = People(SqliteStore().users, SystemClock(), "root", lambda name: {})
+    return Gatekeeper(people, "t" * 40, {"127.0.0.1"}, ways)

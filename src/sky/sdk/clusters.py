@@ -200,7 +200,7 @@ def status(
 ) -> RequestId[list[StatusResponse]]:
     """Clusters of these names or globs (None: all). `refresh` of AUTO or FORCE (or True) asks the clouds first.
 
-    A server has one user so far, so that `all_users` shows no more, here and in other calls.
+    One's own, unless `all_users` asks for everybody's that one may see; a plain name is that cluster, whose ever it is.
     """
     names = [cluster_names] if isinstance(cluster_names, str) else cluster_names
     body = {

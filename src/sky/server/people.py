@@ -61,12 +61,15 @@ class People:
         """Somebody whom a login or a proxy vouches for; recorded when they come for the first time.
 
         `role` is what their groups say; it replaces what is on record. Raises ApiServerAuthenticationError for a name
-        that cannot be one, or that is a service account's or disabled.
+        that cannot be one, or that is the owner's, a service account's, or disabled.
         """
         try:
             check_user_name(name)
         except ValueError as wrong:
             raise ApiServerAuthenticationError(f"The login gave no usable name: {wrong}") from None
+        if name == self.owner:
+            # Whoever gives out names there could make anybody this server's owner.
+            raise ApiServerAuthenticationError(f"{name!r} is the owner of this server; a login cannot take that name.")
         found = await self.find(name)
         if found is None:
             found = User(name, role or self.newcomers_role, created_at=self._clock.now(), made_by=by)
@@ -75,7 +78,7 @@ class People:
             raise ApiServerAuthenticationError(f"{name!r} is a service account; it comes with its token only.")
         if found.disabled:
             raise ApiServerAuthenticationError(f"The user {name!r} is disabled here.")
-        if role is not None and role is not found.role and name != self.owner:
+        if role is not None and role is not found.role:
             found = replace(found, role=role)
             await self.users.put(found)
         return found

@@ -157,6 +157,7 @@ class _Logins:
                 "This server has no logins; ask its admin for a token and give it: sky api login -e URL --token TOKEN"
             )
         now = self._people.now()
+        await self._users.sweep(now - 30 * tokens.DAY_S)
         waiting = [each for each in await self._users.tokens("") if each.good(now)]
         if len(waiting) >= MOST_WAITING:
             raise ServerTemporarilyUnavailableError("Too many logins wait to be confirmed; try again in some minutes.")
