@@ -357,6 +357,14 @@ def test_who_only_pretends_to_be_the_proxy(behind: Town, headers: tuple[str, ...
     assert behind.plane.submissions == 0
 
 
+def test_the_audit_log_says_where_calls_behind_the_proxy_come_from(behind: Town):
+    where = "X-Forwarded-For: 6.6.6.6, 203.0.113.9"
+    behind.raw(http("POST", "/launch", SECRET, EMAIL, where, body=LAUNCH))
+    behind.raw(http("POST", "/launch", EMAIL, where, body=LAUNCH))
+    behind.raw(http("POST", "/launch", SECRET, EMAIL, "X-Forwarded-For: <script>", body=LAUNCH))
+    assert [row["address"] for row in behind.audit()] == ["127.0.0.1", "127.0.0.1", "203.0.113.9"]
+
+
 def test_a_proxy_from_elsewhere_is_nobody(state: Path):
     auth = {"external_proxy": {"enabled": True, "peers": ["10.0.0.0/8", "::1"]}}
     town = Town(state, auth=lambda port: auth)

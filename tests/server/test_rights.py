@@ -80,11 +80,12 @@ def test_every_change_is_on_record(monkeypatch):
 
 def test_a_route_without_a_right_is_nobodys(town: Town):
     from sky.server.asgi import Call, Route
+    from sky.server.authentication import Authentication
     from sky.server.identity import Gatekeeper
     from sky.server.people import People
 
     people = People(town.plane.users, town.plane.clock, owner(), lambda name: {})
-    gate = Gatekeeper(people, "x" * 32, None, None)  # type: ignore[arg-type]
+    gate = Gatekeeper(people, "x" * 32, None, Authentication())
     headers = [(b"authorization", b"Bearer " + b"x" * 32)]
     call = Call("POST", "/new", b"", headers, None, local=False)  # type: ignore[arg-type]
     with pytest.raises(PermissionDeniedError, match="may not call /new"):

@@ -77,7 +77,7 @@ async def cancel(desk: Desk, request: Request) -> object:
             f"`sky start {cluster.name}` brings it up.",
             cluster_status=cluster.status.value,
         )
-    chosen = _chosen(request.body, await _open_jobs(desk, cluster))
+    chosen = _chosen(request, await _open_jobs(desk, cluster))
     await _cancel(desk, chosen)
     return {"cancelled": sorted(job.job_id for job in chosen if job.job_id is not None)}
 
@@ -162,14 +162,17 @@ def _reached(goal: Phase) -> Callable[[Cluster], bool]:
     return done
 
 
-def _chosen(body: Mapping[str, object], jobs: list[Job]) -> list[Job]:
-    """Jobs to cancel; without a word on which, the latest that runs."""
-    if flag(body, "all") or flag(body, "all_users"):
+def _chosen(request: Request, jobs: list[Job]) -> list[Job]:
+    """Jobs to cancel: those named, everybody's, all of the user's, or the user's latest that runs."""
+    if flag(request.body, "all_users"):
         return jobs
-    asked = body.get("job_ids")
+    asked = request.body.get("job_ids")
     if isinstance(asked, list) and asked:
         return [job for job in jobs if job.job_id in asked]
-    numbered = [job for job in jobs if job.job_id is not None]
+    own = [job for job in jobs if job.user == request.user]
+    if flag(request.body, "all"):
+        return own
+    numbered = [job for job in own if job.job_id is not None]
     return sorted(numbered, key=lambda job: job.job_id or 0)[-1:]
 
 

@@ -281,7 +281,7 @@ def autostop(
 
 
 def queue(cluster_name: str, skip_finished: bool = False, all_users: bool = False) -> RequestId[list[ClusterJobRecord]]:
-    """Jobs of a cluster, newest first."""
+    """One's own jobs of a cluster, newest first; everybody's with `all_users`."""
     return read("queue", {"cluster_name": cluster_name, "skip_finished": skip_finished, "all_users": all_users})
 
 
@@ -297,7 +297,7 @@ def cancel(
     job_ids: Sequence[int] | None = None,
     _try_cancel_if_cluster_is_init: bool = False,
 ) -> RequestId[None]:
-    """Cancel jobs of a cluster; without ids and `all`, the newest that runs."""
+    """Cancel jobs of a cluster: those of the ids, `all` of one's own, everybody's; else one's newest that runs."""
     body = {
         "cluster_name": cluster_name,
         "all": all,

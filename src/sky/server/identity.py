@@ -123,10 +123,13 @@ class Gatekeeper:
 
     async def _known(self, call: Call) -> Caller:
         sent = call.only("authorization")
+        proxy = self._ways.proxy if self._ways.proxy is not None and _from(self._ways.proxy, call) else None
+        if proxy is not None:
+            # What it says of where a call comes from is for the audit log; nothing is decided by it.
+            call.address = _behind(call)
         if sent:
             return await self._by_bearer(call, sent)
-        proxy = self._ways.proxy
-        if proxy is not None and _from(proxy, call):
+        if proxy is not None:
             return await self._by_proxy(call, proxy)
         session = cookie(call, session_cookie(self._ways))
         if session is not None:
@@ -217,6 +220,15 @@ def _from(proxy: Proxy, call: Call) -> bool:
         return True
     shown = (call.only(proxy.secret_header) or "").encode("latin-1", "replace")
     return hmac.compare_digest(shown, proxy.secret.encode())
+
+
+def _behind(call: Call) -> str:
+    """Where a call came from, as the proxy that passed it on says; else the proxy's own address."""
+    said = (call.header("x-forwarded-for") or "").rpartition(",")[2].strip()
+    try:
+        return str(ipaddress.ip_address(said))
+    except ValueError:
+        return call.address
 
 
 def _claim(text: str, claim: str) -> str:
