@@ -1,5 +1,7 @@
 """Workspaces where requests are carried out: whose cluster it is, and where machines may be."""
 
+import asyncio
+
 import pytest
 
 from sky.core.model.statuses import RequestStatus
@@ -92,3 +94,18 @@ async def test_a_request_does_not_touch_what_became_somebody_elses(plane, ask, w
     assert [cluster.name for cluster in await plane.clusters()] == ["c"]
     for far in ({"user": "lea", "reach": "workspace"}, {"user": "root", "workspace": "default", "reach": "all"}):
         assert (await ask("cancel", {"cluster_name": "c", "all": True}, **far)).status is RequestStatus.SUCCEEDED
+
+
+async def test_the_audit_log_knows_how_requests_ended(plane, ask):
+    good = await ask("launch", {"task": TASK, "cluster_name": "c"})
+    bad = await ask("down", {"cluster_name": "c"}, user="bob")
+
+    async def ends():
+        return {line.request_id: line for line in await plane.audit.read(limit=10)}
+
+    async with asyncio.timeout(5):
+        while set(found := await ends()) != {good.id, bad.id}:
+            await asyncio.sleep(0.01)
+    assert (found[good.id].user, found[good.id].workspace, found[good.id].outcome) == ("ann", "team", "SUCCEEDED")
+    assert (found[good.id].operation, found[good.id].target) == ("end of launch", "cluster c")
+    assert (found[bad.id].user, found[bad.id].outcome) == ("bob", "FAILED: PermissionDeniedError")
