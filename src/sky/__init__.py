@@ -32,7 +32,7 @@ _HOMES = {
     "sky.sdk.tasks": "Task",
     "sky.sdk.dags": "Dag",
     "sky.sdk.storage": "Storage",
-    "sky.sdk.policies": "AdminPolicy UserRequest MutatedUserRequest",
+    "sky.sdk.policies": "AdminPolicy AdminPolicyRequestName UserRequest MutatedUserRequest",
     "sky.wire.config": "Config",
     "sky.sdk.clusters": (
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "
@@ -40,14 +40,16 @@ _HOMES = {
     ),
     "sky.sdk.plans": "optimize validate",
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",
-    "sky.sdk.server": "api_info api_start api_stop api_server_logs api_login api_logout",
+    "sky.sdk.server": "api_info api_start api_stop api_server_logs",
+    "sky.sdk.login": "api_login api_logout",
+    "sky.sdk.workspaces": "workspaces set_preferred_workspace get_user_workspace",
     "sky.sdk.infra": "check enabled_clouds list_accelerators list_accelerator_counts",
     "sky.sdk.ssh": "ssh_up ssh_down",
     "sky.sdk.later": (
-        "storage_ls storage_delete reload_config workspaces set_preferred_workspace get_user_workspace "
-        "create_debug_dump download_debug_dump dashboard local_up local_down status_kubernetes "
-        "kubernetes_node_info kubernetes_label_gpus realtime_kubernetes_gpu_availability "
-        "realtime_slurm_gpu_availability slurm_node_info tail_autostop_logs"
+        "storage_ls storage_delete reload_config create_debug_dump download_debug_dump dashboard local_up "
+        "local_down status_kubernetes kubernetes_node_info kubernetes_label_gpus "
+        "realtime_kubernetes_gpu_availability realtime_slurm_gpu_availability slurm_node_info "
+        "tail_autostop_logs"
     ),
 }
 

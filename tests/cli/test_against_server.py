@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sky import cli
+from sky.server.identity import owner
 
 PLANE = Path(__file__).parent.parent / "server"
 #: The code under test, wherever the command is run.
@@ -171,7 +172,7 @@ def test_wrong_usage_sends_nothing(sky: Sky, words: tuple[str, ...]) -> None:
 def test_queue(sky: Sky) -> None:
     lines = sky.good("queue", "one").stdout.splitlines()
     row = next(line for line in lines if line.startswith("1 "))
-    assert row.split()[:3] == ["1", "task-1", "tester"] and "SUCCEEDED" in row.split()
+    assert row.split()[:3] == ["1", "task-1", owner()] and "SUCCEEDED" in row.split()
     assert {job["job_id"]: job["status"] for job in json.loads(sky.good("queue", "one", "-o", "json").stdout)} == {
         1: "SUCCEEDED",
         2: "RUNNING",

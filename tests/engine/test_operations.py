@@ -15,6 +15,7 @@ from sky.engine.operations import autostop, cancel, start, stop
 from sky.engine.post import Post
 from sky.engine.provision import Provisioner
 from sky.engine.talk import FileTalk
+from sky.engine.workspaces import Workspaces
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 from sky.store.sqlite import SqliteStore
@@ -37,6 +38,7 @@ class Bench:
             None,
             Provisioner(None, None, None, dict, print),
             dict,
+            Workspaces(self.store.users, lambda name: {}),
         )
 
     async def cluster(self, phase, **facts):

@@ -285,8 +285,6 @@ def test_numbers_are_read_as_numbers_and_as_text(served: Served) -> None:
     "call",
     [
         lambda: clusters.tail_hook_logs("one"),
-        server.api_login,
-        server.api_logout,
         server.dashboard,
         lambda: server.api_start(metrics=True),
         lambda: requests.stream_and_get(log_path="/x"),

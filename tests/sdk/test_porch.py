@@ -14,5 +14,5 @@ def test_the_porch_shows_the_same_objects() -> None:
 def test_whatever_is_a_call_is_also_a_coroutine() -> None:
     missing = set(plain.__all__) - set(coroutines.__all__)
     assert missing == {
-        *("api_login", "api_logout", "dashboard", "stream_response", "tail_hook_logs", "tail_provision_logs"),
+        *("dashboard", "stream_response", "tail_hook_logs", "tail_provision_logs"),
     }

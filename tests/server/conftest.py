@@ -6,5 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from serving import served, state
+from townhall import town
 
-__all__ = ["served", "state"]
+__all__ = ["served", "state", "town"]

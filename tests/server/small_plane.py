@@ -17,14 +17,19 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.core.model.workspaces import DEFAULT, Workspace
+from sky.core.policy.rights import Reach
 from sky.core.ports import Access, LogPiece, MachineReport
 from sky.engine.plans import Answer, Questions, Said
+from sky.engine.workspaces import Workspaces
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
 from sky.kit.signals import Signals
+from sky.server.identity import owner
 from sky.server.settings import Settings
 from sky.store.catalog.build import build as build_catalog
 from sky.store.catalog.read import CatalogFile
+from sky.store.sqlite import SqliteStore
 
 OFFER = Offer("local", "local", None, "this-machine", 2, 8, 0.0, {"H100": 8})
 
@@ -36,7 +41,7 @@ def cluster(name: str, **changes: object) -> Cluster:
     made = Cluster(
         id=f"id-{name}",
         name=name,
-        user="tester",
+        user=owner(),
         workspace="default",
         phase=Phase.UP,
         version=1,
@@ -63,7 +68,7 @@ def job(number: int, status: JobStatus = JobStatus.SUCCEEDED) -> Job:
         cluster_id="id-one",
         cluster_name="one",
         request_id="r",
-        user="tester",
+        user=owner(),
         phase=JobPhase.DONE,
         status=status,
         version=1,
@@ -93,6 +98,16 @@ class SmallPlane:
         self.log_ended = True
         self.jobs_known = [job(1), job(2, JobStatus.RUNNING), job(3, JobStatus.FAILED)]
         self.started = self.stopped = False
+        store = SqliteStore()
+        self.users, self.audit = store.users, store.audit
+        self.workspaces = Workspaces(self.users, self.section)
+
+    def section(self, name: str) -> Mapping[str, object]:
+        found = self.settings.config.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    def configuration(self) -> Mapping[str, object]:
+        return self.settings.config
 
     async def start(self) -> None:
         self.started = True
@@ -103,12 +118,32 @@ class SmallPlane:
 
     # --- requests ---
 
-    async def submit(self, name: str, body: Mapping[str, object], *, user: str, request_id: str | None) -> Request:
+    async def submit(
+        self,
+        name: str,
+        body: Mapping[str, object],
+        *,
+        user: str,
+        request_id: str | None,
+        workspace: str = DEFAULT,
+        reach: str = Reach.ALL,
+    ) -> Request:
         id = request_id or new_id()
         if id in self.rows:
             return self.rows[id]
         self.submissions += 1
-        self.rows[id] = Request(id, name, user, RequestStatus.PENDING, 1, self.clock.now(), dict(body), _named(body))
+        self.rows[id] = Request(
+            id,
+            name,
+            user,
+            RequestStatus.PENDING,
+            1,
+            self.clock.now(),
+            dict(body),
+            _named(body),
+            workspace=workspace,
+            reach=reach,
+        )
         self.say(id, f"{name} begins\n")
         if name not in self.hold:
             self.end(id)
@@ -153,7 +188,11 @@ class SmallPlane:
         return found[::-1][: limit or None]
 
     async def cancel_requests(self, ids: Sequence[str] | None, *, user: str) -> list[str]:
-        chosen = [id for id, row in self.rows.items() if not row.status.is_terminal() and (ids is None or id in ids)]
+        chosen = [
+            id
+            for id, row in self.rows.items()
+            if not row.status.is_terminal() and (row.user == user if ids is None else id in ids)
+        ]
         for id in chosen:
             self.rows[id] = replace(self.rows[id], status=RequestStatus.CANCELLED)
             self.signals.notify(f"request:{id}")
@@ -174,6 +213,9 @@ class SmallPlane:
     async def clusters(self, names: Sequence[str] | None, *, refresh: bool) -> list[Cluster]:
         self.status_reads += 1
         return [each for each in self.known.values() if names is None or each.name in names]
+
+    async def named(self, name: str) -> Cluster | None:
+        return self.known.get(name)
 
     async def jobs(self, cluster_name: str, *, skip_finished: bool, job_ids: Sequence[int] | None) -> list[Job]:
         self._cluster(cluster_name)
@@ -263,7 +305,9 @@ class SmallPlanner:
         plan = Plan((Placement(OFFER, 1, 2, 8),), (Rejection("aws/us-east-1", "m5.large", "not enabled"),))
         return [Answer(task=task.name, plan=plan, enabled=frozenset(["local"])) for task in dag.tasks]
 
-    async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]:
+    async def types(
+        self, dag: DagSpec, *, all_infra: bool, said: Said | None = None, workspace: Workspace | None = None
+    ) -> list[list[Placement]]:
         return [[Placement(OFFER, 1, 2, 8)] for _ in dag.tasks]
 
 

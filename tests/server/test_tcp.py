@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sky.sdk import clusters, requests
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.transport import using_endpoint
 from sky.server.identity import read_token
+from sky.server.listening import listen_tcp
 from sky.server.settings import Settings
 
 
@@ -117,3 +119,14 @@ def test_token_file_must_be_private(tmp_path: Path) -> None:
     path.write_text("short")
     with pytest.raises(ValueError, match="shorter"):
         read_token(path, make=False)
+
+
+def test_an_answer_is_not_held_back(tcp: Served) -> None:
+    """With Nagle's algorithm on, the body would wait for the acknowledgement of the head: 40 ms each."""
+    with listen_tcp("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+    begun = time.monotonic()
+    with connection(tcp) as made:
+        for _ in range(50):
+            made.exchange("GET", "/health", {}, b"").read()
+    assert time.monotonic() - begun < 50 * 0.035

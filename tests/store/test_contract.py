@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from sky.sim.store_contract import Bed, Side, StoreContract
+from sky.sim.store_bed import Bed, Side
+from sky.sim.store_contract import StoreContract
 from sky.store.schema import METADATA
 from sky.store.sqlite import SqliteStore
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, insert, text
 
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.core.lifecycle import clusters as life
-from sky.sim.store_contract import cluster
+from sky.sim.store_bed import cluster
 from sky.store.migrate import config, migrate, migrate_shared
 from sky.store.schema import METADATA, REVISION, VALUES
 from sky.store.sqlite import SqliteDatabase, SqliteStore, engine_of

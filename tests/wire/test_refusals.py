@@ -9,7 +9,7 @@ from sky.core.errors import ClientError, InvalidClusterNameError, InvalidSkyPilo
 from sky.core.model.offers import Offer
 from sky.wire.clusters import AutostopBody, LaunchBody, StartBody, StatusBody
 from sky.wire.codec import decode
-from sky.wire.infra import AcceleratorsBody, CheckBody, EnabledCloudsBody, accelerator_offers
+from sky.wire.infra import AcceleratorsBody, CheckBody, accelerator_offers
 from sky.wire.plans import DagBody
 
 H100 = Offer("aws", "us-east-1", None, "p5", 192, 2048, 98.0, {"H100": 8})
@@ -30,8 +30,6 @@ def body(kind, **fields):
         (StartBody, {"cluster_name": "a", "wait_for": ""}, ClientError, "wait_for"),
         (AutostopBody, {"cluster_name": "a", "idle_minutes": 5, "hook": "x"}, NotSupportedError, "hook"),
         (StatusBody, {"refresh": "SOON"}, ClientError, "NONE, AUTO, FORCE"),
-        (CheckBody, {"workspace": "team"}, NotSupportedError, "'team'"),
-        (EnabledCloudsBody, {"workspace": "team"}, NotSupportedError, "'team'"),
         (DagBody, {"tasks": [], "minimize": "BEAUTY"}, ClientError, "COST, TIME, EXPECTED"),
     ],
 )
@@ -44,7 +42,7 @@ def test_refused(kind, fields, error, says) -> None:
 def test_what_can_be_obeyed_passes() -> None:
     assert body(LaunchBody, task={"run": "x"}, cluster_name="a", wait_for="jobs").wait_for == "jobs"
     assert body(StatusBody, refresh="auto").refresh == "auto"
-    assert body(CheckBody, workspace="default").workspace == "default"
+    assert body(CheckBody, workspace="team").workspace == "team"
 
 
 def test_gpus_only_leaves_out_what_is_no_gpu() -> None:

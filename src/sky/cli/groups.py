@@ -20,6 +20,9 @@ from sky.cli.table_of_commands import (
     SECTIONS,
     SSH_NODE,
     SSH_ROWS,
+    TOKEN_ROWS,
+    USERS_ROWS,
+    WORKSPACE_ROWS,
     Row,
     root_help,
 )
@@ -142,6 +145,9 @@ def _root_parameters() -> list[click.Parameter]:
 
 root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMANDS, params=_root_parameters())
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
+workspace = LazyGroup("workspace", WORKSPACE_ROWS, help="Workspaces: which one is used, and who works where.")
+users = LazyGroup("users", USERS_ROWS, help="Users of a shared server, and tokens of service accounts.")
+token = LazyGroup("token", TOKEN_ROWS, help="Tokens of service accounts.")
 catalog = LazyGroup("catalog", CATALOG_ROWS, help="Prices: how good and how old they are, and newer ones.")
 gpus = LazyGroup("gpus", GPUS_ROWS, help="Accelerators and where they are sold.")
 ssh = _Ssh(

@@ -29,12 +29,7 @@ volumes = _later("volumes", "volumes", "`sky stop` keeps the disks of a cluster.
 jobs = _later("jobs", "managed jobs", "`sky launch` and `sky exec` queue jobs on a cluster.")
 serve = _later("serve", "services", "a job may listen on a port; `sky status --endpoint PORT` tells its address.")
 dashboard = _later("dashboard", "the web page of the server", "`sky status -v` and `sky events CLUSTER` tell the same.")
-workspace = _later("workspace", "workspaces", "everything is in the workspace `default`.")
 debug_dump = _later("debug-dump", "collected bug reports", "see `sky api logs --server-logs` and `sky events`.")
 status_kubernetes = _later("status-kubernetes", "Kubernetes", "`--infra local` uses this machine.")
 local = _later("local", "a Kubernetes cluster on this machine", "`--infra local` needs none.")
-login = _later(
-    "api login", "logging in to a shared server", "set SKYPILOT_API_SERVER_ENDPOINT and SKYPILOT_SERVICE_ACCOUNT_TOKEN."
-)
-logout = _later("api logout", "logging out", "unset SKYPILOT_API_SERVER_ENDPOINT.")
 gpus_label = _later("gpus label", "Kubernetes", "`sky gpus list` shows what this machine has.")

@@ -30,7 +30,11 @@ INFRA_COMMANDS: tuple[Row, ...] = (
     ("ssh", "sky.cli.groups:ssh", "A shell on a node of a cluster; pools of machines reached by SSH."),
 )
 
-SERVER_COMMANDS: tuple[Row, ...] = (("api", "sky.cli.groups:api", "The API server and the requests made to it."),)
+SERVER_COMMANDS: tuple[Row, ...] = (
+    ("api", "sky.cli.groups:api", "The API server and the requests made to it."),
+    ("workspace", "sky.cli.groups:workspace", "Workspaces: which one is used, and who works where."),
+    ("users", "sky.cli.groups:users", "Users of a shared server, and tokens of service accounts."),
+)
 
 LATER_COMMANDS: tuple[Row, ...] = (
     ("storage", "sky.cli.later:storage", "Buckets."),
@@ -38,7 +42,6 @@ LATER_COMMANDS: tuple[Row, ...] = (
     ("jobs", "sky.cli.later:jobs", "Managed jobs that recover by themselves."),
     ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
     ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
-    ("workspace", "sky.cli.later:workspace", "Workspaces."),
     ("debug-dump", "sky.cli.later:debug_dump", "Collect logs and state for a bug report."),
 )
 
@@ -65,8 +68,37 @@ API_ROWS: tuple[Row, ...] = (
     ("status", "sky.cli.requests:status", "Show requests made to the server."),
     ("logs", "sky.cli.requests:logs", "Follow a request, or the log of the server itself."),
     ("cancel", "sky.cli.requests:cancel", "Cancel requests."),
-    ("login", "sky.cli.later:login", "Use a shared server (not supported yet)."),
-    ("logout", "sky.cli.later:logout", "Stop using a shared server (not supported yet)."),
+    ("login", "sky.cli.login:login", "Use a shared server."),
+    ("logout", "sky.cli.login:logout", "Stop using a shared server."),
+    ("audit", "sky.cli.users:audit", "Show who changed what on the server."),
+)
+
+WORKSPACE_ROWS: tuple[Row, ...] = (
+    ("use", "sky.cli.workspace:use", "Work in a workspace from now on."),
+    ("info", "sky.cli.workspace:info", "Show in which workspace launches work."),
+    ("list", "sky.cli.workspace:list_", "Show the workspaces."),
+    ("create", "sky.cli.workspace:create", "Make a workspace."),
+    ("update", "sky.cli.workspace:update", "Replace the configuration of a workspace."),
+    ("delete", "sky.cli.workspace:delete", "Remove an empty workspace."),
+    ("add-user", "sky.cli.workspace:add_user", "Let users work in a workspace."),
+    ("remove-user", "sky.cli.workspace:remove_user", "Let users work there no longer."),
+)
+
+USERS_ROWS: tuple[Row, ...] = (
+    ("list", "sky.cli.users:list_", "Show the users."),
+    ("create", "sky.cli.users:create", "Let somebody in."),
+    ("set-role", "sky.cli.users:set_role", "Make a user admin, user or viewer."),
+    ("disable", "sky.cli.users:disable", "Shut a user out."),
+    ("enable", "sky.cli.users:enable", "Let a user in again."),
+    ("delete", "sky.cli.users:delete", "Forget a user and their tokens."),
+    ("token", "sky.cli.groups:token", "Tokens of service accounts."),
+)
+
+TOKEN_ROWS: tuple[Row, ...] = (
+    ("list", "sky.cli.users:token_list", "Show tokens, without their secrets."),
+    ("create", "sky.cli.users:token_create", "Make a service account and its token."),
+    ("rotate", "sky.cli.users:token_rotate", "Put a new token in a token's place."),
+    ("delete", "sky.cli.users:token_delete", "End a token."),
 )
 
 GPUS_ROWS: tuple[Row, ...] = (

@@ -20,9 +20,10 @@ from sky.sdk.clusters import (
     tail_provision_logs,
 )
 from sky.sdk.infra import check, enabled_clouds, list_accelerator_counts, list_accelerators
+from sky.sdk.login import api_login, api_logout
 from sky.sdk.plans import optimize, validate
 from sky.sdk.requests import api_cancel, api_status, get, stream_and_get, stream_response
-from sky.sdk.server import api_info, api_login, api_logout, api_server_logs, api_start, api_stop, dashboard
+from sky.sdk.server import api_info, api_server_logs, api_start, api_stop, dashboard
 
 __all__ = [
     "api_cancel",

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError
+from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError, PermissionDeniedError
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.requests import Request
+from sky.core.policy.rights import touches
 from sky.core.ports import Catalogs, Fleet, Store
 from sky.engine.plans import Planner
 from sky.engine.post import Post
 from sky.engine.provision import Provisioner
 from sky.engine.waiting import until
+from sky.engine.workspaces import Workspaces
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
@@ -51,6 +53,7 @@ class Desk:
     planner: Planner
     provisioner: Provisioner
     section: Callable[[str], Mapping[str, object]]
+    workspaces: Workspaces
 
     async def cluster(self, name: str) -> Cluster:
         """The living cluster of this name. Raises ClusterDoesNotExist."""
@@ -58,6 +61,14 @@ class Desk:
         if found is None:
             raise ClusterDoesNotExist(f"Cluster '{name}' not found. `sky status` lists those that exist.")
         return found
+
+    async def own(self, request: Request, name: str) -> Cluster:
+        """The living cluster of this name, which the request may touch.
+
+        The server has asked that too; but since then the name may have become that of somebody else's cluster. Raises
+        ClusterDoesNotExist, PermissionDeniedError.
+        """
+        return mine(request, await self.cluster(name))
 
     async def tell(self, cluster: Cluster, event: object, *, once: str | None = None) -> int:
         """Post an event to a cluster; the number of the letter."""
@@ -109,6 +120,16 @@ class Desk:
         # What the cluster is busy with is told although it began earlier; how it came to rest before is old news.
         news = newest.time >= request.created_at or newest.after not in _AT_REST
         return newest.seq - 1 if news else newest.seq
+
+
+def mine(request: Request, cluster: Cluster) -> Cluster:
+    """The cluster, if the request may touch it. Raises PermissionDeniedError."""
+    if touches(request.reach, request.user, request.workspace, owner=cluster.user, inside=cluster.workspace):
+        return cluster
+    raise PermissionDeniedError(
+        f"Cluster '{cluster.name}' is {cluster.user}'s, in the workspace '{cluster.workspace}': {request.user} may not "
+        f"change it (in the workspace '{request.workspace}')."
+    )
 
 
 def stuck(cluster: Cluster) -> bool:

@@ -25,7 +25,7 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
-from sky.engine.desk import Desk, flag, stuck, text
+from sky.engine.desk import Desk, flag, mine, stuck, text
 from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
@@ -61,14 +61,16 @@ async def _launch(desk: Desk, request: Request) -> object:
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
         _tell_servers_own(desk, request)
-        made = await desk.planner.place(task, _goal(body), _said(body))
+        workspace = await desk.workspaces.get(request.workspace)
+        made = await desk.planner.place(task, _goal(body), _said(body), workspace)
         placements = _stoppable(desk, made.placements, wanted_autostop(task, body), layers)
         _tell_idle(desk, request, task, placements[0].offer, layers)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
         drawn = _drawn(desk, request, task, name, placements)
         hedge = hedging(layers, desk.section("provision"))
-        existing = await _open(desk, replace(drawn, layers=layers, clone_of=clone_of, hedge=hedge), task)
+        drawn = replace(drawn, layers=layers, clone_of=clone_of, hedge=hedge)
+        existing = mine(request, await _open(desk, drawn, task))
     else:
         if flag(body, "resize") and not flag(body, "dryrun"):
             existing = await _resized(desk, request, existing, task)
@@ -95,7 +97,8 @@ async def replanned(desk: Desk, cluster: Cluster) -> tuple[Placement, ...]:
     request = await desk.store.requests.get(cluster.request_id) if cluster.request_id else None
     body = request.body if request is not None else {}
     task = TaskSpec.from_config(cluster.task_config)
-    made = await desk.planner.place(task, _goal(body), _said(body))
+    workspace = await desk.workspaces.get(cluster.workspace)
+    made = await desk.planner.place(task, _goal(body), _said(body), workspace)
     return _stoppable(desk, made.placements, wanted_autostop(task, body), cluster.layers)
 
 
@@ -104,7 +107,7 @@ async def execute(desk: Desk, request: Request) -> object:
     task = TaskSpec.from_config(_mapping(request.body, "task"))
     refuse_unsupported(task)
     name = text(request.body, "cluster_name") or ""
-    cluster = await desk.cluster(name)
+    cluster = await desk.own(request, name)
     _check_fits(cluster, task)
     if cluster.phase is not Phase.UP:
         why = f" ({cluster.reason})" if cluster.reason else ""
@@ -146,7 +149,7 @@ async def _own_or_named(desk: Desk, request: Request, name: str) -> Cluster | No
     named = own or await desk.store.clusters.by_name(name)
     if named is None:
         return None
-    settled = await desk.at_rest(request, named)
+    settled = await desk.at_rest(request, mine(request, named))
     return settled if settled.alive else None
 
 
@@ -201,7 +204,7 @@ async def _cloning(desk: Desk, request: Request, task: TaskSpec) -> tuple[TaskSp
     name = text(request.body, "clone_disk_from")
     if name is None:
         return task, None
-    source = await desk.cluster(name)
+    source = await desk.own(request, name)
     if source.phase is not Phase.STOPPED or source.placement is None:
         raise ClusterNotUpError(
             f"--clone-disk-from: cluster '{name}' is {source.status}; its disk can be copied while it is stopped: "
@@ -287,7 +290,7 @@ def _drawn(desk: Desk, request: Request, task: TaskSpec, name: str, placements: 
         id=new_id(now),
         name=name,
         user=request.user,
-        workspace="default",
+        workspace=request.workspace,
         phase=Phase.PROVISIONING,
         version=0,
         created_at=now,

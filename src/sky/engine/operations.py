@@ -17,7 +17,7 @@ from sky.engine.waiting import until
 
 async def start(desk: Desk, request: Request) -> object:
     """Bring a stopped or broken cluster up again."""
-    cluster = await desk.at_rest(request, await desk.cluster(_name(request)))
+    cluster = await desk.at_rest(request, await desk.own(request, _name(request)))
     wanted = _autostop_of(request.body)
     if wanted is not None and wanted.enabled and not wanted.down:
         desk.provisioner.check_stoppable(cluster)
@@ -42,7 +42,7 @@ async def down(desk: Desk, request: Request) -> object:
 
 async def autostop(desk: Desk, request: Request) -> object:
     """Set, change or call off when an idle cluster stops."""
-    cluster = await desk.cluster(_name(request))
+    cluster = await desk.own(request, _name(request))
     if cluster.phase in _NOT_HEARING:
         raise _cannot_hear(cluster)
     wanted = Autostop(
@@ -69,7 +69,7 @@ def _cannot_hear(cluster: Cluster) -> ClusterNotUpError:
 
 async def cancel(desk: Desk, request: Request) -> object:
     """Cancel jobs of a cluster and wait until they have ended. Result: `{"cancelled": [job ids]}`."""
-    cluster = await desk.cluster(_name(request))
+    cluster = await desk.own(request, _name(request))
     if cluster.phase in (Phase.STOPPED, Phase.STOPPING, Phase.TERMINATING):
         # What waits in the queue of a stopped head can be told nothing, and what ran there has ended.
         raise ClusterNotUpError(
@@ -77,7 +77,7 @@ async def cancel(desk: Desk, request: Request) -> object:
             f"`sky start {cluster.name}` brings it up.",
             cluster_status=cluster.status.value,
         )
-    chosen = _chosen(request.body, await _open_jobs(desk, cluster))
+    chosen = _chosen(request, await _open_jobs(desk, cluster))
     await _cancel(desk, chosen)
     return {"cancelled": sorted(job.job_id for job in chosen if job.job_id is not None)}
 
@@ -125,7 +125,7 @@ async def _end(desk: Desk, request: Request, event: object, goal: Phase) -> obje
     own = f"request-cluster:{request.id}"
     told = await desk.store.get_value(own)
     # After a crash the cluster may be gone by name already: it is the one this request first told that counts.
-    cluster = await (desk.store.clusters.get(told.split()[0]) if told else desk.cluster(_name(request)))
+    cluster = await (desk.store.clusters.get(told.split()[0]) if told else desk.own(request, _name(request)))
     if cluster is None:
         return {"cluster_name": _name(request)}
     if told is None:
@@ -162,14 +162,17 @@ def _reached(goal: Phase) -> Callable[[Cluster], bool]:
     return done
 
 
-def _chosen(body: Mapping[str, object], jobs: list[Job]) -> list[Job]:
-    """Jobs to cancel; without a word on which, the latest that runs."""
-    if flag(body, "all") or flag(body, "all_users"):
+def _chosen(request: Request, jobs: list[Job]) -> list[Job]:
+    """Jobs to cancel: those named, everybody's, all of the user's, or the user's latest that runs."""
+    if flag(request.body, "all_users"):
         return jobs
-    asked = body.get("job_ids")
+    asked = request.body.get("job_ids")
     if isinstance(asked, list) and asked:
         return [job for job in jobs if job.job_id in asked]
-    numbered = [job for job in jobs if job.job_id is not None]
+    own = [job for job in jobs if job.user == request.user]
+    if flag(request.body, "all"):
+        return own
+    numbered = [job for job in own if job.job_id is not None]
     return sorted(numbered, key=lambda job: job.job_id or 0)[-1:]
 
 

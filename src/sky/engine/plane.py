@@ -28,6 +28,8 @@ from sky.core.model.offers import Offer
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
+from sky.core.model.workspaces import DEFAULT
+from sky.core.policy.rights import Reach
 from sky.core.ports import Access, Catalogs, Fleet, KeepsMachines, LogPiece, MachineReport, Providers, Store
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
@@ -47,6 +49,7 @@ from sky.engine.sweep import Sweep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
 from sky.engine.work import Driver
+from sky.engine.workspaces import Workspaces
 from sky.kit.clock import Clock
 from sky.kit.ids import new_id
 from sky.kit.ids import request_id as fresh_request_id
@@ -90,6 +93,7 @@ class ControlPlane:
         access: AccessBoard,
         planner: Planner,
         section: Callable[[str], Mapping[str, object]] = _nothing_set,
+        configuration: Callable[[], Mapping[str, object]] = dict,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         retention: Retention | None = None,
         care: CatalogCare | None = None,
@@ -108,8 +112,22 @@ class ControlPlane:
         self.access = access
         self.planner = planner
         self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
-        self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner, self._provisioner, section)
-        self._section = section
+        self.users, self.audit = store.users, store.audit
+        self.section, self.configuration = section, configuration
+        self.workspaces = Workspaces(store.users, section)
+        self._desk = Desk(
+            store,
+            self._post,
+            clock,
+            signals,
+            fleet,
+            talk,
+            catalogs,
+            planner,
+            self._provisioner,
+            section,
+            self.workspaces,
+        )
         self._closing = closing
         self._retention = retention
         self._care = care
@@ -138,7 +156,7 @@ class ControlPlane:
                 self._say,
                 replan=partial(replanned, self._desk),
             ),
-            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self._section),
+            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(
@@ -199,7 +217,14 @@ class ControlPlane:
     # --- requests ------------------------------------------------------------------------------------------------
 
     async def submit(
-        self, name: str, body: Mapping[str, object], *, user: str, request_id: str | None = None
+        self,
+        name: str,
+        body: Mapping[str, object],
+        *,
+        user: str,
+        request_id: str | None = None,
+        workspace: str = DEFAULT,
+        reach: str = Reach.ALL,
     ) -> Request:
         """Record a mutation once per id, and wake the loop. Raises NotSupportedError for a name nobody handles."""
         if name not in HANDLERS:
@@ -214,6 +239,8 @@ class ControlPlane:
             created_at=now,
             body=body,
             cluster_name=str(body["cluster_name"]) if body.get("cluster_name") else None,
+            workspace=workspace,
+            reach=str(reach),
         )
         request, _ = await self.store.requests.open(drawn, now)
         self.signals.notify("work:request")
@@ -282,6 +309,10 @@ class ControlPlane:
             return chosen
         await asyncio.gather(*(self._refresh(each) for each in chosen if cluster_life.LOOK_AGAIN.get(each.phase)))
         return _named(await self.store.clusters.living(), names)
+
+    async def named(self, name: str) -> Cluster | None:
+        """The living cluster of exactly this name."""
+        return await self.store.clusters.by_name(name)
 
     async def _refresh(self, cluster: Cluster) -> None:
         await self._post.send("cluster", self.store.clusters, cluster.id, cluster_life.Due())

@@ -22,6 +22,7 @@ from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
 from sky.core.model.resources import Resources
 from sky.core.model.tasks import TaskSpec
+from sky.core.model.workspaces import Workspace
 from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
 from sky.core.optimizer.explain import known_clouds
 from sky.core.optimizer.goals import Goal
@@ -95,6 +96,7 @@ class Questions:
     all_infra: bool = False
     estimates: Sequence[Mapping[str, float]] = ()
     said: Said = field(default_factory=Said)
+    workspace: Workspace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +157,11 @@ class Planner:
         """What the places that can be asked sell at this moment, and the places that did not answer."""
         return await self._live(self._providers.names())
 
-    async def place(self, task: TaskSpec, goal: Goal = Goal.COST, said: Said | None = None) -> Plan:
+    async def place(
+        self, task: TaskSpec, goal: Goal = Goal.COST, said: Said | None = None, workspace: Workspace | None = None
+    ) -> Plan:
         """The ranked placements of a task. Raises ResourcesUnavailableError with every reason when there is none."""
-        ground = await self._ground(said or Said())
+        ground = await self._ground(said or Said(), workspace)
         resolved = self._resolved(task, ground)
         made = plan_task(resolved, ground.catalog, self._for(resolved, ground), goal)
         made = replace(made, rejections=(*made.rejections, *ground.unasked))
@@ -167,7 +171,7 @@ class Planner:
 
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
         """One answer per task. Raises ResourcesUnavailableError when a task fits nowhere."""
-        ground = await self._ground(questions.said, all_infra=questions.all_infra)
+        ground = await self._ground(questions.said, questions.workspace, all_infra=questions.all_infra)
         tasks = tuple(self._resolved(task, ground) for task in dag.tasks)
         conditions = [
             self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {}, at=at)
@@ -186,9 +190,11 @@ class Planner:
                 raise self._nowhere(task, plan, ground, among=len(tasks))
         return [self._answer(task, chosen, at, ground, questions) for at, task in enumerate(tasks)]
 
-    async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]:
+    async def types(
+        self, dag: DagSpec, *, all_infra: bool, said: Said | None = None, workspace: Workspace | None = None
+    ) -> list[list[Placement]]:
         """For each task one placement of every (cloud, instance type) that it could take, cheapest first."""
-        ground = await self._ground(said or Said(), all_infra=all_infra)
+        ground = await self._ground(said or Said(), workspace, all_infra=all_infra)
         found: list[list[Placement]] = []
         for at, task in enumerate(dag.tasks):
             resolved = self._resolved(task, ground)
@@ -202,7 +208,7 @@ class Planner:
 
     # --- the ground ----------------------------------------------------------------------------------------------
 
-    async def _ground(self, said: Said, *, all_infra: bool = False) -> _Ground:
+    async def _ground(self, said: Said, workspace: Workspace | None, *, all_infra: bool = False) -> _Ground:
         catalog, overrides = self._catalogs.current(), self._catalogs.overrides()
         enabled = await self._access.enabled()
         allowed = self._allowed()
@@ -211,6 +217,8 @@ class Planner:
             may = said.allowed if may is None else may & said.allowed
         if may is not None:
             enabled &= may
+        if workspace is not None:
+            enabled = frozenset(cloud for cloud in enabled if not workspace.disabled(cloud))
         live, unasked = await self._live(sorted(enabled))
         conditions = Conditions(
             enabled=None if all_infra else enabled,
@@ -218,7 +226,7 @@ class Planner:
             reservations=overrides.reservations,
             quotas=overrides.quotas,
             price_of=overrides.price_of if overrides.prices else None,
-            denied=overrides.denied if overrides.denials else None,
+            denied=_denied(overrides, workspace),
             least_multiplier=overrides.least_factor,
             repriced=tuple(_repriced(overrides)),
             extra=(*live, *overrides.extra),
@@ -456,3 +464,14 @@ def _misspelt(task: TaskSpec, ground: _Ground) -> list[str]:
         hint = f"did you mean {' or '.join(near)}?" if near else "`sky gpus list -a` shows what there is"
         found.append(f"no accelerator is called {request.name}; {hint}")
     return found
+
+
+def _denied(overrides: Overrides, workspace: Workspace | None) -> Callable[[Offer], str | None] | None:
+    """Why an offer may not be taken, by the user's rules or those of the workspace; None where neither has any."""
+    if workspace is None or not (workspace.infra or workspace.allowed_clouds is not None):
+        return overrides.denied if overrides.denials else None
+
+    def why(offer: Offer) -> str | None:
+        return workspace.refuses(offer.cloud, offer.region) or (overrides.denied(offer) if overrides.denials else None)
+
+    return why

@@ -3,12 +3,14 @@
 Run by `work.Driver` under `plane`; what a request does is its handler in `launch` or `operations`.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
 from sky.core.errors import NotSupportedError, SkyError, to_wire
 from sky.core.lifecycle import requests as life
 from sky.core.lifecycle.machine import Table
+from sky.core.model.audit import AuditLine
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.engine.desk import Desk, Handler
@@ -26,6 +28,8 @@ class RequestWork:
         self.rows = desk.store.requests
         self._desk = desk
         self._handlers = handlers
+        #: Lines of the audit log that are being written.
+        self._noting: set[asyncio.Future[None]] = set()
 
     def id_of(self, entity: Request) -> str:
         return entity.id
@@ -47,6 +51,15 @@ class RequestWork:
         self._desk.signals.notify(f"request:{after.id}")
         if after.status is RequestStatus.FAILED and before.status is not RequestStatus.FAILED:
             log.info("request %s (%s) failed: %s", after.id, after.name, (after.error or {}).get("message"))
+        if after.status.is_terminal() and not before.status.is_terminal():
+            noting = asyncio.ensure_future(self._desk.store.audit.add(_end_of(after, self._desk.clock.now())))
+            self._noting.add(noting)
+            noting.add_done_callback(self._noted)
+
+    def _noted(self, noting: "asyncio.Future[None]") -> None:
+        self._noting.discard(noting)
+        if not noting.cancelled() and (error := noting.exception()) is not None:
+            log.error("the end of a request is not in the audit log: %s", error)
 
     def crashed(self, order: object, error: Exception) -> object:
         return life.Failed(to_wire(SkyError(f"internal error, see the server's log: {type(error).__name__}: {error}")))
@@ -60,3 +73,21 @@ class RequestWork:
             return life.Finished(await handler(self._desk, entity))
         except (SkyError, ValueError, PermissionError, FileNotFoundError) as error:
             return life.Failed(to_wire(error))
+
+
+def _end_of(request: Request, now: float) -> AuditLine:
+    """The line of the audit log that says how a request ended; the calls that opened it are there already."""
+    error = (request.error or {}).get("type")
+    return AuditLine(
+        at=now,
+        # Its own call, so that it stands beside the one that opened it.
+        call=f"{request.id[:36]}-end",
+        user=request.user,
+        via="request",
+        address="",
+        operation=f"end of {request.name}"[:128],
+        target=f"cluster {request.cluster_name}"[:512] if request.cluster_name else "",
+        workspace=request.workspace,
+        request_id=request.id,
+        outcome=f"{request.status.value}: {error}"[:128] if error else request.status.value,
+    )

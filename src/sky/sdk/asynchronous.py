@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sky.core.errors import ApiServerConnectionError, JobExitCode, RequestCancelled, not_supported
-from sky.sdk import clusters, infra, plans, requests, server, starting
+from sky.sdk import clusters, infra, login, plans, requests, server, starting
+from sky.sdk import workspaces as spaces
 from sky.sdk.http1 import query
 from sky.sdk.ids import RequestId
 from sky.sdk.streams import Followed, Writer
@@ -236,6 +237,8 @@ enabled_clouds = _awaited(infra.enabled_clouds)
 list_accelerators = _awaited(infra.list_accelerators)
 list_accelerator_counts = _awaited(infra.list_accelerator_counts)
 api_cancel = _awaited(requests.api_cancel)
+workspaces = _awaited(spaces.workspaces)
+set_preferred_workspace = _awaited(spaces.set_preferred_workspace)
 
 validate = _threaded(plans.validate)
 download_logs = _threaded(clusters.download_logs)
@@ -244,12 +247,17 @@ api_info = _threaded(server.api_info)
 api_start = _threaded(server.api_start)
 api_stop = _threaded(server.api_stop)
 api_server_logs = _threaded(server.api_server_logs)
+api_login = _threaded(login.api_login)
+api_logout = _threaded(login.api_logout)
+get_user_workspace = _threaded(spaces.get_user_workspace)
 
 __all__ = [
     "RequestCancelled",
     "StreamConfig",
     "api_cancel",
     "api_info",
+    "api_login",
+    "api_logout",
     "api_server_logs",
     "api_start",
     "api_status",
@@ -265,12 +273,14 @@ __all__ = [
     "endpoints",
     "exec",
     "get",
+    "get_user_workspace",
     "job_status",
     "launch",
     "list_accelerator_counts",
     "list_accelerators",
     "optimize",
     "queue",
+    "set_preferred_workspace",
     "start",
     "status",
     "stop",
@@ -278,4 +288,5 @@ __all__ = [
     "stream_response_async",
     "tail_logs",
     "validate",
+    "workspaces",
 ]

@@ -97,6 +97,16 @@ def _refuse_unknown(call: str, known: Callable[..., Any], given: Mapping[str, An
         raise TypeError(f"sky.{call}() has no parameter {name!r}{hint}")
 
 
+def _allowed(call: str, config: dict[str, Any], **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The task and the layers that travel with it, as a policy of this client's configuration wants them."""
+    if settings.admin_policy() is None:
+        return config, settings.layers()
+    from sky.sdk import policies  # noqa: PLC0415 - only those who have a policy pay for it
+
+    name = policies.AdminPolicyRequestName(f"cluster.{call}")
+    return policies.at_client(name, config, settings.layers(), options)
+
+
 def _uploaded(config: Mapping[str, Any], dryrun: bool, *, mounts: bool) -> dict[str, str]:
     if dryrun or not ("workdir" in config or (mounts and "file_mounts" in config)):
         return {}
@@ -130,7 +140,10 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
     difference: there is one way to run a task. Raises NotSupportedError for arguments that cannot be obeyed yet.
     """
     _refuse_unknown("launch", launch, _internal)
-    config = _only(task, "launch")
+    config, layers = _allowed(
+        "launch", _only(task, "launch"), cluster_name=cluster_name, down=down, dryrun=dryrun,
+        idle_minutes_to_autostop=idle_minutes_to_autostop,
+    )  # fmt: skip
     body = {
         "task": config,
         "cluster_name": cluster_name,
@@ -145,7 +158,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "fast": fast,
         "resize": resize,
         "uploads": _uploaded(config, dryrun, mounts=True),
-        "config": settings.layers(),
+        "config": layers,
         "command": _command or "sky.launch",
         "blocked_resources": blocked_of(tasks_of(task)[0]),
     }
@@ -166,14 +179,14 @@ def exec(
     _refuse_unknown("exec", exec, _internal)
     if cluster_name is None:
         raise ValueError("sky.exec needs a cluster_name; sky.launch brings a new cluster up.")
-    config = _only(task, "exec")
+    config, layers = _allowed("exec", _only(task, "exec"), cluster_name=cluster_name, down=down, dryrun=dryrun)
     body = {
         "task": config,
         "cluster_name": cluster_name,
         "dryrun": dryrun,
         "down": down,
         "uploads": _uploaded(config, dryrun, mounts=False),
-        "config": settings.layers(),
+        "config": layers,
         "command": _command or "sky.exec",
     }
     return submit("exec", body)
@@ -193,7 +206,7 @@ def status(
 ) -> RequestId[list[StatusResponse]]:
     """Clusters of these names or globs (None: all). `refresh` of AUTO or FORCE (or True) asks the clouds first.
 
-    A server has one user so far, so that `all_users` shows no more, here and in other calls.
+    One's own, unless `all_users` asks for everybody's that one may see; a plain name is that cluster, whose ever it is.
     """
     names = [cluster_names] if isinstance(cluster_names, str) else cluster_names
     body = {
@@ -274,7 +287,7 @@ def autostop(
 
 
 def queue(cluster_name: str, skip_finished: bool = False, all_users: bool = False) -> RequestId[list[ClusterJobRecord]]:
-    """Jobs of a cluster, newest first."""
+    """One's own jobs of a cluster, newest first; everybody's with `all_users`."""
     return read("queue", {"cluster_name": cluster_name, "skip_finished": skip_finished, "all_users": all_users})
 
 
@@ -290,7 +303,7 @@ def cancel(
     job_ids: Sequence[int] | None = None,
     _try_cancel_if_cluster_is_init: bool = False,
 ) -> RequestId[None]:
-    """Cancel jobs of a cluster; without ids and `all`, the newest that runs."""
+    """Cancel jobs of a cluster: those of the ids, `all` of one's own, everybody's; else one's newest that runs."""
     body = {
         "cluster_name": cluster_name,
         "all": all,

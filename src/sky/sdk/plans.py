@@ -10,6 +10,7 @@ from sky.sdk.clusters import blocked_of, config_of, tasks_of, word_of
 from sky.sdk.ids import RequestId
 from sky.sdk.records import PlanRecord
 from sky.sdk.requests import get, read
+from sky.sdk.workspaces import active
 
 
 def optimize(
@@ -30,14 +31,16 @@ def optimize(
     what_if: changes to compare with: `spot`, `on-demand`, `infra=gcp`, `region=us-east-1`. when: chances learnt from
     what places answered before. all_infra: plan also over places that cannot be used yet; they are marked.
     """
-    body = {**_dag_config(dag), "minimize": word_of(minimize), "config": settings.layers()}
+    body = _allowed("optimize", {**_dag_config(dag), "config": settings.layers()}, admin_policy_request_options)
+    body["minimize"] = word_of(minimize)
     if any(blocked := [blocked_of(task) for task in tasks_of(dag)]):
         body["blocked_resources"] = blocked
     if any(getattr(task, "has_time_estimator", False) for task in tasks_of(dag)):
         body["estimates"] = _estimates(dag, {**body, "all_infra": all_infra})
     questions = {"explain": explain, "why_not": why_not, "what_if": what_if, "when": when, "all_infra": all_infra}
     body |= {key: list(value) if isinstance(value, Sequence) else value for key, value in questions.items() if value}
-    return read("optimize", body)
+    space = active()
+    return read("optimize", body if space is None else {**body, "workspace": space})
 
 
 def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options: Any = None) -> None:
@@ -47,7 +50,21 @@ def validate(dag: Any, workdir_only: bool = False, admin_policy_request_options:
         if check is not None:
             check()
     if not workdir_only:
-        get(read("validate", _dag_config(dag)))
+        asked = {**_dag_config(dag), "config": settings.layers()}
+        get(read("validate", _allowed("validate", asked, admin_policy_request_options)))
+
+
+def _allowed(call: str, asked: dict[str, Any], options: Any) -> dict[str, Any]:
+    """The DAG and the layers with it, as a policy of this client's configuration wants them."""
+    if settings.admin_policy() is None:
+        return asked
+    from sky.sdk import policies  # noqa: PLC0415 - only those who have a policy pay for it
+
+    name, tasks, layers = policies.AdminPolicyRequestName(call), [], asked["config"]
+    for task in asked["tasks"]:
+        allowed, layers = policies.at_client(name, task, layers, options)
+        tasks.append(allowed)
+    return {**asked, "tasks": tasks, "config": layers}
 
 
 def _dag_config(dag: Any) -> dict[str, Any]:

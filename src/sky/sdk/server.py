@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sky.core.errors import ApiServerConnectionError, not_supported
 from sky.core.model.statuses import ServerStatus
@@ -98,18 +98,6 @@ def api_server_logs(follow: bool = True, tail: int | None = None, *, output_stre
         return stream("GET", "/api/server_logs" + query([("offset", offset), ("tail", tail), ("follow", follow)]))
 
     Followed(open_at).copy_to(output_stream)
-
-
-def api_login(*args: Any, **kwargs: Any) -> None:
-    """Log in to a remote server: not yet; give the token in the environment."""
-    raise not_supported(
-        "Logging in", instead="Set SKYPILOT_API_SERVER_ENDPOINT and SKYPILOT_SERVICE_ACCOUNT_TOKEN instead."
-    )
-
-
-def api_logout() -> None:
-    """Log out of a remote server: not yet."""
-    raise not_supported("Logging out", instead="Unset SKYPILOT_API_SERVER_ENDPOINT instead.")
 
 
 def dashboard(starting_page: str | None = None) -> None:

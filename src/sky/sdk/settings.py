@@ -6,14 +6,17 @@ command line for its `--config`. YAML is loaded only where there is a file to re
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sky.core.errors import not_supported
+from sky.kit.paths import private_dir, state_dir
 
 if TYPE_CHECKING:
     from sky.wire.config import Config
@@ -50,12 +53,62 @@ def layers() -> dict[str, Any]:
     return {} if config is None else {key: value for key, value in config.to_dict().items() if key not in STAYS_HERE}
 
 
+def admin_policy() -> str | None:
+    """The policy that this client's configuration names, if it names one."""
+    config = _load()
+    named = None if config is None else config.get(("admin_policy",))
+    return None if named is None else str(named)
+
+
 def endpoint() -> tuple[str | None, str | None]:
     """The endpoint and token that the configuration names, if it does."""
     config = _load()
     if config is None:
         return None, None
     return config.get(("api_server", "endpoint")), config.get(("api_server", "service_account_token"))
+
+
+def now() -> float:
+    """The wall clock. Not `sky.kit.clock`, which loads asyncio: no call of the command line can wait for that."""
+    return time.time()  # noqa: TID251 - the one place in this room
+
+
+def login_file() -> Path:
+    """Where a login to a shared server is kept."""
+    return state_dir() / "login.json"
+
+
+def stored_login() -> dict[str, Any] | None:
+    """The login that `sky api login` made: `endpoint`, `token`, `renew_at` … None where there is none."""
+    path = os.path.join(state_dir(), "login.json")  # noqa: PTH118 - on the path of every call
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            told = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        raise ValueError(f"The login in {path} cannot be read; log in again: sky api login -e URL") from None
+    if not isinstance(told, dict) or not all(isinstance(told.get(key), str) for key in ("endpoint", "token")):
+        raise ValueError(f"The login in {path} cannot be read; log in again: sky api login -e URL")
+    return told
+
+
+def keep_login(told: Mapping[str, Any]) -> None:
+    """Keep a login, in a file that its owner alone may read."""
+    path = login_file()
+    private_dir(path.parent)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        json.dump(dict(told), out)
+    fresh.replace(path)
+
+
+def life_of(token: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a token's life, from what the server tells of it: half of it is over at `renew_at`."""
+    end, at = token["expires_at"], now()
+    again = None if end is None or not token["renewable"] else at + (end - at) / 2
+    return {"expires_at": end, "renew_at": again, "ends_with_logout": token["kind"] == "login"}
 
 
 def _load() -> Config | None:

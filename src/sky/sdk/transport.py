@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, from_wire
+from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, SkyError, from_wire
 from sky.kit.paths import private_dir, socket_path, state_dir
 from sky.sdk import settings
 from sky.sdk.http1 import Address, CannotConnect, Connection, ConnectionLost, NotHttp, Response
@@ -94,16 +94,39 @@ def using_endpoint(endpoint: str | Endpoint, token: str | None = None) -> Iterat
 
 
 def current_endpoint() -> Endpoint:
-    """Where a call made now would go: `using_endpoint`, the environment, configuration, else the local server."""
+    """Where a call made now would go.
+
+    The first of: `using_endpoint`, the environment, the login of `sky api login`, the configuration, the local server.
+    """
     chosen = _chosen.get()
     if chosen is not None:
         return chosen
     token = os.environ.get(ENV_TOKEN)
     named = os.environ.get(ENV_ENDPOINT)
+    known = settings.stored_login()
+    if known is not None:
+        if not named:
+            return parse_endpoint(known["endpoint"], token or _alive(known))
+        if not token and str(parse_endpoint(named).address) == known["endpoint"]:
+            token = _alive(known)
     if not named:
         named, written = settings.endpoint()
         token = token or written
     return parse_endpoint(named, token) if named else local_endpoint()
+
+
+def _alive(known: dict[str, Any]) -> str:
+    """The token of the stored login, given a new life first if half of the old one is over."""
+    renew_at = known.get("renew_at")
+    if isinstance(renew_at, int | float) and settings.now() > renew_at:
+        try:
+            with using_endpoint(known["endpoint"], known["token"]):
+                told = call("POST", "/users/tokens/renew").json()
+            settings.keep_login({**known, **settings.life_of(told)})
+        except (SkyError, OSError):
+            # What cannot be renewed now is used as it is: the call itself will say what is wrong with it.
+            pass
+    return str(known["token"])
 
 
 class Answer:

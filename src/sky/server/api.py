@@ -8,24 +8,30 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from sky.core.errors import ServerTemporarilyUnavailableError, to_wire
+from sky.core.errors import RequestAlreadyExistsError, ServerTemporarilyUnavailableError, to_wire
 from sky.core.model.requests import Request
+from sky.core.model.users import Caller
+from sky.core.policy.rights import Right
 from sky.kit.ids import request_id as new_request_id
 from sky.server.asgi import Call, Handler, Reply, Route
+from sky.server.authentication import Authentication
 from sky.server.blobs import BlobStore
 from sky.server.failures import told
+from sky.server.people import People
+from sky.server.permissions import Permissions
 from sky.server.plane import ControlPlane
+from sky.server.policies import NAMES, Policies
 from sky.server.reads import Read, Reads
 from sky.server.settings import Settings
 from sky.wire.codec import Body, decode, encode, plain
 from sky.wire.jobs import AGAIN, HEARTBEAT, Frame, line
 from sky.wire.openapi import Operation
-from sky.wire.protocol import HEADER_REQUEST_ID, HEARTBEAT_S
+from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, HEARTBEAT_S
 from sky.wire.requests import ReadAnswer, Submitted
 
 B = TypeVar("B", bound=Body)
 #: Work of a read that is given back as JSON already.
-Encoded = Callable[[B], Awaitable[bytes]]
+Encoded = Callable[[B, Caller], Awaitable[bytes]]
 
 #: What those hear who still wait when the owner stops the server.
 STOPPED = "The API server was stopped (`sky api stop`). What it was asked for goes on when it is started again."
@@ -37,8 +43,22 @@ _LONGEST_ID = 128
 class Api:
     """The server's side of every call."""
 
-    def __init__(self, plane: ControlPlane, settings: Settings, *, token_on: bool, started_at: float, pid: int) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        settings: Settings,
+        people: People,
+        ways: Authentication,
+        *,
+        token_on: bool,
+        started_at: float,
+        pid: int,
+    ) -> None:
         self.plane = plane
+        self.people = people
+        self.ways = ways
+        self.may = Permissions(plane)
+        self.policies = Policies(plane.configuration)
         self.settings = settings
         self.token_on = token_on
         self.started_at = started_at
@@ -54,16 +74,34 @@ class Api:
     # --- the two kinds of call ---------------------------------------------------------------------------------------
 
     def read(
-        self, path: str, kind: type[B], answer: Any, summary: str, work: Callable[[B], Awaitable[object]]
+        self,
+        path: str,
+        kind: type[B],
+        answer: Any,
+        summary: str,
+        work: Callable[[B, Caller], Awaitable[object]],
+        right: Right = Right.READ,
+        *,
+        audited: bool | None = None,
     ) -> Route:
-        """A route for a read whose work gives something that can be encoded."""
+        """A route for a call that is carried out at once and gives something that can be encoded."""
 
-        async def encoded(body: B) -> bytes:
-            return encode(await work(body))
+        async def encoded(body: B, caller: Caller) -> bytes:
+            return encode(await work(body, caller))
 
-        return self.read_encoded(path, kind, answer, summary, encoded)
+        return self.read_encoded(path, kind, answer, summary, encoded, right, audited=audited)
 
-    def read_encoded(self, path: str, kind: type[B], answer: Any, summary: str, work: Encoded[B]) -> Route:
+    def read_encoded(
+        self,
+        path: str,
+        kind: type[B],
+        answer: Any,
+        summary: str,
+        work: Encoded[B],
+        right: Right = Right.READ,
+        *,
+        audited: bool | None = None,
+    ) -> Route:
         """A route for a read whose work gives JSON."""
         name = path.strip("/")
 
@@ -73,35 +111,65 @@ class Api:
             now = self.plane.clock.now()
             headers = [(_ID_HEADER, id.encode())]
             try:
-                result = await work(body)
+                result = await work(body, call.caller)
             except Exception as failed:  # noqa: BLE001 - it becomes the answer, and is kept for a late `get`
                 status, wire = told(failed)
                 error = encode(wire)
-                self.reads.keep(Read(id, name, now, error=error))
+                self.reads.keep(Read(id, name, now, error=error, user=call.user))
                 return Reply(b'{"request_id":"%s","error":%s}' % (id.encode(), error), status, headers)
-            self.reads.keep(Read(id, name, now, result=result))
+            self.reads.keep(Read(id, name, now, result=result, user=call.user))
             return Reply(b'{"request_id":"%s","result":%s}' % (id.encode(), result), 200, headers)
 
-        return Route(Operation("POST", path, summary, body=kind, answer=answer or ReadAnswer), handle)
+        operation = Operation(
+            "POST", path, summary, body=kind, answer=answer or ReadAnswer, right=right, audited=audited
+        )
+        return Route(operation, handle)
 
-    def mutation(self, path: str, kind: type[B], summary: str, extra: Mapping[str, object] | None = None) -> Route:
+    def mutation(
+        self,
+        path: str,
+        kind: type[B],
+        summary: str,
+        extra: Mapping[str, object] | None = None,
+        right: Right = Right.USE,
+    ) -> Route:
         """A route that puts a request on record; `extra` is added to what the plane is given."""
         name = path.strip("/")
 
         async def handle(call: Call) -> Reply:
             body = {**plain(decode(kind, await call.body())), **(extra or {})}
-            request = await self.plane.submit(name, body, user=call.user, request_id=self._request_id(call))
+            id = self._request_id(call)
+            if name in NAMES:
+                body = {**await self._allowed(call, name, kind, body), **(extra or {})}
+            scope = await self.may.for_request(call.caller, name, body)
+            call.workspace = scope.workspace
+            request = await self.plane.submit(
+                name, body, user=call.user, request_id=id, workspace=scope.workspace, reach=scope.reach
+            )
+            if request.user != call.user:
+                raise RequestAlreadyExistsError(f"The request id {id} is taken; send another.")
             return self.submitted(request)
 
-        return Route(Operation("POST", path, summary, body=kind, answer=Submitted), handle)
+        return Route(Operation("POST", path, summary, body=kind, answer=Submitted, right=right), handle)
+
+    async def _allowed(self, call: Call, name: str, kind: type[B], body: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the administrator's policy wants them."""
+        options = {key: body.get(key) for key in ("cluster_name", "idle_minutes_to_autostop", "down", "dryrun")}
+        allowed = await self.policies.judge(name, body["task"], body["config"], options, call.caller, client_of(call))
+        if allowed.task is body["task"]:
+            return body
+        # What a policy makes of a request is held to the same rules as what users make.
+        asked = {key: value for key, value in body.items() if key in kind.__struct_fields__}
+        changed: dict[str, Any] = plain(decode(kind, encode({**asked, "task": allowed.task, "config": allowed.config})))
+        return changed
 
     def submitted(self, request: Request) -> Reply:
         """The answer that names a request on record."""
         return Reply(encode(Submitted(request_id=request.id)), 200, [(_ID_HEADER, request.id.encode())])
 
-    def plain(self, operation: Operation, handler: Handler, *, owner_only: bool = False) -> Route:
-        """Any other route."""
-        return Route(operation, handler, owner_only)
+    def plain(self, operation: Operation, handler: Handler) -> Route:
+        """Any other route; its operation says what right it needs."""
+        return Route(operation, handler)
 
     def _request_id(self, call: Call) -> str | None:
         id = call.header(HEADER_REQUEST_ID)
@@ -168,3 +236,9 @@ class Api:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+
+def client_of(call: Call) -> tuple[int | None, str | None]:
+    """The interface and the version that the client says it has."""
+    said, version = call.header(HEADER_API_VERSION), call.header(HEADER_VERSION)
+    return (int(said) if said is not None and said.isdecimal() else None), version

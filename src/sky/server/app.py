@@ -4,8 +4,25 @@ from collections.abc import Callable, Collection
 
 from sky.server.api import Api
 from sky.server.asgi import App
-from sky.server.identity import gatekeeper
-from sky.server.routes import catalog, clusters, infra, jobs, nodes, plans, requests, server, ssh, uploads
+from sky.server.audit import Auditor
+from sky.server.identity import Gatekeeper
+from sky.server.routes import (
+    audit,
+    catalog,
+    clusters,
+    infra,
+    jobs,
+    login,
+    nodes,
+    plans,
+    requests,
+    server,
+    ssh,
+    tokens,
+    uploads,
+    users,
+    workspaces,
+)
 
 
 def build_app(
@@ -22,6 +39,12 @@ def build_app(
         *catalog.routes(api),
         *ssh.routes(api),
         *uploads.routes(api),
+        *users.routes(api),
+        *tokens.routes(api),
+        *workspaces.routes(api),
+        *audit.routes(api),
         *server.routes(api, stop),
+        *login.routes(api),
     ]
-    return App([*routes, server.openapi(api, routes)], gatekeeper(token, hosts))
+    gate = Gatekeeper(api.people, token, hosts, api.ways)
+    return App([*routes, server.openapi(api, routes)], gate, Auditor(api.plane.audit, api.plane.clock))

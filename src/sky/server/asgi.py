@@ -10,11 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sky.server.failures import HeadTooLarge, NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
+from sky.core.errors import ApiServerAuthenticationError, ClientError
+from sky.core.model.audit import AuditLine
+from sky.core.model.users import Caller, Role, Via
+from sky.server.audit import Auditor, Made
+from sky.server.failures import HeadTooLarge, LengthRequired, NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
 from sky.version import API_VERSION, __version__
 from sky.wire.codec import encode
 from sky.wire.openapi import Operation
-from sky.wire.protocol import HEADER_API_VERSION, HEADER_VERSION, MAX_BODY, MEDIA_FRAMES, MEDIA_JSON
+from sky.wire.protocol import (
+    HEADER_API_VERSION,
+    HEADER_REQUEST_ID,
+    HEADER_VERSION,
+    MAX_BODY,
+    MEDIA_FRAMES,
+    MEDIA_JSON,
+)
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -25,10 +36,17 @@ MAX_HEAD = 32 * 1024
 #: Seconds that a client may pause while it sends a body.
 BODY_PAUSE_S = 20.0
 
+#: Who a call is made by before anybody has asked.
+NOBODY = Caller("", Role.VIEWER, Via.NOBODY)
+
 _OURS = [
+    # No answer is to be taken for something else than it says it is, or shown inside of somebody else's page.
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
     (HEADER_API_VERSION.lower().encode(), str(API_VERSION).encode()),
     (HEADER_VERSION.lower().encode(), __version__.encode()),
 ]
+_REQUEST_ID = HEADER_REQUEST_ID.lower().encode()
 _JSON = [(b"content-type", MEDIA_JSON.encode()), *_OURS]
 _FRAMES = [(b"content-type", MEDIA_FRAMES.encode()), (b"cache-control", b"no-store"), *_OURS]
 
@@ -44,7 +62,17 @@ class Call:
     receive: Receive
     local: bool
     params: Mapping[str, str] = field(default_factory=dict)
-    user: str = ""
+    caller: Caller = NOBODY
+    address: str = ""
+    #: The workspace that the call turned out to be about, for the audit log.
+    workspace: str = ""
+    #: A body that was read already.
+    kept: bytes | None = None
+
+    @property
+    def user(self) -> str:
+        """The name of whoever calls."""
+        return self.caller.user
 
     def header(self, name: str) -> str | None:
         """A header's value by its name in any case; the last one if it was sent several times."""
@@ -54,6 +82,14 @@ class Call:
             if key == wanted:
                 found = value
         return None if found is None else found.decode("latin-1")
+
+    def only(self, name: str) -> str | None:
+        """A header that may be sent once only. Raises ClientError if it was sent several times."""
+        wanted = name.lower().encode()
+        found = [value for key, value in self.raw_headers if key == wanted]
+        if len(found) > 1:
+            raise ClientError(f"The header {name} was sent several times.")
+        return found[0].decode("latin-1") if found else None
 
     def head_size(self) -> int:
         """Bytes of path, query and headers."""
@@ -71,6 +107,8 @@ class Call:
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """The whole body. Raises TooLarge beyond `limit` bytes, SlowBody if it stops arriving."""
+        if self.kept is not None:
+            return self.kept
         first, more = await self._piece()
         if not more:
             if len(first) > limit:
@@ -125,24 +163,25 @@ class Stream:
 
 
 Handler = Callable[[Call], Awaitable[Reply | Stream]]
+Gate = Callable[[Call, "Route"], Awaitable[Caller]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A call that the server answers. `owner_only` calls exist on the Unix socket only."""
+    """A call that the server answers."""
 
     operation: Operation
     handler: Handler
-    owner_only: bool = False
 
 
 class App:
-    """The ASGI application. `gate` says who is calling, or raises."""
+    """The ASGI application. `gate` says who is calling and that they may, or raises."""
 
-    def __init__(self, routes: Iterable[Route], gate: Callable[[Call, Route], str]) -> None:
+    def __init__(self, routes: Iterable[Route], gate: Gate, auditor: Auditor) -> None:
         self._fixed: dict[str, dict[str, Route]] = {}
         self._open: list[tuple[str, str, dict[str, Route]]] = []
         self._gate = gate
+        self._auditor = auditor
         for route in routes:
             path = route.operation.path
             head, brace, rest = path.partition("{")
@@ -154,7 +193,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        server = scope.get("server")
+        server, client = scope.get("server"), scope.get("client")
         call = Call(
             method=scope["method"],
             path=scope["path"],
@@ -163,6 +202,7 @@ class App:
             receive=receive,
             # uvicorn names a Unix socket by its path, without a port.
             local=server is not None and server[1] is None,
+            address=str(client[0])[:64] if client else "",
         )
         try:
             reply = await self._answer(call)
@@ -171,7 +211,7 @@ class App:
         except Exception as failed:  # noqa: BLE001 - every failure has to become an answer
             status, wire = told(failed)
             reply = Reply(encode({"error": wire}), status)
-            if status in (401, 408, 413, 431):
+            if status in (401, 408, 411, 413, 431):
                 # What is left of the request is not read, so the connection is of no further use.
                 reply.headers.append((b"connection", b"close"))
         if isinstance(reply, Stream):
@@ -182,9 +222,34 @@ class App:
     async def _answer(self, call: Call) -> Reply | Stream:
         if call.head_size() > MAX_HEAD:
             raise HeadTooLarge(f"The head of the request has more than {MAX_HEAD} bytes.")
+        _check_framing(call)
         route = self._find(call)
-        call.user = self._gate(call, route)
-        return await route.handler(call)
+        if not route.operation.on_record:
+            call.caller = await self._gate(call, route)
+            return await route.handler(call)
+        return await self._on_record(call, route)
+
+    async def _on_record(self, call: Call, route: Route) -> Reply | Stream:
+        """Carry out a call that changes something, between two lines of the audit log."""
+        name = f"{route.operation.method} {route.operation.path}"
+        try:
+            call.caller = await self._gate(call, route)
+        except Exception as failed:
+            stranger = isinstance(failed, ApiServerAuthenticationError)
+            await self._auditor.refused(_line(call, name), f"refused: {type(failed).__name__}", stranger=stranger)
+            raise
+        if not route.operation.raw_body:
+            call.kept = await call.body()
+        line = await self._auditor.begun(_line(call, name), call.kept or b"")
+        try:
+            reply = await route.handler(call)
+        except Exception as failed:
+            await self._auditor.ended(line, Made(f"failed: {type(failed).__name__}", workspace=call.workspace))
+            raise
+        # Of a login only its end knows whose it is.
+        line = line._replace(user=call.user, via=call.caller.via.value)
+        await self._auditor.ended(line, Made("done", _request_id_of(reply), call.workspace))
+        return reply
 
     def _find(self, call: Call) -> Route:
         methods = self._fixed.get(call.path)
@@ -202,10 +267,31 @@ class App:
         return route
 
 
+def _line(call: Call, name: str) -> AuditLine:
+    caller = call.caller
+    return AuditLine(0.0, "", caller.user, caller.via.value, call.address, name, token=caller.token or "")
+
+
+def _request_id_of(reply: Reply | Stream) -> str:
+    if isinstance(reply, Stream):
+        return ""
+    return next((value.decode() for key, value in reply.headers if key == _REQUEST_ID), "")
+
+
+def _check_framing(call: Call) -> None:
+    """Refuse a body whose end two readers could see in two places: what is behind it could pass for another call."""
+    names = [key for key, _ in call.raw_headers]
+    if b"transfer-encoding" in names and b"content-length" in names:
+        raise LengthRequired("The request has both a Content-Length and a Transfer-Encoding.")
+    if names.count(b"host") > 1 or names.count(b"content-length") > 1:
+        raise LengthRequired("The request has the header Host or Content-Length more than once.")
+
+
 async def _send(reply: Reply, send: Send) -> None:
     length = (b"content-length", b"%d" % len(reply.body))
+    kind = _OURS if any(key == b"content-type" for key, _ in reply.headers) else _JSON
     await send(
-        {"type": "http.response.start", "status": reply.status, "headers": [*_JSON, length, *reply.headers]},
+        {"type": "http.response.start", "status": reply.status, "headers": [*kind, length, *reply.headers]},
     )
     await send({"type": "http.response.body", "body": reply.body})
 

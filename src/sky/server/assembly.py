@@ -67,6 +67,7 @@ def build(settings: Settings) -> ControlPlane:
         catalogs=catalogs,
         access=access,
         section=config.section,
+        configuration=config.whole,
         closing=(registry.close, shells.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),

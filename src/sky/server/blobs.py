@@ -9,19 +9,24 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sky.core.errors import ClientError
+from sky.core.errors import ClientError, ServerTemporarilyUnavailableError
 from sky.kit.paths import private_dir
 from sky.server.failures import TooLarge
 from sky.wire.packs import unpack
 from sky.wire.protocol import MAX_BLOB
-from sky.wire.uploads import ManifestEntry, read_manifest
+from sky.wire.uploads import ManifestEntry, manifest_file
 
 #: Seconds without a write after which an upload has broken off.
 _BROKEN_OFF_S = 3600.0
+#: Bytes on disk that uploads leave free.
+RESERVE = 512 * 1024 * 1024
+#: Bytes of an upload after which the room is looked at again.
+_LOOK_EVERY = 64 * 1024 * 1024
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,11 +49,12 @@ class BlobStore:
 
     def manifest(self, name: str) -> list[ManifestEntry]:
         """The entries of a manifest that was uploaded. Raises FileNotFoundError, ClientError."""
-        return read_manifest(self.path(name).read_bytes())
+        return manifest_file(self.path(name))
 
     async def put_pack(self, pack: bytes) -> int:
         """Store the small blobs of a pack (see `wire.packs`); how many. Raises ClientError for other content."""
         blobs = unpack(pack)
+        self._check_room()
         # Thousands of files are hashed and written here: not while everybody else waits.
         await asyncio.to_thread(_store_pack, self, self._aside, blobs)
         return len(blobs)
@@ -64,6 +70,8 @@ class BlobStore:
         try:
             with aside.open("xb") as out:
                 async for piece in pieces:
+                    if size // _LOOK_EVERY != (size + len(piece)) // _LOOK_EVERY or not size:
+                        self._check_room()
                     size += len(piece)
                     if size > self._most:
                         raise TooLarge(f"An uploaded file may have at most {self._most} bytes.")
@@ -77,6 +85,18 @@ class BlobStore:
         finally:
             aside.unlink(missing_ok=True)
         return size
+
+    def _check_room(self) -> None:
+        """Raise ServerTemporarilyUnavailableError when uploads would take the room that the server's records need."""
+        if _free(self.root) < RESERVE:
+            raise ServerTemporarilyUnavailableError(
+                f"There is no room for uploads on the server: less than {RESERVE >> 20} MiB are free for them."
+            )
+
+
+def _free(root: Path) -> int:
+    """Bytes that are free where uploads are kept."""
+    return shutil.disk_usage(root).free
 
 
 def _clear(aside: Path) -> None:
@@ -102,7 +122,7 @@ def prune(root: Path, manifests: Collection[str], before: float) -> int:
     kept = set(manifests)
     for name in manifests:
         with suppress(FileNotFoundError, ClientError):
-            kept |= {entry.hash for entry in read_manifest(blob_path(root, name).read_bytes())}
+            kept |= {entry.hash for entry in manifest_file(blob_path(root, name))}
     removed = 0
     for path in root.glob("??/*"):
         if path.name not in kept and path.stat().st_mtime < before:

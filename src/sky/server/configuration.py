@@ -27,6 +27,10 @@ class ConfigFile:
         found = self._over.get(name, self._current().get(name))
         return found if isinstance(found, str) else None
 
+    def whole(self) -> Mapping[str, object]:
+        """All of it as it is now. Raises InvalidSkyPilotConfigError with file, line and column."""
+        return {**self._current(), **self._over}
+
     def allowed_clouds(self) -> Sequence[str] | None:
         """Places that may be used, None for all. Raises InvalidSkyPilotConfigError."""
         found = self._over.get("allowed_clouds", self._current().get("allowed_clouds"))

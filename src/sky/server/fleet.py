@@ -28,7 +28,7 @@ from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
 from sky.remote.sync import SyncReport, sync_content, sync_fan
 from sky.remote.ways import folder_of, way_of
-from sky.wire.uploads import ManifestEntry, read_manifest
+from sky.wire.uploads import ManifestEntry, manifest_file
 
 if TYPE_CHECKING:
     from sky.remote.ssh import SshChannel
@@ -448,7 +448,7 @@ def _power_off(node: Instance) -> list[str]:
 
 
 def _entries(manifest: Path) -> list[dict[str, object]]:
-    return [_entry(each) for each in read_manifest(manifest.read_bytes())]
+    return [_entry(each) for each in manifest_file(manifest)]
 
 
 def _entry(listed: ManifestEntry) -> dict[str, object]:

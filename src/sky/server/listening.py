@@ -39,7 +39,8 @@ def listen_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
     Raises ValueError, in words for the user, for an address that cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sends small pieces at once; without, each answer waits 40 ms for the other side.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:

@@ -10,8 +10,11 @@ from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
-from sky.core.ports import Access, Catalogs, LogPiece, MachineReport
+from sky.core.model.workspaces import DEFAULT, Workspace
+from sky.core.policy.rights import Reach
+from sky.core.ports import Access, Audit, Catalogs, LogPiece, MachineReport, Users
 from sky.engine.plans import Answer, Questions, Said
+from sky.engine.workspaces import Workspaces
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
@@ -21,7 +24,9 @@ class Plans(Protocol):
 
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]: ...
 
-    async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]: ...
+    async def types(
+        self, dag: DagSpec, *, all_infra: bool, said: Said | None = None, workspace: Workspace | None = None
+    ) -> list[list[Placement]]: ...
 
 
 class ControlPlane(Protocol):
@@ -35,12 +40,35 @@ class ControlPlane(Protocol):
     def catalogs(self) -> Catalogs: ...
     @property
     def planner(self) -> Plans: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def audit(self) -> Audit: ...
+    @property
+    def workspaces(self) -> Workspaces: ...
+
+    def section(self, name: str) -> Mapping[str, object]:
+        """A section of the configuration as it is now."""
+        ...
+
+    def configuration(self) -> Mapping[str, object]:
+        """All of the configuration as it is now."""
+        ...
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
-    async def submit(self, name: str, body: Mapping[str, object], *, user: str, request_id: str | None) -> Request:
+    async def submit(
+        self,
+        name: str,
+        body: Mapping[str, object],
+        *,
+        user: str,
+        request_id: str | None,
+        workspace: str = DEFAULT,
+        reach: str = Reach.ALL,
+    ) -> Request:
         """Record a request that changes the world; the same id again gives the same request."""
         ...
 
@@ -63,6 +91,10 @@ class ControlPlane(Protocol):
         ...
 
     async def clusters(self, names: Sequence[str] | None, *, refresh: bool) -> list[Cluster]: ...
+
+    async def named(self, name: str) -> Cluster | None:
+        """The living cluster of exactly this name."""
+        ...
 
     async def jobs(self, cluster_name: str, *, skip_finished: bool, job_ids: Sequence[int] | None) -> list[Job]: ...
 

@@ -8,14 +8,17 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvicorn
 
 from sky.server.api import Api
 from sky.server.app import build_app
-from sky.server.identity import read_token
+from sky.server.authentication import Authentication, from_config, read_authentication
+from sky.server.identity import owner, read_token
 from sky.server.listening import BoundedProtocol, listen_tcp, listen_unix
+from sky.server.people import People
 from sky.server.plane import ControlPlane
 from sky.server.routes.clusters import StatusBoard, start_watching
 from sky.server.settings import Settings
@@ -32,10 +35,11 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What guards the TCP side: the token, and the names by which it may be addressed (None: any)."""
+    """What guards the TCP side: the token, the names by which it may be addressed (None: any), and the logins."""
 
     token: str | None = None
     hosts: frozenset[str] | None = None
+    ways: Authentication = field(default_factory=Authentication)
 
 
 class _Server(uvicorn.Server):
@@ -73,7 +77,15 @@ async def serve(
     sockets = _listen(settings)
     try:
         await plane.start()
-        api = Api(plane, settings, token_on=access.token is not None, started_at=plane.clock.now(), pid=os.getpid())
+        api = Api(
+            plane,
+            settings,
+            People(plane.users, plane.clock, owner(), plane.section),
+            access.ways,
+            token_on=access.token is not None,
+            started_at=plane.clock.now(),
+            pid=os.getpid(),
+        )
         board = StatusBoard(api)
         app = build_app(api, board, token=access.token, hosts=access.hosts, stop=stop.set)
         server = _Server(_config(app), on_ready)
@@ -87,6 +99,7 @@ async def serve(
                 for task in (watching, ending):
                     task.cancel()
                 await asyncio.gather(watching, ending, return_exceptions=True)
+                await api.policies.close()
     finally:
         for sock in sockets:
             sock.close()
@@ -118,7 +131,11 @@ def _access(settings: Settings) -> Access:
         return Access()
     token = read_token(settings.secret_file, make=settings.token_file is None)
     loopback = settings.host in _LOOPBACK or settings.host.startswith("127.")
-    return Access(token, _LOOPBACK | {settings.host.lower()} if loopback else None)
+    ways = from_config(settings.auth) if settings.auth is not None else read_authentication(Path.home())
+    # A loopback port is reached by its user's browser, whatever page that shows: it goes by its own names only. So
+    # does a server that was told its names.
+    named = loopback or bool(ways.hosts)
+    return Access(token, _LOOPBACK | {settings.host.lower()} | ways.hosts if named else None, ways)
 
 
 def _listen(settings: Settings) -> list[socket.socket]:

@@ -22,6 +22,7 @@ class Read:
     at: float
     result: bytes | None = None
     error: bytes | None = None
+    user: str = ""
 
     @property
     def size(self) -> int:
@@ -52,12 +53,15 @@ class Reads:
             _, dropped = self._reads.popitem(last=False)
             self._bytes -= dropped.size
 
-    def find(self, prefix: str, now: float) -> Read | None:
-        """The read of this id, or the only one whose id begins so; None if there is none (any more)."""
+    def find(self, prefix: str, now: float, user: str = "") -> Read | None:
+        """The user's read of this id, or their only one whose id begins so; None if there is none (any more)."""
         exact = self._reads.get(prefix)
         if exact is None:
-            matches = [read for id, read in self._reads.items() if id.startswith(prefix)] if len(prefix) >= 4 else []
+            found = self._reads.items() if len(prefix) >= 4 else ()
+            matches = [read for id, read in found if id.startswith(prefix) and read.user == user]
             exact = matches[0] if len(matches) == 1 else None
+        if exact is not None and exact.user != user:
+            return None
         return exact if exact is not None and now - exact.at <= self._longest_s else None
 
     def _oldest_age(self, now: float) -> bool:

@@ -36,7 +36,7 @@ class Settings:
 
     Without `database` it is the only server, and keeps its records in a file of its own. `shared_dir` is for what all
     servers on one database need to see: talk, uploads, keys, the catalog. `share_port` lets several servers of one
-    machine listen on one port.
+    machine listen on one port. `auth` is the section of that name, in place of the one in `~/.sky/.server.yaml`.
     """
 
     state_dir: Path
@@ -48,6 +48,7 @@ class Settings:
     shared_dir: Path | None = None
     database: SharedDatabase | None = None
     share_port: bool = False
+    auth: Mapping[str, object] | None = None
 
     @property
     def files(self) -> Path:

@@ -5,8 +5,8 @@ so that this module needs no test framework. Two holders stand for two servers, 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from sky.core.lifecycle import clusters as cluster_life
@@ -15,79 +15,16 @@ from sky.core.lifecycle import requests as request_life
 from sky.core.lifecycle.machine import Step
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Cluster, Phase
-from sky.core.model.jobs import Job, JobPhase
-from sky.core.model.offers import Offer, Placement
+from sky.core.model.jobs import JobPhase
 from sky.core.model.outcomes import Outcome, OutcomeKind
-from sky.core.model.requests import Request
-from sky.core.model.statuses import JobStatus, RequestStatus
-from sky.core.ports import Claim, LeaseLost, Store
+from sky.core.model.statuses import RequestStatus
+from sky.core.ports import Claim, LeaseLost
+from sky.sim.store_bed import PLACE, Bed, Side, cluster, job, request, same, true
+from sky.sim.user_contract import UserContract
 
-_PLACE = Placement(Offer("a", "r", None, "t", 1, 1, 0.5), 1, 1, 1)
 _DAY = 86400.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One server: its view of the store, and its clock."""
-
-    store: Store
-    now: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Bed:
-    """A store under test, empty, as two servers see it; `passes` lets time pass, which may be by setting a clock.
-
-    Where only one process can own a store, both sides are the same. `lease_s` is long enough to do something under it
-    and short enough to wait for.
-    """
-
-    one: Side
-    two: Side
-    passes: Callable[[float], Awaitable[None]]
-    lease_s: float = 10.0
-
-    async def claimed(self, side: Side | None = None, holder: str = "t1") -> Claim[Cluster]:
-        """The one cluster that is due."""
-        side = side or self.one
-        (claim,) = await side.store.clusters.claim(side.now(), self.lease_s, holder, 5)
-        return claim
-
-    async def none(self, side: Side) -> None:
-        """Nothing can be claimed."""
-        _same(await side.store.clusters.claim(side.now(), self.lease_s, "nobody", 5), [])
-
-    async def opened(self, id: str = "c1", name: str = "one") -> Cluster:
-        """A cluster on record with its first order."""
-        drawn = replace(cluster(id, name), created_at=self.one.now())
-        made, _ = await self.one.store.clusters.open(cluster_life.opening(drawn), self.one.now())
-        return made
-
-    async def until_claimed(self, side: Side, token: str) -> Claim[Cluster]:
-        """The cluster once it can be had, which takes a lease at most."""
-        for _ in range(100):
-            found = await side.store.clusters.claim(side.now(), self.lease_s, token, 5)
-            if found:
-                return found[0]
-            await self.passes(self.lease_s / 20)
-        raise AssertionError("the lease of a holder that does nothing never passed on")
-
-
-def cluster(id: str = "c1", name: str = "one", phase: Phase = Phase.PROVISIONING) -> Cluster:
-    """One that is being brought up."""
-    return Cluster(id, name, "u", "default", phase, 0, 1.0, 1.0, 1, candidates=(_PLACE,), request_id=f"r-{id}")
-
-
-def job(id: str, cluster_id: str = "c1") -> Job:
-    """One that has not been delivered."""
-    return Job(id, cluster_id, "one", f"r-{id}", "u", JobPhase.SYNCING, JobStatus.INIT, 0, 1.0)
-
-
-def request(id: str, name: str = "launch", cluster_name: str | None = None, created_at: float = 1.0) -> Request:
-    """One that was just asked for."""
-    return Request(id, name, "u", RequestStatus.PENDING, 0, created_at, {}, cluster_name)
 
 
 class LeaseContract:
@@ -97,8 +34,8 @@ class LeaseContract:
         """Under a key that is the same at every repeat."""
         await bed.opened()
         claim = await bed.claimed()
-        _same([standing.order for standing in claim.orders], [cluster_life.Provision(_PLACE)])
-        _same([standing.key for standing in claim.orders], ["cluster:c1:0:0"])
+        same([standing.order for standing in claim.orders], [cluster_life.Provision(PLACE)])
+        same([standing.key for standing in claim.orders], ["cluster:c1:0:0"])
 
     async def test_a_held_row_is_given_to_nobody_else(self, bed: Bed) -> None:
         """Whatever the other's clock says."""
@@ -112,7 +49,7 @@ class LeaseContract:
         await bed.opened()
         first = await bed.claimed()
         second = await bed.until_claimed(bed.two, "t2")
-        _same([standing.key for standing in second.orders], [standing.key for standing in first.orders])
+        same([standing.key for standing in second.orders], [standing.key for standing in first.orders])
         await _lost(bed.one.store.clusters.renew(first, bed.one.now(), bed.lease_s))
         await _lost(self._commit(bed, bed.one, first))
         await bed.one.store.clusters.release(first)  # harmless
@@ -146,8 +83,8 @@ class LeaseContract:
         for number in range(3):
             await bed.opened(f"c{number}", f"n{number}")
         rows, now = bed.one.store.clusters, bed.one.now()
-        _same([each.entity.id for each in await rows.claim(now, 5, "t", 1, but_not={"c0", "c1"})], ["c2"])
-        _same(await rows.claim(now, 5, "t", 1, but_not={"c0", "c1"}), [])
+        same([each.entity.id for each in await rows.claim(now, 5, "t", 1, but_not={"c0", "c1"})], ["c2"])
+        same(await rows.claim(now, 5, "t", 1, but_not={"c0", "c1"}), [])
 
     async def test_many_claimers_share_out_the_rows(self, bed: Bed) -> None:
         """Each row goes to one of them."""
@@ -163,24 +100,24 @@ class LeaseContract:
         got = await asyncio.gather(*(claim((bed.one, bed.two)[n % 2], f"t{n}") for n in range(6)))
         # One that finds all due rows just being claimed by others may give up early: the rest is there for later.
         rest = await claim(bed.one, "rest")
-        _same(sorted(id for each in (*got, rest) for id in each), [f"c{number:02}" for number in range(20)])
+        same(sorted(id for each in (*got, rest) for id in each), [f"c{number:02}" for number in range(20)])
 
     async def test_orders_stand_are_replaced_or_done(self, bed: Bed) -> None:
         """As the step says."""
         await bed.opened()
         rows = bed.one.store.clusters
         stands = await self._commit(bed, bed.one, await bed.claimed())
-        _same([standing.order for standing in stands.orders], [cluster_life.Provision(_PLACE)])
+        same([standing.order for standing in stands.orders], [cluster_life.Provision(PLACE)])
         step = Step(stands.entity, (cluster_life.StopNodes(), cluster_life.Observe()))
         other = await rows.commit(stands, step, cluster_life.StopAsked(), now=bed.one.now(), due_at=None)
-        _same([standing.order for standing in other.orders], [cluster_life.StopNodes(), cluster_life.Observe()])
+        same([standing.order for standing in other.orders], [cluster_life.StopNodes(), cluster_life.Observe()])
         done = other.orders[0].key
         step = Step(other.entity)
         left = await rows.commit(other, step, cluster_life.Due(), now=bed.one.now(), due_at=None, done=done)
-        _same([standing.order for standing in left.orders], [cluster_life.Observe()])
+        same([standing.order for standing in left.orders], [cluster_life.Observe()])
         await rows.release(left)
         again = await bed.claimed(bed.two, "t2")
-        _same([standing.order for standing in again.orders], [cluster_life.Observe()])
+        same([standing.order for standing in again.orders], [cluster_life.Observe()])
 
     async def test_a_quiet_row_waits_for_its_time(self, bed: Bed) -> None:
         """By the clock of who set it."""
@@ -216,13 +153,13 @@ class LetterContract:
         posted = [cluster_life.StopAsked(), cluster_life.DownAsked(), cluster_life.DownAsked(purge=True)]
         numbers = [await side.store.clusters.post("c1", event, side.now()) for side, event in _dealt(bed, posted)]
         claim = await bed.one.store.clusters.reload(claim)
-        _same([letter.event for letter in claim.letters], posted)
-        _same([letter.id for letter in claim.letters], numbers)
+        same([letter.event for letter in claim.letters], posted)
+        same([letter.id for letter in claim.letters], numbers)
         claim = await bed.one.store.clusters.commit(
             claim, Step(claim.entity, ()), posted[0], now=bed.one.now(), due_at=None, letters=numbers[:2]
         )
-        _same([letter.event for letter in claim.letters], posted[2:])
-        _same([await bed.two.store.clusters.heeded(number) for number in numbers], [True, True, False])
+        same([letter.event for letter in claim.letters], posted[2:])
+        same([await bed.two.store.clusters.heeded(number) for number in numbers], [True, True, False])
 
     async def test_a_letter_makes_a_resting_row_due(self, bed: Bed) -> None:
         """Also one that comes while it is held."""
@@ -235,7 +172,7 @@ class LetterContract:
         )
         await rows.release(claim)
         again = await bed.claimed(bed.two, "t2")
-        _same([letter.event for letter in again.letters], [cluster_life.DownAsked()])
+        same([letter.event for letter in again.letters], [cluster_life.DownAsked()])
         quiet = Step(again.entity, ())
         numbers = [letter.id for letter in again.letters]
         again = await bed.two.store.clusters.commit(
@@ -244,7 +181,7 @@ class LetterContract:
         await bed.two.store.clusters.release(again)
         await bed.none(bed.one)
         await bed.one.store.clusters.post("c1", cluster_life.Due(), bed.one.now())
-        _same([letter.event for letter in (await bed.claimed(bed.two, "t3")).letters], [cluster_life.Due()])
+        same([letter.event for letter in (await bed.claimed(bed.two, "t3")).letters], [cluster_life.Due()])
 
     async def test_no_letter_is_lost_between_a_commit_and_a_post(self, bed: Bed) -> None:
         """Posted while the row is being put to rest, it is read all the same."""
@@ -265,7 +202,7 @@ class LetterContract:
             )
             await bed.one.store.clusters.release(rested)
             found = await bed.claimed(bed.two, f"u{turn}")
-            _same([letter.id for letter in found.letters], [number])
+            same([letter.id for letter in found.letters], [number])
             await bed.two.store.clusters.release(found)
 
     async def test_what_is_posted_once_is_posted_once(self, bed: Bed) -> None:
@@ -274,9 +211,9 @@ class LetterContract:
         event = cluster_life.DownAsked()
         posts = (side.store.clusters.post("c1", event, side.now(), once="down:c1") for side in (bed.one, bed.two) * 4)
         numbers = set(await asyncio.gather(*posts))
-        _same(len(numbers), 1)
+        same(len(numbers), 1)
         claim = await bed.claimed()
-        _same([letter.id for letter in claim.letters], list(numbers))
+        same([letter.id for letter in claim.letters], list(numbers))
 
 
 class RecordContract:
@@ -291,27 +228,27 @@ class RecordContract:
                 for n, side in enumerate(sides)
             )
         )
-        _same(sum(fresh for _, fresh in opened), 1)
+        same(sum(fresh for _, fresh in opened), 1)
         (id,) = {made.id for made, _ in opened}
         found = await bed.two.store.clusters.by_name("one")
-        _same(found and found.id, id)
+        same(found and found.id, id)
         claim = await bed.claimed()
         gone = replace(claim.entity, phase=Phase.TERMINATED, ended_at=5.0)
         event = cluster_life.NodesTerminated()
         await bed.one.store.clusters.commit(claim, Step(gone, ()), event, now=bed.one.now(), due_at=None)
         again, made = await bed.two.store.clusters.open(cluster_life.opening(cluster("next", "one")), bed.two.now())
-        _same((again.id, made), ("next", True))
-        _same([each.id for each in await bed.one.store.clusters.living()], ["next"])
-        _same(sorted(each.id for each in await bed.one.store.clusters.since(4.0)), sorted(["next", id]))
-        _same([each.id for each in await bed.one.store.clusters.since(6.0)], ["next"])
+        same((again.id, made), ("next", True))
+        same([each.id for each in await bed.one.store.clusters.living()], ["next"])
+        same(sorted(each.id for each in await bed.one.store.clusters.since(4.0)), sorted(["next", id]))
+        same([each.id for each in await bed.one.store.clusters.since(6.0)], ["next"])
 
     async def test_a_request_is_recorded_once(self, bed: Bed) -> None:
         """By its id, whoever sends it again."""
         opened = await asyncio.gather(
             *(side.store.requests.open(request("abc-1"), side.now()) for side in (bed.one, bed.two) * 4)
         )
-        _same(sum(fresh for _, fresh in opened), 1)
-        _same({made.id for made, _ in opened}, {"abc-1"})
+        same(sum(fresh for _, fresh in opened), 1)
+        same({made.id for made, _ in opened}, {"abc-1"})
 
     async def test_a_job_is_recorded_once_per_request(self, bed: Bed) -> None:
         """Whoever asks."""
@@ -319,22 +256,22 @@ class RecordContract:
         opened = await asyncio.gather(
             *(side.store.jobs.open(job_life.opening(each), side.now()) for side, each in _dealt(bed, drawn))
         )
-        _same(sum(fresh for _, fresh in opened), 1)
-        _same(len({made.id for made, _ in opened}), 1)
+        same(sum(fresh for _, fresh in opened), 1)
+        same(len({made.id for made, _ in opened}), 1)
         (first, *_), found = (made for made, _ in opened), await bed.two.store.jobs.by_request("r")
-        _same(found, first)
+        same(found, first)
 
     async def test_requests_are_found_by_the_beginning_of_their_id(self, bed: Bed) -> None:
         """At most ten, and by nothing else."""
         for id in ("ab-1", "ab-2", "Ab-3", "a%-4", "a_-5", *(f"many-{n:02}" for n in range(12))):
             await bed.one.store.requests.open(request(id), bed.one.now())
         find = bed.two.store.requests.find
-        _same(sorted(each.id for each in await find("ab")), ["ab-1", "ab-2"])
-        _same([each.id for each in await find("a%")], ["a%-4"])
-        _same([each.id for each in await find("a_")], ["a_-5"])
-        _same([each.id for each in await find("ab-1")], ["ab-1"])
-        _same(await find("nothing"), [])
-        _same(len(await find("many")), 10)
+        same(sorted(each.id for each in await find("ab")), ["ab-1", "ab-2"])
+        same([each.id for each in await find("a%")], ["a%-4"])
+        same([each.id for each in await find("a_")], ["a_-5"])
+        same([each.id for each in await find("ab-1")], ["ab-1"])
+        same(await find("nothing"), [])
+        same(len(await find("many")), 10)
 
     async def test_recent_requests_come_newest_first(self, bed: Bed) -> None:
         """Open ones, of one cluster, and as many as asked for."""
@@ -349,24 +286,24 @@ class RecordContract:
         await requests.commit(claim, Step(over, ()), request_life.Finished(None), now=bed.one.now(), due_at=None)
         recent = bed.two.store.requests.recent
         everything = await recent(finished=True, cluster_name=None, limit=None)
-        _same([each.id for each in everything], ["r-3", "r-2", "r-1", "r-0"])
-        _same([each.id for each in await recent(finished=False, cluster_name=None, limit=2)], ["r-2", "r-1"])
-        _same([each.id for each in await recent(finished=True, cluster_name="two", limit=None)], ["r-3", "r-1"])
-        _same([each.id for each in await recent(finished=False, cluster_name="two", limit=None)], ["r-1"])
+        same([each.id for each in everything], ["r-3", "r-2", "r-1", "r-0"])
+        same([each.id for each in await recent(finished=False, cluster_name=None, limit=2)], ["r-2", "r-1"])
+        same([each.id for each in await recent(finished=True, cluster_name="two", limit=None)], ["r-3", "r-1"])
+        same([each.id for each in await recent(finished=False, cluster_name="two", limit=None)], ["r-1"])
 
     async def test_what_was_written_is_what_is_read(self, bed: Bed) -> None:
         """Every text, whatever is in it."""
         odd = "ü \u2028 \U0001f600 '; DROP TABLE clusters; -- %s $1 \\ \t\n\x00 end"
         drawn = replace(cluster("odd", "o" * 300), user=odd, task_config={"run": odd, "n": [1.5, None, True]})
         made, _ = await bed.one.store.clusters.open(Step(drawn, (), odd), bed.one.now())
-        _same(made, drawn)
-        _same(await bed.two.store.clusters.get("odd"), drawn)
+        same(made, drawn)
+        same(await bed.two.store.clusters.get("odd"), drawn)
         (entry,) = await bed.two.store.stories.read("cluster", "odd")
-        _same(entry.text.split("\n")[0], odd.split("\n", maxsplit=1)[0])
+        same(entry.text.split("\n")[0], odd.split("\n", maxsplit=1)[0])
         asked = replace(request("long-" + "x" * 100, cluster_name="n" * 5000), body={"x": odd})
         await bed.one.store.requests.open(asked, bed.one.now())
         found = await bed.two.store.requests.get(asked.id)
-        _same(found and (found.body, found.cluster_name), ({"x": odd}, "n" * 5000))
+        same(found and (found.body, found.cluster_name), ({"x": odd}, "n" * 5000))
 
     async def test_jobs_are_found_by_cluster_and_number(self, bed: Bed) -> None:
         """Newest first."""
@@ -375,9 +312,9 @@ class RecordContract:
             drawn = replace(job(f"j{number}"), job_id=number, created_at=float(number))
             await jobs.open(Step(drawn, ()), bed.one.now())
         found = await bed.two.store.jobs.by_number("c1", 1)
-        _same(found and found.id, "j1")
-        _same(await bed.two.store.jobs.by_number("c2", 1), None)
-        _same([each.id for each in await bed.two.store.jobs.of_cluster("c1")], ["j2", "j1", "j0"])
+        same(found and found.id, "j1")
+        same(await bed.two.store.jobs.by_number("c2", 1), None)
+        same([each.id for each in await bed.two.store.jobs.of_cluster("c1")], ["j2", "j1", "j0"])
 
     async def test_jobs_without_their_cluster_are_told(self, bed: Bed) -> None:
         """Gone, stopped, or never there; not those that have ended."""
@@ -388,7 +325,7 @@ class RecordContract:
             await jobs.open(Step(replace(job(f"over-{phase.value}", phase.value), phase=JobPhase.DONE), ()), now)
         await jobs.open(Step(job("of-none", "none"), ()), now)
         found = sorted(each.id for each in await bed.two.store.jobs.bereft())
-        _same(found, ["of-STOPPED", "of-TERMINATED", "of-none"])
+        same(found, ["of-STOPPED", "of-TERMINATED", "of-none"])
 
     async def test_stories_are_told_in_order(self, bed: Bed) -> None:
         """Of one thing or of all that had the name; from a line on; the last one with words."""
@@ -401,23 +338,23 @@ class RecordContract:
             )
         stories = bed.two.store.stories
         told = await stories.read("cluster", "one")
-        _same([entry.text for entry in told], ["asked for 1x t on a/r", "first", "second"])
-        _same(await stories.read("cluster", "c1"), told)
-        _same([entry.text for entry in await stories.read("cluster", "c1", after=told[0].seq)], ["first", "second"])
-        _same([entry.text for entry in await stories.read("cluster", "c1", limit=1)], [told[0].text])
+        same([entry.text for entry in told], ["asked for 1x t on a/r", "first", "second"])
+        same(await stories.read("cluster", "c1"), told)
+        same([entry.text for entry in await stories.read("cluster", "c1", after=told[0].seq)], ["first", "second"])
+        same([entry.text for entry in await stories.read("cluster", "c1", limit=1)], [told[0].text])
         last = await stories.last_of_each("cluster", ["c1", "c2"])
-        _same({id: entry.text for id, entry in last.items()}, {"c1": "second"})
-        _same(await stories.last_of_each("cluster", []), {})
-        _same(await stories.read("job", "one"), [])
+        same({id: entry.text for id, entry in last.items()}, {"c1": "second"})
+        same(await stories.last_of_each("cluster", []), {})
+        same(await stories.read("job", "one"), [])
 
     async def test_values_are_replaced(self, bed: Bed) -> None:
         """By whoever comes last; never lost between two."""
-        _same(await bed.one.store.get_value("v"), None)
+        same(await bed.one.store.get_value("v"), None)
         await bed.one.store.set_value("v", "1")
         await bed.two.store.set_value("v", "2")
-        _same(await bed.one.store.get_value("v"), "2")
+        same(await bed.one.store.get_value("v"), "2")
         await asyncio.gather(*(side.store.set_value("w", str(n)) for n, side in enumerate((bed.one, bed.two) * 4)))
-        _true(await bed.one.store.get_value("w") in set("01234567"), "one of those that were set")
+        true(await bed.one.store.get_value("w") in set("01234567"), "one of those that were set")
 
     async def test_outcomes_are_kept_in_order_for_a_while(self, bed: Bed) -> None:
         """With a revision that says that one was added here."""
@@ -426,12 +363,12 @@ class RecordContract:
         await bed.one.store.outcomes.add(drawn)
         later = drawn._replace(at=200.0, zone=None, kind=OutcomeKind.GRANTED)
         await bed.two.store.outcomes.add(later)
-        _true(bed.one.store.outcomes.revision != before, "the revision changed")
-        _same(list(await bed.two.store.outcomes.since(0.0)), [drawn, later])
-        _same(list(await bed.one.store.outcomes.since(150.0)), [later])
+        true(bed.one.store.outcomes.revision != before, "the revision changed")
+        same(list(await bed.two.store.outcomes.since(0.0)), [drawn, later])
+        same(list(await bed.one.store.outcomes.since(150.0)), [later])
         much_later = drawn._replace(at=100.0 + 31 * _DAY)
         await bed.one.store.outcomes.add(much_later)
-        _same(list(await bed.one.store.outcomes.since(0.0)), [much_later])
+        same(list(await bed.one.store.outcomes.since(0.0)), [much_later])
 
 
 class CareContract:
@@ -452,14 +389,14 @@ class CareContract:
             await store.requests.commit(claim, Step(over, ()), request_life.Finished(None), now=now, due_at=None)
             await store.set_value(f"request-cluster:{id}", "c")
         await store.requests.open(request("open"), now)
-        _same(list(await bed.two.store.forget(50.0, 0.0)), ["old"])
-        _same(list(await bed.two.store.forget(50.0, 0.0)), [])
-        _same(await store.requests.get("old"), None)
-        _same(await store.stories.read("request", "old"), [])
-        _same(await store.get_value("request-cluster:old"), None)
+        same(list(await bed.two.store.forget(50.0, 0.0)), ["old"])
+        same(list(await bed.two.store.forget(50.0, 0.0)), [])
+        same(await store.requests.get("old"), None)
+        same(await store.stories.read("request", "old"), [])
+        same(await store.get_value("request-cluster:old"), None)
         left = [await store.requests.get(id) is not None for id in ("new", "kept", "open")]
-        _same(left, [True, True, True])
-        _same(await store.get_value("request-cluster:new"), "c")
+        same(left, [True, True, True])
+        same(await store.get_value("request-cluster:new"), "c")
 
     async def test_clusters_stay_on_record_and_their_jobs_go(self, bed: Bed) -> None:
         """So that it can be told what they cost."""
@@ -472,10 +409,10 @@ class CareContract:
             await store.set_value(f"heard:{id}", "7")
         while await store.forget(0.0, 50.0):
             pass
-        _same(await store.clusters.get("gone"), gone)
-        _same([await store.jobs.get(id) is not None for id in ("j-gone", "j-lives")], [False, True])
-        _same([len(await store.stories.read("cluster", id)) for id in ("gone", "lives")], [0, 1])
-        _same([await store.get_value(f"heard:{id}") for id in ("gone", "lives")], [None, "7"])
+        same(await store.clusters.get("gone"), gone)
+        same([await store.jobs.get(id) is not None for id in ("j-gone", "j-lives")], [False, True])
+        same([len(await store.stories.read("cluster", id)) for id in ("gone", "lives")], [0, 1])
+        same([await store.get_value(f"heard:{id}") for id in ("gone", "lives")], [None, "7"])
 
     async def test_uploads_of_what_is_open_are_in_use(self, bed: Bed) -> None:
         """Of requests and of jobs."""
@@ -485,7 +422,7 @@ class CareContract:
         over = replace(job("j2"), uploads={".": "m3"}, phase=JobPhase.DONE)
         for each in (waits, over):
             await bed.one.store.jobs.open(Step(each, ()), bed.one.now())
-        _same(set(await bed.two.store.manifests_in_use()), {"m1", "m2"})
+        same(set(await bed.two.store.manifests_in_use()), {"m1", "m2"})
 
     async def test_a_duty_is_one_holder_s(self, bed: Bed) -> None:
         """Until it lets go, or its lease runs out."""
@@ -493,35 +430,35 @@ class CareContract:
         held = await asyncio.gather(
             *(side.store.duties.hold("sweep", f"h{n}", side.now(), lease) for n, side in enumerate((one, two) * 3))
         )
-        _same(sum(held), 1)
+        same(sum(held), 1)
         holder = f"h{held.index(True)}"
-        _true(await one.store.duties.hold("sweep", holder, one.now(), lease), "kept")
-        _true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        true(await one.store.duties.hold("sweep", holder, one.now(), lease), "kept")
+        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
         await two.store.duties.let_go("sweep", "other")
-        _true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
         await one.store.duties.let_go("sweep", holder)
-        _true(await two.store.duties.hold("sweep", "other", two.now(), lease), "taken when free")
+        true(await two.store.duties.hold("sweep", "other", two.now(), lease), "taken when free")
         for _ in range(100):
             if await one.store.duties.hold("sweep", holder, one.now(), lease):
                 break
             await bed.passes(lease / 20)
-        _true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "passed on")
+        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "passed on")
 
     async def test_duties_that_somebody_has_are_told(self, bed: Bed) -> None:
         """By the beginning of their names."""
         duties = bed.one.store.duties
         for name in ("worker:b", "worker:a", "sweep"):
             await duties.hold(name, "h", bed.one.now(), bed.lease_s)
-        _same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:a", "worker:b"])
+        same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:a", "worker:b"])
         await bed.passes(bed.lease_s * 1.1)
         await duties.hold("worker:c", "h", bed.one.now(), bed.lease_s)
-        _same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:c"])
+        same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:c"])
         await duties.tidy("worker:", bed.one.now())
-        _same(list(await duties.held("worker:", bed.one.now())), ["worker:c"])
-        _same(await bed.one.store.get_value("duty:worker:a"), None)
+        same(list(await duties.held("worker:", bed.one.now())), ["worker:c"])
+        same(await bed.one.store.get_value("duty:worker:a"), None)
 
 
-class StoreContract(LeaseContract, LetterContract, RecordContract, CareContract):
+class StoreContract(LeaseContract, LetterContract, RecordContract, CareContract, UserContract):
     """All of it."""
 
 
@@ -535,13 +472,3 @@ async def _lost(work: Awaitable[object]) -> None:
     except LeaseLost:
         return
     raise AssertionError("the lease is lost, and the write was accepted")
-
-
-def _same(found: object, wanted: object) -> None:
-    if found != wanted:
-        raise AssertionError(f"found {found!r}, wanted {wanted!r}")
-
-
-def _true(holds: bool, what: str) -> None:
-    if not holds:
-        raise AssertionError(what)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, delete, insert, select
 
 from sky.store import retention
+from sky.store.audit import SqlAudit
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database, settle
 from sky.store.duties import SqlDuties
@@ -15,6 +16,7 @@ from sky.store.requests import SqlRequests
 from sky.store.schema import VALUES
 from sky.store.statements import Prepared
 from sky.store.stories import SqlStories
+from sky.store.users import SqlUsers
 
 _VALUE = Prepared(select(VALUES.c.value).where(VALUES.c.key == bindparam("wanted")))
 _FORGET_VALUE = Prepared(delete(VALUES).where(VALUES.c.key == bindparam("wanted")))
@@ -32,6 +34,8 @@ class SqlStore:
         self.stories = SqlStories(database)
         self.outcomes = SqlOutcomes(database)
         self.duties = SqlDuties(database)
+        self.users = SqlUsers(database)
+        self.audit = SqlAudit(database)
 
     async def get_value(self, key: str) -> str | None:
         """A small named value."""

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaD
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0002"
+REVISION = "0003"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -135,6 +135,65 @@ OUTCOMES = Table(
     Column("reason", Text, nullable=False),
 )
 Index("outcomes_at", OUTCOMES.c.at)
+
+USERS = Table(
+    "users",
+    METADATA,
+    Column("name", _ordered(128), primary_key=True),
+    Column("role", _words(16), nullable=False),
+    Column("kind", _words(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("made_by", _words(128), nullable=False),
+    Column("preferred", _words(64)),
+    Column("disabled", Boolean, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", _words(40), primary_key=True),
+    Column("kind", _words(16), nullable=False),
+    Column("user_name", _words(128), nullable=False),
+    Column("name", _words(128), nullable=False),
+    Column("hash", _words(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("made_by", _words(128), nullable=False),
+    Column("role", _words(16)),
+    Column("workspaces", Text),
+    Column("expires_at", Float),
+    Column("lifetime_s", Float),
+    Column("renew_until", Float),
+    Column("used_at", Float),
+    Column("revoked_at", Float),
+)
+Index("tokens_user", TOKENS.c.user_name)
+
+WORKSPACES = Table(
+    "workspaces",
+    METADATA,
+    Column("name", _ordered(64), primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("call", _words(40), nullable=False),
+    Column("user_name", _words(128), nullable=False),
+    Column("via", _words(16), nullable=False),
+    Column("address", _words(64), nullable=False),
+    Column("operation", _words(128), nullable=False),
+    Column("target", _words(512), nullable=False),
+    Column("workspace", _words(64), nullable=False),
+    Column("request_id", _words(128), nullable=False),
+    Column("outcome", _words(128), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("token", _words(40), nullable=False),
+)
+Index("audit_user", AUDIT.c.user_name)
+Index("audit_at", AUDIT.c.at)
 
 VALUES = Table(
     "state_values",

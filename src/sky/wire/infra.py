@@ -3,19 +3,12 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from sky.core.errors import not_supported
 from sky.core.model.catalog import Listing, Query
 from sky.core.model.offers import Offer
 from sky.core.ports import Access, Catalog
 from sky.wire.codec import Body, Record
 
 #: The only workspace there is yet.
-DEFAULT_WORKSPACE = "default"
-
-
-def _check_workspace(name: str | None) -> None:
-    if name not in (None, DEFAULT_WORKSPACE):
-        raise not_supported(f"Workspace {name!r}", instead=f"There is one workspace, {DEFAULT_WORKSPACE!r}.")
 
 
 class CheckBody(Body):
@@ -25,20 +18,12 @@ class CheckBody(Body):
     verbose: bool = False
     workspace: str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse a workspace that cannot exist."""
-        _check_workspace(self.workspace)
-
 
 class EnabledCloudsBody(Body):
     """Arguments of `/enabled_clouds`; `expand` names each part of a place that has parts, and `local` has none."""
 
     workspace: str | None = None
     expand: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a workspace that cannot exist."""
-        _check_workspace(self.workspace)
 
 
 class AcceleratorsBody(Body):

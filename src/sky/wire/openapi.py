@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sky.core.policy.rights import Right
 from sky.version import __version__
 from sky.wire import codec
 from sky.wire.protocol import MEDIA_BYTES, MEDIA_FRAMES, MEDIA_JSON
@@ -12,7 +13,11 @@ from sky.wire.requests import ErrorAnswer
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route: what it takes and gives. `body` and `answer` are message types; `media` is what it answers in."""
+    """One route: what it takes and gives. `body` and `answer` are message types; `media` is what it answers in.
+
+    `right` is what a caller needs; without one the call is refused to everybody. `audited` says whether calls are
+    written into the audit log (None: those that can change something).
+    """
 
     method: str
     path: str
@@ -21,8 +26,19 @@ class Operation:
     answer: Any = None
     media: str = MEDIA_JSON
     query: tuple[tuple[str, str], ...] = ()
-    public: bool = False
     raw_body: bool = False
+    right: Right | None = None
+    audited: bool | None = None
+
+    @property
+    def public(self) -> bool:
+        """Whether anybody may call it."""
+        return self.right is Right.PUBLIC
+
+    @property
+    def on_record(self) -> bool:
+        """Whether calls of it are written into the audit log."""
+        return self.right not in (Right.PUBLIC, Right.READ) if self.audited is None else self.audited
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:

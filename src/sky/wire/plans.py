@@ -18,6 +18,7 @@ class DagBody(Body):
     `cpus=…` and so on, each compared with the plan. `when`: chances from what places answered before. `all_infra`: plan
     over places that cannot be used yet, too. `estimates`: for each task, seconds by `cloud/instance_type`. `config` is
     the client's layered configuration. `blocked_resources`: for each task, resources that are not to be planned for.
+    `workspace`: whose infra to plan with; by default as for a launch.
     """
 
     tasks: list[dict[str, Any]]
@@ -37,6 +38,7 @@ class DagBody(Body):
     estimates: list[dict[str, float]] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     blocked_resources: list[list[dict[str, Any]]] | None = None
+    workspace: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the optimizer cannot make small."""

@@ -7,6 +7,9 @@ HEADER_API_VERSION = "X-SkyPilot-API-Version"
 HEADER_VERSION = "X-SkyPilot-Version"
 HEADER_REQUEST_ID = "X-Skypilot-Request-ID"
 HEADER_USER = "X-Skypilot-User"
+#: Sent by pages of the server along with every change.
+HEADER_FORGERY = "X-Sky-Page"
+COOKIE_SESSION = "sky_session"
 
 ENV_ENDPOINT = "SKYPILOT_API_SERVER_ENDPOINT"
 ENV_TOKEN = "SKYPILOT_SERVICE_ACCOUNT_TOKEN"  # noqa: S105 - the name of a variable

@@ -81,7 +81,8 @@ class APIHealthResponse(Record):
     external_proxy_auth_enabled: bool = False
     latest_version: str | None = None
     telemetry_enabled: bool = False
-    restrict_config_to_admins: bool = False
+    restrict_config_to_admins: bool = True
+    oidc_enabled: bool = False
     pid: int | None = None
     started_at: float | None = None
 

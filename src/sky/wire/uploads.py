@@ -3,6 +3,7 @@
 The server checks manifests with these; whoever brings uploads to nodes reads them.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from sky.core.errors import ClientError
@@ -33,6 +34,17 @@ class ManifestEntry(Record):
     size: int = 0
     hash: str = ""
     target: str = ""
+
+
+#: Bytes of a manifest; a million files take about as much. It is held in memory, so it is no matter of the disk alone.
+MOST_MANIFEST = 128 * 1024 * 1024
+
+
+def manifest_file(path: Path) -> list[ManifestEntry]:
+    """The entries of a manifest on disk. Raises as `read_manifest` does, and ClientError for one that is too large."""
+    if path.stat().st_size > MOST_MANIFEST:
+        raise ClientError(f"A manifest has at most {MOST_MANIFEST} bytes; what was uploaded as {path.name} has more.")
+    return read_manifest(path.read_bytes())
 
 
 def read_manifest(data: bytes) -> list[ManifestEntry]:

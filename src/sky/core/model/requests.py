@@ -8,7 +8,11 @@ from sky.core.model.statuses import RequestStatus
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as recorded; `body` is JSON, `result` is JSON, `error` is what `core.errors.to_wire` made."""
+    """A request as recorded; `body` is JSON, `result` is JSON, `error` is what `core.errors.to_wire` made.
+
+    `workspace` is where its cluster is or is to be, `reach` whose clusters it may touch (`core.policy.rights.Reach`).
+    Requests that were recorded before there were users are the owner's.
+    """
 
     id: str
     name: str
@@ -25,3 +29,5 @@ class Request:
     status_msg: str | None = None
     attempts: int = 0
     cancel_asked: bool = False
+    workspace: str = "default"
+    reach: str = "all"

@@ -28,6 +28,7 @@ from sky.core.ports.compute import (
 from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
 from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
+    Audit,
     Claim,
     ClusterRows,
     Duties,
@@ -40,11 +41,13 @@ from sky.core.ports.store import (
     StandingOrder,
     Store,
     Stories,
+    Users,
 )
 
 __all__ = [
     "Access",
     "AgentClient",
+    "Audit",
     "Catalog",
     "Catalogs",
     "Claim",
@@ -85,6 +88,7 @@ __all__ = [
     "Store",
     "Stories",
     "Unlocks",
+    "Users",
     "Wakeups",
     "Watch",
     "Web",

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import Step
+from sky.core.model.audit import AuditLine
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
+from sky.core.model.users import Token, User
 
 E = TypeVar("E")
 
@@ -202,6 +204,78 @@ class Duties(Protocol):
         ...
 
 
+class Users(Protocol):
+    """People, service accounts, the tokens that stand for them, and workspaces that were made by calls."""
+
+    @property
+    def revision(self) -> int:
+        """Changes when this process changed anything: what was read before is out of date."""
+        ...
+
+    async def get(self, name: str) -> User | None: ...
+
+    async def all(self) -> list[User]:
+        """By name."""
+        ...
+
+    async def add(self, user: User) -> bool:
+        """Record a user, unless the name is taken; whether it was done."""
+        ...
+
+    async def change(self, user: User) -> bool:
+        """Change a user who is on record under the name; whether there is one."""
+        ...
+
+    async def remove(self, name: str) -> bool:
+        """Forget a user and all of their tokens; whether there was one."""
+        ...
+
+    async def token(self, id: str) -> Token | None: ...
+
+    async def tokens(self, user: str | None = None) -> list[Token]:
+        """Tokens (of one user), newest first; those that were revoked or have run out, too."""
+        ...
+
+    async def add_token(self, token: Token) -> bool:
+        """Record a new token; False if there is one of its id."""
+        ...
+
+    async def change_token(self, token: Token) -> bool:
+        """Change a token that is on record and was not revoked before; whether there is one.
+
+        Whose it is, what it may do, how long it lives, whether it is revoked: nothing else of it changes.
+        """
+        ...
+
+    async def used(self, id: str, at: float) -> None:
+        """Note when a token was last used."""
+        ...
+
+    async def sweep(self, before: float) -> int:
+        """Delete tokens that opened nothing any more by then; how many."""
+        ...
+
+    async def workspaces(self) -> Mapping[str, Mapping[str, object]]:
+        """The configuration of workspaces that were made here, by name."""
+        ...
+
+    async def put_workspace(self, name: str, config: Mapping[str, object] | None) -> None:
+        """Record the configuration of a workspace, or forget it (None)."""
+        ...
+
+
+class Audit(Protocol):
+    """The audit log. It only grows."""
+
+    async def add(self, line: AuditLine) -> None: ...
+
+    async def read(
+        self, *, limit: int, before: int | None = None, user: str | None = None, since: float | None = None
+    ) -> list[AuditLine]:
+        """Newest first, two lines per call at most; of lines below the number `before`, if it is given."""
+        ...
+
+
 class Store(Protocol):
     """Everything that is remembered."""
 
@@ -221,6 +295,10 @@ class Store(Protocol):
     def outcomes(self) -> Outcomes: ...
     @property
     def duties(self) -> Duties: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def audit(self) -> Audit: ...
 
     async def get_value(self, key: str) -> str | None:
         """A small named value (a watcher's position, a check's outcome)."""

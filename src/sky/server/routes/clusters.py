@@ -1,8 +1,11 @@
 """Calls about clusters: bring up, run on, stop, tell of."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from sky.core.errors import ClusterDoesNotExist
+from sky.core.model.events import Entry
+from sky.core.model.users import Caller
 from sky.server.api import Api
 from sky.server.asgi import Route
 from sky.wire.clusters import (
@@ -45,18 +48,23 @@ class StatusBoard:
                     self._changes += 1
                     self._kept.clear()
 
-    async def answer(self, body: StatusBody) -> bytes:
-        """The clusters as JSON."""
+    async def answer(self, body: StatusBody, caller: Caller) -> bytes:
+        """The clusters that the caller may see, as JSON."""
         plane = self._api.plane
         refresh = body.refresh.upper() != "NONE"
         names = None if body.cluster_names is None else tuple(body.cluster_names)
-        key = (names, body.summary)
+        # Whoever may see the same gets the same answer.
+        seer = (caller.user, caller.role, caller.workspaces)
+        everybody = body.all_users and self._api.may.all_seeing(caller)
+        key = (names, body.summary, body.all_users, None if everybody else seer)
         kept = self._kept.get(key)
         now = plane.clock.now()
         if kept is not None and not refresh and 0 <= now - kept[0] <= STATUS_FRESH_S:
             return kept[1]
         changes = self._changes
-        clusters = await plane.clusters(names, refresh=refresh)
+        known = await plane.clusters(names, refresh=refresh)
+        # A name is a name; a glob means those of one's own, unless everybody's are asked for.
+        clusters = await self._api.may.shown(caller, known, everybody=body.all_users, named=names or ())
         last = await plane.last_entries([cluster.id for cluster in clusters])
         told = encode([status_response(each, last.get(each.id), summary=body.summary) for each in clusters])
         if changes == self._changes:
@@ -70,15 +78,21 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
     """The routes of this noun."""
     plane = api.plane
 
-    async def endpoints(body: EndpointsBody) -> Mapping[int, str]:
+    async def endpoints(body: EndpointsBody, caller: Caller) -> Mapping[int, str]:
+        await api.may.to_see(caller, body.cluster)
         return await plane.endpoints(body.cluster, body.port)
 
-    async def cost_report(body: CostReportBody) -> list[CostRecord]:
+    async def cost_report(body: CostReportBody, caller: Caller) -> list[CostRecord]:
         now = plane.clock.now()
-        return [cost_record(cluster, now) for cluster in await plane.cost_report(body.days)]
+        shown = await api.may.shown(caller, await plane.cost_report(body.days))
+        return [cost_record(cluster, now) for cluster in shown]
 
-    async def events(body: ClusterEventsBody) -> list[EventRecord]:
-        return [event_record(entry) for entry in await plane.stories(body.cluster_name)]
+    async def events(body: ClusterEventsBody, caller: Caller) -> list[EventRecord]:
+        await api.may.to_see(caller, body.cluster_name)
+        told = await plane.stories(body.cluster_name)
+        if not api.may.all_seeing(caller):
+            told = await _their_part(api, caller, body.cluster_name, told)
+        return [event_record(entry) for entry in told]
 
     return [
         api.mutation("/launch", LaunchBody, "Run a task on a cluster, brought up for it if need be", {"exec": False}),
@@ -92,6 +106,26 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
         api.read("/cost_report", CostReportBody, list[CostRecord], "What clusters have cost", cost_report),
         api.read("/cluster_events", ClusterEventsBody, list[EventRecord], "The story of a cluster", events),
     ]
+
+
+async def _their_part(api: Api, caller: Caller, name: str, told: Sequence[Entry]) -> list[Entry]:
+    """Of a story what the caller may know: earlier clusters of the name may have been somebody else's."""
+    ever = [each for each in await api.plane.cost_report(None) if each.name == name]
+    theirs = {each.id for each in await api.may.shown(caller, ever)}
+    kept = []
+    of: dict[str, str | None] = {}
+    for entry in told:
+        id: str | None = entry.entity_id
+        if entry.entity == "job":
+            if entry.entity_id not in of:
+                job = await api.plane.job(entry.entity_id)
+                of[entry.entity_id] = job.cluster_id if job else None
+            id = of[entry.entity_id]
+        if id in theirs:
+            kept.append(entry)
+    if not kept:
+        raise ClusterDoesNotExist(f"Cluster '{name}' not found. `sky status` lists those that exist.")
+    return kept
 
 
 def start_watching(board: StatusBoard) -> "asyncio.Task[None]":

@@ -1,5 +1,10 @@
 """Calls about places with compute: access and accelerators."""
 
+from dataclasses import replace
+
+from sky.core.model.users import Caller
+from sky.core.model.workspaces import DEFAULT, Workspace
+from sky.core.ports import Access
 from sky.server.api import Api
 from sky.server.asgi import Route
 from sky.wire.infra import (
@@ -14,24 +19,29 @@ from sky.wire.infra import (
     access_record,
 )
 
-DEFAULT_WORKSPACE = "default"
-
 
 def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
     plane = api.plane
 
-    async def check(body: CheckBody) -> dict[str, dict[str, AccessRecord]]:
-        found = await plane.check(body.infra_list)
-        return {body.workspace or DEFAULT_WORKSPACE: {access.cloud: access_record(access) for access in found}}
+    async def space(caller: Caller, name: str | None) -> Workspace:
+        if name is None:
+            return await plane.workspaces.get(DEFAULT)
+        return await api.may.workspace(caller, name, to_see=True)
 
-    async def enabled(body: EnabledCloudsBody) -> list[str]:
-        return sorted(await plane.enabled())
+    async def check(body: CheckBody, caller: Caller) -> dict[str, dict[str, AccessRecord]]:
+        within = await space(caller, body.workspace)
+        found = [_within(within, each) for each in await plane.check(body.infra_list)]
+        return {within.name: {access.cloud: access_record(access) for access in found}}
 
-    async def accelerators(body: AcceleratorsBody) -> dict[str, list[AcceleratorOffer]]:
+    async def enabled(body: EnabledCloudsBody, caller: Caller) -> list[str]:
+        within = await space(caller, body.workspace)
+        return sorted(cloud for cloud in await plane.enabled() if not within.disabled(cloud))
+
+    async def accelerators(body: AcceleratorsBody, _: Caller) -> dict[str, list[AcceleratorOffer]]:
         return accelerator_offers(await plane.offers(), body, accelerator_listings(plane.catalogs.current(), body))
 
-    async def counts(body: AcceleratorsBody) -> dict[str, list[float]]:
+    async def counts(body: AcceleratorsBody, _: Caller) -> dict[str, list[float]]:
         return accelerator_counts(await plane.offers(), body, accelerator_listings(plane.catalogs.current(), body))
 
     return [
@@ -42,3 +52,11 @@ def routes(api: Api) -> list[Route]:
         ),
         api.read("/list_accelerator_counts", AcceleratorsBody, dict[str, list[float]], "Counts on offer", counts),
     ]
+
+
+def _within(workspace: Workspace, access: Access) -> Access:
+    """What is said of a place, in a workspace that may not use it."""
+    if not workspace.disabled(access.cloud):
+        return access
+    why = f"workspace '{workspace.name}' does not use {access.cloud}"
+    return replace(access, enabled=False, capabilities=(), reason=why, hint="")

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 
 from sky.core.errors import ClientError, JobExitCode
+from sky.core.model.users import Caller
+from sky.core.policy.rights import Right
 from sky.server.api import Api
 from sky.server.asgi import Call, Route, Stream
 from sky.wire.codec import decode
@@ -29,11 +31,13 @@ def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
     plane = api.plane
 
-    async def queue(body: QueueBody) -> list[ClusterJobRecord]:
+    async def queue(body: QueueBody, caller: Caller) -> list[ClusterJobRecord]:
+        await api.may.to_see(caller, body.cluster_name)
         jobs = await plane.jobs(body.cluster_name, skip_finished=body.skip_finished, job_ids=None)
-        return [job_record(job) for job in jobs]
+        return [job_record(job) for job in jobs if body.all_users or job.user == caller.user]
 
-    async def job_status(body: JobStatusBody) -> dict[str, str | None]:
+    async def job_status(body: JobStatusBody, caller: Caller) -> dict[str, str | None]:
+        await api.may.to_see(caller, body.cluster_name)
         if body.job_ids is None:
             jobs = await plane.jobs(body.cluster_name, skip_finished=False, job_ids=None)
             numbered = [job for job in jobs if job.job_id is not None]
@@ -49,9 +53,11 @@ def routes(api: Api) -> list[Route]:
             raise ClientError(f"which: {body.which[:40]!r} is none of run, setup, node")
         if body.tail < 0 or (body.offset or 0) < 0:
             raise ClientError("tail and offset are not negative.")
+        await api.may.to_see(call.caller, body.cluster_name)
         return Stream(api.stream(_job_log(api, body)))
 
-    async def logs_to_keep(body: DownloadLogsBody) -> dict[str, list[str | None]]:
+    async def logs_to_keep(body: DownloadLogsBody, caller: Caller) -> dict[str, list[str | None]]:
+        await api.may.to_see(caller, body.cluster_name)
         ids = body.job_ids or None
         jobs = await plane.jobs(body.cluster_name, skip_finished=False, job_ids=ids)
         if ids is None:
@@ -70,7 +76,15 @@ def routes(api: Api) -> list[Route]:
             logs_to_keep,
         ),
         api.plain(
-            Operation("POST", "/logs", "A job's log, line by line", body=LogsBody, answer=Frame, media=MEDIA_FRAMES),
+            Operation(
+                "POST",
+                "/logs",
+                "A job's log, line by line",
+                body=LogsBody,
+                answer=Frame,
+                media=MEDIA_FRAMES,
+                right=Right.READ,
+            ),
             logs,
         ),
     ]

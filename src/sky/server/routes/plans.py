@@ -1,10 +1,13 @@
 """Calls about plans: where tasks would run, and why not elsewhere."""
 
 from sky.core.model.tasks import TaskSpec
+from sky.core.model.users import Caller
+from sky.core.model.workspaces import Workspace
 from sky.core.optimizer.goals import Goal
 from sky.engine.plans import Answer, Questions, Said
 from sky.server.api import Api
 from sky.server.asgi import Route
+from sky.server.permissions import asked_workspace
 from sky.wire.plans import CandidateType, DagBody, PlanRecord, candidate_type, plan_record
 
 
@@ -12,14 +15,24 @@ def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
     planner = api.plane.planner
 
-    async def optimize(body: DagBody) -> list[PlanRecord]:
-        return [_told(each) for each in await planner.optimize(body.dag(), _questions(body))]
+    async def allowed(name: str, body: DagBody, caller: Caller) -> None:
+        """Have the administrator's policy see the tasks and the client's layers, and change them in place."""
+        for at, task in enumerate(body.tasks):
+            made = await api.policies.judge(name, task, body.config, {"dryrun": True}, caller)
+            body.tasks[at], body.config = dict(made.task), dict(made.config)
 
-    async def types(body: DagBody) -> list[list[CandidateType]]:
-        found = await planner.types(body.dag(), all_infra=body.all_infra, said=_said(body))
+    async def optimize(body: DagBody, caller: Caller) -> list[PlanRecord]:
+        await allowed("optimize", body, caller)
+        within = await api.may.workspace(caller, _asked(body), to_see=True)
+        return [_told(each) for each in await planner.optimize(body.dag(), _questions(body, within))]
+
+    async def types(body: DagBody, caller: Caller) -> list[list[CandidateType]]:
+        within = await api.may.workspace(caller, _asked(body), to_see=True)
+        found = await planner.types(body.dag(), all_infra=body.all_infra, said=_said(body), workspace=within)
         return [[candidate_type(each) for each in one] for one in found]
 
-    async def validate(body: DagBody) -> None:
+    async def validate(body: DagBody, caller: Caller) -> None:
+        await allowed("validate", body, caller)
         for task in body.tasks:
             TaskSpec.from_config(task)
 
@@ -30,7 +43,12 @@ def routes(api: Api) -> list[Route]:
     ]
 
 
-def _questions(body: DagBody) -> Questions:
+def _asked(body: DagBody) -> str | None:
+    """The workspace that the call or its first task names."""
+    return body.workspace or asked_workspace({"task": body.tasks[0] if body.tasks else None, "config": body.config})
+
+
+def _questions(body: DagBody, within: Workspace) -> Questions:
     return Questions(
         goal=Goal(body.minimize.lower()),
         explain=body.explain,
@@ -40,6 +58,7 @@ def _questions(body: DagBody) -> Questions:
         all_infra=body.all_infra,
         estimates=tuple(body.estimates or ()),
         said=_said(body),
+        workspace=within,
     )
 
 

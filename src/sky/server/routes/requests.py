@@ -7,6 +7,7 @@ from pathlib import Path
 from sky.core.errors import ClientError
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
+from sky.core.policy.rights import Right
 from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route, Stream
 from sky.wire.codec import decode, encode
@@ -50,19 +51,48 @@ def routes(api: Api) -> list[Route]:
     listing = (("request_ids", "string"), ("all", "boolean"), ("limit", "integer"), ("cluster_name", "string"))
     return [
         api.plain(
-            Operation("GET", "/api/get", "Wait for a request's outcome", answer=Outcome, query=(request_id, wait)),
+            Operation(
+                "GET",
+                "/api/get",
+                "Wait for a request's outcome",
+                answer=Outcome,
+                query=(request_id, wait),
+                right=Right.READ,
+            ),
             calls.get,
         ),
         api.plain(
-            Operation("GET", "/api/stream", "Follow a request's talk", answer=Frame, query=stream, media=MEDIA_FRAMES),
+            Operation(
+                "GET",
+                "/api/stream",
+                "Follow a request's talk",
+                answer=Frame,
+                query=stream,
+                media=MEDIA_FRAMES,
+                right=Right.READ,
+            ),
             calls.stream,
         ),
         api.plain(
-            Operation("GET", "/api/status", "Requests on record", answer=list[RequestPayload], query=listing),
+            Operation(
+                "GET",
+                "/api/status",
+                "Requests on record",
+                answer=list[RequestPayload],
+                query=listing,
+                right=Right.READ,
+            ),
             calls.listing,
         ),
         api.plain(
-            Operation("POST", "/api/cancel", "Cancel requests", body=CancelRequestsBody, answer=list[str]),
+            Operation(
+                "POST",
+                "/api/cancel",
+                "Cancel requests",
+                body=CancelRequestsBody,
+                answer=list[str],
+                right=Right.USE,
+            ),
             calls.cancel,
         ),
         api.plain(
@@ -73,6 +103,7 @@ def routes(api: Api) -> list[Route]:
                 body=ProvisionLogsBody,
                 answer=Frame,
                 media=MEDIA_FRAMES,
+                right=Right.READ,
             ),
             calls.provision_logs,
         ),
@@ -87,12 +118,12 @@ class _Requests:
     async def get(self, call: Call) -> Reply:
         query = call.query()
         id = self._named(query)
-        read = self._api.reads.find(id, self._plane.clock.now())
+        read = self._api.reads.find(id, self._plane.clock.now(), call.user)
         if read is not None:
             status = b"SUCCEEDED" if read.error is None else b"FAILED"
             told = (read.id.encode(), encode(read.name), status, read.result or b"null", read.error or b"null")
             return Reply(b'{"request_id":"%s","name":%s,"status":"%s","result":%s,"error":%s}' % told)
-        request = await self._plane.find_request(id)
+        request = await self._api.may.request(call.caller, id)
         timeout = self._timeout(query)
         if not request.status.is_terminal() and timeout > 0:
             request = await self._api.until_stopping(self._plane.wait(request.id, timeout)) or request
@@ -101,9 +132,9 @@ class _Requests:
     async def stream(self, call: Call) -> Stream:
         query = call.query()
         id = self._named(query)
-        if self._api.reads.find(id, self._plane.clock.now()) is not None:
+        if self._api.reads.find(id, self._plane.clock.now(), call.user) is not None:
             return Stream(self._api.stream(_nothing_said()))
-        request = await self._plane.find_request(id)
+        request = await self._api.may.request(call.caller, id)
         offset, tail = number(query, "offset", 0), number(query, "tail", 0)
         talk = self._talk(request, offset, tail, switch(query, "follow", True))
         return Stream(self._api.stream(talk))
@@ -114,17 +145,23 @@ class _Requests:
         cluster = one(query, "cluster_name") or None
         ids = query.get("request_ids", [])
         if ids:
-            found: Sequence[Request] = [await self._plane.find_request(id) for id in ids[:100]]
+            found: Sequence[Request] = [await self._api.may.request(call.caller, id) for id in ids[:100]]
         else:
-            everything = switch(query, "all", False)
-            found = await self._plane.requests(finished=everything, cluster_name=cluster, limit=limit)
+            everything, all_seeing = switch(query, "all", False), self._api.may.all_seeing(call.caller)
+            known = await self._plane.requests(
+                finished=everything, cluster_name=cluster, limit=limit if all_seeing else None
+            )
+            found = (await self._api.may.requests(call.caller, known))[:limit]
         return Reply(encode([request_payload(request) for request in found]))
 
     async def cancel(self, call: Call) -> Reply:
         body = decode(CancelRequestsBody, await call.body())
         ids = body.request_ids
         if ids is not None:
-            ids = [(await self._plane.find_request(id)).id for id in ids]
+            ids = [(await self._api.may.request(call.caller, id, change=True)).id for id in ids]
+        elif body.all_users:
+            known = await self._plane.requests(finished=False, cluster_name=None, limit=None)
+            ids = [each.id for each in await self._api.may.requests(call.caller, known, change=True)]
         return Reply(encode(await self._plane.cancel_requests(ids, user=call.user)))
 
     async def provision_logs(self, call: Call) -> Stream:
@@ -132,7 +169,7 @@ class _Requests:
         id = await self._plane.launched_by(body.cluster_name)
         if id is None:
             raise ValueError(f"No launch of a cluster {body.cluster_name!r} is on record.")
-        request = await self._plane.find_request(id)
+        request = await self._api.may.request(call.caller, id)
         return Stream(self._api.stream(self._talk(request, max(0, body.offset), max(0, body.tail), body.follow)))
 
     async def _talk(self, request: Request, offset: int, tail: int, follow: bool) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 
 from sky.core.errors import ServerTemporarilyUnavailableError
+from sky.core.policy.rights import Right
 from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route, Stream
 from sky.server.routes.requests import LOOK_S, last_lines, number, read_from, switch
@@ -19,8 +20,8 @@ def routes(api: Api, stop: Callable[[], None]) -> list[Route]:
     """The routes of this noun; `stop` begins the end of the process."""
 
     async def health(call: Call) -> Reply:
-        # Without a token the answer says no more than that somebody is there.
-        user = {"id": user_hash(call.user), "name": call.user} if call.local else None
+        # Who does not say who they are learns no more than that somebody is there.
+        user = {"id": user_hash(call.user), "name": call.user, "role": call.caller.role.value} if call.user else None
         told = APIHealthResponse(
             status="healthy",
             api_version=str(API_VERSION),
@@ -29,6 +30,8 @@ def routes(api: Api, stop: Callable[[], None]) -> list[Route]:
             commit="",
             user=user,
             service_account_token_enabled=api.token_on,
+            external_proxy_auth_enabled=api.ways.proxy is not None,
+            oidc_enabled=api.ways.oidc is not None,
             pid=api.pid if call.local else None,
             started_at=api.started_at if call.local else None,
         )
@@ -66,12 +69,21 @@ def routes(api: Api, stop: Callable[[], None]) -> list[Route]:
 
     following = (("offset", "integer"), ("tail", "integer"), ("follow", "boolean"))
     return [
-        api.plain(Operation("GET", "/health", "Is it well", answer=APIHealthResponse, public=True), health),
-        api.plain(Operation("GET", "/api/health", "Is it well", answer=APIHealthResponse, public=True), health),
-        api.plain(Operation("POST", "/api/shutdown", "Stop the server", body=ShutdownBody), shutdown, owner_only=True),
+        api.plain(Operation("GET", "/health", "Is it well", answer=APIHealthResponse, right=Right.PUBLIC), health),
+        api.plain(Operation("GET", "/api/health", "Is it well", answer=APIHealthResponse, right=Right.PUBLIC), health),
+        api.plain(
+            Operation("POST", "/api/shutdown", "Stop the server", body=ShutdownBody, right=Right.OWNER), shutdown
+        ),
         api.plain(
             Operation(
-                "GET", "/api/server_logs", "What the server says", answer=Frame, query=following, media=MEDIA_FRAMES
+                "GET",
+                "/api/server_logs",
+                "What the server says",
+                answer=Frame,
+                query=following,
+                media=MEDIA_FRAMES,
+                right=Right.ADMIN,
+                audited=False,
             ),
             logs,
         ),
@@ -80,7 +92,7 @@ def routes(api: Api, stop: Callable[[], None]) -> list[Route]:
 
 def openapi(api: Api, others: list[Route]) -> Route:
     """The route that describes all routes, itself included."""
-    me = Operation("GET", "/openapi.json", "This document", public=True)
+    me = Operation("GET", "/openapi.json", "This document", right=Right.PUBLIC)
     kept: list[bytes] = []
 
     async def handle(call: Call) -> Reply:

@@ -1,5 +1,6 @@
 """Calls about uploaded content: which is missing, and here it is."""
 
+from sky.core.policy.rights import Right
 from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route
 from sky.wire.codec import decode, encode
@@ -9,7 +10,7 @@ from sky.wire.uploads import MissingAnswer, MissingBody
 
 
 def routes(api: Api) -> list[Route]:
-    """The routes of this noun."""
+    """The routes of this noun. They are not audited: what is uploaded does nothing until a launch names it."""
 
     async def missing(call: Call) -> Reply:
         body = decode(MissingBody, await call.body())
@@ -29,16 +30,36 @@ def routes(api: Api) -> list[Route]:
     return [
         api.plain(
             Operation(
-                "POST", "/api/uploads/missing", "Which content is not here yet", body=MissingBody, answer=MissingAnswer
+                "POST",
+                "/api/uploads/missing",
+                "Which content is not here yet",
+                body=MissingBody,
+                answer=MissingAnswer,
+                right=Right.USE,
+                audited=False,
             ),
             missing,
         ),
         api.plain(
-            Operation("POST", "/api/uploads/pack", "Upload many small files in one piece", raw_body=True),
+            Operation(
+                "POST",
+                "/api/uploads/pack",
+                "Upload many small files in one piece",
+                raw_body=True,
+                right=Right.USE,
+                audited=False,
+            ),
             put_pack,
         ),
         api.plain(
-            Operation("PUT", "/api/uploads/{hash}", "Upload content under the hash of what is in it", raw_body=True),
+            Operation(
+                "PUT",
+                "/api/uploads/{hash}",
+                "Upload content under the hash of what is in it",
+                raw_body=True,
+                right=Right.USE,
+                audited=False,
+            ),
             put,
         ),
     ]

@@ -1,0 +1,158 @@
+"""Whose things a call may see and change. Called by the routes, once the gate has let a caller in.
+
+What somebody may not see is answered as if it were not there. What they see and may not change is refused with the
+name of whom to ask.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError
+from sky.core.model.clusters import Cluster
+from sky.core.model.requests import Request
+from sky.core.model.users import Caller
+from sky.core.model.workspaces import DEFAULT, Workspace
+from sky.core.policy import rights
+from sky.core.policy.rights import Reach
+from sky.server.plane import ControlPlane
+
+
+class Scope(NamedTuple):
+    """Where a request works, and whose things it may touch there."""
+
+    workspace: str
+    reach: Reach
+
+
+class Permissions:
+    """See the module."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def workspaces(self) -> Mapping[str, Workspace]:
+        """All workspaces."""
+        return await self._plane.workspaces.all()
+
+    async def workspace(self, caller: Caller, asked: str | None, *, to_see: bool = False) -> Workspace:
+        """The workspace that a call is about: to work in, or only to see what is there.
+
+        Raises NoWorkspaceAccessError, WorkspaceAmbiguousError.
+        """
+        spaces = await self.workspaces()
+        open_to = rights.sees if to_see else rights.enters
+        if asked is None and len(spaces) == 1:
+            return rights.choose(caller, spaces, None, None, open_to)
+        user = await self._plane.users.get(caller.user)
+        return rights.choose(caller, spaces, asked, user.preferred if user else None, open_to)
+
+    # --- clusters ------------------------------------------------------------------------------------------------
+
+    async def to_see(self, caller: Caller, name: str) -> Cluster | None:
+        """The living cluster of this name, None if there is none. Raises ClusterDoesNotExist if it is not shown."""
+        cluster = await self._plane.named(name)
+        if cluster is not None and not _shown(caller, cluster, await self._of(cluster)):
+            raise _absent(name)
+        return cluster
+
+    async def to_change(self, caller: Caller, name: str) -> Cluster | None:
+        """The living cluster of this name, None if there is none.
+
+        Raises ClusterDoesNotExist if it is not shown to the caller, PermissionDeniedError if it is not theirs.
+        """
+        cluster = await self.to_see(caller, name)
+        if cluster is not None and not rights.acts(caller, cluster.user, await self._of(cluster)):
+            raise PermissionDeniedError(
+                f"Cluster '{name}' is {cluster.user}'s, in the workspace '{cluster.workspace}': only they and admins "
+                "may change it."
+            )
+        return cluster
+
+    async def shown(
+        self, caller: Caller, clusters: Iterable[Cluster], *, everybody: bool = True, named: Iterable[str] = ()
+    ) -> list[Cluster]:
+        """Those of the clusters that the caller may see; only their own and those `named`, unless `everybody`'s."""
+        spaces = await self.workspaces()
+        literal = set(named)
+        return [
+            each
+            for each in clusters
+            if (everybody or each.user == caller.user or each.name in literal)
+            and _shown(caller, each, spaces.get(each.workspace) or Workspace(each.workspace, private=True))
+        ]
+
+    async def for_request(self, caller: Caller, name: str, body: Mapping[str, object]) -> Scope:
+        """Where a request works. Raises what forbids it."""
+        cluster_name = body.get("cluster_name")
+        other = body.get("clone_disk_from")
+        if other:
+            await self.to_change(caller, str(other))
+        if cluster_name:
+            try:
+                cluster = await self.to_change(caller, str(cluster_name))
+            except ClusterDoesNotExist:
+                if name != "launch":
+                    raise
+                raise PermissionDeniedError(f"The name '{cluster_name}' is taken; choose another.") from None
+            if cluster is not None:
+                return Scope(cluster.workspace, rights.reach(caller, await self._of(cluster)))
+        if name == "launch":
+            found = await self.workspace(caller, asked_workspace(body))
+            return Scope(found.name, rights.reach(caller, found))
+        # The cluster is not there, or there is none: the request says so itself, in the words that everybody gets.
+        return Scope(DEFAULT, rights.reach(caller, await self._plane.workspaces.get(DEFAULT)))
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    async def request(self, caller: Caller, prefix: str, *, change: bool = False) -> Request:
+        """The request whose id begins so. Raises ValueError for one that is not there or not theirs to read."""
+        try:
+            found = await self._plane.find_request(prefix)
+        except ValueError:
+            if self.all_seeing(caller):
+                raise
+            # How the ids of others begin is nobody's business.
+            raise _no_request(prefix) from None
+        if not (await self._may(caller, found, change=change)):
+            raise _no_request(prefix)
+        return found
+
+    async def requests(self, caller: Caller, found: Iterable[Request], *, change: bool = False) -> list[Request]:
+        """Those of the requests that the caller may read, or call off."""
+        return [each for each in found if await self._may(caller, each, change=change)]
+
+    async def _may(self, caller: Caller, request: Request, *, change: bool) -> bool:
+        if self.all_seeing(caller):
+            return True
+        space = await self._plane.workspaces.get(request.workspace)
+        judge = rights.acts if change else rights.looks
+        return judge(caller, request.user, space)
+
+    def all_seeing(self, caller: Caller) -> bool:
+        """Whether nothing is hidden from the caller."""
+        return rights.reach(caller, Workspace(DEFAULT)) is Reach.ALL
+
+    async def _of(self, cluster: Cluster) -> Workspace:
+        return await self._plane.workspaces.get(cluster.workspace)
+
+
+def asked_workspace(body: Mapping[str, object]) -> str | None:
+    """The workspace that a launch names: in its task's `config`, or in the client's layers."""
+    task = body.get("task")
+    within = task.get("config") if isinstance(task, Mapping) else None
+    for layer in (within, body.get("config")):
+        if isinstance(layer, Mapping) and layer.get("active_workspace"):
+            return str(layer["active_workspace"])
+    return None
+
+
+def _shown(caller: Caller, cluster: Cluster, workspace: Workspace) -> bool:
+    return rights.sees(caller, workspace) or rights.looks(caller, cluster.user, workspace)
+
+
+def _absent(name: str) -> ClusterDoesNotExist:
+    return ClusterDoesNotExist(f"Cluster '{name}' not found. `sky status` lists those that exist.")
+
+
+def _no_request(prefix: str) -> ValueError:
+    return ValueError(f"Request '{prefix}' not found. `sky api status -a` lists those on record.")
