@@ -24,6 +24,7 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
+from sky.core.policy.rights import Reach, infra_for
 from sky.engine.desk import Desk, flag, mine, stuck, text
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
@@ -37,13 +38,14 @@ async def launch(desk: Desk, request: Request) -> object:
     body = request.body
     task = TaskSpec.from_config(_mapping(body, "task"))
     refuse_unsupported(task)
-    layers = for_launch(_mapping(body, "config"), task.config)
+    layers = for_launch(_mapping(body, "config"), task.config, everything=request.reach == Reach.ALL)
     name = text(body, "cluster_name") or f"sky-{request.id[:4]}-{request.user}"
     check_cluster_name(name)
     existing = await _own_or_named(desk, request, name)
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
-        made = await desk.planner.place(task, _goal(body), await desk.workspaces.get(request.workspace))
+        within = infra_for(request.reach, await desk.workspaces.get(request.workspace))
+        made = await desk.planner.place(task, _goal(body), within)
         placements = _stoppable(desk, made.placements, wanted_autostop(task, body))
         _tell_idle(desk, request, task, placements[0].offer)
         if flag(body, "dryrun"):
