@@ -8,6 +8,7 @@ from sky.core.errors import (
     NoWorkspaceAccessError,
     WorkspaceAmbiguousError,
 )
+from sky.core.model.layers import for_launch
 from sky.core.model.users import Caller, Role, Token, TokenKind, User, check_user_name, lesser, read_role
 from sky.core.model.workspaces import Workspace, read_workspace
 from sky.core.policy.rights import (
@@ -16,6 +17,7 @@ from sky.core.policy.rights import (
     acts,
     choose,
     enters,
+    infra_for,
     leads,
     looks,
     narrowed,
@@ -172,3 +174,36 @@ def test_names_and_roles_of_users():
         read_role("root")
     assert lesser(Role.ADMIN, None) is Role.ADMIN
     assert lesser(Role.ADMIN, Role.VIEWER) is Role.VIEWER
+
+
+def test_the_servers_own_machine_is_for_admins():
+    for reach_of in (Reach.OWN, Reach.WORKSPACE):
+        assert infra_for(reach_of, OPEN).disabled("local")
+        assert not infra_for(reach_of, OPEN).disabled("aws")
+        assert not infra_for(reach_of, read_workspace("w", {"local": {"disabled": False}})).disabled("local")
+        assert not infra_for(reach_of, read_workspace("w", {"allowed_clouds": ["local"]})).disabled("local")
+    assert not infra_for(Reach.ALL, OPEN).disabled("local")
+    assert infra_for(Reach.ALL, read_workspace("w", {"local": {"disabled": True}})).disabled("local")
+
+
+@pytest.mark.parametrize(
+    "dangerous",
+    [
+        {"aws": {"ssh_proxy_command": "x"}},
+        {"aws": {"profile": "x", "remote_identity": "admin"}},
+        {"gcp": {"endpoint": "http://evil", "project_id": "x", "remote_identity": "x"}},
+        {"provision": {"python_archive": "/etc/shadow"}},
+        {"slurm": {"submit_as_user": "root", "container_mounts": ["/"]}},
+        {"new_cloud": {"anything": 1}},
+    ],
+    ids=str,
+)
+def test_what_users_may_not_lay_over_the_servers_settings(dangerous):
+    """Commands that the server would run, files that it would read, accounts and roles: of client and of task."""
+    for client, task in ((dangerous, {}), ({}, dangerous)):
+        left = for_launch(client, task, everything=False)
+        assert [said for said in left.values() if said] == []
+    assert for_launch({"aws": {"labels": {"a": "b"}}}, {"gcp": {"vpc_name": "v"}}, everything=False) == {
+        "aws": {"labels": {"a": "b"}},
+        "gcp": {"vpc_name": "v"},
+    }

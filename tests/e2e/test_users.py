@@ -24,6 +24,10 @@ def people(sky):
             token = sky.good("users", "token", "create", name).stdout
             guest.good("api", "login", "-e", f"http://127.0.0.1:{port}", "--token", "-", answers=token)
             guests.append(guest)
+        # Guests get nothing on the server's own machine, unless the owner says so.
+        assert "disabled" in guests[0]("check", "local").stdout
+        (sky.root / "default.yaml").write_text("local: {disabled: false}\n")
+        sky.good("workspace", "update", "default", "-f", "default.yaml")
         yield sky, guests[0], guests[1]
         sky("down", "-u", "-y")
 
@@ -57,7 +61,7 @@ def test_a_private_workspace_with_infra_of_its_own(people):
     refused = ann("launch", "-y", "-c", "x", "--infra", "local", "true")
     assert refused.returncode == 1
     assert "does not use local" in refused.stderr or "local" in refused.stderr
-    (ann.root / "team.yaml").write_text("private: true\nallowed_users: [sa-ann]\n")
+    (ann.root / "team.yaml").write_text("private: true\nallowed_users: [sa-ann]\nlocal: {disabled: false}\n")
     assert ann("workspace", "update", "team", "-f", "team.yaml").returncode == 1, "that is for admins"
     owner.good("workspace", "update", "team", "-f", str(ann.root / "team.yaml"))
     ann.good("launch", "-y", "-c", "x", "--infra", "local", "true")

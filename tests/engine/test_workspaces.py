@@ -11,7 +11,9 @@ from sky.server.settings import Settings
 CONFIG = {
     "local": {"cpus": 4},
     "workspaces": {
-        "team": {"private": True, "allowed_users": ["ann"]},
+        "team": {"private": True, "allowed_users": ["ann"], "local": {"disabled": False}},
+        "default": {"allowed_clouds": ["local"]},
+        "usual": {},
         "elsewhere": {"local": {"disabled": True}},
         "picked": {"allowed_clouds": ["aws"]},
     },
@@ -43,7 +45,7 @@ async def test_workspaces_come_from_the_file_and_from_calls(plane):
     await plane.users.put_workspace("made", {"private": True})
     await plane.users.put_workspace("team", {"private": False})
     found = await plane.workspaces.all()
-    assert list(found) == ["default", "elsewhere", "made", "picked", "team"]
+    assert list(found) == ["default", "elsewhere", "made", "picked", "team", "usual"]
     assert found["team"].private, "what the file says counts"
     assert (await plane.workspaces.get("gone")).private, "what is in one that is gone is nobody's to see"
 
@@ -57,7 +59,7 @@ async def test_a_cluster_is_in_the_workspace_that_it_was_made_in(plane, ask):
     assert await plane.named("d") is None
 
 
-@pytest.mark.parametrize("space", ["elsewhere", "picked"])
+@pytest.mark.parametrize("space", ["elsewhere", "picked", "usual"])
 async def test_machines_are_where_the_workspace_allows(plane, ask, space):
     done = await ask(
         "launch", {"task": {**TASK, "resources": {"infra": "local"}}, "cluster_name": "c"}, workspace=space
@@ -109,3 +111,22 @@ async def test_the_audit_log_knows_how_requests_ended(plane, ask):
     assert (found[good.id].user, found[good.id].workspace, found[good.id].outcome) == ("ann", "team", "SUCCEEDED")
     assert (found[good.id].operation, found[good.id].target) == ("end of launch", "cluster c")
     assert (found[bad.id].user, found[bad.id].outcome) == ("bob", "FAILED: PermissionDeniedError")
+
+
+async def test_the_servers_own_machine_is_for_admins_unless_it_is_said(plane, ask):
+    """Jobs there run as the server's user: whoever gets one there could be its owner."""
+    task = {**TASK, "resources": {"infra": "local"}}
+    refused = await ask("launch", {"task": task, "cluster_name": "c"}, workspace="usual", reach="workspace")
+    assert refused.error["type"] == "ResourcesUnavailableError"
+    done = await ask("launch", {"task": task, "cluster_name": "c"}, workspace="usual", reach="all")
+    assert done.status is RequestStatus.SUCCEEDED, done.error
+
+
+async def test_users_say_what_their_machines_are_and_not_how_the_server_reaches_them(plane, ask):
+    config = {"aws": {"ssh_proxy_command": "touch /tmp/owned", "labels": {"a": "b"}}, "provision": {"hedge": 2}}
+    body = {"task": TASK, "cluster_name": "c", "config": config}
+    await ask("launch", body)
+    (cluster,) = await plane.clusters()
+    assert cluster.layers == {"aws": {"labels": {"a": "b"}}, "provision": {"hedge": 2}}
+    await ask("launch", {**body, "cluster_name": "d"}, user="root", reach="all")
+    assert (await plane.named("d")).layers["aws"]["ssh_proxy_command"] == "touch /tmp/owned"

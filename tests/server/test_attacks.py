@@ -477,6 +477,61 @@ def test_no_headers_make_the_gate_stumble(gate: Gatekeeper, headers, method, rig
         assert local or (right is Right.PUBLIC and caller == asgi.NOBODY)
 
 
+ODD = (
+    None,
+    True,
+    -1,
+    10**400,
+    1.5,
+    "",
+    "x" * 5000,
+    "\ud800",
+    "\x00",
+    "../..",
+    "' OR 1=1 --",
+    [],
+    [[]],
+    [None],
+    {},
+    {"a": {}},
+)
+
+
+@pytest.mark.parametrize("who", ["owner", "nobody"])
+def test_no_call_stumbles_over_odd_arguments(town: Town, who: str):
+    """Every call of the server, each of its arguments in turn with whatever it does not expect: never a 500."""
+    token = town.owner if who == "owner" else None
+    document = town.call(None, "GET", "/openapi.json")[1]
+    schemas = document["components"]["schemas"]
+    stumbled = []
+    for path, methods in document["paths"].items():
+        if path in ("/api/shutdown", "/api/server_logs", "/api/stream"):
+            continue
+        for method, told_of in methods.items():
+            where = path.replace("{hash}", "0" * 64)
+            bodies: list[object] = [b"", b"null", b"[]", b"1", b'"x"', b"{", b"\xff", b'{"a": NaN}', b"[" * 9000, b"{}"]
+            content = told_of.get("requestBody", {}).get("content", {}).get("application/json", {})
+            name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            fields = schemas.get(name, {}).get("properties", {})
+            bodies += [{field: odd} for field in fields for odd in ODD]
+            bodies += [{field: odd for field in fields} for odd in ODD]
+            queries = [
+                "",
+                *(
+                    f"?{each['name']}={odd}"
+                    for each in told_of.get("parameters", ())
+                    for odd in ("", "-1", "x", "%00", "9" * 30)
+                ),
+            ]
+            for query in queries if method == "get" else [""]:
+                for body in bodies if method != "get" else [b""]:
+                    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                    code, told_back, _ = town.exchange(token, method.upper(), where + query, data)
+                    if code in (500, 501):
+                        stumbled.append((method, where + query, data[:100], told_back))
+    assert stumbled == []
+
+
 @pytest.fixture(scope="module")
 def gate() -> Gatekeeper:
     ways = from_config({"external_proxy": {"enabled": True, "peers": ["10.0.0.1"]}})

@@ -49,7 +49,7 @@ def operations(monkeypatch) -> list[Operation]:
 
     api = Api.__new__(Api)
     api.plane = api.people = api.ways = api.may = Anything()
-    api.settings = SimpleNamespace(state_dir=Path("/nowhere"))
+    api.settings = SimpleNamespace(state_dir=Path("/nowhere"), files=Path("/nowhere"))
     build_app(api, Anything(), token=None, hosts=None, stop=lambda: None)
     return kept
 

@@ -25,6 +25,7 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
+from sky.core.policy.rights import Reach, infra_for
 from sky.engine.desk import Desk, flag, mine, stuck, text
 from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported, without_effect
@@ -54,15 +55,15 @@ async def _launch(desk: Desk, request: Request) -> object:
     body = request.body
     task = TaskSpec.from_config(_mapping(body, "task"))
     refuse_unsupported(task)
-    layers = for_launch(_mapping(body, "config"), task.config)
+    layers = for_launch(_mapping(body, "config"), task.config, everything=request.reach == Reach.ALL)
     name = text(body, "cluster_name") or f"sky-{request.id[:4]}-{request.user}"
     check_cluster_name(name)
     existing = await _own_or_named(desk, request, name)
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
         _tell_servers_own(desk, request)
-        workspace = await desk.workspaces.get(request.workspace)
-        made = await desk.planner.place(task, _goal(body), _said(body), workspace)
+        within = infra_for(request.reach, await desk.workspaces.get(request.workspace))
+        made = await desk.planner.place(task, _goal(body), _said(body), within)
         placements = _stoppable(desk, made.placements, wanted_autostop(task, body), layers)
         _tell_idle(desk, request, task, placements[0].offer, layers)
         if flag(body, "dryrun"):
@@ -97,8 +98,9 @@ async def replanned(desk: Desk, cluster: Cluster) -> tuple[Placement, ...]:
     request = await desk.store.requests.get(cluster.request_id) if cluster.request_id else None
     body = request.body if request is not None else {}
     task = TaskSpec.from_config(cluster.task_config)
-    workspace = await desk.workspaces.get(cluster.workspace)
-    made = await desk.planner.place(task, _goal(body), _said(body), workspace)
+    reach = Reach.OWN if request is None else request.reach
+    within = infra_for(reach, await desk.workspaces.get(cluster.workspace))
+    made = await desk.planner.place(task, _goal(body), _said(body), within)
     return _stoppable(desk, made.placements, wanted_autostop(task, body), cluster.layers)
 
 
@@ -364,7 +366,7 @@ async def _deliver(
                 return None
             cluster = after
         if job.cluster_id == cluster.id:
-            cluster = await _bring_up(desk, request, await desk.cluster(cluster.name))
+            cluster = await _bring_up(desk, request, await desk.own(request, cluster.name))
     raise _not_reached(cluster, job)
 
 

@@ -46,6 +46,10 @@ class Permissions:
         user = await self._plane.users.get(caller.user)
         return rights.choose(caller, spaces, asked, user.preferred if user else None, open_to)
 
+    def infra(self, caller: Caller, workspace: Workspace) -> Workspace:
+        """The workspace with the infra that the caller may use in it."""
+        return rights.infra_for(rights.reach(caller, workspace), workspace)
+
     # --- clusters ------------------------------------------------------------------------------------------------
 
     async def to_see(self, caller: Caller, name: str) -> Cluster | None:

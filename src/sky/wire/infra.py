@@ -8,7 +8,8 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, Catalog
 from sky.wire.codec import Body, Record
 
-#: The only workspace there is yet.
+#: Accelerators of one kind that are asked for at most.
+_MOST_QUANTITY = 1_000_000
 
 
 class CheckBody(Body):
@@ -41,6 +42,11 @@ class AcceleratorsBody(Body):
     all_regions: bool = False
     require_price: bool = True
     case_sensitive: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a quantity that no database holds."""
+        if self.quantity_filter is not None and not 0 <= self.quantity_filter <= _MOST_QUANTITY:
+            raise ValueError(f"quantity_filter: allowed: 0 to {_MOST_QUANTITY}")
 
 
 class AccessRecord(Record):

@@ -13,6 +13,9 @@ from sky.core.errors import NoWorkspaceAccessError, WorkspaceAmbiguousError
 from sky.core.model.users import Caller, Role, Token, User, lesser
 from sky.core.model.workspaces import Workspace
 
+#: The machine of the server itself.
+LOCAL = "local"
+
 
 class Right(StrEnum):
     """What an operation needs: nothing, to look, to use the server, to administer it, to be at its own socket."""
@@ -100,6 +103,17 @@ def touches(reach: str, user: str, workspace: str, *, owner: str, inside: str) -
     if reach == Reach.ALL:
         return True
     return workspace == inside and (reach == Reach.WORKSPACE or user == owner)
+
+
+def infra_for(reach: str, workspace: Workspace) -> Workspace:
+    """The workspace with the infra that somebody of this reach may use in it.
+
+    Jobs on `local` run as the server's own user, who may do everything here: it is for admins, unless the workspace
+    says expressly that it is used.
+    """
+    if reach == Reach.ALL or LOCAL in (workspace.allowed_clouds or ()) or "disabled" in workspace.infra.get(LOCAL, {}):
+        return workspace
+    return replace(workspace, infra={**workspace.infra, LOCAL: {"disabled": True}})
 
 
 def choose(

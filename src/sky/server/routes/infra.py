@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from sky.core.model.users import Caller
 from sky.core.model.workspaces import DEFAULT, Workspace
+from sky.core.policy.rights import LOCAL
 from sky.core.ports import Access
 from sky.server.api import Api
 from sky.server.asgi import Route
@@ -19,6 +20,12 @@ from sky.wire.infra import (
     access_record,
 )
 
+#: Why `local` is not there for those who are no admins.
+_LOCAL_HINT = (
+    "Jobs there run as the user of the server itself, who may do everything: it is for admins, unless the workspace "
+    "says `local: {disabled: false}`."
+)
+
 
 def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
@@ -26,8 +33,8 @@ def routes(api: Api) -> list[Route]:
 
     async def space(caller: Caller, name: str | None) -> Workspace:
         if name is None:
-            return await plane.workspaces.get(DEFAULT)
-        return await api.may.workspace(caller, name, to_see=True)
+            return api.may.infra(caller, await plane.workspaces.get(DEFAULT))
+        return api.may.infra(caller, await api.may.workspace(caller, name, to_see=True))
 
     async def check(body: CheckBody, caller: Caller) -> dict[str, dict[str, AccessRecord]]:
         within = await space(caller, body.workspace)
@@ -59,4 +66,5 @@ def _within(workspace: Workspace, access: Access) -> Access:
     if not workspace.disabled(access.cloud):
         return access
     why = f"workspace '{workspace.name}' does not use {access.cloud}"
-    return replace(access, enabled=False, capabilities=(), reason=why, hint="")
+    hint = _LOCAL_HINT if access.cloud == LOCAL else ""
+    return replace(access, enabled=False, capabilities=(), reason=why, hint=hint)

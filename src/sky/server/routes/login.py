@@ -269,7 +269,8 @@ def _unknown_login() -> ApiServerAuthenticationError:
 
 
 def _to(url: str, *cookies: tuple[bytes, bytes]) -> Reply:
-    return Reply(b"", 302, [(b"location", url.encode()), (b"cache-control", b"no-store"), *cookies])
+    plain = [(b"content-type", b"text/plain"), (b"location", url.encode()), (b"cache-control", b"no-store")]
+    return Reply(b"", 302, [*plain, *cookies])
 
 
 _STYLE = "body{font:16px sans-serif;max-width:34em;margin:4em auto}.code{font:bold 2em monospace}"

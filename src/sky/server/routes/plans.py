@@ -23,11 +23,11 @@ def routes(api: Api) -> list[Route]:
 
     async def optimize(body: DagBody, caller: Caller) -> list[PlanRecord]:
         await allowed("optimize", body, caller)
-        within = await api.may.workspace(caller, _asked(body), to_see=True)
+        within = api.may.infra(caller, await api.may.workspace(caller, _asked(body), to_see=True))
         return [_told(each) for each in await planner.optimize(body.dag(), _questions(body, within))]
 
     async def types(body: DagBody, caller: Caller) -> list[list[CandidateType]]:
-        within = await api.may.workspace(caller, _asked(body), to_see=True)
+        within = api.may.infra(caller, await api.may.workspace(caller, _asked(body), to_see=True))
         found = await planner.types(body.dag(), all_infra=body.all_infra, said=_said(body), workspace=within)
         return [[candidate_type(each) for each in one] for one in found]
 
