@@ -1,5 +1,6 @@
 """Several servers on one database: kill -9 any of them under load, and nothing is lost, doubled or late."""
 
+import http.client
 import random
 import signal
 import threading
@@ -155,6 +156,40 @@ def test_the_database_may_be_gone_for_a_while(postgres):
                 assert each.process is not None and each.process.poll() is None
     finally:
         own.close()
+
+
+def test_what_one_server_takes_away_the_others_refuse_within_two_seconds(house):
+    for _ in range(2):
+        house.add("all")
+    made = house.json("users", "token", "create", "ci")
+
+    def answers() -> set[int]:
+        """What calls get; their connections are dealt out over both servers."""
+        return {status(house.port, made["token"]) for _ in range(16)}
+
+    assert answers() == {200}
+    house.good("users", "disable", made["user_name"])
+    time.sleep(2.0)
+    assert answers() == {401}
+    house.good("users", "enable", made["user_name"])
+    time.sleep(2.0)
+    assert answers() == {200}
+    house.good("users", "token", "delete", made["token_id"])
+    time.sleep(2.0)
+    assert answers() == {401}
+    told = house.json("api", "audit")
+    assert {"POST /users/service-account-tokens", "POST /users/update"} <= {line["operation"] for line in told}
+    assert made["token"] not in str(told)
+
+
+def status(port: int, token: str) -> int:
+    """The status that a call with a token gets, over a connection of its own."""
+    call = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        call.request("GET", "/users/role", headers={"Authorization": f"Bearer {token}"})
+        return call.getresponse().status
+    finally:
+        call.close()
 
 
 def test_behind_pgbouncer(postgres, pgbouncer):
