@@ -139,8 +139,10 @@ def test_the_database_may_be_gone_for_a_while(postgres):
         with moved_in(own) as house:
             servers = [house.add("all"), house.add("all")]
             house.good("launch", "-y", "-c", "c", f"echo 0-1 >> {house.root}/ran")
-            running = house.begin("exec", "c", f"sleep 3; echo 0-2 >> {house.root}/ran; echo well")
-            until(lambda: house.asks("SELECT count(*) FROM jobs WHERE phase = 'ON_CLUSTER'") == "1", 20)
+            running = house.begin("exec", "c", f"echo begun; sleep 5; echo 0-2 >> {house.root}/ran; echo well")
+            # Its log is being followed by then: what a follower asks the database for next, it can wait for.
+            assert running.stdout is not None
+            assert any("begun" in line for line in iter(running.stdout.readline, ""))
             own.stop(signal.SIGQUIT)
             refused = house.begin("status")
             said, _ = refused.communicate(timeout=60)

@@ -96,7 +96,7 @@ class _Tokens:
 
     async def create(self, call: Call) -> Reply:
         body = decode(NewAccountBody, await call.body())
-        caller = call.caller
+        caller = await self._as_of_now(call.caller)
         role = lesser(caller.role, Role.USER) if body.role is None else read_role(body.role)
         self._check_role(caller, role)
         scope = await self._scope(caller, body.workspaces)
@@ -180,6 +180,19 @@ class _Tokens:
         return Reply()
 
     # --- parts ---------------------------------------------------------------------------------------------------
+
+    async def _as_of_now(self, caller: Caller) -> Caller:
+        """The caller as on record at this moment: what is made now must not outlive a right that was just taken away.
+
+        Raises ApiServerAuthenticationError for one who may not come in any more.
+        """
+        if caller.token is None:
+            return caller
+        token = await self._users.token(caller.token)
+        user = await self._people.active(caller.user)
+        if token is None or not token.good(self._people.now()):
+            raise ApiServerAuthenticationError("The token of this call was ended.")
+        return replace(caller, role=lesser(lesser(caller.role, user.role), token.role))
 
     async def _this(self, call: Call) -> Token:
         token = await self._users.token(call.caller.token) if call.caller.token else None
