@@ -3,11 +3,14 @@
     python benchmarks/ssh_launch.py [--delay 10ms] [--nodes 16] [--rounds 5]
 
 The machines are test hosts of this one (root, see tests/testbed/hosts), reached by real SSH; `--delay` is added each
-way. Prints medians, with the bounds that they are to keep. Every figure is from the moment the command is typed, the
-start of its interpreter included, to its first line of output (launch, exec) or its end (nodes).
+way. Prints medians, with the bounds that they are to keep. Figures of commands are from the moment the command is
+typed, the start of its interpreter included, to its first line of output (launch, exec) or its end (nodes). The first
+figure is the server's part alone: from a machine whose port 22 answers, and that has nothing of ours, to the first line
+of a job.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import shutil
@@ -18,6 +21,10 @@ import tempfile
 import time
 from importlib import machinery, util
 from pathlib import Path
+
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.remote.keys import KeyRing
+from sky.server.fleet import NodeFleet
 
 ROOT = Path(__file__).resolve().parent.parent
 SKY = str(Path(sys.executable).with_name("sky"))
@@ -76,8 +83,31 @@ def tell(what, seconds, bound):
     return round(middle, 3)
 
 
-def measured(home, nodes, rounds):
+async def first_job(host, number):
+    """Seconds for a machine that lets us in, and has nothing of ours yet, to the first line of a job there."""
+    reach = {"kind": "ssh", "host": host.ip, "user": host.user, "host_key": host.host_key, "identity": host.key}
+    node = Instance(f"p{number}-0", f"p{number}", 0, InstanceState.RUNNING, host.ip, {**reach, "home": f".p/{number}"})
+    cluster = Cluster(node.cluster_id, "p", "u", "d", Phase.BOOTSTRAPPING, 1, 0.0, 0.0, 1, instances=(node,))
+    folder = Path(tempfile.mkdtemp(prefix="sky-bench-"))
+    fleet = NodeFleet(None, KeyRing(folder))
+    begun = time.perf_counter()
+    await fleet.bring_up(cluster)
+    head = await fleet.head(cluster)
+    job_id, _ = await head.submit("k", {"run": "echo here; sleep 60", "task_id": "k"})
+    piece = await head.read_log(job_id, offset=0, tail=None, wait=20.0, which="run", rank=None)
+    while b"here" not in piece.data:
+        piece = await head.read_log(job_id, offset=piece.next, tail=None, wait=20.0, which="run", rank=None)
+    took = time.perf_counter() - begun
+    await fleet.quiesce(cluster)
+    await fleet.forget(cluster.id)
+    shutil.rmtree(folder)
+    return took
+
+
+def measured(home, hosts, rounds):
     """Medians in seconds by what was done."""
+    nodes = len(hosts)
+    firsts = [asyncio.run(first_job(hosts[0], number)) for number in range(rounds * 2)]
     launches, again, clusters = [], [], []
     for number in range(rounds):
         name = f"c{number}"
@@ -89,6 +119,7 @@ def measured(home, nodes, rounds):
         clusters.append(home.first_line("here", *words, "echo here")[1])
         home.run("down", "-y", f"n{number}")
     return {
+        "port 22 answers to first line of a job, s": tell("port 22 answers to first line of a job", firsts, 3),
         "launch to first output, s": tell("launch on a ready machine to first output", launches, 4),
         "exec to first output, s": tell("exec to first output", again, 0.6),
         f"{nodes} nodes, s": tell(f"{nodes} nodes, to the end of a job on all", clusters, 8),
@@ -115,7 +146,7 @@ def main():
             home.run("ssh", "up")
             load = f"load {os.getloadavg()[0]:.1f}"
             print(f"{given.nodes} hosts, {given.delay} added each way; {load}", file=sys.stderr)
-            figures = measured(home, given.nodes, given.rounds)
+            figures = measured(home, hosts, given.rounds)
         finally:
             home.close()
     print(json.dumps(figures))

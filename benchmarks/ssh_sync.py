@@ -1,6 +1,6 @@
-"""File sync over SSH to a test host, against one `tar` stream over the same: many small files, first and second time.
+"""File sync over SSH to a test host: many small files against one `tar` stream, and a large one that has changed.
 
-    python benchmarks/ssh_sync.py [--files 20000] [--megabytes 200] [--delay 10ms] [--rounds 3] [--disk 3g]
+    python benchmarks/ssh_sync.py [--files 20000] [--megabytes 200] [--delay 10ms] [--rate 100mbit] [--rounds 3]
 
 Needs root, as the hosts do. `--delay` is each way, so that a round trip takes twice as long. The bars: the first time
 at least 60 % of what tar gives, the second with one changed file at most 1.5 s.
@@ -27,9 +27,10 @@ from typing import Any
 
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.remote.keys import KeyRing
-from sky.remote.sync import sync_content
+from sky.remote.sync import HashCache, sync_content, sync_tree
 from sky.server.fleet import NodeFleet
 
+LARGE = 64 << 20
 HERE = Path(__file__).resolve().parent
 
 
@@ -106,6 +107,29 @@ async def rsync(root: Path, host: Any) -> None:
     assert await (await asyncio.create_subprocess_exec(*argv)).wait() == 0
 
 
+async def large(client: Any, root: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+    """A file of 64 MiB that gets 100 bytes in its middle: with rsync, and with none to be found."""
+    times: dict[str, list[float]] = {"large with rsync": [], "large without": []}
+    tree, path = root / "large", os.environ["PATH"]
+    tree.mkdir()
+    content = os.urandom(LARGE)
+    (tree / "large.bin").write_bytes(content)
+    await sync_tree(client, tree, "~/large", root="mount")
+    for _ in range(options.rounds):
+        for name, measured in times.items():
+            content = content[: LARGE // 2] + os.urandom(100) + content[LARGE // 2 :]
+            (tree / "large.bin").write_bytes(content)
+            os.environ["PATH"] = path if name == "large with rsync" else ""
+            cache = HashCache()
+            cache.digest(tree / "large.bin", (tree / "large.bin").stat())
+            began = time.perf_counter()
+            report = await sync_tree(client, tree, "~/large", root="mount", cache=cache)
+            measured.append(time.perf_counter() - began)
+            os.environ["PATH"] = path
+            print(f"{name}: {report.bytes_sent} bytes travelled", file=sys.stderr)
+    return times
+
+
 async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
     """Rounds of all, interleaved; prints medians."""
     entries = make_tree(root, options.files, options.megabytes * 1_000_000 // options.files)
@@ -138,11 +162,13 @@ async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
         times["second"].append(
             await timed(lambda: sync_content(client, again, lambda name: blobs / name, "~/sky_workdir"))  # noqa: B023
         )
+    times |= await large(client, root, options)
     await fleet.quiesce(cluster)
     await fleet.forget(cluster.id)
     median = {name: statistics.median(values) for name, values in times.items() if values}
     for name, value in median.items():
-        rate = f"{options.megabytes / value:6.1f} MB/s"
+        size = LARGE >> 20 if name.startswith("large") else options.megabytes
+        rate = f"{size / value:6.1f} MB/s"
         print(f"{name:14} {value:6.2f} s  {rate}   {[round(x, 2) for x in times[name]]}", file=sys.stderr)
     figures = {f"{name}, s": round(value, 3) for name, value in median.items()}
     for name in ("tar openssh", "tar asyncssh"):
@@ -157,6 +183,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20000)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--delay", default="")
+    parser.add_argument("--rate", default="", help="of the line to the host, such as 100mbit")
     # In memory, so that the disk of this machine, which others use as well, is not what is measured.
     parser.add_argument("--disk", default="3g")
     parser.add_argument("--rounds", type=int, default=3)
@@ -167,10 +194,10 @@ def main() -> None:
         return
     root = Path(tempfile.mkdtemp(prefix="ssh-sync-"))
     try:
-        with starter.lab("remote-sync") as lab:
+        with starter.lab(f"c-sync-{os.getpid()}") as lab:
             (host,) = lab.create(1, disk=options.disk or None)
-            if options.delay:
-                lab.netem(host, delay=options.delay)
+            if shape := {name: value for name in ("delay", "rate") if (value := getattr(options, name))}:
+                lab.netem(host, **shape)
             asyncio.run(measure(host, root, options))
     finally:
         shutil.rmtree(root)

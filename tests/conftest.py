@@ -72,9 +72,12 @@ def gcp_wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def slurm_bed() -> Iterator[Any]:
-    """A Slurm cluster of two nodes, eight H100 by number on each; for all tests of a file."""
-    made = _can("slurm").Slurm("--nodes", "2", "--gpus", "h100:8")
+def slurm_bed(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A Slurm cluster of two nodes, eight H100 by number on each; for all tests of a file.
+
+    What the file calls SLURM are further words for the program, such as `("--preempt", "cancel")`.
+    """
+    made = _can("slurm").Slurm("--nodes", "2", "--gpus", "h100:8", *getattr(request.module, "SLURM", ()))
     yield made
     made.close()
 

@@ -23,8 +23,9 @@ from cryptography.x509.oid import NameOID
 from sky.agent.connection import Connection, connect_unix
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
-from sky.remote.channel import Completed
+from sky.remote.channel import Completed, Order, Outcome
 from sky.remote.local import LocalChannel
+from sky.remote.starting import start_complete
 
 #: Where agents on test hosts listen for each other.
 PORT = 21007
@@ -238,6 +239,9 @@ class HostChannel:
     async def settle(self, config: dict[str, Any]) -> dict[str, Any]:
         """All of it is known here."""
         return config
+
+    async def start(self, order: Order) -> Outcome:
+        return await start_complete(self, order)
 
     async def open_agent(self) -> Connection:
         return await connect_unix(f"/proc/{self.host.refresh().pid}/root{self._socket}")

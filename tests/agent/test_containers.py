@@ -49,21 +49,28 @@ def image(shell=True):
     return out.getvalue()
 
 
-@pytest.fixture(scope="module")
-def engine(shared_lab):
-    """A host with an engine that has the image `tiny`."""
-    if shutil.which("dockerd", path="/usr/sbin:/usr/bin") is None:
-        pytest.skip("no dockerd on this machine")
-    disk = tempfile.mkdtemp(prefix="docker", dir="/var/tmp")
-    (host,) = shared_lab.create("engine", bind=[f"{disk}:/var/lib/docker:rw"])
-    # A dockerd that runs on this machine belongs to this machine: its socket is not shown to the host.
-    started = host.exec(
-        "sh",
-        "-c",
-        "dockerd --iptables=false --bridge=none --insecure-registry 10.0.0.0/8 >/var/log/dockerd.log 2>&1 </dev/null &"
-        " for i in $(seq 300); do docker version >/dev/null 2>&1 && exit; sleep 0.1; done; cat /var/log/dockerd.log",
-    )
-    assert started.stdout == "", started.stdout
+HIDDEN = {"docker": ("podman",), "podman": ("docker", "dockerd")}
+FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/local/bin")
+DOCKERD = (
+    "dockerd --iptables=false --bridge=none --insecure-registry 10.0.0.0/8 >/var/log/dockerd.log 2>&1 </dev/null &"
+    " for i in $(seq 300); do docker version >/dev/null 2>&1 && exit; sleep 0.1; done; cat /var/log/dockerd.log"
+)
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def engine(shared_lab, request):
+    """A host with an engine that has the image `tiny`; it is called as the engine is."""
+    name = request.param
+    if shutil.which("dockerd" if name == "docker" else name, path="/usr/sbin:/usr/bin") is None:
+        pytest.skip(f"no {name} on this machine")
+    disk = tempfile.mkdtemp(prefix=name, dir="/var/tmp")
+    place = {"docker": "/var/lib/docker", "podman": "/var/lib/containers"}[name]
+    hidden = [f"{folder}/{each}" for each in HIDDEN[name] for folder in FOLDERS if Path(folder, each).exists()]
+    (host,) = shared_lab.create(name, bind=[f"{disk}:{place}:rw"], hide=hidden)
+    if name == "docker":
+        # A dockerd that runs on this machine belongs to this machine: its socket is not shown to the host.
+        started = host.exec("sh", "-c", DOCKERD)
+        assert started.stdout == "", started.stdout
     load(host, image(), "tiny")
     yield host
     host.destroy()
@@ -71,28 +78,32 @@ def engine(shared_lab):
 
 
 def load(host, tar, name):
-    command = [*host.lab.command, "exec", host.name, "docker", "import", "-", name]
+    command = [*host.lab.command, "exec", host.name, host.name, "import", "-", name]
     subprocess.run(command, input=tar, capture_output=True, check=True)
 
 
 @pytest.fixture
 async def inside(engine, start_machines):
-    """A cluster of one node with an engine; its agent is that of a user without rights who may use the engine."""
-    engine.exec("sh", "-c", "groupadd -f docker; usermod -aG docker sky; chgrp docker /var/run/docker.sock")
+    """A cluster of one node with an engine; its agent is that of a user without rights who may use the engine: docker
+    by its group, podman by sudo."""
+    if engine.name == "docker":
+        engine.exec("sh", "-c", "groupadd -f docker; usermod -aG docker sky; chgrp docker /var/run/docker.sock")
     engine.exec("sh", "-c", "rm -rf /home/sky/.sky /home/sky/sky_* /home/sky/.docker")
     cluster = await start_machines([engine], user="sky")
     yield cluster
     await cluster.head.kill_all(grace=0.1, remove=True)
     await cluster.head.shutdown()
-    assert engine.exec("docker", "ps", "-aq").stdout == ""
+    assert engine.exec(engine.name, "ps", "-aq").stdout == ""
 
 
 @pytest.fixture
 def by_sudo(inside, engine):
     """The agent's user may not use the engine but as root."""
-    engine.exec("chgrp", "root", "/var/run/docker.sock")
+    if engine.name == "docker":
+        engine.exec("chgrp", "root", "/var/run/docker.sock")
     yield inside
-    engine.exec("chgrp", "docker", "/var/run/docker.sock")
+    if engine.name == "docker":
+        engine.exec("chgrp", "docker", "/var/run/docker.sock")
 
 
 def tiny(name="tiny", *options, **more):
@@ -126,10 +137,16 @@ async def test_nothing_of_a_task_is_on_a_command_line(inside, engine):
     await inside.said(job_id, b"up")
     listed = engine.exec("sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").stdout
     assert "sky-enter" in listed and secret not in listed
-    assert engine.exec("docker", "inspect", *engine.exec("docker", "ps", "-q").stdout.split()).stdout.count(secret) == 0
+    assert _inspected(engine).count(secret) == 0
     engine.exec("touch", "/home/sky/go")
     assert (await inside.result(job_id))[0] == "SUCCEEDED"
     engine.exec("rm", "/home/sky/go")
+
+
+def _inspected(engine):
+    names = engine.exec(engine.name, "ps", "-q").stdout.split()
+    assert names
+    return engine.exec(engine.name, "inspect", *names).stdout
 
 
 async def test_a_cancelled_job_ends_inside_too_and_may_clean_up(inside, engine):
@@ -186,7 +203,7 @@ async def test_options_of_the_run_are_given_and_a_stopped_container_goes_on(insi
     status, log = await inside.result(await inside.submit(script, container=wanted))
     assert status == "SUCCEEDED" and "elsewhere" in log and "yes" in log
     await inside.head.kill_all(grace=0.1)
-    assert engine.exec("docker", "ps", "-q").stdout == "" != engine.exec("docker", "ps", "-aq").stdout
+    assert engine.exec(engine.name, "ps", "-q").stdout == "" != engine.exec(engine.name, "ps", "-aq").stdout
     engine.exec("sh", "-c", "kill -9 $(cat /home/sky/.sky/agent/lock)")
     status, log = await inside.result(await inside.submit(script, container=wanted, key="again"))
     assert status == "SUCCEEDED" and log.count("was here") == 2
@@ -196,13 +213,14 @@ async def test_what_cannot_be_had_is_said(inside, engine):
     job_id = await inside.submit("true", container=tiny("127.0.0.1:9/nothing:1"))
     job = await inside.until(job_id)
     assert job["status"] == "FAILED_DRIVER"
-    assert "ContainerFailed: head: docker cannot pull 127.0.0.1:9/nothing:1: " in job["reason"]
+    assert f"ContainerFailed: head: {engine.name} cannot pull 127.0.0.1:9/nothing:1: " in job["reason"]
     assert "connection refused" in job["reason"]
     load(engine, image(shell=False), "bare")
     job = await inside.until(await inside.submit("true", container=tiny("bare")))
     assert "the image bare has no /bin/sh" in job["reason"]
     job = await inside.until(await inside.submit("true", container=tiny("tiny", "--no-such-option")))
-    assert "cannot start a container of tiny with the options --no-such-option: unknown flag" in job["reason"]
+    assert "cannot start a container of tiny with the options --no-such-option: " in job["reason"]
+    assert "unknown flag" in job["reason"]
     with pytest.raises(Exception, match="'image' is not the name"):
         await inside.submit("true", container=tiny("--privileged"))
 
@@ -286,7 +304,11 @@ def registry(engine):
     with ThreadingHTTPServer(("0.0.0.0", 0), Registry) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"{engine.gateway}:{server.server_port}"
+        where = f"{engine.gateway}:{server.server_port}"
+        if engine.name == "podman":
+            known = f'[[registry]]\\nlocation = "{where}"\\ninsecure = true\\n'
+            engine.exec("sh", "-c", f"mkdir -p /etc/containers; printf '{known}' >/etc/containers/registries.conf")
+        yield where
         server.shutdown()
         thread.join()
 
@@ -327,8 +349,16 @@ def test_containers_get_the_nodes_devices_unless_their_options_say_otherwise():
     assert _defaults(Engine(["docker"]), wanted) == ["-v", "/h:/h", "-e", "HOME=/h"]
 
 
+def test_an_image_without_a_registry_is_meant_as_docker_takes_it():
+    podman = Engine(["sudo", "-n", "podman"])
+    named = {"ubuntu:22.04": "docker.io/library/ubuntu:22.04", "a/b": "docker.io/a/b"}
+    named |= {name: name for name in ("quay.io/a/b", "localhost/a", "here:5000/a")}
+    assert {name: podman.whole(name) for name in named} == named
+    assert Engine(["docker"]).whole("ubuntu") == "ubuntu"
+
+
 async def test_a_node_without_an_engine_says_so(lab, start_machines):
-    hidden = [f"/usr/bin/{name}" for name in ("docker", "podman")] + ["/usr/local/bin/docker"]
+    hidden = [f"{folder}/{name}" for folder in FOLDERS for name in ("docker", "podman")]
     (host,) = lab.create(1, hide=[path for path in hidden if Path(path).exists()])
     cluster = await start_machines([host])
     job = await cluster.until(await cluster.submit("true", container=tiny()))

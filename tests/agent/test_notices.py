@@ -224,3 +224,21 @@ async def test_a_worker_that_is_gone_is_told_by_the_head(start_cluster, service)
         worker = await cluster.nodes[1].pid()
     (event, *_) = await told()
     assert (event["status"], event["rank"]) == ("LOST", 1)
+
+
+async def test_the_head_says_whom_it_does_not_hear(start_cluster):
+    cluster = await start_cluster(2)
+
+    async def says(silent, seconds):
+        deadline = time.monotonic() + seconds
+        while (found := (await cluster.head.hello())["silent"]) != silent:
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.05)
+
+    await says([], 5)
+    await cluster.nodes[1].end()
+    # Also one that ends before it was heard of.
+    await says([1], 40)
+    await cluster.nodes[1].start()
+    await says([], 40)
+    assert (await cluster.nodes[1].client.hello())["silent"] == [], "a worker listens to nobody"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Site
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Site, Stray
 from sky.core.model.offers import Offer, Placement
 
 R, S, PENDING = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.PENDING
@@ -51,6 +51,27 @@ def test_opening_asks_for_the_best_candidate_and_keeps_the_rest():
     assert opened.entity.candidates == (second,)
 
 
+def test_what_is_left_elsewhere_keeps_its_mark_to_itself_and_is_ended_with_every_look():
+    stray = Stray(Site("cloud", "r1", "c"), 50.0, 2.0)
+    up = cluster(strays=(stray,))
+    assert up.site == Site("cloud", "r1", "c") and up.where.count(stray.site) == 2
+    assert step(up, life.Due()).orders == (life.Observe(), life.EndStrays())
+    assert step(cluster(Phase.BOOTSTRAPPING, strays=(stray,)), life.AgentsReady()).orders[-1] == life.EndStrays()
+    again = life.opening(cluster(Phase.PROVISIONING, strays=(stray,), candidates=(placement("r1"),), placement=None))
+    assert again.entity.sites == (Site("cloud", "r1", "c-h1"),)
+    ended = step(up, life.StraysEnded((stray.site,)), 80.0)
+    assert (ended.orders, ended.entity.strays) == (None, ())
+    assert ended.entity.intervals == ((50.0, 80.0, 2.0), *up.intervals)
+    gone = step(cluster(Phase.TERMINATING, strays=(stray,)), life.NodesTerminated(), 90.0).entity
+    assert gone.strays == () and (50.0, 90.0, 2.0) in gone.intervals and stray.site in gone.sites
+
+
+def test_a_cluster_that_resumes_keeps_its_strays():
+    stray = Stray(Site("cloud", "r2", "c-h1"), 50.0, 2.0)
+    after = step(cluster(Phase.RESUMING, strays=(stray,)), life.NodesCreated(nodes(R, R)))
+    assert after.entity.strays == (stray,)
+
+
 def test_refusal_moves_to_the_next_candidate_and_is_remembered():
     start = cluster(Phase.PROVISIONING, candidates=(placement("r2"),), ever_up=False)
     after = step(start, life.ProvisionRefused("zone", "none left"))
@@ -76,7 +97,9 @@ def test_retry_until_up_waits_and_tries_again():
     start = cluster(Phase.PROVISIONING, retry_until_up=True, ever_up=False)
     after = step(start, life.ProvisionRefused("zone", "none left"))
     assert after.entity.phase is Phase.PROVISIONING
-    assert after.orders == (life.Provision(placement(), life.RETRY_UNTIL_UP_GAP),)
+    assert after.orders == (life.Replan(life.RETRY_UNTIL_UP_GAP),)
+    again = step(after.entity, life.NotPlanned("no catalog"))
+    assert again.orders == (life.Provision(placement()),) and "no catalog" in again.text
 
 
 def test_retry_until_up_begins_again_with_all_placements():
@@ -86,8 +109,30 @@ def test_retry_until_up_begins_again_with_all_placements():
     for scope in ("zone", "request", "zone"):
         after = step(current, life.ProvisionRefused(scope, "no"))
         current = after.entity
-    assert after.orders == (life.Provision(first, life.RETRY_UNTIL_UP_GAP),)
-    assert current.candidates == (second,), "what was wrong with a request stays wrong"
+    again = step(current, life.NotPlanned("no"))
+    assert again.orders == (life.Provision(first),)
+    assert again.entity.candidates == (second,), "what was wrong with a request stays wrong"
+
+
+def test_retry_until_up_goes_over_the_places_as_they_are_by_then():
+    wrong, new = placement("r3"), placement("r9")
+    start = cluster(Phase.PROVISIONING, retry_until_up=True, ever_up=False, placement=wrong, candidates=())
+    waits = step(start, life.ProvisionRefused("request", "not like that")).entity
+    cheaper = replace(wrong, offer=replace(wrong.offer, price_hourly=0.1))
+    after = step(waits, life.Planned((cheaper, new, placement("r1"))))
+    assert after.orders == (life.Provision(new),), "what was wrong stays wrong at another price"
+    assert after.entity.candidates == (placement("r1"),) and after.entity.rounds == (new, placement("r1"))
+
+
+def test_what_is_left_of_a_round_is_ended_before_the_next_one_begins():
+    start = cluster(Phase.BOOTSTRAPPING, retry_until_up=True, ever_up=False, candidates=(),
+                    sites=(Site("cloud", "r1", "c"),))  # fmt: skip
+    waits = step(start, life.BootstrapFailed("no agent"))
+    assert waits.orders == (life.Replan(life.RETRY_UNTIL_UP_GAP),)
+    assert waits.entity.where == (Site("cloud", "r1", "c"),), "on record while nobody asks for more"
+    after = step(waits.entity, life.Planned((placement("r2"),)))
+    assert after.orders == (life.Provision(placement("r2"), instead_of=Site("cloud", "r1", "c")),)
+    assert after.entity.where == (Site("cloud", "r2", "c"), Site("cloud", "r1", "c"))
 
 
 def test_refusals_of_a_launch_that_goes_on_for_days_do_not_pile_up():
@@ -204,6 +249,22 @@ def test_what_is_seen_decides(states, autostop, phase):
     assert after.entity.phase is phase
 
 
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (("given to another", "given to another"), "its machines are gone: given to another"),
+        (("given to another", None), "its machines are gone: rank 0: given to another"),
+        ((None, None), "the provider no longer has its machines"),
+    ],
+)
+def test_why_machines_are_gone_is_told_where_the_place_says_it(reasons, told):
+    gone = nodes(InstanceState.TERMINATED, InstanceState.TERMINATED)
+    seen = tuple(replace(each, reason=reason) for each, reason in zip(gone, reasons, strict=True))
+    after = step(cluster(), life.NodesObserved(seen))
+    assert (after.entity.phase, after.entity.reason) == (Phase.TERMINATING, told)
+    assert step(after.entity, life.NodesTerminated()).entity.reason == told, "and stays on record"
+
+
 def test_silent_agent_on_running_machines_is_started_again():
     after = step(cluster(), life.NodesObserved(nodes(R, R), agent_answers=False, detail="timeout"))
     assert after.entity.phase is Phase.BOOTSTRAPPING
@@ -249,6 +310,10 @@ EVENTS = st.one_of(
     st.builds(life.LookFailed, st.just("why")),
     st.builds(life.AgentSilent, st.just("why")),
     st.builds(life.Due),
+    st.builds(life.StraysEnded, st.just((Site("cloud", "r2", "c-h1"),))),
+    st.builds(life.Planned, st.sampled_from([(placement("r1"),), ()])),
+    st.builds(life.NotPlanned, st.just("why")),
+    st.builds(life.NoticeHeard, st.integers(0, 3), st.sampled_from(["terminate", "rebalance", "x"])),
 )
 
 
@@ -390,3 +455,22 @@ def test_what_cannot_be_looked_at_is_shown_as_last_seen_and_says_so():
     assert (unseen.phase, unseen.reason) == (Phase.UP, "as last seen; the API is down")
     again = step(unseen, life.NodesObserved(nodes(R, R), agent_answers=True)).entity
     assert (again.phase, again.reason) == (Phase.UP, None)
+
+
+def test_a_machine_that_its_place_will_take_is_told_of_and_looked_at():
+    told = step(cluster(), life.NoticeHeard(1, "terminate", 119.6))
+    assert told.orders == (life.Observe(),) and told.entity == cluster()
+    assert told.text == "its provider says: the machine of rank 1 is taken away in 120 s"
+    assert "likely" in step(cluster(), life.NoticeHeard(0, "rebalance")).text
+
+
+def test_what_its_place_was_not_told_is_told_again_without_the_head():
+    first = step(cluster(autostop=Autostop(5, down=True)), life.AutostopFailed("no answer", heard=True))
+    again = life.ConfigureAutostop(Autostop(5, down=True), life.AUTOSTOP_AGAIN, heard=True)
+    assert first.orders == (life.Observe(), again)
+
+
+def test_a_cluster_that_ended_itself_says_so():
+    gone = step(cluster(autostop=Autostop(5, down=True)), life.NodesObserved(()))
+    assert (gone.entity.phase, gone.entity.reason) == (Phase.TERMINATING, "autodown")
+    assert "no longer" in step(cluster(), life.NodesObserved(())).entity.reason

@@ -41,3 +41,10 @@ def test_cancel_calls_the_work_off(status):
 @pytest.mark.parametrize("event", [life.Begun(), life.Finished(1), life.Failed({}), life.CancelAsked()])
 def test_over_is_over(status, event):
     assert step(request(status), event).entity == request(status)
+
+
+def test_what_is_put_down_in_good_order_was_no_attempt():
+    running = step(request(S.PENDING, attempts=0), life.Begun()).entity
+    for _ in range(2 * life.MOST_ATTEMPTS):
+        running = step(step(running, life.PutDown()).entity, life.Begun()).entity
+    assert (running.status, running.attempts) == (S.RUNNING, 1)

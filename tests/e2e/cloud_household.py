@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from botocore import session
+
 #: What the seed has no price for: spot machines, and a second region of AWS.
 OFFERS = """
 [[offer]]
@@ -49,6 +51,33 @@ class Clouds:
     def running(self) -> list[str]:
         """Machines of both clouds that exist, stopped ones too."""
         return [f"{cloud}:{host['name']}" for cloud, wire in self.wires.items() for host in wire.hosts()]
+
+    def client(self, service: str) -> Any:
+        """A client of our own for AWS: the cloud's side."""
+        made = session.Session()
+        made.set_credentials("test", "test")
+        return made.create_client(service, region_name="us-east-1", endpoint_url=self.aws.url)
+
+    def ec2(self) -> Any:
+        return self.client("ec2")
+
+    def instances(self, ids: Sequence[str]) -> list[Any]:
+        """Machines of AWS as it has them, those that ended lately too."""
+        found = self.ec2().describe_instances(InstanceIds=list(ids))["Reservations"]
+        return [raw for each in found for raw in each["Instances"]]
+
+    def on_shutdown(self, machine: str) -> str:
+        """What becomes of a machine of AWS that shuts itself down: `stop` or `terminate`."""
+        asked = {"InstanceId": machine, "Attribute": "instanceInitiatedShutdownBehavior"}
+        return str(self.ec2().describe_instance_attribute(**asked)["InstanceInitiatedShutdownBehavior"]["Value"])
+
+    def left_of_aws(self) -> list[str]:
+        """All that AWS still has with our mark and costs or blocks something: groups, images, snapshots."""
+        ec2, ours = self.ec2(), [{"Name": "tag-key", "Values": ["sky-installation"]}]
+        found = [each["GroupId"] for each in ec2.describe_security_groups(Filters=ours)["SecurityGroups"]]
+        found += [each["GroupName"] for each in ec2.describe_placement_groups()["PlacementGroups"]]
+        found += [each["ImageId"] for each in ec2.describe_images(Owners=["self"], Filters=ours)["Images"]]
+        return found + [each["SnapshotId"] for each in ec2.describe_snapshots(Filters=ours)["Snapshots"]]
 
     def clean(self) -> None:
         """No failures to come, no clusters, no machines."""

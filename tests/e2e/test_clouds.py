@@ -1,7 +1,11 @@
 """AWS and Google Cloud as a user has them: their APIs on the wire, their instances real hosts with disks and sshd."""
 
 import json
+import os
+import signal
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 from cloud_household import landed, places
@@ -65,6 +69,29 @@ def test_the_machines_stop_themselves_when_the_server_is_away(world, cloud, even
     eventually(lambda: status(world, "c") == "STOPPED", 60)
 
 
+@pytest.mark.parametrize("wanted", ["down", "stop after down", "off after down"])
+def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventually):
+    """AWS ends machines whose cluster is to go down when idle, also where no server lives to see to it."""
+    down = wanted == "down"
+    world.launch("c", places(PLACE["aws"]), "-d", "-i", "0", "--down", run="sleep 8", num_nodes=2)
+    if not down:
+        again = ("-i", "0") if wanted.startswith("stop") else ("--cancel",)
+        world.sky.good("autostop", "-y", "c", *again)
+    ids = [host["name"] for host in world.aws.hosts()]
+    eventually(lambda: {world.on_shutdown(id) for id in ids} == {"terminate" if down else "stop"}, 20)
+    os.kill(world.sky.server_pid(), signal.SIGKILL)
+    if wanted.startswith("off"):
+        world.aws.do("preempt", ids[1])
+        eventually(lambda: states(world, "aws") == ["running", "stopped"], 30)
+        return
+    at_the_end = {"terminated"} if down else {"stopped"}
+    eventually(lambda: {each["State"]["Name"] for each in world.instances(ids)} == at_the_end, 90)
+    assert not Path(f"/proc/{world.sky.server_pid()}").exists(), "no server helped"
+    eventually(lambda: status(world, "c") == (None if down else "STOPPED"), 60)
+    if down:
+        assert world.left_of_aws() == []
+
+
 def test_spot_machines_that_are_taken_away_are_noticed_and_told(world, cloud, eventually):
     where = {"aws": "aws/us-east-1/us-east-1a", "gcp": "gcp/us-central1/us-central1-a"}[cloud]
     ran = world.launch("c", places(where, spot=True), num_nodes=2)
@@ -116,6 +143,94 @@ def test_a_disk_is_cloned(world, cloud):
     # The wire knows images by name and keeps no disks: that the image was made and asked for is what can be seen.
     assert cloned.returncode == 0, cloned.stdout + cloned.stderr
     assert "making an image of the disk of c" in cloned.stderr
+    assert images_left(world, cloud) == [], "the machines are there"
+    call = {"aws": "RunInstances", "gcp": "compute.instances.insert"}[cloud]
+    world.wires[cloud].fail(call, {"aws": "InsufficientInstanceCapacity", "gcp": "ZONE_RESOURCE_POOL_EXHAUSTED"}[cloud])
+    failed = world.launch("e", places(PLACE[cloud]), "--clone-disk-from", "c")
+    assert failed.returncode != 0 and "making an image" in failed.stderr
+    assert images_left(world, cloud) == [], "there will be no machines"
+
+
+def test_nodes_that_want_the_best_network_stand_in_a_group_of_their_own(world):
+    fast = {"infra": "aws/us-east-1", "instance_type": "c5n.18xlarge", "network_tier": "best"}
+    ran = world.launch("c", fast, run="echo rank $SKYPILOT_NODE_RANK", num_nodes=2)
+    assert ran.returncode == 0 and "rank 1" in ran.stdout, ran.stdout + ran.stderr
+    (group,) = world.ec2().describe_placement_groups()["PlacementGroups"]
+    tags = {each["Key"]: each["Value"] for each in group["Tags"]}
+    assert tags["sky-cluster-id"] and tags["sky-installation"] in group["GroupName"]
+    ids = [host["name"] for host in world.aws.hosts()]
+    assert {each["Placement"]["GroupName"] for each in world.instances(ids)} == {group["GroupName"]}
+    world.sky.good("down", "-y", "c")
+    assert world.left_of_aws() == []
+
+
+def test_a_quota_that_is_too_small_is_known_before_machines_are_asked_for(world):
+    quotas = world.client("service-quotas")
+    # Of another family than all other tests here: what a quota leaves is believed for a minute.
+    gpus = {"ServiceCode": "ec2", "QuotaCode": "L-417A185B"}
+    quotas.request_service_quota_increase(**gpus, DesiredValue=192)
+    order = [{"infra": "aws/us-east-1", "instance_type": "p4d.24xlarge"}, *places("gcp/us-central1")["ordered"]]
+    try:
+        ran = world.launch("c", {"ordered": order}, num_nodes=3)
+    finally:
+        quotas.request_service_quota_increase(**gpus, DesiredValue=1e6)
+    assert landed(ran.stdout).startswith("gcp/us-central1"), ran.stdout + ran.stderr
+    assert "the quota leaves 2 on-demand p4d.24xlarge in us-east-1" in ran.stderr
+
+
+def test_capacity_that_is_paid_for_is_used(world):
+    asked = {"InstanceType": "m5.2xlarge", "InstancePlatform": "Linux/UNIX", "AvailabilityZone": "us-east-1d"}
+    made = world.ec2().create_capacity_reservation(**asked, InstanceCount=2, InstanceMatchCriteria="targeted")
+    id = made["CapacityReservation"]["CapacityReservationId"]
+    settings = world.sky.root / ".sky" / "config.yaml"
+    mine = settings.read_text()
+    settings.write_text(json.dumps({**json.loads(mine), "aws": {"specific_reservations": [id]}}))
+    try:
+        ran = world.launch("c", {"infra": "aws/us-east-1/us-east-1d", "instance_type": "m5.2xlarge"}, num_nodes=2)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        (left,) = world.ec2().describe_capacity_reservations()["CapacityReservations"]
+        assert left["AvailableInstanceCount"] == 0
+    finally:
+        settings.write_text(mine)
+        world.ec2().cancel_capacity_reservation(CapacityReservationId=id)
+
+
+#: Speaks as the metadata service of a machine of Amazon's that is to be taken away does.
+NOTICE = """
+sudo ip addr add 169.254.169.254/32 dev lo
+cat > /tmp/notice.py <<'END'
+import http.server, json, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self):
+        self.say(200, "token")
+    def do_GET(self):
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 120))
+        known = self.path.endswith("/spot/instance-action")
+        self.say(200 if known else 404, json.dumps({"action": "terminate", "time": at}))
+    def say(self, status, text):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+http.server.ThreadingHTTPServer(("169.254.169.254", 80), Handler).serve_forever()
+END
+sudo python3 /tmp/notice.py
+"""
+
+
+def test_a_spot_machines_notice_is_in_the_clusters_story(world, eventually):
+    ran = world.launch("c", places("aws/us-east-1/us-east-1a", spot=True), "-d", run=NOTICE)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    eventually(lambda: "the machine of rank 0 is taken away in 1" in world.sky.good("events", "c").stdout, 90)
+    assert status(world, "c") == "UP", "nothing is ended by it"
+
+
+def images_left(world, cloud):
+    """Images and snapshots that a cloud keeps for us."""
+    if cloud == "aws":
+        return [each for each in world.left_of_aws() if each.startswith(("ami-", "snap-"))]
+    with urllib.request.urlopen(f"{world.gcp.url}/compute/v1/projects/proj/global/images") as answer:
+        return [each["name"] for each in json.load(answer)["items"] if each["name"].startswith("sky-")]
 
 
 def test_who_asks_is_on_record_and_nobody_else_touches_it(world):

@@ -203,16 +203,17 @@ def test_a_task_for_either_cloud_is_planned_on_both(sky):
 
 @shows("docker_image.yaml")
 def test_an_image_is_asked_for_and_an_engine_looked_for(sky):
-    planning = ["--dryrun", "-o", "json", example("docker_image.yaml")]
-    (plan,) = json.loads(sky.good("launch", *planning).stdout)
-    assert plan["placements"][0]["infra"] == "local"
-    # A PATH without engines: the job says what was looked for. With one, tests/agent runs containers.
+    # A PATH without engines, before the server is started by the first command: the job says what was looked for.
+    # With one, tests/agent runs containers.
     folder = sky.root / "bin"
     folder.mkdir()
     for program in ("docker", "podman", "sudo"):
         (folder / program).write_text("#!/bin/sh\necho not here >&2\nexit 1\n")
         (folder / program).chmod(0o755)
     sky.env["PATH"] = f"{folder}:{sky.env.get('PATH', os.environ['PATH'])}"
+    planning = ["--dryrun", "-o", "json", example("docker_image.yaml")]
+    (plan,) = json.loads(sky.good("launch", *planning).stdout)
+    assert plan["placements"][0]["infra"] == "local"
     done = sky("launch", "-y", "-c", "boxed", example("docker_image.yaml"))
     assert done.returncode == 100
     assert "install docker or podman there" in done.stdout

@@ -9,8 +9,8 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-#: Seconds for which the network is cut.
-CUT_S = 20
+#: Seconds for which the network is cut, and the lines of the job: ten a second, so that it goes on before and after.
+CUT_S, LINES = 60, 640
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def status(sky, name):
 
 def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually):
     sky.good("launch", "-y", "-d", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2",
-             "for i in $(seq 1 400); do echo line $i of $SKYPILOT_NODE_RANK; sleep 0.1; done")  # fmt: skip
+             f"for i in $(seq 1 {LINES}); do echo line $i of $SKYPILOT_NODE_RANK; sleep 0.1; done")  # fmt: skip
     follower = sky.start("logs", "c", "1")
     said = []
     reader = threading.Thread(target=lambda: said.extend(follower.stdout), daemon=True)
@@ -55,7 +55,7 @@ def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually
         stream.close()
     for rank in range(2):
         numbers = [int(found[1]) for line in said if (found := re.search(rf"line (\d+) of {rank}", line))]
-        assert numbers == list(range(1, 401)), "no gap and no repeat"
+        assert numbers == list(range(1, LINES + 1)), "no gap and no repeat"
     assert sky.json("queue", "c")[0]["status"] == "SUCCEEDED"
 
 

@@ -1,6 +1,7 @@
 """Machines that are there already, as a user has them: a pool reached by SSH, and a Slurm cluster."""
 
 import json
+import re
 
 import pytest
 
@@ -42,6 +43,35 @@ def test_a_pool_from_a_look_to_the_end(sky, rack):
     sky.good("down", "-y", "one", "pair")
     assert [left(host) for host in rack] == [[], []]
     assert "Forgotten: rack" in sky.good("ssh", "down").stdout
+
+
+def test_what_runs_in_a_pool_outlives_the_record_of_it(sky, rack, eventually):
+    """The server ends, its record of who has what is lost, and another server starts: nobody's job is ended."""
+    one, two = rack
+    smi = 'for n in 0 1; do echo "$n, 81559, NVIDIA H100 80GB HBM3"; done'
+    one.exec("sh", "-c", f"printf '%s\n' '#!/bin/sh' '{smi}' >/usr/bin/nvidia-smi && chmod 755 /usr/bin/nvidia-smi")
+    two.exec("rm", "-f", "/usr/bin/nvidia-smi")
+    say = "echo begun; until [ -f ~/enough ]; do sleep 0.1; done; echo through"
+    sky.good("launch", "-y", "-d", "-c", "long", "--infra", "ssh/rack", "--gpus", "H100:1", "--cpus", "0.5", say)
+    eventually(lambda: [each["status"] for each in sky.json("queue", "long")] == ["RUNNING"])
+    sky.good("api", "stop")
+    (sky.state / "ssh" / "slots.json").unlink()
+    assert [each["status"] for each in sky.json("status", "--refresh")] == ["UP"]
+    told = sky.good("check", "ssh").stdout
+    assert "1/2 H100" in told and "in use by cluster long" in told
+    refused = sky("launch", "-y", "-c", "more", "--infra", "ssh/rack", "--gpus", "H100:2", "true")
+    assert refused.returncode == 1 and "H100" in refused.stderr
+    beside = sky.good(
+        "launch", "-y", "-c", "beside", "--infra", "ssh/rack", "--gpus", "H100:1", "--cpus", "0.5",
+        "echo on device $CUDA_VISIBLE_DEVICES; echo homes: $(ls ~/..)",
+    )  # fmt: skip
+    assert "on device 1" in beside.stdout
+    assert len(re.findall(r"homes: \S+ \S+", beside.stdout)) == 1, beside.stdout
+    assert [each["status"] for each in sky.json("queue", "long")] == ["RUNNING"], "and it goes on"
+    one.run("for node in ~/.sky/nodes/*; do touch $node/enough; done")
+    assert "through" in sky.good("logs", "long").stdout
+    sky.good("down", "-y", "long", "beside")
+    assert [left(host) for host in rack] == [[], []]
 
 
 def test_a_pool_that_is_named_and_not_there_says_why(sky):

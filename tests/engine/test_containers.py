@@ -74,6 +74,24 @@ def test_the_entry_that_fits_the_machines_is_read():
     assert container(read(resources={"infra": "aws", "image_id": regions}), cluster())["image"] == "east"
 
 
+def test_options_come_from_the_task_the_launch_and_the_server_in_that_order():
+    image = {"image_id": "docker:a"}
+    here = {"run_options": ["--shm-size", "1g"]}
+
+    def options(made, settings=here, **task):
+        return container(read(**task), made, settings)["run_options"]
+
+    launched = cluster(resources=image)
+    told = replace(launched, layers={"docker": {"run_options": "--hostname laid"}})
+    assert options(launched, None) == []
+    assert options(launched) == ["--shm-size", "1g"]
+    assert options(told) == ["--hostname", "laid"], "a list replaces, as everywhere in the layers"
+    assert options(told, resources={"image_id": "docker:b"}) == ["--hostname", "laid"]
+    by_task = cluster(resources=image, config={"docker": {"run_options": "--init"}})
+    assert options(replace(by_task, layers=told.layers)) == ["--init"]
+    assert options(told, resources=image, config={"docker": {"run_options": "--privileged"}}) == ["--privileged"]
+
+
 @pytest.mark.parametrize(
     ("image", "found"),
     [

@@ -74,7 +74,7 @@ async def world(tmp_path):
 
     made = World()
     made.store, made.head, made.clock = store, head, clock
-    made.work = JobWork(store.jobs, store.clusters, Fleet(head), clock, signals)
+    made.work = JobWork(store.jobs, store.clusters, Fleet(head), clock, signals, lambda name: {})
     made.watchers = Watchers(store, Fleet(head), post, clock, signals)
 
     async def cluster(phase=Phase.UP):
@@ -190,12 +190,21 @@ async def test_a_quiet_listener_looks_all_the_same(world, monkeypatch):
     assert any(getattr(event, "end_at", None) == 9.0 for event in await world.letters())
 
 
+NOTICE = {"kind": "notice", "rank": 1, "what": "terminate", "at": 100.0}
+
+
 @pytest.mark.parametrize(
-    ("kind", "looks"), [("node", [cluster_life.Due()]), ("notice", [cluster_life.Due()]), ("job", [])]
+    ("event", "looks"),
+    [
+        ({"kind": "node", "rank": 1}, [cluster_life.Due()]),
+        (NOTICE | {"deadline": 220.0}, [cluster_life.NoticeHeard(1, "terminate", 120.0)]),
+        (NOTICE | {"what": "rebalance"}, [cluster_life.NoticeHeard(1, "rebalance")]),
+        ({"kind": "job", "job_id": 99}, []),
+    ],
 )
-async def test_a_node_that_its_head_lost_is_looked_at_at_once(world, kind, looks):
+async def test_a_node_that_its_head_lost_or_will_lose_is_looked_at_at_once(world, event, looks):
     cluster = await world.cluster()
-    world.head.news = [{"seq": 1, "kind": kind, "job_id": 99, "rank": 1}]
+    world.head.news = [{"seq": 1, **event}]
     with pytest.raises(AgentUnreachable):
         await world.watchers._follow(world.head, cluster)
     (claim,) = await world.store.clusters.claim(1e9, 1e9, "t", 10) or [None]

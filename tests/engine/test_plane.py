@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
-from sky.core.model.clusters import Phase
+from sky.core.lifecycle import jobs as job_life
+from sky.core.model.clusters import Autostop, Phase
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.engine.jobs import JobWork
 from sky.engine.waiting import until
 from sky.providers.local import processes
 
@@ -169,6 +171,32 @@ async def test_autodown_removes_an_idle_cluster(plane, ask):
     async with asyncio.timeout(30):
         gone = await until(plane.signals, f"cluster:{record.id}", load, lambda now: not now.alive)
     assert gone.reason == "autodown"
+
+
+@pytest.mark.parametrize(("down", "opened"), [(False, 1), (True, 2)])
+async def test_a_launch_that_meets_an_autostop_brings_the_cluster_up_again(
+    plane, ask, monkeypatch, log_of, down, opened
+):
+    await launched(ask)
+    real, met = JobWork._try, []
+
+    async def meets(self, cluster, job, order):
+        if isinstance(order, job_life.Submit) and not met:
+            met.append(cluster.id)
+            head = await plane._fleet.head(cluster)
+            await head.set_autostop(Autostop(0, down=down, wait_for="none"))
+            async with asyncio.timeout(30):
+                while (await plane.store.clusters.get(cluster.id)).phase is Phase.UP:
+                    await asyncio.sleep(0.01)
+        return await real(self, cluster, job, order)
+
+    monkeypatch.setattr(JobWork, "_try", meets)
+    task = {"run": "echo through", "resources": {"infra": "local", "cpus": 1}}
+    done = await ask("launch", {"task": task, "cluster_name": "c"}, 90)
+    assert done.error is None and met
+    assert "through" in await log_of("c", done.result["job_id"])
+    assert "it was stopping for want of work" in plane.progress_file(done.id).read_text()
+    assert len(await plane.store.clusters.since(0.0)) == opened
 
 
 async def test_autostop_stops_and_keeps_the_files(plane, ask):

@@ -1,11 +1,13 @@
 """Plans of a whole control plane: what is learnt from answers of places, own rows, access, data, several tasks."""
 
+import asyncio
 import re
 from dataclasses import replace
 
 import pytest
 
 from sky.core.errors import CapacityRefused, InvalidSkyPilotConfigError, ResourcesUnavailableError
+from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle.machine import Step
 from sky.core.model.catalog import Market, Query
 from sky.core.model.clusters import Cluster, Phase
@@ -14,7 +16,7 @@ from sky.core.model.offers import Reason
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.optimizer.goals import Goal
 from sky.core.ports import Access
-from sky.engine.plans import Questions
+from sky.engine.plans import Questions, Said
 from sky.providers.registry import Registry
 from sky.server.assembly import build
 from sky.server.settings import Settings
@@ -159,6 +161,91 @@ async def test_the_expected_cost_prefers_a_place_that_does_not_refuse(plane):
     losses = [standing.expected_loss for standing in expected.plan.standings]
     at = [placement.offer.zone for placement in expected.plan.placements].index(cheapest.zone)
     assert losses[at] == max(losses) > losses[0]
+
+
+# --- what a client says of one plan ----------------------------------------------------------------------------------
+
+
+async def test_a_client_may_want_fewer_clouds_and_never_more(plane, config):
+    asked = {"accelerators": "A100:8"}
+    assert chosen(await plan(plane, asked)).cloud == "aws"
+    assert chosen(await plan(plane, asked, said=Said.of({"allowed_clouds": ["gcp"]}))).cloud == "gcp"
+    config["allowed_clouds"] = ["aws"]
+    with pytest.raises(ResourcesUnavailableError, match="allowed_clouds in your configuration leaves nothing"):
+        await plan(plane, asked, said=Said.of({"allowed_clouds": ["gcp"]}))
+
+
+async def test_a_launch_is_planned_with_what_its_client_says(plane, asked_for):
+    task = {"run": "true", "resources": {"cpus": 4, "memory": 16}}
+    body = {"task": task, "cluster_name": "c", "config": {"allowed_clouds": ["gcp"]}}
+    ended = await plane.wait((await plane.submit("launch", body, user="u")).id, 60)
+    assert "no capacity" in str(ended.error)
+    assert {offer.cloud for offer in asked_for} == {"gcp"}
+
+
+async def test_a_client_is_told_which_of_its_settings_are_the_servers(plane, config):
+    body = {"task": {"run": "true", "resources": P4D}, "dryrun": True,
+            "config": {"local": {"cpus": 99}, "catalog": dict(config["catalog"])}}  # fmt: skip
+    ended = await plane.wait((await plane.submit("launch", body, user="u")).id, 60)
+    said = plane.progress_file(ended.id).read_text()
+    assert "Without effect, since only the server's own file says it: local\n" in said
+
+
+@pytest.mark.parametrize(
+    ("blocked", "within"),
+    [
+        ({"infra": "aws"}, lambda offer: offer.cloud == "aws"),
+        ({"infra": "aws/us-east-1/us-east-1a"}, lambda offer: offer.zone == "us-east-1a"),
+        ({"instance_type": "p4d.24xlarge"}, lambda offer: offer.instance_type == "p4d.24xlarge"),
+        ({"accelerators": "A100:8"}, lambda offer: offer.accelerators.get("A100") == 8),
+        ({"infra": "aws", "use_spot": True}, lambda offer: False),
+    ],
+)
+async def test_blocked_resources_are_left_out(plane, blocked, within):
+    asked = {"accelerators": {"A100": 8, "A100-80GB": 8}}
+    everything = (await plan(plane, asked)).plan.placements
+    answer = await plan(plane, asked, said=Said.of({}, [[blocked]]), explain=True)
+    assert [each for each in everything if not within(each.offer)][:20] == list(answer.plan.placements)[:20]
+    told = [each.reason for each in answer.plan.rejections if "blocked_resources" in each.reason]
+    assert bool(told) == any(within(each.offer) for each in everything)
+
+
+async def test_a_launch_asks_for_nothing_that_is_blocked(plane, asked_for):
+    body = {"task": {"run": "true", "resources": P4D}, "cluster_name": "c",
+            "blocked_resources": [{"infra": "aws/us-east-1/us-east-1a"}]}  # fmt: skip
+    ended = await plane.wait((await plane.submit("launch", body, user="u")).id, 60)
+    assert "no capacity" in str(ended.error)
+    assert asked_for and all(offer.zone != "us-east-1a" for offer in asked_for)
+
+
+async def test_retrying_until_up_sees_places_that_are_new_since(plane, asked_for, own, monkeypatch):
+    monkeypatch.setattr(cluster_life, "RETRY_UNTIL_UP_GAP", 0.05)
+    where = {"infra": "aws/us-east-1/us-east-1a", "instance_type": "own.big"}
+    (own / "a.toml").write_text(OWN)
+    body = {"task": {"run": "true", "resources": {"any_of": [where, {"infra": "gcp"}], "cpus": 64, "memory": 123}},
+            "cluster_name": "c", "retry_until_up": True}  # fmt: skip
+    request = await plane.submit("launch", body, user="u")
+    try:
+        async with asyncio.timeout(20):
+            while len(asked_for) < 3:
+                await asyncio.sleep(0.01)
+        assert {offer.cloud for offer in asked_for} == {"aws"}
+        (own / "b.toml").write_text(OWN.replace("aws/us-east-1/us-east-1a", "gcp/us-central1"))
+        async with asyncio.timeout(20):
+            while asked_for[-1].cloud != "gcp":
+                await asyncio.sleep(0.01)
+    finally:
+        await plane.cancel_requests([request.id], user="u")
+
+
+OWN = """
+[[offer]]
+infra = "aws/us-east-1/us-east-1a"
+instance_type = "own.big"
+cpus = 64
+memory = 123
+price = 1.0
+"""
 
 
 # --- own rows --------------------------------------------------------------------------------------------------------
@@ -329,6 +416,9 @@ class TestData:
         (free,) = await plane.planner.optimize(dag({**asked, "resources": {"accelerators": "A100:8"}}), Questions())
         assert (chosen(free).cloud, chosen(free).region) == ("aws", "us-east-1")
         assert free.plan.standings[0].data == 0
+        told = Said.of({"data": {"buckets": {"s3://raw": {"region": "us-east-1", "size": "20TB"}}}})
+        (dear,) = await plane.planner.optimize(dag(asked), Questions(said=told))
+        assert dear.plan.standings[0].data == pytest.approx(20000 * 0.09, rel=0.2), "the client's size"
 
 
 class TestWrongData:

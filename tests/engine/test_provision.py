@@ -9,18 +9,22 @@ from dataclasses import replace
 
 import pytest
 
-from sky.core.errors import CapacityRefused, ProviderDown, QuotaReached, Throttled
+from sky.core.errors import CapacityRefused, CredentialsRejected, ProviderDown, QuotaReached, Throttled
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Phase, Site
-from sky.core.ports import Access
+from sky.core.model.clusters import Phase, Site, Stray
+from sky.core.ports import Access, DiskImage
 from sky.engine import sweep as sweeps
 from sky.engine.clusters import ClusterWork
+from sky.engine.post import Post
 from sky.engine.provision import Provisioner
 from sky.kit.clock import SystemClock
+from sky.kit.signals import Signals
 from sky.providers.local.compute import LocalCompute
 from sky.providers.registry import Registry
 from sky.server.assembly import build
+from sky.server.fleet import HeadAgent
 from sky.server.settings import Settings
+from sky.wire.clusters import cost_record
 
 TYPE = {"any_of": [{"infra": "aws/us-east-1"}, {"infra": "gcp/us-central1"}], "cpus": 4, "memory": 16}
 
@@ -31,7 +35,7 @@ class Played(LocalCompute):
     def __init__(self, cloud, root, script):
         super().__init__(root, dict)
         self.cloud, self.script = cloud, script
-        self.asked, self.images, self.opened = [], [], []
+        self.asked, self.cloned, self.opened, self.kept, self.stuck = [], [], [], {}, False
         self.who, self.left = f"owner-of-{cloud}", None
 
     async def check(self):
@@ -49,9 +53,18 @@ class Played(LocalCompute):
     async def open_ports(self, cluster_id, ports, *, regions=None):
         self.opened.append((cluster_id, list(ports)))
 
-    async def image_of(self, cluster_id, *, regions=None):
-        self.images.append(cluster_id)
+    async def image_of(self, cluster_id, key, *, regions=None):
+        self.cloned.append((cluster_id, key))
+        self.kept[f"image-of-{cluster_id}"] = key
         return f"image-of-{cluster_id}"
+
+    async def images(self, *, regions=None):
+        return [DiskImage(*each) for each in self.kept.items()]
+
+    async def remove_image(self, name, *, regions=None):
+        if self.stuck:
+            raise ProviderDown("no answer")
+        self.kept.pop(name, None)
 
     async def create(self, ask):
         offer = ask.placement.offer
@@ -95,15 +108,37 @@ async def plane(tmp_path, monkeypatch, config):
     made = build(Settings(tmp_path / "s", config=config))
     await made.start()
     yield made
-    for cluster in await made.clusters():
-        done = await made.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
-        await made.wait(done.id, 20)
-    await made.stop()
+    await _end_all(made)
 
 
 @pytest.fixture
 def clouds(plane):
     return plane._providers
+
+
+@pytest.fixture
+async def restarted(plane, tmp_path, config, monkeypatch):
+    """Stop the server in good order and start another one on its state."""
+    planes = [plane]
+
+    async def again():
+        await planes[-1].stop()
+        planes.append(build(Settings(tmp_path / "s", config=config)))
+        await planes[-1].start()
+        return planes[-1]
+
+    yield again
+    if len(planes) > 1:
+        await _end_all(planes[-1])
+        monkeypatch.setattr(plane, "clusters", _nothing)
+        monkeypatch.setattr(plane, "stop", _nothing)
+
+
+async def _end_all(plane):
+    for cluster in await plane.clusters():
+        done = await plane.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
+        await plane.wait(done.id, 20)
+    await plane.stop()
 
 
 def launch_body(resources=TYPE, name="c", **more):
@@ -210,6 +245,96 @@ async def test_a_loser_that_breaks_while_it_is_called_off_costs_the_winner_nothi
     ]}}, config={"provision": {"hedge": 2}})  # fmt: skip
     assert (await ask("launch", body, 60)).error is None
     assert (await only(plane)).placement.offer.cloud == "gcp"
+
+
+async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_until_it_is(
+    plane, clouds, ask, monkeypatch, restarted
+):
+    """Its cloud does not answer for a while, and the server is another one in between."""
+    down, begun = True, asyncio.Event()
+
+    async def lingers(self, ask):
+        if self.cloud == "gcp":
+            await begun.wait()
+        made = await LocalCompute.create(self, ask)
+        if self.cloud == "aws":
+            begun.set()
+            await asyncio.Event().wait()
+        return made
+
+    async def refuses(self, cluster_id, **given):
+        if self.cloud == "aws" and down and await self.list(cluster_id):
+            raise ProviderDown("no answer")
+        await LocalCompute.terminate(self, cluster_id, **given)
+
+    monkeypatch.setattr(Played, "create", lingers)
+    monkeypatch.setattr(Played, "terminate", refuses, raising=False)
+    body = launch_body(task={"resources": {"any_of": [
+        {"infra": "aws/us-east-1/us-east-1a", "instance_type": "m5.xlarge"},
+        {"infra": "gcp/us-central1/us-central1-a", "instance_type": "n2-standard-4"},
+    ]}}, config={"provision": {"hedge": 2}})  # fmt: skip
+    launched = await ask("launch", body, 60)
+    assert launched.error is None
+    assert "what was begun on aws/us-east-1 cannot be ended yet" in talk(plane, launched)
+    cluster = await only(plane)
+    (stray,) = cluster.strays
+    lost = await clouds.played["aws"].list()
+    assert [each.cluster_id for each in lost] == [stray.site.mark]
+    assert (cluster.site.cloud, stray.identity) == ("gcp", "owner-of-aws")
+    hour = cost_record(cluster, plane.clock.now() + 3600).total_cost
+    assert hour == pytest.approx(cluster.placement.price_hourly + stray.price_hourly, rel=0.02)
+
+    second = await restarted()
+    await second._refresh(cluster)
+    assert (await only(second)).strays == (stray,)
+    assert await second._providers.played["aws"].list() != []
+    down = False
+    await second._refresh(cluster)
+    async with asyncio.timeout(20):
+        while (after := await only(second)).strays:
+            await asyncio.sleep(0.01)
+    assert await second._providers.played["aws"].list() == []
+    assert (after.phase, len(await second._providers.played["gcp"].list())) == (Phase.UP, 1)
+    assert [end is None for _, end, _ in after.intervals] == [False, True]
+
+
+@pytest.mark.parametrize("order", [life.StopNodes(), life.TerminateNodes()])
+async def test_what_is_left_elsewhere_is_ended_also_between_two_rounds(plane, clouds, launch, order):
+    await launch({"infra": "aws/us-east-1", "instance_type": "m5.xlarge"})
+    cluster, aws = await only(plane), clouds.played["aws"]
+    left = f"{cluster.id}-h1"
+    await LocalCompute.create(aws, _as(aws.asked[-1], left))
+    stray = Stray(Site("aws", "us-east-1", left), 0.0, 1.0)
+    between = replace(cluster, sites=(), instances=(), strays=(stray,), identity=None)
+    work = ClusterWork(
+        plane.store.clusters, plane._provisioner, plane._fleet, HurriedClock(), plane.signals, lambda *_: None
+    )
+    outcome = await work.act(between, "k", order)
+    assert outcome in (life.NodesStopped(()), life.NodesTerminated())
+    assert [each.cluster_id for each in await aws.list()] == [cluster.id]
+
+
+async def test_orderly_restarts_count_as_no_attempt(plane, clouds, restarted, monkeypatch):
+    async def hangs(self, ask):
+        self.asked.append(ask)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Played, "create", hangs)
+    request = await plane.submit("launch", launch_body(), user="u")
+    for _ in range(4):
+        async with asyncio.timeout(20):
+            while not tried(plane._providers) or (await plane.find_request(request.id)).attempts != 1:
+                await asyncio.sleep(0.01)
+        plane = await restarted()
+
+
+async def test_a_stray_of_another_account_is_not_taken_for_gone(plane, clouds, launch):
+    await launch({"infra": "gcp/us-central1", "instance_type": "n2-standard-4"})
+    cluster = await only(plane)
+    mine, theirs = (Stray(Site("aws", region, cluster.id), 0.0, 1.0, who)
+                    for region, who in (("us-east-1", "owner-of-aws"), ("us-east-2", "somebody-else")))  # fmt: skip
+    ended = await plane._provisioner.end_strays(replace(cluster, strays=(mine, theirs)))
+    assert ended == life.StraysEnded((mine.site,))
 
 
 async def test_hedging_with_both_refused_goes_on_with_the_next(plane, clouds, ask):
@@ -350,8 +475,100 @@ async def test_a_disk_is_cloned_where_it_is(plane, clouds, ask, launch):
     done = await launch({"cpus": 4}, name="d", clone_disk_from="c")
     assert done.error is None
     asked = clouds.played["aws"].asked[-1]
-    assert asked.machine.clone_of == f"image-of-{clouds.played['aws'].images[0]}"
+    assert asked.machine.clone_of == f"image-of-{clouds.played['aws'].cloned[0][0]}"
     assert asked.placement.offer.region == "us-east-1"
+    assert clouds.played["aws"].kept == {}, "the machines are there, and the image has gone"
+    assert (await plane.store.clusters.by_name("d")).clone_of is None
+
+
+async def test_an_image_goes_with_a_launch_that_fails_and_if_not_with_a_sweep(plane, clouds, ask, launch):
+    where, aws = {"infra": "aws/us-east-1", "instance_type": "m5.xlarge"}, clouds.played["aws"]
+    await launch(where)
+    await ask("stop", {"cluster_name": "c"}, 30)
+    for stuck in (False, True):
+        clouds.script["aws"] += [CapacityRefused("sold out", scope="account")]
+        aws.stuck = stuck
+        failed = await launch(where, name="d", clone_disk_from="c")
+        assert "sold out" in str(failed.error)
+        assert len(aws.kept) == stuck
+    aws.stuck = False
+    sweep = sweeps.Sweep(plane.store, clouds, Post(SystemClock(), Signals()), SystemClock())
+    looks = 0
+    while aws.kept:
+        assert looks <= sweeps._IMAGES
+        await sweep.once()
+        looks += 1
+    assert looks == sweeps._IMAGES + 1, "seen twice before it goes"
+
+
+async def test_a_stop_that_cannot_be_is_refused_before_a_job_is_ended(plane, clouds, ask, launch):
+    done = await launch({"infra": "gcp"}, run="sleep 60")
+    seen = []
+
+    def unstoppable(offer, config, made):
+        seen.append((offer.cloud, dict(config), [each.rank for each in made]))
+        return "made by a group"
+
+    clouds.played["gcp"].unstoppable = unstoppable
+    refused = await ask("stop", {"cluster_name": "c"}, 30)
+    assert "made by a group" in str(refused.error)
+    assert seen == [("gcp", {}, [0])]
+    (job,) = await plane.store.jobs.of_cluster((await only(plane)).id)
+    assert job.job_id == done.result["job_id"] and not job.status.is_terminal()
+
+
+class Said(list):
+    """What a place and a head were told, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.refusals = []
+
+    async def end_on_shutdown(self, cluster_id, ends, *, regions=None):
+        self.append("ends" if ends else "stops")
+        if self.refusals:
+            raise self.refusals.pop()
+
+    async def news(self, count):
+        """The next so many, and that there are no more."""
+        async with asyncio.timeout(10):
+            while len(self) < count:
+                await asyncio.sleep(0.01)
+        told = self[:]
+        self.clear()
+        return told
+
+
+async def test_what_becomes_of_idle_machines_is_said_in_an_order_that_loses_no_disk(
+    plane, clouds, ask, launch, monkeypatch
+):
+    monkeypatch.setattr(life, "AUTOSTOP_AGAIN", 0.1)
+    said = Said()
+    clouds.played["aws"].end_on_shutdown = said.end_on_shutdown
+    set_autostop = HeadAgent.set_autostop
+
+    async def told(head, autostop):
+        said.append(f"head: {autostop.enabled and ('down' if autostop.down else 'stop')}")
+        await set_autostop(head, autostop)
+
+    monkeypatch.setattr(HeadAgent, "set_autostop", told)
+    await launch({"infra": "aws/us-east-1"}, idle_minutes_to_autostop=60, down=True)
+    assert await said.news(2) == ["head: down", "ends"]
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 60}, 30)
+    assert await said.news(2) == ["stops", "head: stop"]
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": -1}, 30)
+    assert await said.news(2) == ["head: False", "stops"]
+    # Out of order for a moment: the head is told once, so that its idle time goes on.
+    said.refusals.append(ProviderDown("no answer"))
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 60, "down": True}, 30)
+    assert await said.news(3) == ["head: down", "ends", "ends"]
+    # Who may not say it has machines that stop.
+    said.refusals.append(CredentialsRejected("not allowed", scope="region"))
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 30, "down": True}, 30)
+    assert await said.news(2) == ["head: down", "ends"]
+    await ask("stop", {"cluster_name": "c"}, 30)
+    assert await said.news(1) == ["stops"], "what its head remembers ends no disk when it is started again"
+    assert (await only(plane)).phase is Phase.STOPPED
 
 
 SPOT = """
@@ -382,14 +599,14 @@ async def test_lost_spot_machines_are_remembered(plane, clouds, launch, config, 
 
 async def test_machines_that_cannot_be_stopped_are_not_told_to_stop_when_idle(plane, clouds, ask, launch):
     aws, gcp = clouds.played["aws"], clouds.played["gcp"]
-    aws.unstoppable = gcp.unstoppable = lambda offer: f"these of {offer.cloud} cannot be stopped"
+    aws.unstoppable = gcp.unstoppable = lambda offer, *_: f"these of {offer.cloud} cannot be stopped"
     refused = await launch(idle_minutes_to_autostop=5)
     assert "cannot be stopped" in str(refused.error) and "--down" in str(refused.error)
     assert aws.asked == gcp.asked == []
-    aws.unstoppable = lambda offer: None
+    aws.unstoppable = lambda offer, *_: None
     assert (await launch(idle_minutes_to_autostop=5)).error is None
     assert (await only(plane)).placement.offer.cloud == "aws"
-    aws.unstoppable = lambda offer: "these cannot be stopped"
+    aws.unstoppable = lambda offer, *_: "these cannot be stopped"
     again = await launch({"infra": "aws"}, idle_minutes_to_autostop=5)
     assert "these cannot be stopped" in str(again.error)
     stop = await ask("stop", {"cluster_name": "c"}, 30)

@@ -51,3 +51,7 @@ def test_what_has_no_effect_is_named_by_place():
     assert without_effect(asks, offer(shared=True)) == ["resources.disk_size", "resources.priority"]
     assert without_effect(asks, offer(shared=False)) == ["resources.priority"]
     assert without_effect(task(), offer(shared=True)) == []
+    settings = {"provision": {"install_conda": True, "hedge": 2}, "nvidia_gpus": {"disable_ecc": True}, "aws": {}}
+    said = ["provision.install_conda", "nvidia_gpus.disable_ecc"]
+    assert without_effect(task(), offer(shared=True), settings) == said
+    assert without_effect(task(), offer(shared=True), {"provision": {"install_conda": False}}) == []

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.lifecycle.machine import UnexpectedEvent
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase
 from sky.core.model.offers import Offer, Placement
 from sky.engine import work
 from sky.engine.post import Post
@@ -49,6 +50,9 @@ class Bench:
     def before_order(self, entity, order):
         return None
 
+    def put_down(self, entity):
+        return None
+
     def committed(self, before, after):
         self.signals.notify(f"cluster:{after.id}")
 
@@ -67,6 +71,8 @@ class Bench:
             raise
         if isinstance(answer, Exception):
             raise answer
+        if callable(answer):
+            return await answer()
         return answer
 
     def driver(self, holder="h"):
@@ -223,3 +229,65 @@ async def test_a_row_that_cannot_be_read_holds_up_no_other(bench, caplog):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert "c2 cannot be read" in caplog.text
+
+
+async def test_a_row_is_held_while_what_is_called_off_takes_its_time(bench, monkeypatch):
+    monkeypatch.setattr(work, "LEASE_S", 0.3)
+    over = asyncio.Event()
+
+    async def slow():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await over.wait()
+
+    bench.answers[life.Bootstrap] = slow
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while not any(isinstance(order, life.Bootstrap) for _, order in bench.acted):
+        await asyncio.sleep(0)
+    await Post(bench.clock, bench.signals).send("cluster", bench.rows, "c1", life.DownAsked())
+    await bench.reaches(Phase.TERMINATING)
+    until_then = bench.clock.now() + 1.2
+    while bench.clock.now() < until_then:
+        assert await bench.rows.claim(bench.clock.now(), 1, "thief", 1) == [], "four leases long"
+        await asyncio.sleep(0.02)
+    assert not any(isinstance(order, life.TerminateNodes) for _, order in bench.acted)
+    over.set()
+    await bench.reaches(Phase.TERMINATED)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class PickyTable:
+    """The table, but for one event that breaks it."""
+
+    def __init__(self, error):
+        self.error, self.met = error, 0
+
+    def step(self, entity, event, now):
+        if isinstance(event, life.AutostopAsked):
+            self.met += 1
+            raise self.error
+        return life.TABLE.step(entity, event, now)
+
+
+@pytest.mark.parametrize("error", [UnexpectedEvent("cluster: no rule for it"), ZeroDivisionError("secret")])
+async def test_a_letter_that_no_rule_accepts_is_set_aside_and_holds_up_nobody(bench, monkeypatch, caplog, error):
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    monkeypatch.setattr(work, "POLL_S", 0.05)
+    table = bench.table = PickyTable(error)
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.UP)
+    post = Post(bench.clock, bench.signals)
+    refused = await post.send("cluster", bench.rows, "c1", life.AutostopAsked(Autostop(5)))
+    await post.send("cluster", bench.rows, "c1", life.DownAsked())
+    await bench.reaches(Phase.TERMINATED)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert table.met == 3
+    assert await bench.rows.heeded(refused)
+    lines = [each.text for each in await bench.store.stories.read("cluster", "c1")]
+    (line,) = [each for each in lines if each.startswith("set aside")]
+    assert "AutostopAsked" in line and "secret" not in line
+    assert "is set aside after 3 readings" in caplog.text

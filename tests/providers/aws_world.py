@@ -28,8 +28,6 @@ from sky.remote.keys import KeyRing
 HOME = "us-east-1"
 _NUMBERS = count()
 _XML = "text/xml"
-#: Operations that moto does not know, with the least that a client takes for an answer.
-_UNKNOWN = ("CreatePlacementGroup", "DeletePlacementGroup")
 
 
 class Hasty(SystemClock):
@@ -142,10 +140,7 @@ class Stage:
         #: The signatures of all calls, in their order.
         self.signed: list[str] = []
         #: By operation: what to answer, as XML or JSON; None lets the wire answer.
-        self.answers: dict[str, Callable[[Mapping[str, str]], str | None]] = {
-            name: lambda _, name=name: f"<{name}Response><return>true</return></{name}Response>"  # type: ignore[misc]
-            for name in _UNKNOWN
-        }
+        self.answers: dict[str, Callable[[Mapping[str, str]], str | None]] = {}
         #: Launches by token, and operations whose next answer is lost on its way.
         self.launched: dict[str, tuple[int, str, bytes]] = {}
         self.lost: list[str] = []

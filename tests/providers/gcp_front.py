@@ -69,14 +69,16 @@ def _methods(resource: Mapping[str, Any]) -> Iterator[tuple[str, re.Pattern[str]
 
 
 class Front:
-    """`hidden` lists show no machines; `grants` says what becomes of requests for groups and TPUs.
+    """`hidden` lists show no machines, none shows `blind` zones.
 
-    `grants`: `yes`, `never` (they wait), or the error that they end with.
+    `grants` says what becomes of requests for groups and TPUs: `yes`, `never` (they wait), or the error that they end
+    with.
     """
 
     def __init__(self, behind: str) -> None:
         self.behind = behind
         self.hidden = 0
+        self.blind: list[str] = []
         self.hosts = 1
         self.grants: str | Mapping[str, Any] = "yes"
         self.tpus: dict[str, dict[str, Any]] = {}
@@ -170,6 +172,8 @@ class Front:
         elif "aggregated/instances" in path and self.hidden > 0:
             self.hidden -= 1
             answer = {"items": {}}
+        elif "aggregated/instances" in path and self.blind:
+            answer["unreachables"] = self.blind
         return status, answer
 
     def _fill(self, path: str, body: Any) -> None:

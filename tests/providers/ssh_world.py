@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sky.core.model.clusters import Cluster, Instance, Phase, Site
 from sky.core.model.offers import Offer, Placement
 from sky.core.ports import CreateAsk
 from sky.providers.registry import Settings
@@ -44,12 +45,35 @@ class World:
         self.clock = HandClock()
         self.keys = KeyRing(folder / "keys")
         self.config = dict(config)
+        self.clusters: list[Cluster] = []
         self.shells = Shells(self.keys, lambda cloud, name: self.compute.secret(name))
         self.settings = Settings(
             folder / "ssh", lambda: self.config, self.keys.installation, self.keys, {}, home, self.shells.of("ssh"),
-            read_user_yaml,
+            read_user_yaml, self.living,
         )  # fmt: skip
         self.compute = self.again()
+
+    async def living(self) -> Sequence[Cluster]:
+        """What the store has on record."""
+        return self.clusters
+
+    def record(self, given: CreateAsk, nodes: Sequence[Instance]) -> None:
+        """Put a cluster on record, as the engine does once it has its nodes."""
+        site = Site("ssh", given.placement.offer.region, given.cluster_id)
+        self.clusters.append(
+            Cluster(
+                given.cluster_id, given.cluster_name, "u", "default", Phase.UP, 1, 1.0, 1.0, len(nodes),
+                placement=given.placement, instances=tuple(nodes), sites=(site,),
+            )
+        )  # fmt: skip
+
+    def lose(self, text: str | None = None) -> SshCompute:
+        """The provider of another process, with the record of slots gone, or with this in it."""
+        path = self.settings.state_dir / "slots.json"
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+        return self.again()
 
     def again(self) -> SshCompute:
         """The provider as another process would open it: it knows what is on disk."""

@@ -1,11 +1,13 @@
 """Who asks: credentials as Amazon's other tools find them, from this provider's environment and home alone."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from aws_world import HOME, Stage, World, stage, staged, world
+from aws_world import HOME, Stage, World, ask, stage, staged, world
 
 from sky.core.errors import CredentialsRejected
+from sky.providers.aws import clients
 from sky.providers.aws.compute import open_aws
 from sky.providers.registry import Registry, Settings
 
@@ -139,3 +141,13 @@ async def test_it_is_found_by_name(tmp_path: Path) -> None:
     registry = Registry(tmp_path, lambda _: {}, {}, tmp_path)
     assert "aws" in registry.names()
     assert type(registry.compute("aws")) is type(open_aws(Settings(tmp_path, dict, environment={}, home=tmp_path)))
+
+
+async def test_long_lists_come_in_pages(staged: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_ON_PAGE", 5)
+    one, other = ask(3), ask(3)
+    await asyncio.gather(staged.compute.create(one), staged.compute.create(other))
+    before = len(stage.calls("DescribeInstances"))
+    assert len(await staged.compute.list(regions=[HOME])) == 6
+    pages = stage.calls("DescribeInstances")[before:]
+    assert [each["MaxResults"] for each in pages] == ["5", "5"] and "NextToken" in pages[1]

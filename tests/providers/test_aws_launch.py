@@ -1,7 +1,7 @@
 """What is asked of EC2 for a machine: valid by EC2's own description, and what the task and configuration say."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import botocore.session
@@ -179,37 +179,53 @@ def test_reserved_capacity_comes_first() -> None:
 # --- on the wire -----------------------------------------------------------------------------------------------------
 
 
-def reservations_xml(fields: Mapping[str, str]) -> str:
-    items = "".join(
-        f"<item><capacityReservationId>{id}</capacityReservationId><availabilityZone>{zone}</availabilityZone>"
-        f"<availableInstanceCount>{free}</availableInstanceCount><instanceMatchCriteria>{kind}</instanceMatchCriteria>"
-        "<state>active</state></item>"
-        for id, zone, free, kind in (("cr-1", f"{HOME}c", 2, "targeted"), ("cr-2", f"{HOME}d", 5, "open"))
-    )
-    return (
-        '<DescribeCapacityReservationsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
-        f"<capacityReservationSet>{items}</capacityReservationSet></DescribeCapacityReservationsResponse>"
-    )
+@pytest.fixture
+def reserve(world: World) -> Iterator[Callable[[str, int, str], str]]:
+    """Pay for capacity, as the account's owner does: zone, machines, criteria. Its id."""
+    made: list[str] = []
+
+    def create(zone: str, count: int, criteria: str) -> str:
+        asked = {"InstanceType": "m5.large", "InstancePlatform": "Linux/UNIX", "AvailabilityZone": zone}
+        told = world.client().create_capacity_reservation(**asked, InstanceCount=count, InstanceMatchCriteria=criteria)
+        made.append(told["CapacityReservation"]["CapacityReservationId"])
+        return made[-1]
+
+    yield create
+    for each in made:
+        world.client().cancel_capacity_reservation(CapacityReservationId=each)
 
 
-async def test_a_reservation_that_is_named_is_launched_into(staged: World, stage: Stage) -> None:
-    stage.answers["DescribeCapacityReservations"] = reservations_xml
-    wanted = ask(3, config={"specific_reservations": ["cr-1"]})
-    made = await staged.compute.create(wanted)
+def zones_of(world: World, cluster_id: str) -> set[str]:
+    return {raw["Placement"]["AvailabilityZone"] for raw in world.machines(cluster_id)}
+
+
+async def test_a_reservation_that_is_named_is_launched_into(
+    world: World, reserve: Callable[[str, int, str], str]
+) -> None:
+    mine = reserve(f"{HOME}c", 2, "targeted")
+    reserve(f"{HOME}d", 5, "targeted")
+    wanted = ask(3, config={"specific_reservations": [mine]})
+    made = await world.compute.create(wanted)
     assert [each.rank for each in made] == [0, 1, 2]
-    target = "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId"
-    calls = [(each["MaxCount"], each.get(target)) for each in stage.calls("RunInstances")]
-    assert calls == [("2", "cr-1"), ("1", None)]
-    assert {raw["Placement"]["AvailabilityZone"] for raw in staged.machines(wanted.cluster_id)} == {f"{HOME}c"}
+    assert zones_of(world, wanted.cluster_id) == {f"{HOME}c"}
+    assert free(world, mine) == 0, "two of the three are in it"
 
 
-async def test_open_reservations_are_looked_for_when_they_come_first(staged: World, stage: Stage) -> None:
-    stage.answers["DescribeCapacityReservations"] = reservations_xml
-    wanted = ask(config={"prioritize_reservations": True})
-    await staged.compute.create(wanted)
-    assert {raw["Placement"]["AvailabilityZone"] for raw in staged.machines(wanted.cluster_id)} == {f"{HOME}d"}
-    await staged.compute.create(ask())
-    assert len(stage.calls("DescribeCapacityReservations")) == 1, "nobody asked for them the second time"
+async def test_open_reservations_are_looked_for_when_they_come_first(
+    world: World, reserve: Callable[[str, int, str], str]
+) -> None:
+    reserve(f"{HOME}d", 5, "open")
+    reserve(f"{HOME}c", 9, "targeted")
+    wanted, nobody = ask(config={"prioritize_reservations": True}), ask()
+    await world.compute.create(wanted)
+    await world.compute.create(nobody)
+    assert zones_of(world, wanted.cluster_id) == {f"{HOME}d"}
+    assert zones_of(world, nobody.cluster_id) == {f"{HOME}a"}
+
+
+def free(world: World, reservation: str) -> int:
+    found = world.client().describe_capacity_reservations()["CapacityReservations"]
+    return next(each["AvailableInstanceCount"] for each in found if each["CapacityReservationId"] == reservation)
 
 
 async def test_nodes_that_want_the_best_network_stand_together(staged: World, stage: Stage) -> None:
@@ -217,12 +233,17 @@ async def test_nodes_that_want_the_best_network_stand_together(staged: World, st
     fast = offer(instance_type="p4d.24xlarge", cpus=96, zone=f"{HOME}a")
     wanted = ask(2, offer=fast, machine=best)
     await staged.compute.create(wanted)
-    (group,) = stage.calls("CreatePlacementGroup")
+    (group,) = staged.client().describe_placement_groups()["PlacementGroups"]
+    tags = {each["Key"]: each["Value"] for each in group["Tags"]}
+    assert (tags["sky-installation"], tags["sky-cluster-id"]) == (staged.ring.installation(), wanted.cluster_id)
+    assert group["Strategy"] == "cluster"
+    names = {raw["Placement"]["GroupName"] for raw in staged.machines(wanted.cluster_id)}
+    assert names == {group["GroupName"]}
+    # The wire takes interfaces and does not tell their kind: what was asked for is all that can be seen.
     (launch,) = stage.calls("RunInstances")
-    assert launch["Placement.GroupName"] == group["GroupName"]
     assert launch["NetworkInterface.1.InterfaceType"] == "efa"
     await staged.compute.terminate(wanted.cluster_id, regions=[HOME])
-    assert [each["GroupName"] for each in stage.calls("DeletePlacementGroup")] == [group["GroupName"]]
+    assert staged.client().describe_placement_groups()["PlacementGroups"] == []
     assert staged.left(wanted.cluster_id) == []
 
 
@@ -283,16 +304,25 @@ async def test_images_that_do_not_fit(world: World, image: str, sold: dict[str, 
 
 
 @pytest.mark.parametrize("value", [1, 10, 1000])
-async def test_the_room_that_a_quota_leaves(staged: World, stage: Stage, value: float) -> None:
-    await staged.compute.create(ask(2))
-    stage.answers["GetServiceQuota"] = lambda _: json.dumps({"Quota": {"Value": value}})
-    large: Offer = offer()
-    assert await staged.compute.room(large) == max(0, int((value - 4) // 2)), "two machines of two vCPUs are there"
-    assert await staged.compute.room(offer(instance_type="mac2.metal")) is None
-    assert stage.calls("GetServiceQuota")[0]["QuotaCode"] == "L-1216C47A"
+async def test_the_room_that_a_quota_leaves(world: World, value: float) -> None:
+    await world.compute.create(ask(2))
+    grant(world, value)
+    try:
+        large: Offer = offer()
+        assert await world.compute.room(large) == max(0, int((value - 4) // 2)), "two machines of two vCPUs are there"
+        assert await world.compute.room(offer(instance_type="mac2.metal")) is None
+    finally:
+        grant(world, 1e6)
+
+
+def grant(world: World, vcpus: float) -> None:
+    """Have the quota of common machines changed."""
+    asked = {"ServiceCode": "ec2", "QuotaCode": "L-1216C47A"}
+    world.client("service-quotas").request_service_quota_increase(**asked, DesiredValue=vcpus)
 
 
 async def test_a_quota_that_cannot_be_asked_for_is_not_known(world: World) -> None:
+    world.wire.fail("GetServiceQuota", "AccessDeniedException")
     assert await world.compute.room(offer()) is None
 
 

@@ -1,14 +1,16 @@
 """Amazon's machines from the first call to the last, with real hosts behind the API and a login to each."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from aws_world import HOME, MachineSpec, Stage, World, ask, offer, stage, staged, world
+from aws_world import HOME, NO_MACHINES, MachineSpec, Stage, World, ask, error_xml, offer, stage, staged, world
 
-from sky.core.errors import CapacityRefused, NotSupportedError
+from sky.core.errors import CapacityRefused, CredentialsRejected, NotSupportedError
 from sky.core.model.clusters import InstanceState
 from sky.core.ports import ClonesDisks, Compute, Identified, OpensPorts, Quotas, Stoppable
 from sky.remote.keys import KeyRing
@@ -140,13 +142,75 @@ async def test_another_key_makes_the_nodes_anew(world: World) -> None:
     assert len(world.machines(wanted.cluster_id)) == 2
 
 
-async def test_a_gang_that_lost_a_node_is_made_anew_under_the_same_key(world: World) -> None:
+async def test_a_gang_that_lost_a_node_gets_that_one_alone_under_the_same_key(world: World) -> None:
     wanted = ask(2)
     first = await world.compute.create(wanted)
     world.client().terminate_instances(InstanceIds=[first[1].machine])
     second = await world.compute.create(wanted)
-    assert not {each.machine for each in first} & {each.machine for each in second}
+    assert first[0].machine == second[0].machine and first[1].machine != second[1].machine
     assert len(world.machines(wanted.cluster_id)) == 2
+    assert len({raw["Placement"]["AvailabilityZone"] for raw in world.machines(wanted.cluster_id)}) == 1
+
+
+async def test_the_rest_of_a_gang_that_its_zone_does_not_give_takes_the_first_with_it(world: World) -> None:
+    wanted = ask(2)
+    first = await world.compute.create(wanted)
+    (zone,) = {raw["Placement"]["AvailabilityZone"] for raw in world.machines(wanted.cluster_id)}
+    world.client().terminate_instances(InstanceIds=[first[0].machine])
+    world.wire.fail("RunInstances", "InsufficientInstanceCapacity", times=1)
+    second = await world.compute.create(wanted)
+    assert not {each.machine for each in first} & {each.machine for each in second}
+    assert {raw["Placement"]["AvailabilityZone"] for raw in world.machines(wanted.cluster_id)} != {zone}
+    assert len(world.machines(wanted.cluster_id)) == 2
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_newer_image_after_a_crash_makes_no_second_machines(staged: World, stage: Stage, listed: bool) -> None:
+    """A server dies before it has written down what it made; the next asks again, when another image is the newest."""
+    wanted, images = ask(2), iter(newest(staged))
+    image = {"now": next(images)}
+    stage.answers["GetParameter"] = lambda _: json.dumps({"Parameter": {"Value": image["now"]}})
+    stage.launched = Forgetful()  # the wire itself keeps the promise of tokens
+    before = {each.machine for each in await staged.compute.create(wanted)}
+    staged.compute = staged.other(staged.ring)
+    image["now"] = next(images)
+    late = [] if listed else [NO_MACHINES]
+    stage.answers["DescribeInstances"] = lambda fields: late.pop() if late and "Filter.1.Name" in fields else None
+    made = await staged.compute.create(wanted)
+    assert {each.machine for each in made} == before
+    assert {raw["InstanceId"] for raw in staged.machines(wanted.cluster_id)} == before
+    asked = stage.calls("RunInstances")
+    assert len(asked) == (1 if listed else 2) and len({each["ImageId"] for each in asked}) == len(asked)
+
+
+async def test_what_a_late_list_had_not_is_ended_when_it_shows(staged: World, stage: Stage) -> None:
+    """An attempt that died had begun in one zone; the next one finds no trace of it, and room in another."""
+    wanted = ask()
+    first = await staged.compute.create(wanted)
+    staged.compute = staged.other(staged.ring)
+    zone = staged.machines(wanted.cluster_id)[0]["Placement"]["AvailabilityZone"]
+    late, full = [NO_MACHINES], [error_xml("InsufficientInstanceCapacity")]
+    stage.answers["DescribeInstances"] = lambda fields: late.pop() if late else None
+    stage.answers["RunInstances"] = lambda fields: full.pop() if full else None
+    second = await staged.compute.create(wanted)
+    assert first[0].machine != second[0].machine
+    (raw,) = staged.machines(wanted.cluster_id)
+    assert raw["InstanceId"] == second[0].machine and raw["Placement"]["AvailabilityZone"] != zone
+
+
+class Forgetful(dict[str, Any]):
+    """Keeps nothing."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        pass
+
+
+def newest(world: World) -> list[str]:
+    """Images that may be the newest one after the other."""
+    filters = [{"Name": "architecture", "Values": ["x86_64"]}, {"Name": "name", "Values": ["al2023-ami-2023*"]}]
+    found = world.client().describe_images(Owners=["amazon"], Filters=filters)["Images"]
+    assert len(found) > 1
+    return [str(each["ImageId"]) for each in found]
 
 
 async def test_the_token_of_a_launch_is_the_same_until_its_machines_are_gone(staged: World, stage: Stage) -> None:
@@ -209,12 +273,45 @@ async def test_a_disk_becomes_the_image_of_another_cluster(world: World) -> None
     wanted = ask()
     await world.compute.create(wanted)
     await world.compute.stop(wanted.cluster_id, regions=[HOME])
-    image = await world.compute.image_of(wanted.cluster_id, regions=[HOME])
+    image = await world.compute.image_of(wanted.cluster_id, "ask-1", regions=[HOME])
+    assert await world.compute.image_of(wanted.cluster_id, "ask-1", regions=[HOME]) == image, (
+        "asked again, there is one"
+    )
     copy = ask(machine=MachineSpec(clone_of=image))
     await world.compute.create(copy)
     assert [raw["ImageId"] for raw in world.machines(copy.cluster_id)] == [image]
     with pytest.raises(NotSupportedError, match="no head machine"):
-        await world.compute.image_of("nobody", regions=[HOME])
+        await world.compute.image_of("nobody", "ask-1", regions=[HOME])
+    assert [(each.name, each.key) for each in await world.compute.images(regions=[HOME])] == [(image, "ask-1")]
+    for _ in range(2):
+        await world.compute.remove_image(image, regions=[HOME])
+    assert await world.compute.images(regions=[HOME]) == [] == images_left(world)
+    assert len(world.machines(copy.cluster_id)) == 1, "what came of it stays"
+
+
+async def test_an_image_that_was_removed_in_part_is_found_again(world: World) -> None:
+    wanted = ask()
+    await world.compute.create(wanted)
+    image = await world.compute.image_of(wanted.cluster_id, "ask-2", regions=[HOME])
+    theirs = world.client().create_image(InstanceId=world.machines(wanted.cluster_id)[0]["InstanceId"], Name="theirs")
+    world.wire.fail("DeleteSnapshot", "UnauthorizedOperation")
+    with pytest.raises(CredentialsRejected):
+        await world.compute.remove_image(image, regions=[HOME])
+    world.wire.heal()
+    (left,) = await world.compute.images(regions=[HOME])
+    assert left.name.startswith("snap-") and (left.key, left.region) == ("ask-2", HOME)
+    for name in (left.name, theirs["ImageId"]):
+        await world.compute.remove_image(name, regions=[HOME])
+    assert images_left(world) == []
+    assert len(world.client().describe_images(ImageIds=[theirs["ImageId"]])["Images"]) == 1
+    world.client().deregister_image(ImageId=theirs["ImageId"])
+
+
+def images_left(world: World) -> list[str]:
+    ours = [{"Name": "tag-key", "Values": ["sky-installation"]}]
+    images = world.client().describe_images(Owners=["self"], Filters=ours)["Images"]
+    snapshots = world.client().describe_snapshots(OwnerIds=["self"], Filters=ours)["Snapshots"]
+    return [each["ImageId"] for each in images] + [each["SnapshotId"] for each in snapshots]
 
 
 async def test_starting_what_is_gone_says_so(world: World) -> None:

@@ -1,5 +1,6 @@
 """The kit that every provider is held to, on both clouds' wires with real hosts behind them."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -25,9 +26,14 @@ def asks(offer):
     return ask
 
 
-async def opened(factory, settings, offer):
+async def opened(factory, settings, offer, wire):
     compute = factory(settings)
-    yield Place(compute, asks(offer), tag=TAG)
+
+    async def shut_down(machine):
+        # To the wire a machine that is taken away and one that ends inside are the same.
+        await asyncio.to_thread(wire.do, "preempt", machine.machine)
+
+    yield Place(compute, asks(offer), tag=TAG, shut_down=shut_down)
     for each in {each.cluster_id for each in await compute.list()}:
         await compute.terminate(each)
     await compute.close()
@@ -45,7 +51,7 @@ class TestAws(ComputeContract):
     async def place(self, aws_wire, tmp_path):
         settings = settings_of(tmp_path, {}, {**aws_wire.environment, "PATH": os.environ["PATH"]})
         offer = Offer("aws", "us-east-1", "us-east-1a", "m5.xlarge", 4, 16, 0.19)
-        async for place in opened(open_aws, settings, offer):
+        async for place in opened(open_aws, settings, offer, aws_wire):
             yield place
 
 
@@ -56,5 +62,5 @@ class TestGcp(ComputeContract):
     async def place(self, gcp_wire, tmp_path):
         settings = settings_of(tmp_path, {"project_id": "contract", "endpoint": gcp_wire.url}, {})
         offer = Offer("gcp", "us-central1", None, "e2-standard-4", 4, 16, 0.13)
-        async for place in opened(open_gcp, settings, offer):
+        async for place in opened(open_gcp, settings, offer, gcp_wire):
             yield place

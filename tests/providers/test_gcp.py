@@ -181,11 +181,23 @@ async def test_a_zone_is_found_where_none_is_named(bed):
 async def test_a_disk_becomes_the_image_of_another_cluster(bed):
     await bed.compute.create(bed.ask("origin"))
     await bed.compute.stop("origin")
-    image = await bed.compute.image_of("origin")
+    image = await bed.compute.image_of("origin", "ask-1")
+    assert await bed.compute.image_of("origin", "ask-1") == image, "asked again, there is one"
+    other = await bed.compute.image_of("origin", "ask-2")
+    assert {(each.name, each.key) for each in await bed.compute.images()} == {(image, "ask-1"), (other, "ask-2")}
     assert bed.get(image.partition(f"/{PROJECT}/")[2])["labels"]["sky-cluster-id"] == "origin"
     await bed.compute.create(bed.ask("copy", clone_of=image))
     copy = next(each for each in bed.everywhere("instances") if each["labels"]["sky-cluster-id"] == "copy")
     assert copy["disks"][0]["initializeParams"]["sourceImage"] == image
+    theirs = f"projects/{PROJECT}/global/images/theirs"
+    bed.post("global/images", {"name": "theirs", "sourceDisk": "zones/z/disks/d"})
+    for name in (image, image, other, theirs):
+        await bed.compute.remove_image(name)
+    assert await bed.compute.images() == []
+    assert [
+        each["name"] for each in bed.get("global/images")["items"] if "labels" in each or each["name"] == "theirs"
+    ] == ["theirs"]
+    bed.delete("global/images/theirs")
     for cluster in ("origin", "copy"):
         await bed.compute.terminate(cluster)
     assert bed.left() == []

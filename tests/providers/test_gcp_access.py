@@ -48,6 +48,15 @@ def service_account(home, **more):
     return str(path)
 
 
+def test_who_logs_in_anew_is_seen_by_a_server_that_runs_on(tmp_path):
+    named = service_account(tmp_path)
+    accounts = Accounts(settings(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=named))
+    before = accounts.account(read_config({}))
+    assert accounts.account(read_config({})) is before
+    service_account(tmp_path, client_email="other@own-project.iam.gserviceaccount.com")
+    assert accounts.account(read_config({})).principal == "other@own-project.iam.gserviceaccount.com"
+
+
 def test_a_service_account_brings_its_project(tmp_path):
     named = service_account(tmp_path)
     found = Accounts(settings(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=named)).account(read_config({}))

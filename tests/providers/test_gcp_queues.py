@@ -6,7 +6,14 @@ import pytest
 from gcp_bed import PROJECT, Bed, offer
 from gcp_front import front
 
-from sky.core.errors import CapacityRefused, NotSupportedError, ProviderFailure, QuotaReached, RequestInvalid
+from sky.core.errors import (
+    CapacityRefused,
+    NotSupportedError,
+    ProviderDown,
+    ProviderFailure,
+    QuotaReached,
+    RequestInvalid,
+)
 from sky.core.model.clusters import InstanceState
 
 GPUS = {"instance_type": "a2-highgpu-8g", "accelerators": {"A100": 8.0}, "cpus": 96.0}
@@ -34,6 +41,17 @@ async def test_a_list_that_is_late_hides_nothing_from_the_end(bed, ahead):
     assert bed.left() == [] and node.machine
 
 
+async def test_a_zone_out_of_reach_hides_nothing_but_itself(bed, ahead):
+    (node,) = await bed.compute.create(bed.ask("seen"))
+    ahead.blind = ["projects/p/zones/europe-west4-a"]
+    assert [each.id for each in await bed.compute.list("seen", regions=["us-central1"])] == [node.id]
+    for regions in (None, ["europe-west4"]):
+        with pytest.raises(ProviderDown, match="europe-west4-a"):
+            await bed.compute.list(regions=regions)
+    ahead.blind = []
+    await bed.compute.terminate("seen")
+
+
 async def test_an_ask_that_a_late_list_hides_is_still_the_same(bed, ahead):
     first = await bed.compute.create(bed.ask("late-too", 2))
     ahead.hidden = 1
@@ -57,6 +75,12 @@ async def test_a_group_gives_all_machines_at_once(bed):
     (group,) = bed.everywhere("instanceGroupManagers")
     assert group["targetSize"] == 0 and group["baseInstanceName"] == group["name"]
     assert await bed.reached(nodes[1], "hostname") == f"{nodes[1].machine}\n"
+    gpus = bed.ask("queue", 2, **GPUS).placement.offer
+    bed.config.pop("managed_instance_group")
+    assert bed.compute.unstoppable(gpus) is None, "who is to be made by now"
+    assert "sky down" in bed.compute.unstoppable(gpus, made=nodes), "who is there was made by a group"
+    assert "sky down" in bed.compute.unstoppable(gpus, bed.config | QUEUE)
+    bed.config |= QUEUE
     with pytest.raises(NotSupportedError, match="sky down"):
         await bed.compute.stop("queue")
     await bed.compute.terminate("queue")
@@ -109,6 +133,14 @@ async def test_machines_without_accelerators_are_not_queued_for(bed):
     assert bed.everywhere("instanceGroupManagers") == []
     await bed.compute.terminate("plain")
     assert bed.left() == []
+
+
+def test_what_cannot_be_stopped_is_known_before_it_is_made(bed):
+    plain = offer(instance_type="n2-standard-8")
+    bed.config |= QUEUE
+    assert bed.compute.unstoppable(plain) is None
+    for name, several in (("tpu-v5e-8", False), ("tpu-v5e-16", True), ("tpu-v4-8", False), ("tpu-v4-32", True)):
+        assert (bed.compute.unstoppable(offer(**tpu(name))) is not None) is several
 
 
 # --- TPUs ----------------------------------------------------------------------------------------------------------

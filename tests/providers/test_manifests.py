@@ -117,3 +117,24 @@ async def test_this_machine_and_a_stranger(tmp_path: Path) -> None:
     assert (await known.check("local")).enabled
     refused = await known.check("nowhere")
     assert not refused.enabled and refused.credentials is None and "nowhere" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"disabled": True}, "gcp.disabled is set in the configuration"),
+        ({"capabilities": []}, "gcp.capabilities of the configuration does not name 'compute'"),
+        ({"capabilities": ["storage"]}, "gcp.capabilities of the configuration does not name 'compute'"),
+    ],
+)
+async def test_a_place_that_is_left_out_says_by_which_setting(
+    tmp_path: Path, settings: dict[str, object], reason: str
+) -> None:
+    said = {"gcp": settings}
+    known = Registry(tmp_path / "state", lambda cloud: said.get(cloud, {}), {}, tmp_path)
+    access = await known.check("gcp")
+    assert (access.enabled, access.reason) == (False, reason)
+    assert "gcp." in access.hint
+    for allowed in ({"disabled": False}, {"capabilities": ["compute"]}, {}):
+        said["gcp"] = allowed
+        assert (await known.check("gcp")).reason not in (reason, "")

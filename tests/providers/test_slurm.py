@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import time
 from dataclasses import replace
 
@@ -136,9 +137,119 @@ async def test_homes_that_are_not_shared(world):
         ]  # fmt: skip
         await world.compute.terminate(C1)
         assert [host.exec("ls", f"/home/{host.user}/.sky/nodes").stdout.strip() for host in hosts] == ["", ""]
+        # And where Slurm ends the allocation, of which the login node sees no more than that.
+        nodes = await world.compute.create(ask)
+        cluster = cluster_of(world, ask, nodes)
+        await fleet.bring_up(cluster)
+        assert not await (await fleet.head(cluster)).ping(), "all hear of each other"
+        assert [host.exec("ls", f"/home/{host.user}/.sky/nodes").stdout.strip() for host in hosts] == [
+            f"{C1}-0", f"{C1}-1",
+        ]  # fmt: skip
+        await fleet.forget(C1)
+        world.slurm(f"scancel {nodes[0].reach['job']}")
+
+        async def clean():
+            return not any(host.exec("ls", f"/home/{host.user}/.sky/nodes").stdout.strip() for host in hosts)
+
+        await until(clean)
     finally:
         for host in hosts:
             host.exec("umount", "-l", f"/home/{host.user}")
+
+
+async def test_folders_of_the_configuration(world):
+    n1, user = world.bed.host("n1"), world.login.user
+    base, tmp = f"/home/{user}/of/work", "/var/tmp/of-nodes"
+    world.config.update({"workdir": "~/of/work", "cluster_configs": {"bed": {"workdir": base, "tmpdir": tmp}}})
+    ask = world.ask(C1)
+    nodes = await world.compute.create(ask)
+    assert (nodes[0].reach["home"], nodes[0].reach["tmp"]) == (f"{base}/.sky/nodes/{C1}-0", tmp)
+    assert await world.again("state").list(C1) == nodes, "on record"
+    assert await world.again("lost").list(C1) == nodes, "and known without it"
+    world.again("state")
+    cluster = cluster_of(world, ask, nodes)
+    fleet = NodeFleet(lambda name: world.home / name, world.keys, lambda cloud, name: None)
+    await fleet.bring_up(cluster)
+    client = fleet._client(cluster, nodes[0])
+    said = await client.run("echo $HOME $TMPDIR; touch ~/mark", timeout=20, env={})
+    assert said[1].decode().split() == [f"{base}/.sky/nodes/{C1}-0", tmp]
+    assert world.slurm(f"ls {base}/.sky/nodes/{C1}-0/mark; ls -d ~/.sky/nodes 2>/dev/null || true").count("\n") == 1
+    assert "agent.sock" in n1.exec("sh", "-c", f"ls {tmp}/.sky-*").stdout
+    await fleet.forget(C1)
+    await world.compute.terminate(C1)
+    assert world.slurm(f"ls {base}/.sky") == "" and n1.exec("sh", "-c", f"ls -A {tmp}").stdout == ""
+    world.config.update({"workdir": "~/of/home", "cluster_configs": {}})
+    (node,) = await world.compute.create(world.ask(C1, key="again"))
+    assert node.reach["home"] == f"of/home/.sky/nodes/{C1}-0"
+    done = await fleet.channel(cluster, node).run(["/bin/sh", "-c", f"mkdir -p $HOME/of/home/.sky/nodes/{C1}-0"])
+    assert done.rc == 0 and world.slurm("ls of/home/.sky/nodes") == f"{C1}-0\n"
+    await fleet.forget(C1)
+    await world.compute.terminate(C1)
+    assert world.slurm("ls of/home/.sky") == ""
+
+
+async def ended(world):
+    """The reason, once the allocation has ended."""
+    seen = []
+
+    async def over():
+        seen[:] = await world.compute.list(C1)
+        return all(node.state is InstanceState.TERMINATED for node in seen)
+
+    await until(over, 90)
+    (reason,) = {node.reason for node in seen}
+    return reason
+
+
+async def test_why_an_allocation_ended(world):
+    (node,) = await world.compute.create(world.ask(C1))
+    world.login.exec("scancel", node.reach["job"])
+    assert await ended(world) == f"the allocation was cancelled (job {node.reach['job']}: CANCELLED)"
+    # Once Slurm has forgotten the job, its accounts know; this bed keeps none.
+    job = node.reach["job"]
+    known = f'[ "$5" = {job} ] && [ "$7" = JobID,State,Reason ] && echo "{job}|CANCELLED by 1007|None"'
+    for name, script in (("squeue", "exit 0"), ("sacct", known)):
+        lines = f"#!/bin/sh\n{script}\n"
+        world.login.exec(
+            "sh", "-c", f"printf %s {shlex.quote(lines)} >/usr/local/bin/{name}; chmod 755 /usr/local/bin/{name}"
+        )
+    try:
+        forgotten = await world.compute.list(C1)
+    finally:
+        world.login.exec("rm", "/usr/local/bin/squeue", "/usr/local/bin/sacct")
+    assert [each.reason for each in forgotten] == [
+        f"the allocation was cancelled (job {node.reach['job']}: CANCELLED by 1007)"
+    ]
+    (node,) = await world.compute.create(world.ask(C1, key="timed"))
+    world.login.exec("scontrol", "update", f"JobId={node.reach['job']}", "EndTime=now")
+    assert "time limit was reached" in await ended(world)
+
+
+async def test_an_allocation_that_is_suspended_goes_on(world):
+    (node,) = await world.compute.create(world.ask(C1))
+    assert world.login.exec("scontrol", "suspend", node.reach["job"]).returncode == 0
+    (seen,) = await world.compute.list(C1)
+    assert (seen.state, seen.machine) == (InstanceState.PENDING, node.machine), "neither stopped nor gone"
+    assert seen.reason == f"Slurm has suspended job {node.reach['job']}, and lets it go on later"
+    assert world.login.exec("scontrol", "resume", node.reach["job"]).returncode == 0
+    assert await world.compute.list(C1) == [node]
+
+
+async def test_an_allocation_whose_first_node_dies(world):
+    (node,) = await world.compute.create(world.ask(C1, zone="debug"))
+    world.bed.do("kill", "n1")
+    try:
+        assert await ended(world) == f"a node of the allocation failed (job {node.reach['job']}: NODE_FAIL, NodeDown)"
+        await world.compute.terminate(C1)
+    finally:
+        world.bed.do("revive", "n1")
+        # A machine without power cleans nothing up.
+        world.bed.host("n1").exec("sh", "-c", "rm -rf /tmp/.sky-*")
+
+        async def back():
+            return world.slurm("sinfo -h -n n1 -p batch -o %t").strip() == "idle"
+
+        await until(back, 60)
 
 
 async def test_waiting_says_why_and_not_for_ever(world):
@@ -204,6 +315,11 @@ async def test_what_can_never_be_is_said_at_once(world, asked, config, kind, sco
         ({"sbatch_options": {"nodes": 3}}, RequestInvalid, "follows from the task"),
         ({"sbatch_options": {"a b; rm": 3}}, RequestInvalid, "long names"),
         ({"sbatch_options": 3}, RequestInvalid, "allowed: a mapping"),
+        ({"prometheus": {"port": 9090}}, NotSupportedError, "prometheus"),
+        ({"tmpdir": "tmp"}, RequestInvalid, "tmpdir: found 'tmp'; allowed: an absolute path"),
+        ({"tmpdir": "/x" * 8 + "y" * 60}, RequestInvalid, "too long"),
+        ({"workdir": "/a/../b"}, RequestInvalid, "workdir: found '/a/../b'.*may begin with ~/"),
+        ({"workdir": "/a b"}, RequestInvalid, "workdir"),
         ({"provision_timout": 3}, RequestInvalid, "did you mean 'provision_timeout'"),
         ({"cluster_configs": {"bed": {"partition_configs": {"batch": {"submit_as_user": True}}}}}, NotSupportedError,
          "submit_as_user"),

@@ -271,25 +271,86 @@ async def test_no_pools_and_no_answer_are_not_enabled(tmp_path, lab):
     await world.shells.close()
 
 
-async def test_what_is_ours_and_on_no_record_is_ended(world, rack, tmp_path):
-    await world.compute.create(ask(C1, nodes=2, cpus=1))
-    (tmp_path / "state" / "ssh" / "slots.json").unlink()
-    world.again()
-    assert await world.compute.list() == []
-    await world.compute.look()
+@pytest.mark.parametrize("left", [None, "[{", '{"a": 1}', "[7]"])
+async def test_a_lost_record_is_made_anew_from_the_machines(world, rack, left):
+    given = ask(C1, nodes=1, gpus=3)
+    (node,) = await world.compute.create(given)
+    await world.compute.create(ask(C2, cpus=1))
+    before = await world.compute.list()
+    lost = world.lose(left)
+    assert await lost.list() == before
+    await lost.look()
+    assert sum(len(marks(host)) for host in rack) == 2, "and nothing was ended"
+    report = {each.machine: each for each in await lost.look()}[rack[0].ip]
+    assert "cluster one" in report.holders and report.free_accelerators == {"H100": 1.0}
+    assert await lost.create(given) == (node,) or await lost.create(given) == [node], "it is not made a second time"
+    with pytest.raises(CapacityRefused, match="has 1 of 4 H100 free"):
+        await lost.create(ask(C3, gpus=2))
+    await lost.terminate(C1)
+    assert [each.cluster_id for each in await lost.list()] == [C2]
+    await lost.terminate(C2)
     assert [marks(host) for host in rack] == [[], []]
-    assert all(not report.holders for report in await world.compute.look())
+    assert await world.again().list() == []
 
 
-async def test_a_record_that_is_broken_stops_everything(world, tmp_path):
+async def test_of_a_silent_machine_the_clusters_records_tell(world, rack):
+    given = ask(C1, nodes=2, cpus=1)
+    nodes = await world.compute.create(given)
+    world.record(given, nodes)
+    two = rack[1]
+    two.stop()
+    try:
+        lost = world.lose()
+        seen = {each.machine: each for each in await lost.list(C1, regions=["rack"])}
+        assert {each.machine: each.id for each in nodes} == {each.machine: each.id for each in seen.values()}
+        assert seen[two.ip].state is InstanceState.PENDING
+    finally:
+        two.start()
+    await lost.look()
+    room = {each.machine: each for each in await lost.look()}
+    assert room[two.ip].free_cpus == room[two.ip].cpus - 1, "it says by now what the node holds"
+    await lost.terminate(C1)
+    assert [marks(host) for host in rack] == [[], []]
+
+
+async def test_what_is_gone_from_its_machine_is_not_found_again(world, rack):
+    given = ask(C1, nodes=2, cpus=1)
+    nodes = await world.compute.create(given)
+    world.record(given, nodes)
+    rack[1].exec("rm", "-rf", f"/home/{rack[1].user}/.sky")
+    assert [each.machine for each in await world.lose().list(C1)] == [rack[0].ip]
+    await world.compute.terminate(C1)
+
+
+async def test_what_a_silent_machine_holds_of_no_cluster_is_listed_once_it_answers(world, rack):
+    await world.compute.create(ask(C1, nodes=2, cpus=1))
+    rack[1].stop()
+    try:
+        lost = world.lose()
+        assert len(await lost.list()) == 1
+        await lost.terminate(C1)
+    finally:
+        rack[1].start()
+    await lost.look()
+    (left,) = await lost.list()
+    assert (left.cluster_id, left.machine) == (C1, rack[1].ip), "so that the sweep ends it"
+    await lost.terminate(C1)
+    assert [marks(host) for host in rack] == [[], []]
+
+
+async def test_nothing_is_ended_or_given_while_the_record_cannot_be_made_anew(world, rack, tmp_path):
     await world.compute.create(ask(C1))
-    path = tmp_path / "state" / "ssh" / "slots.json"
-    good = path.read_text()
-    path.write_text(good[:-3])
-    with pytest.raises(ProviderDown, match="the record of who has which machine cannot be read"):
-        await world.again().create(ask(C2))
-    path.write_text(good)
-    await world.again().terminate(C1)
+    pools = tmp_path / ".sky" / "ssh_node_pools.yaml"
+    good = pools.read_text()
+    pools.write_text("rack: {host: [a]}")
+    lost = world.lose()
+    for call in (lost.list(), lost.terminate(C1), lost.create(ask(C2))):
+        with pytest.raises(ProviderDown, match=r"was lost, and cannot be made anew.*'hosts'"):
+            await call
+    assert sum(len(marks(host)) for host in rack) == 1
+    pools.write_text(good)
+    assert len(await lost.list()) == 1
+    await lost.terminate(C1)
 
 
 async def test_a_machine_that_is_back_is_taken_at_once(world, rack):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
@@ -24,6 +25,15 @@ def cluster_of(*reaches: dict[str, str], id: str = "c") -> Cluster:
         for rank, reach in enumerate(reaches)
     )
     return Cluster(id, id, "u", "d", Phase.BOOTSTRAPPING, 1, 0.0, 0.0, len(nodes), instances=nodes)
+
+
+def bare_host(lab: Any) -> Any:
+    """A host without any Python."""
+    folders = [Path(each) for each in ("/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/conda/bin")]
+    hidden = [str(path) for folder in folders for path in folder.glob("*python*")]
+    (host,) = lab.create("bare", hide=hidden)
+    assert host.run("command -v python3").returncode != 0
+    return host
 
 
 def configure(host: Any, *lines: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ from sky.core import errors
 from sky.remote import bootstrap
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
+from sky.remote.channel import Completed
 from sky.remote.errors import AgentError, AgentNotStarted, AgentUnreachable, SyncFailed
 from sky.remote.package import Package, build
+from sky.remote.starting import outcome
 
 
 async def gone(pid):
@@ -45,6 +48,37 @@ async def test_starting_twice_at_the_same_time_gives_one_agent(place):
     assert len({(await client.hello())["pid"] for client in clients}) == 1
     for client in clients:
         await client.close()
+
+
+async def test_an_agent_that_its_loop_has_just_started_again_is_left_alone(client, place):
+    pid = (await client.hello())["pid"]
+    os.kill(pid, 9)
+    clients = await asyncio.gather(
+        *(ensure_agent(place.channel, place.config, known=known) for known in (True, False, False))
+    )
+    assert len({(await each.hello())["pid"] for each in clients} - {pid}) == 1
+    assert len(place.processes()) == 2, "one loop and one agent"
+    for each in clients:
+        await each.close()
+
+
+async def test_a_start_that_hangs_is_told_by_the_next(place, monkeypatch):
+    root = place.home / ".sky/agent"
+    root.mkdir(parents=True)
+    with (root / "starting").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(AgentNotStarted, match=r"within 0\.3 s \(another start is under way\)"):
+            await ensure_agent(place.channel, place.config, timeout=0.3, known=False)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"m+\t[]\n", b"m+\tno JSON\n", b'm+\t{"rc": 1}\n', b'm\t{"how": "found"}\n', b"\xff\0"]
+)
+def test_what_a_node_tells_may_be_anything(said):
+    with pytest.raises(AgentNotStarted, match="cannot install the agent on n: exit code 1"):
+        outcome(Completed(1, said, b""), "m", "n")
+    told = outcome(Completed(0, b'hello\nm+\t{"how": "ended", "rc": "x", "said": 5}\n', b""), "m", "n")
+    assert told == ("ended", None, "5", "")
 
 
 async def test_a_dead_agent_comes_back_and_a_dismissed_one_stays_away(client, place):
@@ -139,7 +173,7 @@ async def test_nobody_there_is_told_in_time(place):
 
 def test_the_package_is_small_and_the_same_each_time():
     package = build()
-    assert len(package.data) < 260_000  # a third of it sources, the rest compiled for this Python
+    assert len(package.data) < 270_000  # a third of it sources, the rest compiled for this Python
     assert build.__wrapped__() == package
 
 

@@ -11,23 +11,26 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sky.agent.connection import ConnectionLost
 from sky.core.errors import AgentUnreachable, NotSupportedError
-from sky.remote.errors import LinkDown, LoginRefused, NoPython
+from sky.remote.bootstrap import ensure_agent
+from sky.remote.errors import AgentNotStarted, LinkDown, LoginRefused, NoPython
 from sky.remote.interpreter import Interpreters, pack
 from sky.remote.keys import KeyRing
 from sky.remote.sync import sync_content
-from sky.server.fleet import NodeFleet
+from sky.server.fleet import NodeFleet, node_config
 
 _FOUND = importlib.util.spec_from_file_location("ssh_nodes", Path(__file__).with_name("ssh_nodes.py"))
 nodes = importlib.util.module_from_spec(_FOUND)
 _FOUND.loader.exec_module(nodes)
-reach_of, cluster_of, connections, until, output = (
-    nodes.reach_of, nodes.cluster_of, nodes.connections, nodes.until, nodes.output
+reach_of, cluster_of, connections, until, output, bare_host = (
+    nodes.reach_of, nodes.cluster_of, nodes.connections, nodes.until, nodes.output, nodes.bare_host
 )  # fmt: skip
 
 
@@ -82,6 +85,83 @@ async def test_an_agent_comes_up_serves_and_is_found_again(fleet, host):
     assert "drwx------" in listed and "-rw-------" in listed and "srw-------" in listed
     assert "cluster_name" not in listed, "the configuration is in no list of processes"
     await fleet.quiesce(cluster)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What is opened over real connections, in order: commands, and streams to the agent's socket."""
+    seen = []
+
+    def counted(kind, name):
+        real = getattr(asyncssh.SSHClientConnection, name)
+
+        def opened(self, *args, **options):
+            seen.append(kind)
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(asyncssh.SSHClientConnection, name, opened)
+
+    counted("command", "create_session")
+    counted("agent", "create_unix_connection")
+    return seen
+
+
+async def test_a_fresh_node_takes_one_command_and_a_known_one_none(fleet, lab, asked):
+    cluster = cluster_of(*(reach_of(host) for host in lab.create(2)), id="counted")
+    await fleet.bring_up(cluster)
+    assert asked == ["command"] * 2, "for each node, and no look, no question and no connection besides"
+    head = await fleet.head(cluster)
+    await head.ping()
+    pid = (await fleet._clients["counted-0"].hello())["pid"]
+    assert asked == ["command", "command", "agent"]
+    asked.clear()
+    await fleet.bring_up(cluster)
+    assert asked == ["command"] * 2, "an agent that is there without our knowledge is left alone"
+    known = replace(cluster, ever_up=True)
+    asked.clear()
+    await fleet.bring_up(known)
+    assert asked == ["agent"] * 2, "to a known one nothing has to be sent"
+    assert (await fleet._clients["counted-0"].hello())["pid"] == pid
+    await fleet.quiesce(known)
+
+    async def gone():
+        try:
+            await (await way(fleet, known).open_agent()).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    await until(gone)
+    asked.clear()
+    first = replace(known, num_nodes=1, instances=known.instances[:1])
+    await fleet.bring_up(first)
+    assert asked == ["agent", "command"], "it was not there any more"
+    await fleet.quiesce(first)
+
+
+async def test_a_node_without_python_takes_two_commands(fleet, lab, asked):
+    host = bare_host(lab)
+    cluster = cluster_of(reach_of(host), id="two")
+    await fleet.bring_up(cluster)
+    assert asked == ["command"] * 2, "one finds out, the other brings Python and agent"
+    await (await fleet.head(cluster)).ping()
+    assert asked == ["command", "command", "agent"]
+    assert host.run("ls ~/.sky/python").stdout.split() == ["bin", "lib", "own"], "and leaves nothing else there"
+    assert host.run("ls -d ~/.sky/python.new.*").stdout == ""
+    await fleet.quiesce(cluster)
+
+
+async def test_why_an_agent_did_not_come_up_is_told_with_what_it_said(fleet, host, asked):
+    cluster = cluster_of(reach_of(host, home=".sky-nodes/wrong"), id="wrong")
+    channel = way(fleet, cluster)
+    config = {**node_config(cluster, cluster.instances[0]), "cpus": "many"}
+    with pytest.raises(AgentNotStarted, match=r"node 0 .* did not come up\. It said: .*cpus"):
+        await ensure_agent(channel, config, timeout=20.0, known=False)
+    assert asked == ["command"]
+    host.run("mkdir -p ~/.sky-nodes; : >~/.sky-nodes/inway")
+    cluster = cluster_of(reach_of(host, home=".sky-nodes/inway"), id="inway")
+    with pytest.raises(AgentUnreachable, match=r"cannot install the agent on node 0 .*Not a directory: /home/sky/"):
+        await fleet.bring_up(cluster)
 
 
 async def test_nodes_that_share_a_login_have_homes_of_their_own(fleet, host):
@@ -223,8 +303,8 @@ async def test_without_forwarding_a_relay_stands_in(fleet, hosts):
     nodes.configure(host, "AllowStreamLocalForwarding no")
     cluster = cluster_of(reach_of(host, home=".sky-nodes/relay"), id="relay")
     await fleet.bring_up(cluster)
-    assert way(fleet, cluster).link.forwards is False
     assert b"through\n" in await output(fleet, cluster, "echo through", "k")
+    assert way(fleet, cluster).link.forwards is False
     blob = b"x" * (7 << 20)
     rc, said = await fleet._clients["relay-0"].run("cat /dev/zero | head -c 900000 | wc -c")
     assert (rc, said.strip()) == (0, b"900000")
@@ -263,6 +343,18 @@ async def test_a_way_that_cannot_be_one_is_refused(fleet, part, value):
     reach = {"kind": "ssh", "host": "127.0.0.1", "port": "22", "user": "me", part: value}
     with pytest.raises(AgentUnreachable):
         fleet.channel(cluster_of({**reach}), cluster_of({**reach}).instances[0])
+
+
+@pytest.mark.parametrize("layers", [{}, {"provision": {"ssh_timeout": 0.4}}])
+async def test_how_long_a_machine_is_waited_for_can_be_said(keys, host, layers):
+    settings = {} if layers else {"ssh_timeout": 0.4}
+    fleet = NodeFleet(None, keys, None, lambda: settings)
+    cluster = replace(cluster_of(reach_of(host, port="24", power="machine")), layers=layers)
+    began = time.monotonic()
+    with pytest.raises(AgentUnreachable, match=r"[Rr]efused"):
+        await fleet.bring_up(cluster)
+    assert 0.4 < time.monotonic() - began < 10
+    await fleet.forget("c")
 
 
 async def test_nobody_there_is_told_with_address_and_reason(fleet, host):
@@ -313,15 +405,6 @@ async def test_a_login_that_runs_no_commands_is_told(fleet, lab):
 
 
 # --- Python ------------------------------------------------------------------------------------------------------
-
-
-def bare_host(lab):
-    """A host without any Python."""
-    folders = [Path(each) for each in ("/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/conda/bin")]
-    hidden = [str(path) for folder in folders for path in folder.glob("*python*")]
-    (host,) = lab.create("bare", hide=hidden)
-    assert host.run("command -v python3").returncode != 0
-    return host
 
 
 async def test_a_node_without_python_gets_one(fleet, lab, tmp_path):
@@ -391,6 +474,29 @@ async def test_all_lines_share_one_connection_and_forget_closes_it(fleet, lab):
 
     await until(closed)
     assert fleet._links._links == {}
+
+
+async def test_an_address_that_a_node_no_longer_has_is_let_go(fleet, lab):
+    before, gate, after = lab.create(3)
+    old = cluster_of(reach_of(before, host_key="", jump=f"sky@{gate.ip}"), reach_of(after, home=".second"))
+    await fleet.bring_up(old)
+    head = await fleet.head(old)
+    await asyncio.gather(head.ping(), head.events(0, 0.0))
+    assert connections(gate) == 1
+    fresh = cluster_of(reach_of(after))
+    await fleet.bring_up(fresh)
+    (way_now,) = fleet._links._links
+    assert way_now.host == after.ip and fleet._links.link(way_now, "c").users == {"c"}
+
+    async def closed():
+        return connections(gate) == connections(before) == 0
+
+    await until(closed)
+    # Whoever still holds the old record is led to where the node is now, and opens nothing else.
+    boot = (await fleet._clients["c-0"].hello())["started_at"]
+    assert (await head._client.hello())["started_at"] == (await head._held(3).hello())["started_at"] == boot
+    assert list(fleet._links._links) == [way_now] and "c-1" not in fleet._clients
+    await fleet.quiesce(fresh)
 
 
 async def test_a_call_outlives_a_partition(fleet, lab):

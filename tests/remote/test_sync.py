@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,129 @@ async def test_a_source_that_is_not_there_is_told(client, tmp_path):
 async def test_syncs_side_by_side_do_not_disturb_each_other(client, place, tree):
     await asyncio.gather(*(sync_tree(client, tree, f"~/d{number}", root="mount") for number in range(4)))
     assert all(listing(place.home / f"d{number}") == listing(tree) for number in range(4))
+
+
+# --- A tree that is not there yet --------------------------------------------------------------------------------
+
+
+async def listed(client, files, dest="~/sky_workdir"):
+    """Begin a session with files by path: its number and what is missing."""
+    entries = [{**file_entry(path, content), "size": len(content)} for path, content in files.items()]
+    reply, missing = await begin(client, entries, dest)
+    return {"session": reply["session"]}, json.loads(missing)
+
+
+async def put(client, session, *contents):
+    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+    args = {**session, "hashes": hashes, "sizes": [len(content) for content in contents]}
+    await client.call("sync_put", args, b"".join(contents))
+
+
+def stages(place):
+    return list((place.home / ".sky/agent/sync/stages").iterdir())
+
+
+async def test_nothing_is_in_place_before_all_is_and_a_restart_loses_none_of_it(client, place):
+    files = {"a": b"one", "d/b": b"two", "d/e/c": b"three"}
+    session, missing = await listed(client, files)
+    assert len(missing) == 3
+    await put(client, session, b"one", b"three")
+    assert not (place.home / "sky_workdir").exists() and len(stages(place)) == 1
+    os.kill((await client.hello())["pid"], 9)
+    session, missing = await listed(client, files)
+    assert missing == [hashlib.sha256(b"two").hexdigest()]
+    await put(client, session, b"two")
+    reply, _ = await client.call("sync_commit", {**session, "entries": 3})
+    assert reply == {"written": 3, "removed": 0} and stages(place) == []
+    assert {path: data for path, (_, data) in listing_of_files(place.home / "sky_workdir").items()} == files
+    session, missing = await listed(client, files)
+    assert missing == []
+
+
+def listing_of_files(root):
+    return {path: found for path, found in listing(root).items() if len(found) == 2}
+
+
+async def test_what_an_attempt_left_is_not_taken_for_what_is_wanted(client, place, tmp_path):
+    session, _ = await listed(client, {"gone/x": b"one", "a": b"two", "b/c": b"three"})
+    await put(client, session, b"one", b"two", b"three")
+    (tree,) = [each / "tree" for each in stages(place)]
+    (tree / "a").write_bytes(b"owt")
+    (tree / "b" / "c").unlink()
+    (tree / "b").rmdir()
+    (tree / "b").symlink_to(tmp_path)
+    os.kill((await client.hello())["pid"], 9)
+    session, missing = await listed(client, {"a": b"two", "b/c": b"three"})
+    assert len(missing) == 2
+    await put(client, session, b"two", b"three")
+    await client.call("sync_commit", session)
+    assert listing_of_files(place.home / "sky_workdir").keys() == {"a", "b/c"}
+    assert set(listing(place.home / "sky_workdir")) == {"a", "b", "b/c"}
+    assert (place.home / "sky_workdir" / "a").read_bytes() == b"two" and not (tmp_path / "c").exists()
+
+
+async def test_what_came_to_the_place_meanwhile_stays(client, place):
+    session, _ = await listed(client, {"a": b"one", "d/b": b"two", "d/c": b"one"})
+    await put(client, session, b"one", b"two")
+    (place.home / "sky_workdir" / "d").mkdir(parents=True)
+    (place.home / "sky_workdir" / "d" / "mine").write_text("mine")
+    reply, _ = await client.call("sync_commit", session)
+    assert reply["written"] == 3 and stages(place) == []
+    found = listing_of_files(place.home / "sky_workdir")
+    assert {path: data for path, (_, data) in found.items()} == {
+        "a": b"one",
+        "d/b": b"two",
+        "d/c": b"one",
+        "d/mine": b"mine",
+    }
+
+
+async def test_two_syncs_to_a_place_that_is_not_there(client, place, tree, tmp_path):
+    first, _ = await listed(client, {"a": b"one", "b": b"two"})
+    second, missing = await listed(client, {"a": b"one", "c": b"three"})
+    assert len(missing) == 2
+    await put(client, first, b"one", b"two")
+    await put(client, second, b"three")
+    await client.call("sync_commit", first)
+    assert listing_of_files(place.home / "sky_workdir").keys() == {"a", "b"}
+    with pytest.raises(AgentError, match="NoSuchSession"):
+        await client.call("sync_commit", second)
+    # Which a client answers by beginning again.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x").write_text("x" * 100)
+    await asyncio.gather(*(sync_tree(client, each, "~/both", delete=False) for each in (tree, other)))
+    assert (place.home / "both" / "x").exists() and (place.home / "both" / "main.py").exists()
+    await sync_tree(client, other, "~/both")
+    assert listing_of_files(place.home / "both").keys() == {"x"}
+
+
+async def test_a_destination_on_another_file_system(client, place, tree):
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == place.home.stat().st_dev:
+        pytest.skip("there is but one file system here")
+    dest = elsewhere / place.home.parent.name
+    try:
+        await sync_tree(client, tree, str(dest), root="mount")
+        assert listing(dest) == listing(tree)
+        assert (await sync_tree(client, tree, str(dest), root="mount")).written == 0
+    finally:
+        shutil.rmtree(dest)
+
+
+async def test_a_commit_of_another_number_of_entries_is_refused(client):
+    session, _ = await listed(client, {"a": b"one"})
+    with pytest.raises(AgentError, match="1 entries were listed here, not 2"):
+        await client.call("sync_commit", {**session, "entries": 2})
+
+
+async def test_pages_are_one_list(client):
+    session, _ = await listed(client, {"d/a": b"one", "l": b"two"})
+    for wrong in (
+        [file_entry("l")],
+        [{"path": "d", "type": "link", "target": "/etc"}],
+        [file_entry("l/x")],
+        [file_entry("")],
+    ):
+        with pytest.raises(AgentError, match="InvalidRequest"):
+            await client.call("sync_entries", session, json.dumps(wrong).encode())

@@ -18,7 +18,7 @@ from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.core.ports import Access, LogPiece, MachineReport
-from sky.engine.plans import Answer, Questions
+from sky.engine.plans import Answer, Questions, Said
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
 from sky.kit.signals import Signals
@@ -263,7 +263,7 @@ class SmallPlanner:
         plan = Plan((Placement(OFFER, 1, 2, 8),), (Rejection("aws/us-east-1", "m5.large", "not enabled"),))
         return [Answer(task=task.name, plan=plan, enabled=frozenset(["local"])) for task in dag.tasks]
 
-    async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]:
+    async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]:
         return [[Placement(OFFER, 1, 2, 8)] for _ in dag.tasks]
 
 

@@ -23,7 +23,7 @@ def cluster_of(count):
 async def test_no_agent_is_started_behind_the_back_of_a_failure(monkeypatch):
     begun, ended = [], []
 
-    async def ensure(channel, config, *, timeout):
+    async def ensure(channel, config, *, timeout, known):
         begun.append(config["rank"])
         if config["rank"] == 0:
             raise AgentUnreachable("broken")
@@ -47,6 +47,28 @@ async def test_what_is_held_open_has_connections_of_its_own():
     assert len(held) == 8
     await fleet.forget("c")
     assert fleet._clients == {}
+
+
+async def test_whom_the_head_has_lost_is_asked_for_a_sign_of_life(monkeypatch):
+    fleet, asked = NodeFleet(None), []
+
+    class Silent(Node):
+        def __init__(self, rank):
+            self.rank = rank
+
+        async def hello(self, *, timeout=None):
+            asked.append((self.rank, timeout))
+            if self.rank == 2:
+                raise AgentUnreachable("node 2 says nothing")
+            return {"silent": [2, "x", None]} if self.rank == 0 else {}
+
+    monkeypatch.setattr(fleet, "_client", lambda cluster, node, line=0: Silent(node.rank))
+    lost = await (await fleet.head(cluster_of(3))).ping()
+    assert lost == {2}
+    with pytest.raises(AgentUnreachable, match="node 2"):
+        await fleet.ask(cluster_of(3), lost)
+    await fleet.ask(cluster_of(3), {1})
+    assert [rank for rank, _ in asked] == [0, 2, 1]
 
 
 class Node:

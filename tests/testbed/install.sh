@@ -4,7 +4,7 @@ set -euo pipefail
 wanted=(
   iproute2 util-linux nftables openssh-server openssh-client sudo iputils-ping procps rsync git
   slurmctld slurmd slurm-client munge
-  docker.io runc iptables
+  docker.io podman runc iptables
   postgresql pgbouncer
 )
 absent=()

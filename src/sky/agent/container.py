@@ -66,6 +66,19 @@ class Engine:
             return FAILED, "%s: %s" % (self.argv[0], error.strerror)
         return done.returncode, done.stdout.decode("utf-8", "replace").strip()[-_SAID:]
 
+    def is_cramped(self) -> bool:
+        """Whether it has a single user to give to what is inside: most images cannot be unpacked then."""
+        if self.argv[0] != "podman" or os.getuid() == 0:
+            return False
+        return self.ask("info", "--format", "{{len .Host.IDMappings.UIDMap}}") in ((0, "0"), (0, "1"))
+
+    def whole(self, image: str) -> str:
+        """The image's name for pulling: one without a registry is meant as docker takes it, whatever the engine."""
+        first, slash, _ = image.partition("/")
+        if self.name == "docker" or (slash and ("." in first or ":" in first or first == "localhost")):
+            return image
+        return "docker.io/" + (image if slash else "library/" + image)
+
 
 #: In the order in which they are tried.
 ENGINES = (("docker",), ("podman",), ("sudo", "-n", "docker"), ("sudo", "-n", "podman"))
@@ -73,13 +86,17 @@ ENGINES = (("docker",), ("podman",), ("sudo", "-n", "docker"), ("sudo", "-n", "p
 
 def find_engine() -> Engine:
     """The first engine that answers; ContainerFailed tells what each of them said."""
-    said = []
+    said, second_best = [], None
     for argv in ENGINES:
         engine = Engine(argv)
         rc, answer = engine.ask("version")
-        if rc == 0:
+        if rc == 0 and not engine.is_cramped():
             return engine
+        if rc == 0:
+            second_best = second_best or engine
         said.append("%s: %s" % (" ".join(argv), answer.splitlines()[-1] if answer else "exit code %d" % rc))
+    if second_best is not None:
+        return second_best
     raise ContainerFailed(
         "the task asks for a container, and this node has no container engine that works (%s); install docker or"
         " podman there, or let this user use it" % "; ".join(said)
@@ -134,7 +151,9 @@ def _ensure(engine: Engine, name: str, wanted: Dict[str, Any]) -> None:
         engine.ask("rm", "-f", name, within=_START)
     image = wanted["image"]
     if engine.ask("image", "inspect", image)[0] != 0:
-        _pull(engine, image, wanted.get("login"))
+        image = engine.whole(image)
+        if engine.name == "docker" or engine.ask("image", "inspect", image)[0] != 0:
+            _pull(engine, image, wanted.get("login"))
     options = wanted["run_options"]
     words = ["run", "-d", "--name", name, "--label", "sky.node=" + wanted["node"], *_defaults(engine, wanted)]
     rc, said = engine.ask(*words, *options, "--entrypoint", "/bin/sh", image, "-c", _IDLE, within=_START)

@@ -14,8 +14,9 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 from .connection import CallRefused, ConnectionLost, Reply
 from .fields import Fields, Refused, bad
+from .listing import Entry
 from .peers import Peer
-from .sync import Entry, Sync
+from .sync import Sync
 
 _AT_ONCE = 8
 _LIST_LIMIT = 4 << 20
@@ -56,19 +57,18 @@ class Fan:
 
 
 async def _feed(peer: Peer, asked: Dict[str, Any], pages: List[bytes], sources: Dict[str, Source]) -> Dict[str, Any]:
-    session, missing = 0, b"[]"
+    session = 0
     for number, page in enumerate(pages):
-        more = number < len(pages) - 1
         if number == 0:
-            reply, missing = await peer.call("sync_begin", dict(asked, more=more), page, _PATIENCE)
+            reply, missing = await peer.call("sync_begin", asked, page, _PATIENCE)
             session = int(reply["session"])
         else:
-            _, missing = await peer.call("sync_entries", {"session": session, "more": more}, page, _PATIENCE)
-    for pack in _packs([sources[name] for name in json.loads(missing)]):
-        if pack[0][2] > _PACK:
-            await _feed_large(peer, session, pack[0])
-        else:
-            await _feed_small(peer, session, pack)
+            _, missing = await peer.call("sync_entries", {"session": session}, page, _PATIENCE)
+        for pack in _packs([sources[name] for name in json.loads(missing)]):
+            if pack[0][2] > _PACK:
+                await _feed_large(peer, session, pack[0])
+            else:
+                await _feed_small(peer, session, pack)
     reply, _ = await peer.call("sync_commit", {"session": session}, b"", _PATIENCE)
     return {"written": int(reply["written"]), "removed": int(reply["removed"])}
 

@@ -23,14 +23,17 @@ class FrameError(Exception):
     """The bytes are not a frame: too long, cut short, or not a JSON object."""
 
 
-def encode(header: Header, body: bytes = b"") -> bytes:
-    """Return the frame as bytes; raises FrameError when a part exceeds its limit (header 1 MiB, body 8 MiB)."""
+def encode(header: Header, body: bytes = b"", *, joined: bool = True) -> bytes:
+    """Return the frame as bytes; raises FrameError when a part exceeds its limit (header 1 MiB, body 8 MiB).
+
+    Without `joined` the body is left out, which the caller writes right behind.
+    """
     head = json.dumps(header, separators=(",", ":")).encode("utf-8", "surrogatepass")
     if len(head) > HEADER_LIMIT:
         raise FrameError("the header is %d bytes long, the limit is %d" % (len(head), HEADER_LIMIT))
     if len(body) > BODY_LIMIT:
         raise FrameError("the body is %d bytes long, the limit is %d" % (len(body), BODY_LIMIT))
-    return b"".join((_LENGTHS.pack(len(head), len(body)), head, body))
+    return b"".join((_LENGTHS.pack(len(head), len(body)), head, body if joined else b""))
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Optional[Tuple[Header, bytes]]:

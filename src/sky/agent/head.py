@@ -53,6 +53,7 @@ class Head:
         self._background: Set[asyncio.Future[Any]] = set()
         self._stopping: Optional[str] = None
         self._kicked = False
+        self._unheard: Set[int] = set()
         self.autostop = Autostop(node, ledger, clock, self._busy, self._power_off)
 
     def begin(self) -> None:
@@ -185,6 +186,7 @@ class Head:
                 reply, _ = await self._peers[rank].call("notices", args, timeout=_HELD + 10)
                 boot_id, heard = str(reply["boot_id"])[:100], list(reply["notices"])
                 since, heard_of = since + len(heard), True
+                self._unheard.discard(rank)
                 for notice in heard:
                     self._record_notice(boot_id, rank, notice)
             except (ConnectionLost, CallRefused, Refused, LookupError, TypeError, sqlite3.Error) as error:
@@ -194,10 +196,16 @@ class Head:
                     # Told at once: whoever pays for the cluster asks its cloud then, and not at the next turn.
                     with suppress(sqlite3.Error):
                         self._ledger.event("node", status="LOST", rank=rank, reason=str(error))
+                if heard_of or pause >= _NOTICES_AGAIN:
+                    self._unheard.add(rank)
                 # Soon at first: right after the start the others may not listen yet.
                 pause = _NOTICES_SOON if heard_of else min(2 * pause, _NOTICES_AGAIN)
                 since, heard_of = 0, False
                 await asyncio.sleep(pause)
+
+    def silent(self) -> List[int]:
+        """Ranks of workers whose line broke, or that were never heard of since this agent began."""
+        return sorted(self._unheard)
 
     def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
         fields = Fields(notice, "a notice")

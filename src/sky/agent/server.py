@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
 from . import PROTOCOL, containers
+from .delta import Deltas
 from .fan import Fan
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
@@ -52,6 +53,7 @@ class Agent:
         self._boot_id = _boot_id()
         self._tasks = Tasks(node, environ)
         self._sync = Sync(node)
+        self._deltas = Deltas(self._sync)
         self._wire = _wire(node)
         self._watching: Optional[asyncio.Future[None]] = None
         self._notices: List[Dict[str, Any]] = []
@@ -76,6 +78,10 @@ class Agent:
             "sync_have": self._sync.have,
             "sync_part": self._sync.part,
             "sync_commit": self._sync.commit,
+            "sync_delta": self._deltas.start,
+            "sync_delta_write": self._deltas.write,
+            "sync_delta_read": self._deltas.read,
+            "sync_delta_end": self._deltas.end,
         }
         self._head: Optional[Head] = None
         if node.rank == 0:
@@ -228,6 +234,7 @@ class Agent:
             "pid": os.getpid(),
             "started_at": self._started_at,
             "time": self._clock(),
+            "silent": self._head.silent() if self._head is not None else [],
         }, b""
 
     async def _run(self, fields: Fields, body: bytes) -> Reply:

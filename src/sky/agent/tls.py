@@ -28,7 +28,7 @@ _STRANGERS = 64
 _ACCEPT_AGAIN = 0.5
 #: Seconds: a silent peer is asked after the first, then every so often; given up when so many have stayed unanswered.
 _KEEP_ALIVE = (2, 1, 3)
-_UNACKNOWLEDGED_MS = 8000
+_UNACKNOWLEDGED_MS = 6000
 
 
 class Wire:

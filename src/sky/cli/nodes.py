@@ -118,7 +118,8 @@ def remote_line(record: Record, command: Sequence[str], *, terminal: bool) -> st
     script = f'exec "${{SHELL:-/bin/sh}}" -c {shlex.quote(line)}' if line else 'exec "${SHELL:-/bin/sh}" -l'
     if home:
         # Whoever shares the machine has another home: what a job left is in this one.
-        script = f'cd "$HOME"/{shlex.quote(home)} && HOME=$PWD && export HOME && {script}'
+        place = shlex.quote(home) if home.startswith("/") else f'"$HOME"/{shlex.quote(home)}'
+        script = f"cd {place} && HOME=$PWD && export HOME && {script}"
     if words and terminal:
         words.append("--pty")
     return shlex.join([*words, "/bin/sh", "-c", script])

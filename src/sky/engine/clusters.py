@@ -4,7 +4,7 @@ Run by `work.Driver` under `plane`. Each order's outcome is an event of `core.li
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from sky.core.errors import (
@@ -13,10 +13,12 @@ from sky.core.errors import (
     ClusterOwnerIdentityMismatchError,
     NotSupportedError,
     ProviderFailure,
+    SkyError,
 )
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.model.offers import Placement
 from sky.core.model.outcomes import OutcomeKind
 from sky.core.ports import ClusterRows, Fleet
 from sky.engine.provision import Provisioner
@@ -24,6 +26,7 @@ from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
 Note = Callable[[Cluster, str], None]
+Replanner = Callable[[Cluster], Awaitable[Sequence[Placement]]]
 
 _NODE_FAILURES = (AgentUnreachable, AgentRefused, ProviderFailure, NotSupportedError)
 _PLACE_FAILURES = (ProviderFailure, NotSupportedError, ClusterOwnerIdentityMismatchError)
@@ -36,8 +39,18 @@ class ClusterWork:
     table: Table[Cluster] = life.TABLE
 
     def __init__(
-        self, rows: ClusterRows, provisioner: Provisioner, fleet: Fleet, clock: Clock, signals: Signals, note: Note
+        self,
+        rows: ClusterRows,
+        provisioner: Provisioner,
+        fleet: Fleet,
+        clock: Clock,
+        signals: Signals,
+        note: Note,
+        *,
+        replan: Replanner | None = None,
     ) -> None:
+        """`replan` looks anew where a cluster could be had; None never finds another place."""
+        self._replanner = replan
         self.rows = rows
         self._provisioner = provisioner
         self._fleet = fleet
@@ -53,6 +66,8 @@ class ClusterWork:
             life.StopNodes: self._stop,
             life.TerminateNodes: self._terminate,
             life.Observe: self._observe,
+            life.EndStrays: self._end_strays,
+            life.Replan: self._replan,
         }
 
     def id_of(self, entity: Cluster) -> str:
@@ -65,6 +80,9 @@ class ClusterWork:
         return life.Due()
 
     def before_order(self, entity: Cluster, order: object) -> None:
+        return None
+
+    def put_down(self, entity: Cluster) -> None:
         return None
 
     def committed(self, before: Cluster, after: Cluster) -> None:
@@ -86,6 +104,10 @@ class ClusterWork:
                 return life.AutostopFailed(reason)
             case life.StopNodes() | life.TerminateNodes():
                 return life.TeardownFailed(reason)
+            case life.Replan():
+                return life.NotPlanned(reason)
+            case life.EndStrays():
+                return life.StraysEnded(())
             case _:
                 return life.LookFailed(reason)
 
@@ -118,16 +140,30 @@ class ClusterWork:
     async def _configure_autostop(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.ConfigureAutostop)
         await self._clock.sleep(order.delay)
+        autostop, heard = order.autostop, order.heard
+        # A machine that is to be stopped must never be one that ends when it stops: whoever wants it ended says so
+        # after the head was told, and whoever wants it kept, before.
+        ends = autostop.enabled and autostop.down
         try:
-            head = await self._fleet.head(cluster)
-            await head.set_autostop(order.autostop)
-        except _NODE_FAILURES as error:
-            return life.AutostopFailed(str(error))
+            if autostop.enabled and not ends:
+                await self._provisioner.end_on_shutdown(cluster, ends=False)
+            if not heard:
+                head = await self._fleet.head(cluster)
+                await head.set_autostop(autostop)
+                heard = True
+            if ends or not autostop.enabled:
+                await self._provisioner.end_on_shutdown(cluster, ends=ends)
+        except (*_NODE_FAILURES, ClusterOwnerIdentityMismatchError) as error:
+            return life.AutostopFailed(str(error), heard)
         return life.AutostopConfigured()
 
     async def _stop(self, cluster: Cluster, key: str, order: object) -> object:
         provisioner = self._provisioner
         try:
+            if cluster.site is None:
+                # Between two rounds of a launch that is tried until it is up: at most there is what is left elsewhere.
+                await self._end_everywhere(cluster)
+                return life.NodesStopped(())
             compute = await provisioner.compute_of(cluster)
             if not cluster.instances:
                 # Called off in the middle of creating: what exists has no disk worth keeping yet.
@@ -136,6 +172,9 @@ class ClusterWork:
             site = provisioner.owned(cluster)
             stoppable = provisioner.stoppable(compute, site)
             await self._fleet.quiesce(cluster)
+            if cluster.autostop.enabled and cluster.autostop.down:
+                # Its head remembers that it was to go down, and may come up again before it is told otherwise.
+                await provisioner.end_on_shutdown(cluster, ends=False)
             if cluster.resize_to is not None:
                 # Called off in the middle of growing: the new nodes hold nothing yet.
                 new = range(cluster.num_nodes, cluster.resize_to)
@@ -153,7 +192,7 @@ class ClusterWork:
         assert isinstance(order, life.TerminateNodes)
         await self._clock.sleep(order.delay)
         try:
-            if cluster.where:
+            if cluster.site is not None:
                 await self._provisioner.compute_of(cluster)
             await self._fleet.quiesce(cluster)
             await self._end_everywhere(cluster)
@@ -173,6 +212,19 @@ class ClusterWork:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    async def _replan(self, cluster: Cluster, key: str, order: object) -> object:
+        assert isinstance(order, life.Replan)
+        await self._clock.sleep(order.delay)
+        if self._replanner is None:
+            return life.NotPlanned("nobody plans here")
+        try:
+            return life.Planned(tuple(await self._replanner(cluster)))
+        except (SkyError, ValueError) as error:
+            return life.NotPlanned(str(error).partition("\n")[0])
+
+    async def _end_strays(self, cluster: Cluster, key: str, order: object) -> object:
+        return await self._provisioner.end_strays(cluster)
 
     async def _observe(self, cluster: Cluster, key: str, order: object) -> object:
         # Side by side: a machine that is gone takes as long to be silent as its place to say so.
@@ -201,10 +253,14 @@ class ClusterWork:
         return life.NodesObserved(instances)
 
     async def _answers(self, cluster: Cluster) -> str | None:
-        """None if the head's agent answers, else what hinders it."""
+        """None if the head's agent answers, and whoever it has lost; else what hinders it.
+
+        A place may take minutes to miss a machine. A worker counts as silent if neither the head nor we can reach it.
+        """
         try:
             head = await self._fleet.head(cluster)
-            await head.ping()
+            if lost := await head.ping():
+                await self._fleet.ask(cluster, lost)
         except _NODE_FAILURES as error:
             return str(error)
         return None

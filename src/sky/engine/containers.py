@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from sky.core.model.clusters import Cluster
+from sky.core.model.layers import merge
 from sky.core.model.names import DOCKER_LOGIN_ENVS
 from sky.core.model.offers import Offer
 from sky.core.model.resources import Resources
@@ -15,10 +16,13 @@ from sky.core.model.tasks import TaskSpec
 _PREFIX = "docker:"
 
 
-def container(task: TaskSpec, cluster: Cluster) -> Mapping[str, object] | None:
+def container(
+    task: TaskSpec, cluster: Cluster, settings: Mapping[str, object] | None = None
+) -> Mapping[str, object] | None:
     """`{image, run_options, login, mounts}` as the agent takes it, None for a job that runs on the node itself.
 
-    A job that names no image runs in its cluster's, so that what a setup installed there is at hand.
+    A job that names no image runs in its cluster's, so that what a setup installed there is at hand. `settings` are
+    the server's own under `docker`: what the launch laid over them counts before them, and the task's before both.
     """
     offer = cluster.placement.offer if cluster.placement else None
     launched = TaskSpec.from_config(cluster.task_config) if cluster.task_config else task
@@ -28,9 +32,11 @@ def container(task: TaskSpec, cluster: Cluster) -> Mapping[str, object] | None:
     if image is None:
         return None
     login = _login(task) or _login(source)
+    # What client and task said at the launch, the task of the launch on its own where nothing else was recorded.
+    over = merge(cluster.layers, {"docker": source.config.get("docker")})
     return {
         "image": _located(image, login),
-        "run_options": _options(task) or _options(source),
+        "run_options": _options(task.config) or _options(merge({"docker": settings or {}}, over)),
         "login": login,
         # Those of the launch for every job: a container is made once, with what it is to see.
         "mounts": sorted({*_mounts(launched), *_mounts(task)}),
@@ -83,8 +89,8 @@ def _mounts(task: TaskSpec) -> list[str]:
     return [place for place in places if place.startswith("/") and place.strip("/") and ":" not in place]
 
 
-def _options(task: TaskSpec) -> list[str]:
-    section = task.config.get("docker")
+def _options(config: Mapping[str, object]) -> list[str]:
+    section = config.get("docker")
     given = section.get("run_options") if isinstance(section, Mapping) else None
     lines = [given] if isinstance(given, str) else list(given or ())
     return [word for line in lines for word in shlex.split(str(line))]

@@ -3,7 +3,7 @@
 Run by `work.Driver` under `plane`. From the submission on, `watch` brings what the node reports.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import jobs as life
@@ -35,12 +35,22 @@ class JobWork:
     name = "job"
     table: Table[Job] = life.TABLE
 
-    def __init__(self, rows: JobRows, clusters: ClusterRows, fleet: Fleet, clock: Clock, signals: Signals) -> None:
+    def __init__(
+        self,
+        rows: JobRows,
+        clusters: ClusterRows,
+        fleet: Fleet,
+        clock: Clock,
+        signals: Signals,
+        section: Callable[[str], Mapping[str, object]],
+    ) -> None:
+        """`section` gives a section of the server's configuration."""
         self.rows = rows
         self._clusters = clusters
         self._fleet = fleet
         self._clock = clock
         self._signals = signals
+        self._section = section
 
     def id_of(self, entity: Job) -> str:
         return entity.id
@@ -52,6 +62,9 @@ class JobWork:
         return None
 
     def before_order(self, entity: Job, order: object) -> None:
+        return None
+
+    def put_down(self, entity: Job) -> None:
         return None
 
     def committed(self, before: Job, after: Job) -> None:
@@ -93,7 +106,7 @@ class JobWork:
             return await self._sync(cluster, job)
         head = await self._fleet.head(cluster)
         if isinstance(order, life.Submit):
-            job_id, log_dir = await head.submit(job.id, specification(job, cluster))
+            job_id, log_dir = await head.submit(job.id, specification(job, cluster, self._section("docker")))
             # The watcher may have seen news of the job before its number was on record.
             self._signals.notify(f"submitted:{cluster.id}")
             return life.Submitted(job_id, log_dir)
@@ -103,7 +116,8 @@ class JobWork:
         task = TaskSpec.from_config(job.task_config)
         said, commit = [], None
         if isinstance(task.workdir, GitSource):
-            commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, dict(task.envs))
+            variables = {**task.envs, **task.secrets}
+            commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, variables)
             said.append(f"workdir: {task.workdir.shown} at {commit}")
         elif task.workdir is not None and task.workdir in job.uploads:
             said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))
@@ -133,8 +147,11 @@ def _again(order: life.Cancel, reason: str) -> life.CancelFailed:
     return life.CancelFailed(reason, min(max(first, order.delay * 2), most))
 
 
-def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
-    """What the head is given: the scripts, the environment, and the slots that each node is to hold for the job."""
+def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | None = None) -> Mapping[str, object]:
+    """What the head is given: the scripts, the environment, and the slots that each node is to hold for the job.
+
+    `docker` are the server's settings of that name.
+    """
     task = TaskSpec.from_config(job.task_config)
     wanted = task.resources[0]
     accelerators = wanted.accelerator_request
@@ -142,7 +159,7 @@ def specification(job: Job, cluster: Cluster) -> Mapping[str, object]:
     if not job.run_setup and wanted.cpus is not None:
         cpus = Bounds.read(wanted.cpus).least
     return {
-        "container": container(task, cluster),
+        "container": container(task, cluster, docker),
         "name": job.name,
         "user": job.user,
         "run": task.run,
@@ -163,4 +180,4 @@ def _git_variables(task: TaskSpec, job: Job) -> Mapping[str, str]:
     """Where a working directory from git came from, for the job's own record."""
     if not isinstance(task.workdir, GitSource) or job.git_commit is None:
         return {}
-    return {"GIT_URL": task.workdir.url, "GIT_COMMIT_HASH": job.git_commit}
+    return {"GIT_URL": task.workdir.shown, "GIT_COMMIT_HASH": job.git_commit}

@@ -1,5 +1,6 @@
 """Launch and exec: find or make the cluster, then put the job on it. Both can be repeated after a crash."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from sky.core.errors import (
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.model.autostop import AutostopConfig
-from sky.core.model.clusters import Autostop, Cluster, Phase
+from sky.core.model.clusters import Autostop, Cluster, Phase, Site
 from sky.core.model.jobs import Job, JobPhase
-from sky.core.model.layers import for_launch
+from sky.core.model.layers import PLANNED_BY_SERVER, for_launch, merge
 from sky.core.model.names import check_cluster_name
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
@@ -25,15 +26,31 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
 from sky.engine.desk import Desk, flag, stuck, text
+from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
 from sky.kit.ids import new_id
 
+#: Autostops that one launch gets over.
+_MOST_AUTOSTOPS = 3
+#: Seconds until a head that takes no more jobs is known to be stopping.
+_STOPPING_S = 60.0
 _SETTLED = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
 
 
 async def launch(desk: Desk, request: Request) -> object:
     """Result: `{"job_id": int | None, "cluster_name": str | None}`; no cluster for a dry run."""
+    try:
+        done = await _launch(desk, request)
+    except Exception:
+        # Whoever is only interrupted goes on later, and needs it then.
+        await _without_image(desk, request)
+        raise
+    await _without_image(desk, request)
+    return done
+
+
+async def _launch(desk: Desk, request: Request) -> object:
     body = request.body
     task = TaskSpec.from_config(_mapping(body, "task"))
     refuse_unsupported(task)
@@ -43,9 +60,10 @@ async def launch(desk: Desk, request: Request) -> object:
     existing = await _own_or_named(desk, request, name)
     if existing is None:
         task, clone_of = await _cloning(desk, request, task)
-        made = await desk.planner.place(task, _goal(body))
-        placements = _stoppable(desk, made.placements, wanted_autostop(task, body))
-        _tell_idle(desk, request, task, placements[0].offer)
+        _tell_servers_own(desk, request)
+        made = await desk.planner.place(task, _goal(body), _said(body))
+        placements = _stoppable(desk, made.placements, wanted_autostop(task, body), layers)
+        _tell_idle(desk, request, task, placements[0].offer, layers)
         if flag(body, "dryrun"):
             return {"job_id": None, "cluster_name": None}
         drawn = _drawn(desk, request, task, name, placements)
@@ -62,11 +80,23 @@ async def launch(desk: Desk, request: Request) -> object:
     await _open_ports(desk, cluster, task)
     job_id = None
     if task.run or task.setup or task.workdir or task.file_mounts:
-        job_id = await _submit(
-            desk, request, cluster, task, setup=not flag(body, "no_setup") and not flag(body, "fast")
-        )
+        setup = not flag(body, "no_setup") and not flag(body, "fast")
+        delivered = await _deliver(desk, request, cluster, task, setup=setup)
+        if delivered is None:
+            # It went down by itself meanwhile: what there is to be used now is another cluster.
+            return await launch(desk, request)
+        cluster, job_id = delivered
     await _set_autostop(desk, cluster, wanted_autostop(task, body))
     return {"job_id": job_id, "cluster_name": cluster.name}
+
+
+async def replanned(desk: Desk, cluster: Cluster) -> tuple[Placement, ...]:
+    """Where a cluster that is not up yet could be had by now, as its launch asked. Raises as `launch` does."""
+    request = await desk.store.requests.get(cluster.request_id) if cluster.request_id else None
+    body = request.body if request is not None else {}
+    task = TaskSpec.from_config(cluster.task_config)
+    made = await desk.planner.place(task, _goal(body), _said(body))
+    return _stoppable(desk, made.placements, wanted_autostop(task, body), cluster.layers)
 
 
 async def execute(desk: Desk, request: Request) -> object:
@@ -84,10 +114,12 @@ async def execute(desk: Desk, request: Request) -> object:
         )
     if flag(request.body, "dryrun"):
         return {"job_id": None, "cluster_name": name}
-    job_id = await _submit(desk, request, cluster, task, setup=False)
+    job = await _submit(desk, request, cluster, task, setup=False)
+    if job.job_id is None:
+        raise _not_reached(cluster, job)
     if flag(request.body, "down"):
         await _set_autostop(desk, cluster, Autostop(0, down=True))
-    return {"job_id": job_id, "cluster_name": name}
+    return {"job_id": job.job_id, "cluster_name": name}
 
 
 def wanted_autostop(task: TaskSpec, body: Mapping[str, object]) -> Autostop | None:
@@ -125,14 +157,16 @@ def hedging(layers: Mapping[str, object], here: Mapping[str, object]) -> int:
     return max(1, int(wanted)) if isinstance(wanted, int | float) else 1
 
 
-def _stoppable(desk: Desk, placements: tuple[Placement, ...], wanted: Autostop | None) -> tuple[Placement, ...]:
+def _stoppable(
+    desk: Desk, placements: tuple[Placement, ...], wanted: Autostop | None, layers: Mapping[str, object]
+) -> tuple[Placement, ...]:
     """Placements that can do what idle machines are to do. Raises NotSupportedError where none can.
 
     A machine that cannot be stopped would be gone with its disk, or cost money on.
     """
     if wanted is None or not wanted.enabled or wanted.down:
         return placements
-    whys = [desk.provisioner.unstoppable(each.offer) for each in placements]
+    whys = [desk.provisioner.unstoppable(each.offer, layers) for each in placements]
     left = tuple(each for each, why in zip(placements, whys, strict=True) if why is None)
     if not left:
         raise NotSupportedError(f"autostop: {whys[0]}, or let it go down when it is idle: --down")
@@ -144,9 +178,18 @@ def _check_stops(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
         desk.provisioner.check_stoppable(cluster)
 
 
-def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer) -> None:
-    if idle := without_effect(task, offer):
+def _tell_idle(desk: Desk, request: Request, task: TaskSpec, offer: Offer, layers: Mapping[str, object]) -> None:
+    settings = merge({name: desk.section(name) for name in ("provision", "nvidia_gpus")}, layers)
+    if idle := without_effect(task, offer, settings):
         desk.talk.say(request.id, f"Without effect on {offer.cloud} in this version: {', '.join(idle)}")
+
+
+def _tell_servers_own(desk: Desk, request: Request) -> None:
+    """Say which settings of the client's files count in the server's alone, where they differ."""
+    said = _mapping(request.body, "config")
+    idle = [each for each in PLANNED_BY_SERVER if said.get(each) and said[each] != desk.section(each)]
+    if idle:
+        desk.talk.say(request.id, f"Without effect, since only the server's own file says it: {', '.join(idle)}")
 
 
 async def _cloning(desk: Desk, request: Request, task: TaskSpec) -> tuple[TaskSpec, str | None]:
@@ -182,18 +225,32 @@ async def _cloning(desk: Desk, request: Request, task: TaskSpec) -> tuple[TaskSp
     if flag(request.body, "dryrun"):
         return replace(task, resources=bound), None
     key = f"clone:{request.id}"
-    image = await desk.store.get_value(key)
-    if image is None:
+    image = (await desk.store.get_value(key) or "").rpartition(" ")[2]
+    if not image:
         desk.talk.say(request.id, f"making an image of the disk of {name}")
-        image = await desk.provisioner.image_of(source)
-        await desk.store.set_value(key, image)
+        site = desk.provisioner.owned(source)
+        # Where it will be is on record before it is made; what it is called, once it is.
+        await desk.store.set_value(key, f"{site.cloud} {site.region} ")
+        image = await desk.provisioner.image_of(source, request.id)
+        await desk.store.set_value(key, f"{site.cloud} {site.region} {image}")
     return replace(task, resources=bound), image
+
+
+async def _without_image(desk: Desk, request: Request) -> None:
+    """Remove the image that a launch made of a disk: its machines are there, or will never be."""
+    key = f"clone:{request.id}"
+    made = await desk.store.get_value(key)
+    if made:
+        cloud, region, _ = made.split(" ", 2)
+        await desk.provisioner.drop_images(Site(cloud, region, ""), request.id)
+        await desk.store.set_value(key, "")
 
 
 async def _resized(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec) -> Cluster:
     """The cluster with as many nodes as the task asks for. Raises what hinders it; the cluster is then as it was."""
     if cluster.num_nodes == task.num_nodes and cluster.resize_to is None:
         return cluster
+    desk.provisioner.check_resizable(cluster, task.num_nodes)
     cluster = await _bring_up(desk, request, cluster)
     held = [
         job.job_id
@@ -262,6 +319,8 @@ async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
         cluster = await desk.settled(request, cluster, _settled, letter=letter)
     else:
         cluster = await desk.settled(request, cluster, _settled)
+        if cluster.phase is Phase.STOPPED and cluster.reason == cluster_life.AUTOSTOPPED:
+            return await _bring_up(desk, request, cluster)
     if stuck(cluster):
         raise ClusterSetUpError(
             f"Cluster '{cluster.name}' could not be launched, and what there is of it cannot be ended for now: "
@@ -280,14 +339,58 @@ def _settled(cluster: Cluster) -> bool:
     return cluster.phase in _SETTLED or stuck(cluster)
 
 
-async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool) -> int | None:
+async def _deliver(
+    desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool
+) -> tuple[Cluster, int] | None:
+    """The cluster with the job on it, started again where it was stopping itself; None if it went down instead.
+
+    That it was is on record before it is started: after a crash, the next attempt goes on behind it.
+    """
+    for number in range(_MOST_AUTOSTOPS + 1):
+        job = await _submit(desk, request, cluster, task, setup=setup, number=number)
+        if job.job_id is not None:
+            return cluster, job.job_id
+        met = f"autostop:{request.id}:{number}"
+        if await desk.store.get_value(met) is None:
+            after = await _left_by_itself(desk, request, cluster, job)
+            if after is None:
+                break
+            desk.talk.say(request.id, f"{cluster.name}: it was stopping for want of work; bringing it up again")
+            await desk.store.set_value(met, after.id)
+            if not after.alive:
+                return None
+            cluster = after
+        if job.cluster_id == cluster.id:
+            cluster = await _bring_up(desk, request, await desk.cluster(cluster.name))
+    raise _not_reached(cluster, job)
+
+
+async def _left_by_itself(desk: Desk, request: Request, cluster: Cluster, job: Job) -> Cluster | None:
+    """The cluster once it has stopped or gone for want of work, if that is why a job did not reach it."""
+    try:
+        async with asyncio.timeout(_STOPPING_S if "takes no more jobs" in (job.reason or "") else 0.5):
+            left = await desk.settled(request, cluster, lambda now: now.phase is not Phase.UP)
+    except TimeoutError:
+        return None
+    after = await desk.at_rest(request, left)
+    return after if after.reason in (cluster_life.AUTOSTOPPED, cluster_life.AUTODOWN) else None
+
+
+def _not_reached(cluster: Cluster, job: Job) -> ClusterSetUpError:
+    return ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {job.reason}")
+
+
+async def _submit(
+    desk: Desk, request: Request, cluster: Cluster, task: TaskSpec, *, setup: bool, number: int = 0
+) -> Job:
+    """The job of this request once it is in the cluster's queue, or has ended before; `number` of those before it."""
     now = desk.clock.now()
     id = new_id(now)
     drawn = Job(
         id=id,
         cluster_id=cluster.id,
         cluster_name=cluster.name,
-        request_id=request.id,
+        request_id=f"{request.id}+{number}" if number else request.id,
         user=request.user,
         phase=JobPhase.SYNCING,
         status=JobStatus.INIT,
@@ -308,12 +411,9 @@ async def _submit(desk: Desk, request: Request, cluster: Cluster, task: TaskSpec
         found = await desk.store.jobs.get(job.id)
         return found or job
 
-    arrived = await until(
+    return await until(
         desk.signals, f"job:{job.id}", load, lambda now: now.job_id is not None or now.phase is JobPhase.DONE
     )
-    if arrived.job_id is None:
-        raise ClusterSetUpError(f"The job did not reach cluster '{cluster.name}': {arrived.reason}")
-    return arrived.job_id
 
 
 async def _set_autostop(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
@@ -373,6 +473,13 @@ def _stamp(now: float) -> str:
 
 def _goal(body: Mapping[str, object]) -> Goal:
     return Goal((text(body, "optimize_target") or "COST").lower())
+
+
+def _said(body: Mapping[str, object]) -> Said:
+    left_out = body.get("blocked_resources") or ()
+    if not isinstance(left_out, list | tuple):
+        raise ValueError(f"blocked_resources: found {type(left_out).__name__}; allowed: a list")
+    return Said.of(_mapping(body, "config"), [left_out])
 
 
 def _mapping(body: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -35,6 +35,7 @@ from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.duties import Alone, Duties
 from sky.engine.jobs import JobWork
+from sky.engine.launch import replanned
 from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
@@ -108,6 +109,7 @@ class ControlPlane:
         self.planner = planner
         self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
         self._desk = Desk(store, self._post, clock, signals, fleet, talk, catalogs, planner, self._provisioner, section)
+        self._section = section
         self._closing = closing
         self._retention = retention
         self._care = care
@@ -134,8 +136,9 @@ class ControlPlane:
                 self.clock,
                 self.signals,
                 self._say,
+                replan=partial(replanned, self._desk),
             ),
-            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals),
+            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self._section),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(

@@ -15,9 +15,12 @@ from sky.core.model.catalog import Market
 from sky.core.model.clouds import cloud_named
 from sky.core.model.clusters import Phase
 from sky.core.model.dags import DagSpec
+from sky.core.model.infra import Infra
+from sky.core.model.layers import merge
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
+from sky.core.model.resources import Resources
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.conditions import Conditions, Repriced, Tempo
 from sky.core.optimizer.explain import known_clouds
@@ -46,6 +49,40 @@ _MOST_TOGETHER = 200
 _MOST_NEAREST = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a client says of one plan, over what the server's configuration says of all.
+
+    `allowed` are the only clouds that it wants (it cannot have more than the server allows), `buckets` where data is;
+    `left_out` what each task must not get.
+    """
+
+    allowed: frozenset[str] | None = None
+    buckets: Mapping[str, object] = field(default_factory=dict)
+    left_out: Sequence[Sequence[Resources]] = ()
+
+    @classmethod
+    def of(cls, config: Mapping[str, object], left_out: Iterable[Iterable[object]] | None = None) -> "Said":
+        """From the client's layers, and what is left out for each task. Raises InvalidSkyPilotConfigError."""
+        allowed, data = config.get("allowed_clouds"), config.get("data")
+        buckets = data.get("buckets") if isinstance(data, Mapping) else None
+        return cls(
+            _canonical(allowed) if isinstance(allowed, list | tuple) else None,
+            buckets if isinstance(buckets, Mapping) else {},
+            [[found for each in one for found in _blocked(each)] for one in left_out or ()],
+        )
+
+    def refuses(self, at: int) -> Callable[[Offer], str | None] | None:
+        """Why an offer is left out for the task at this place; None where nothing is."""
+        blocked = self.left_out[at] if at < len(self.left_out) else ()
+
+        def why(offer: Offer) -> str | None:
+            named = next((each for each in blocked if _within(each, offer)), None)
+            return None if named is None else f"the task's blocked_resources name {str(named).removesuffix('()')}"
+
+        return why if blocked else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
     """What is asked of a plan besides the plan. See `wire.plans.DagBody`; `estimates` in seconds, one map per task."""
@@ -57,6 +94,7 @@ class Questions:
     when: bool = False
     all_infra: bool = False
     estimates: Sequence[Mapping[str, float]] = ()
+    said: Said = field(default_factory=Said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +122,8 @@ class _Ground:
     catalog: Catalog
     conditions: Conditions
     enabled: frozenset[str]
+    said: Said
+    allowed: frozenset[str] | None
     unasked: tuple[Rejection, ...] = field(default=())
 
 
@@ -115,9 +155,9 @@ class Planner:
         """What the places that can be asked sell at this moment, and the places that did not answer."""
         return await self._live(self._providers.names())
 
-    async def place(self, task: TaskSpec, goal: Goal = Goal.COST) -> Plan:
+    async def place(self, task: TaskSpec, goal: Goal = Goal.COST, said: Said | None = None) -> Plan:
         """The ranked placements of a task. Raises ResourcesUnavailableError with every reason when there is none."""
-        ground = await self._ground()
+        ground = await self._ground(said or Said())
         resolved = self._resolved(task, ground)
         made = plan_task(resolved, ground.catalog, self._for(resolved, ground), goal)
         made = replace(made, rejections=(*made.rejections, *ground.unasked))
@@ -127,10 +167,10 @@ class Planner:
 
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
         """One answer per task. Raises ResourcesUnavailableError when a task fits nowhere."""
-        ground = await self._ground(all_infra=questions.all_infra)
+        ground = await self._ground(questions.said, all_infra=questions.all_infra)
         tasks = tuple(self._resolved(task, ground) for task in dag.tasks)
         conditions = [
-            self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {})
+            self._for(task, ground, questions.estimates[at] if at < len(questions.estimates) else {}, at=at)
             for at, task in enumerate(tasks)
         ]
         if len(tasks) == 1:
@@ -146,14 +186,14 @@ class Planner:
                 raise self._nowhere(task, plan, ground, among=len(tasks))
         return [self._answer(task, chosen, at, ground, questions) for at, task in enumerate(tasks)]
 
-    async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]:
+    async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]:
         """For each task one placement of every (cloud, instance type) that it could take, cheapest first."""
-        ground = await self._ground(all_infra=all_infra)
+        ground = await self._ground(said or Said(), all_infra=all_infra)
         found: list[list[Placement]] = []
-        for task in dag.tasks:
+        for at, task in enumerate(dag.tasks):
             resolved = self._resolved(task, ground)
             first: dict[tuple[str, str], Placement] = {}
-            for each in Search.of(resolved, ground.catalog, self._for(resolved, ground), Goal.COST).ranking():
+            for each in Search.of(resolved, ground.catalog, self._for(resolved, ground, at=at), Goal.COST).ranking():
                 first.setdefault((each.offer.cloud, each.offer.instance_type), each.placement())
                 if len(first) >= _MOST_TYPES:
                     break
@@ -162,12 +202,15 @@ class Planner:
 
     # --- the ground ----------------------------------------------------------------------------------------------
 
-    async def _ground(self, *, all_infra: bool = False) -> _Ground:
+    async def _ground(self, said: Said, *, all_infra: bool = False) -> _Ground:
         catalog, overrides = self._catalogs.current(), self._catalogs.overrides()
         enabled = await self._access.enabled()
         allowed = self._allowed()
-        if allowed is not None:
-            enabled &= {cloud_named(name).canonical_name() for name in allowed}
+        may = None if allowed is None else _canonical(allowed)
+        if said.allowed is not None:
+            may = said.allowed if may is None else may & said.allowed
+        if may is not None:
+            enabled &= may
         live, unasked = await self._live(sorted(enabled))
         conditions = Conditions(
             enabled=None if all_infra else enabled,
@@ -186,7 +229,7 @@ class Planner:
         )
         for taken in await self._taken() if overrides.reservations or overrides.quotas else ():
             conditions = conditions.beside(taken.offer, taken.num_nodes)
-        return _Ground(catalog, conditions, enabled, tuple(unasked))
+        return _Ground(catalog, conditions, enabled, said, may, tuple(unasked))
 
     async def _taken(self) -> list[Placement]:
         """What living clusters hold: it comes out of reservations and quotas. Stopped machines count with neither."""
@@ -238,9 +281,16 @@ class Planner:
         )
         return task if resources == task.resources else replace(task, resources=resources)
 
-    def _for(self, task: TaskSpec, ground: _Ground, estimates: Mapping[str, float] | None = None) -> Conditions:
-        """The conditions with what this task alone brings: its data, and how long it runs where."""
-        made = replace(ground.conditions, holdings=self._holdings(task), unsuited=self._unsuited(task))
+    def _for(
+        self, task: TaskSpec, ground: _Ground, estimates: Mapping[str, float] | None = None, *, at: int = 0
+    ) -> Conditions:
+        """The conditions with what this task alone brings: its data, what it must not get, how long it runs where."""
+        made = replace(
+            ground.conditions,
+            holdings=self._holdings(task, ground.said.buckets),
+            unsuited=self._unsuited(task),
+            denied=_either(ground.conditions.denied, ground.said.refuses(at)),
+        )
         if not estimates:
             return made
         hours = {name: seconds / 3600 for name, seconds in estimates.items()}
@@ -267,19 +317,20 @@ class Planner:
 
         return unsuited
 
-    def _holdings(self, task: TaskSpec) -> tuple[Holding, ...]:
+    def _holdings(self, task: TaskSpec, told: Mapping[str, object]) -> tuple[Holding, ...]:
         known = self._section("data").get("buckets") or {}
         if not isinstance(known, Mapping):
             raise InvalidSkyPilotConfigError(
                 f"data.buckets: found {known!r}; allowed: a map such as s3://name: {{region: …, size: 1TB}}"
             )
-        return holdings(task, known)
+        return holdings(task, merge(known, told))
 
     def _nowhere(self, task: TaskSpec, made: Plan, ground: _Ground, among: int = 1) -> ResourcesUnavailableError:
         asked = " or ".join(str(each).removesuffix("()") for each in task.resources)
         reasons = _summed_up(made.rejections)
-        if (allowed := self._allowed()) is not None:
-            reasons.append(f"allowed_clouds in your configuration leaves {', '.join(allowed) or 'nothing'}")
+        if ground.allowed is not None:
+            left = ", ".join(sorted(ground.allowed)) or "nothing"
+            reasons.append(f"allowed_clouds in your configuration leaves {left}")
         named = {each.infra.cloud for each in task.resources if each.infra.cloud}
         reasons += [f"not supported yet on {cloud}" for cloud in sorted(named - set(self._providers.names()))]
         reasons += [f"{cloud} cannot be used: {why}" for cloud in sorted(named) if (why := self._access.why_not(cloud))]
@@ -323,6 +374,35 @@ class Planner:
             chances=tuple(answers.chances(search)) if questions.when else (),
             note=_total(chosen, questions.goal) if len(chosen.plans) > 1 else "",
         )
+
+
+def _canonical(names: Iterable[object]) -> frozenset[str]:
+    return frozenset(cloud_named(str(name)).canonical_name() for name in names)
+
+
+def _blocked(config: object) -> list[Resources]:
+    if not isinstance(config, Mapping):
+        raise InvalidSkyPilotConfigError(f"blocked_resources: found {config!r}; allowed: resources such as infra: aws")
+    return list(Resources.from_yaml_config(config))
+
+
+def _within(blocked: Resources, offer: Offer) -> bool:
+    """Whether an offer has all that is fixed; what is left open matches: `Resources.should_be_blocked_by`."""
+    named = blocked.accelerator_request
+    return (
+        blocked.infra.covers(Infra(offer.cloud, offer.region, offer.zone))
+        and blocked.instance_type in (None, offer.instance_type)
+        and (named is None or offer.accelerators.get(named.name) == named.count)
+        and (not blocked.use_spot_specified or blocked.use_spot == offer.use_spot)
+    )
+
+
+def _either(
+    one: Callable[[Offer], str | None] | None, other: Callable[[Offer], str | None] | None
+) -> Callable[[Offer], str | None] | None:
+    if one is None or other is None:
+        return one or other
+    return lambda offer: one(offer) or other(offer)
 
 
 def _key(outcome: Outcome) -> Key:

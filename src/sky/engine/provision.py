@@ -12,13 +12,14 @@ from typing import TypeVar
 from sky.core.errors import (
     CapacityRefused,
     ClusterOwnerIdentityMismatchError,
+    CredentialsRejected,
     NotSupportedError,
     ProviderFailure,
     QuotaReached,
     Throttled,
 )
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Cluster, Instance, InstanceState, Site
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Site, Stray
 from sky.core.model.layers import merge
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import Outcome, OutcomeKind
@@ -27,7 +28,9 @@ from sky.core.ports import (
     ClonesDisks,
     Compute,
     CreateAsk,
+    EndsItself,
     Identified,
+    KeepsSize,
     OpensPorts,
     Outcomes,
     Providers,
@@ -45,6 +48,8 @@ _THROTTLE_TRIES = 6
 _THROTTLE_WAIT_S = 60.0
 #: Seconds until what is to be ended before the next place is tried is told so again: first, and at most.
 _END_AGAIN_S, _END_AGAIN_MOST_S = 2.0, 120.0
+#: Seconds for which a place that was had waits for the end of those that were tried beside it.
+_LET_GO_S = 15.0
 #: Refusals that say something about the next time.
 _LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
 
@@ -75,17 +80,18 @@ class Provisioner:
         self._clock = clock
         self._section = section
         self._say = say
+        #: The account of each place, as it was when machines were asked for there last.
+        self._identities: dict[str, str] = {}
 
     async def provision(self, cluster: Cluster, key: str, order: life.Provision) -> object:
         """Carry out an order for new machines: NodesCreated or ProvisionRefused."""
-        await self._clock.sleep(order.delay)
         if order.instead_of is not None:
             await self._end_first(cluster, order.instead_of)
-        sides = list(zip((order.placement, *order.beside), cluster.where, strict=False))
-        had, refused = await self._first(cluster, key, sides)
+        sides = list(zip((order.placement, *order.beside), cluster.sites, strict=False))
+        had, refused, left = await self._first(cluster, key, sides)
         if had is not None:
             return life.NodesCreated(
-                had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement))
+                had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement)), left
             )
         main = next(each for each in refused if each.placement == order.placement)
         return life.ProvisionRefused(main.scope, main.reason, tuple(_without(refused, order.placement)))
@@ -134,18 +140,47 @@ class Provisioner:
         except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
             return life.ProvisionRefused("request", str(error))
 
-    async def image_of(self, cluster: Cluster) -> str:
-        """An image of the disk of a stopped cluster's head. Raises NotSupportedError and what `compute_of` raises."""
+    async def image_of(self, cluster: Cluster, key: str) -> str:
+        """An image of the disk of a stopped cluster's head, the same for a key.
+
+        Raises NotSupportedError and what `compute_of` raises.
+        """
         site, compute = self.owned(cluster), await self.compute_of(cluster)
         if not isinstance(compute, ClonesDisks):
             raise NotSupportedError(f"--clone-disk-from: not supported on {site.cloud}")
-        return await self.patiently(lambda: compute.image_of(site.mark, regions=[site.region]))
+        return await self.patiently(lambda: compute.image_of(site.mark, key, regions=[site.region]))
+
+    async def drop_images(self, site: Site, key: str) -> None:
+        """Remove what there is of images that were made for a key. What cannot be removed now is found by the sweep."""
+        try:
+            compute = self._providers.compute(site.cloud)
+            if isinstance(compute, ClonesDisks):
+                for name in [each.name for each in await compute.images(regions=[site.region]) if each.key == key]:
+                    await compute.remove_image(name, regions=[site.region])
+        except (ProviderFailure, NotSupportedError) as error:
+            log.warning("images on %s/%s are not removed yet: %s", site.cloud, site.region, error)
 
     async def open_ports(self, cluster: Cluster, ports: Sequence[str]) -> None:
         """Let more ports of a living cluster be reached. Raises NotSupportedError and what `compute_of` raises."""
         site, compute = self.owned(cluster), await self.compute_of(cluster)
         if isinstance(compute, OpensPorts):
             await self.patiently(lambda: compute.open_ports(site.mark, ports, regions=[site.region]))
+
+    async def end_on_shutdown(self, cluster: Cluster, *, ends: bool) -> None:
+        """What becomes of machines of a cluster that shut themselves down, where its place can be told.
+
+        Where the account may not say so they are stopped, as everywhere else, and ended by a server that is back.
+        Raises what `compute_of` raises.
+        """
+        site, compute = self.owned(cluster), await self.compute_of(cluster)
+        if not isinstance(compute, EndsItself):
+            return
+        try:
+            await self.patiently(lambda: compute.end_on_shutdown(site.mark, ends, regions=[site.region]))
+        except CredentialsRejected as refused:
+            if not ends:
+                raise
+            log.warning("%s stops itself instead of going down while no server runs: %s", cluster.name, refused)
 
     async def end(self, site: Site) -> None:
         """End whatever is at a site. Raises ProviderFailure."""
@@ -187,15 +222,35 @@ class Provisioner:
         """Raise NotSupportedError for a cluster whose place cannot stop machines, before anything is done to it."""
         if cluster.site is not None:
             self.stoppable(self._providers.compute(cluster.site.cloud), cluster.site)
-            if cluster.placement is not None and (why := self.unstoppable(cluster.placement.offer)):
+            placement, made = cluster.placement, cluster.instances
+            if placement is not None and (why := self.unstoppable(placement.offer, cluster.layers, made)):
                 raise NotSupportedError(why)
 
-    def unstoppable(self, offer: Offer) -> str | None:
-        """Why machines of an offer cannot be stopped with their disks kept; None where they can."""
+    def check_resizable(self, cluster: Cluster, num_nodes: int) -> None:
+        """Raise NotSupportedError for a cluster that keeps its number of nodes, before anything is done to it."""
+        if cluster.site is not None:
+            compute = self._providers.compute(cluster.site.cloud)
+            if isinstance(compute, KeepsSize) and (why := compute.unresizable(cluster.num_nodes, num_nodes)):
+                raise NotSupportedError(f"Cluster '{cluster.name}' keeps its {cluster.num_nodes} nodes: {why}")
+
+    def unstoppable(
+        self, offer: Offer, layers: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Why machines of an offer cannot be stopped with their disks kept; None where they can.
+
+        `layers` lie over the configuration; `made` are the machines that a cluster has of it.
+        """
         compute = self._providers.compute(offer.cloud)
         if not isinstance(compute, Stoppable):
             return _no_stopping(offer.cloud)
-        return compute.unstoppable(offer) if isinstance(compute, StopsSome) else None
+        if not isinstance(compute, StopsSome):
+            return None
+        return compute.unstoppable(offer, self._config(offer.cloud, layers or {}), made)
+
+    def _config(self, cloud: str, layers: Mapping[str, object]) -> Mapping[str, object]:
+        """A place's settings for a cluster."""
+        over, config = layers.get(cloud), self._section(cloud)
+        return merge(config, over) if isinstance(over, Mapping) else config
 
     def stoppable(self, compute: Compute, site: Site) -> Stoppable:
         """The provider as one that stops machines. Raises NotSupportedError."""
@@ -224,8 +279,9 @@ class Provisioner:
 
     async def _first(
         self, cluster: Cluster, key: str, sides: list[tuple[Placement, Site]]
-    ) -> tuple[_Had | None, list[life.SideRefusal]]:
-        """The first placement to be had, and those refused until then; nothing is left of the others."""
+    ) -> tuple[_Had | None, list[life.SideRefusal], tuple[Stray, ...]]:
+        """The first placement to be had, those refused until then, and what of the others cannot be ended for now."""
+        begun = self._clock.now()
         asked = {
             asyncio.create_task(self._one(cluster, key, placement, site)): site for placement, site in sides
         }  # fmt: skip
@@ -245,26 +301,53 @@ class Provisioner:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        for task, site in asked.items():
+        left: list[Stray] = []
+        for (task, site), (placement, _) in zip(asked.items(), sides, strict=True):
             # One that fails in a way nobody foresaw while it is called off must not cost the winner its record.
             told = None if task.cancelled() or task.exception() is not None else task.result()
             had_nothing = isinstance(told, life.SideRefusal)
             if won is not None and site != won.site and not had_nothing:
-                await self._let_go(cluster, site)
-        return won, refused
+                stray = Stray(site, begun, placement.price_hourly, self._identities.get(site.cloud))
+                if not await self._let_go_soon(cluster, stray):
+                    left.append(stray)
+        return won, refused, tuple(left)
 
-    async def _let_go(self, cluster: Cluster, site: Site) -> None:
-        """End a place that was tried for nothing. One that cannot be ended now is found by the sweep."""
+    async def end_strays(self, cluster: Cluster) -> life.StraysEnded:
+        """End what is left where a place was tried for nothing; the places where nothing is left."""
+        gone = [stray.site for stray in cluster.strays if await self._let_go(cluster, stray)]
+        return life.StraysEnded(tuple(gone))
+
+    async def _let_go_soon(self, cluster: Cluster, stray: Stray) -> bool:
         try:
+            async with asyncio.timeout(_LET_GO_S):
+                return await self._let_go(cluster, stray)
+        except TimeoutError:
+            return False
+
+    async def _let_go(self, cluster: Cluster, stray: Stray) -> bool:
+        """End a place that was tried for nothing; whether that could be done."""
+        site = stray.site
+        try:
+            compute = self._providers.compute(site.cloud)
+            if stray.identity is not None and isinstance(compute, Identified):
+                now = await self.patiently(compute.identity)
+                if now != stray.identity:
+                    # Another account has none of it, and would say that it is gone.
+                    log.warning("%s: what was begun on %s is of %s, not of %s", cluster.name, site, stray.identity, now)
+                    return False
             await self.end(site)
         except (ProviderFailure, NotSupportedError) as error:
             log.warning("%s: what was begun on %s is not ended yet: %s", cluster.name, site, error)
+            return False
+        return True
 
     async def _one(self, cluster: Cluster, key: str, placement: Placement, site: Site) -> _Had | life.SideRefusal:
         offer = placement.offer
         try:
             compute = self._providers.compute(offer.cloud)
             identity = await self.patiently(compute.identity) if isinstance(compute, Identified) else None
+            if identity is not None:
+                self._identities[offer.cloud] = identity
             await self._within_quota(compute, placement)
             ask = self._ask(cluster, f"{key}:{site.mark}" if site.mark != cluster.id else key, placement, site.mark)
             created = tuple(await self.patiently(lambda: compute.create(ask)))
@@ -291,9 +374,6 @@ class Provisioner:
     def _ask(
         self, cluster: Cluster, key: str, placement: Placement, mark: str, ranks: tuple[int, ...] = ()
     ) -> CreateAsk:
-        cloud = placement.offer.cloud
-        over = cluster.layers.get(cloud)
-        config = self._section(cloud)
         return CreateAsk(
             key=key,
             cluster_id=mark,
@@ -302,7 +382,7 @@ class Provisioner:
             labels={"sky-cluster": cluster.name, "sky-cluster-id": cluster.id, "sky-user": cluster.user},
             machine=equipment(cluster.task_config, placement, cluster.clone_of),
             ranks=ranks,
-            config=merge(config, over) if isinstance(over, Mapping) else config,
+            config=self._config(placement.offer.cloud, cluster.layers),
             say=lambda text: self._say(cluster, text),
             pinned=_names(cluster.resources_config.get("infra"), placement),
         )

@@ -3,6 +3,8 @@
 Called by `launch` and by whatever only plans. A feature leaves these lists when it is built.
 """
 
+from collections.abc import Mapping
+
 from sky.core.errors import NotSupportedError
 from sky.core.model.offers import Offer
 from sky.core.model.tasks import TaskSpec
@@ -36,14 +38,29 @@ def refuse_unsupported(task: TaskSpec) -> None:
             raise NotSupportedError(f"file_mounts.{destination}: {source}: not supported yet on {where}")
 
 
-def without_effect(task: TaskSpec, offer: Offer) -> list[str]:
-    """Fields that a task gives and that change nothing there yet: worth a word to the user, not a refusal."""
+#: Settings that are read and change nothing: nothing is installed on nodes, and their devices are taken as they are.
+_IDLE_SETTINGS = {"provision": ("install_conda",), "nvidia_gpus": ("disable_ecc",)}
+
+
+def without_effect(
+    task: TaskSpec, offer: Offer, settings: Mapping[str, Mapping[str, object]] | None = None
+) -> list[str]:
+    """Fields that a task gives and that change nothing there yet: worth a word to the user, not a refusal.
+
+    `settings` are the sections of the configuration as they stand for this launch.
+    """
     given = {key for each in task.resources for key in each.to_yaml_config()}
     idle = given & {"priority", "priority_class", "job_recovery"}
     if offer.shared:
         # A machine that is there already comes as it is.
         idle |= given & {"disk_size", "disk_tier", "network_tier", "local_disk", "labels"}
-    return sorted(f"resources.{key}" for key in idle)
+    said = [
+        f"{section}.{key}"
+        for section, keys in _IDLE_SETTINGS.items()
+        for key in keys
+        if (settings or {}).get(section, {}).get(key)
+    ]
+    return [*said, *sorted(f"resources.{key}" for key in idle)]
 
 
 def place(task: TaskSpec) -> str:

@@ -39,6 +39,9 @@ class RequestWork:
     def before_order(self, entity: Request, order: object) -> object:
         return life.Begun()
 
+    def put_down(self, entity: Request) -> object | None:
+        return life.PutDown() if entity.status is RequestStatus.RUNNING else None
+
     def committed(self, before: Request, after: Request) -> None:
         """Wake who waits for the request."""
         self._desk.signals.notify(f"request:{after.id}")

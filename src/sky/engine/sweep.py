@@ -11,7 +11,7 @@ from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import Cluster, InstanceState, Phase, Site
 from sky.core.model.statuses import RequestStatus
-from sky.core.ports import Providers, Regional, Store
+from sky.core.ports import ClonesDisks, Providers, Regional, Store
 from sky.engine.duties import BEAT_S, Alone, Duties
 from sky.engine.post import Post
 from sky.kit.clock import Clock
@@ -23,6 +23,8 @@ PERIOD_S = 60.0
 _STRIKES = 2
 #: Every how many sweeps all regions of a cloud are looked through, and for how long one that was used is remembered.
 _EVERYWHERE = 60
+#: Every how many sweeps images of disks are looked at: they cost little, and their launch removes them.
+_IMAGES = 5
 _RECENT_S = 7 * 86400.0
 
 
@@ -44,6 +46,7 @@ class Sweep:
         self._post = post
         self._clock = clock
         self._unowned: dict[tuple[str, str], int] = {}
+        self._images_left: dict[str, set[str]] = {}
         self._rounds = 0
         self._usable = usable
         self._duties = duties or Alone()
@@ -94,6 +97,7 @@ class Sweep:
 
     async def _cloud(self, cloud: str, *, everywhere: bool) -> list[str]:
         compute = self._providers.compute(cloud)
+        look_at_images = isinstance(compute, ClonesDisks) and self._rounds % _IMAGES == 1
         regions = await self._regions(cloud) if isinstance(compute, Regional) and not everywhere else None
         found = await compute.list(regions=regions)
         listed = {each.cluster_id for each in found if each.state is not InstanceState.TERMINATED}
@@ -126,7 +130,27 @@ class Sweep:
             site = cluster.site
             if site is not None and site.cloud == cloud and cluster.phase is Phase.UP and site.mark not in listed:
                 await self._post.send("cluster", self._store.clusters, cluster.id, life.Due())
+        if look_at_images and isinstance(compute, ClonesDisks):
+            await self._images(cloud, compute, regions)
         return ended
+
+    async def _images(self, cloud: str, compute: ClonesDisks, regions: set[str] | None) -> None:
+        """Remove images of disks that no launch waits for. Each is seen twice before, as machines are."""
+        needed = {each.clone_of for each in await self._store.clusters.living() if each.clone_of}
+        left = {each.name: each for each in await compute.images(regions=regions) if each.name not in needed}
+        for name, image in list(left.items()):
+            request = await self._store.requests.get(image.key)
+            if request is not None and not request.status.is_terminal():
+                del left[name]
+        seen = self._images_left.get(cloud, set())
+        self._images_left[cloud] = set(left)
+        for name in sorted(set(left) & seen):
+            log.warning("sweep: removing the image %s on %s: no launch needs it", name, cloud)
+            where = [left[name].region] if left[name].region else regions
+            try:
+                await compute.remove_image(name, regions=where)
+            except (ProviderFailure, NotSupportedError) as error:
+                log.warning("sweep: the image %s on %s is not removed yet: %s", name, cloud, error)
 
     async def _regions(self, cloud: str) -> set[str]:
         """Where this cloud was used of late: a look around the world each minute would be many calls."""

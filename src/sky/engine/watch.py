@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 #: How long a subscription is held open by the agent, in seconds.
 _HOLD_S = 30.0
-#: Events of a head that are reasons to look at the machines.
-_OF_MACHINES = ("node", "notice")
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
 
@@ -115,9 +113,11 @@ class Watchers:
             while True:
                 events, after = await head.events(position, _HOLD_S if not early else 0.05)
                 touched = {int(str(each["job_id"])) for each in events if each.get("kind") == "job"} | early
-                if any(each.get("kind") in _OF_MACHINES for each in events):
-                    # The head says that a node is lost or will be taken away: its provider knows what is so.
+                if any(each.get("kind") == "node" for each in events):
+                    # The head says that a node is lost: its provider knows what is so.
                     await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
+                for heard_of in [notice for each in events if (notice := announced(each, cluster)) is not None]:
+                    await self._post.send("cluster", self._store.clusters, cluster.id, heard_of)
                 for each in events:
                     if _stops_itself(each, cluster):
                         began = cluster_life.AutostopBegan(bool(each.get("down")))
@@ -174,6 +174,16 @@ def _stops_itself(event: Mapping[str, object], cluster: Cluster) -> bool:
     told = _seconds(event.get("time"))
     stale = told is not None and cluster.launched_at is not None and told < cluster.launched_at
     return event.get("kind") == "autostop" and event.get("status") == "AUTOSTOPPING" and not stale
+
+
+def announced(event: Mapping[str, object], cluster: Cluster) -> cluster_life.NoticeHeard | None:
+    """What an event says of a machine's end that is announced; None for one of another kind, or of an earlier life."""
+    at, deadline, rank = _seconds(event.get("at")), _seconds(event.get("deadline")), event.get("rank")
+    stale = at is not None and cluster.launched_at is not None and at < cluster.launched_at
+    if event.get("kind") != "notice" or stale:
+        return None
+    ahead = deadline - at if deadline is not None and at is not None else None
+    return cluster_life.NoticeHeard(rank if isinstance(rank, int) else 0, str(event.get("what"))[:40], ahead)
 
 
 def reported(record: Mapping[str, object]) -> job_life.Reported:

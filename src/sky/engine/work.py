@@ -5,12 +5,14 @@ on record before it does it, so that whoever claims the row after a crash goes o
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from sky.core.lifecycle.machine import Table
+from sky.core.lifecycle.machine import BrokenRule, Step, Table, UnexpectedEvent
 from sky.core.ports import Claim, LeaseLost, Rows
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
@@ -23,6 +25,8 @@ E = TypeVar("E")
 LEASE_S = 15.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds.
 POLL_S = 1.0
+#: Times that a letter is read which no rule accepts, once per lease, before it is set aside.
+_MOST_READINGS = 3
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
 
@@ -56,6 +60,10 @@ class Noun(Protocol[E]):
         """An event to record before an order is acted on for the first time under this claim; None for nothing."""
         ...
 
+    def put_down(self, entity: E) -> object | None:
+        """An event to record when the driver stops in good order in the middle of the work; None for nothing."""
+        ...
+
     def committed(self, before: E, after: E) -> None:
         """Called after each commit; may notify, must not wait."""
         ...
@@ -73,6 +81,8 @@ class Driver(Generic[E]):
         #: The rows that are driven now, by their ids.
         self._running: dict[str, asyncio.Task[None]] = {}
         self._count = 0
+        #: How often letters could not be read, by their numbers.
+        self._misread: dict[int, int] = {}
 
     async def run(self) -> None:
         """Claim and drive until cancelled; then let go of what is held, unfinished orders stay on record."""
@@ -122,8 +132,7 @@ class Driver(Generic[E]):
                     claim = await self._apply(claim, event)
             while claim.letters or claim.orders:
                 if claim.letters:
-                    letter = claim.letters[0]
-                    claim = await self._apply(claim, letter.event, letters=(letter.id,))
+                    claim = await self._heed(claim)
                 else:
                     claim = await self._carry_out(claim)
             # Nothing to do: say when to look again, which a commit that left orders could not.
@@ -131,14 +140,44 @@ class Driver(Generic[E]):
         except LeaseLost as lost:
             log.info("lease lost: %s", lost)
         except asyncio.CancelledError:
+            await self._put_down(claim)
             await noun.rows.release(claim)
             raise
 
-    async def _apply(
-        self, claim: Claim[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
+    async def _put_down(self, claim: Claim[E]) -> None:
+        """Record that the work stops in good order; the row may have moved on since `claim`, under the same lease."""
+        entity = await self._noun.rows.get(self._noun.id_of(claim.entity))
+        event = None if entity is None else self._noun.put_down(entity)
+        if entity is not None and event is not None:
+            with contextlib.suppress(LeaseLost):
+                await self._apply(replace(claim, entity=entity), event)
+
+    async def _heed(self, claim: Claim[E]) -> Claim[E]:
+        """Read the first letter. One that no rule accepts is set aside in the end, so that it holds up no other."""
+        letter = claim.letters[0]
+        try:
+            step = self._noun.table.step(claim.entity, letter.event, self._clock.now())
+        except Exception as error:  # a rule may break on what nobody foresaw; the row must not stand still for it
+            tries = self._misread[letter.id] = self._misread.get(letter.id, 0) + 1
+            if tries < _MOST_READINGS:
+                raise
+            del self._misread[letter.id]
+            step = Step(claim.entity, None, _set_aside(letter.event, error))
+            log.exception(
+                "%s %s: the letter %d is set aside after %d readings; `sky events` keeps it: %r",
+                self._noun.name, self._noun.id_of(claim.entity), letter.id, tries, letter.event,
+            )  # fmt: skip
+        return await self._record(claim, step, letter.event, letters=(letter.id,))
+
+    async def _apply(self, claim: Claim[E], event: object, *, done: str | None = None) -> Claim[E]:
+        return await self._record(
+            claim, self._noun.table.step(claim.entity, event, self._clock.now()), event, done=done
+        )
+
+    async def _record(
+        self, claim: Claim[E], step: Step[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
     ) -> Claim[E]:
         noun, now = self._noun, self._clock.now()
-        step = noun.table.step(claim.entity, event, now)
         after = await noun.rows.commit(
             claim, step, event, now=now, due_at=noun.due_at(step.entity, now), letters=letters, done=done
         )
@@ -161,9 +200,21 @@ class Driver(Generic[E]):
                     return claim
                 return await self._apply(claim, act.result(), done=order.key)
             finally:
-                if not act.done():
-                    act.cancel()
-                    await asyncio.gather(act, return_exceptions=True)
+                await self._call_off(claim, act)
+
+    async def _call_off(self, claim: Claim[E], act: "asyncio.Task[object]") -> None:
+        """Wait for the end of what is called off, which may take its time, and hold on to the row for as long."""
+        held = True
+        act.cancel()
+        while not act.done():
+            await asyncio.wait((act,), timeout=LEASE_S / 3)
+            if held and not act.done():
+                try:
+                    claim = await self._noun.rows.renew(claim, self._clock.now(), LEASE_S)
+                except LeaseLost:
+                    held = False
+        if not act.cancelled():
+            act.exception()  # looked at, so that nobody warns of it
 
     async def _attend(
         self, claim: Claim[E], key: str, act: "asyncio.Task[object]", mail: Callable[[float], Awaitable[bool]]
@@ -180,8 +231,7 @@ class Driver(Generic[E]):
                     claim = await noun.rows.renew(claim, self._clock.now(), LEASE_S)
             claim = await noun.rows.reload(claim)
             while claim.letters:
-                letter = claim.letters[0]
-                claim = await self._apply(claim, letter.event, letters=(letter.id,))
+                claim = await self._heed(claim)
                 if all(standing.key != key for standing in claim.orders):
                     return claim, False
             if act.done():
@@ -193,3 +243,9 @@ class Driver(Generic[E]):
         except Exception as error:
             log.exception("%s: %s failed in an unforeseen way", self._noun.name, type(order).__name__)
             return self._noun.crashed(order, error)
+
+
+def _set_aside(event: object, error: Exception) -> str:
+    """The line of the story. What else breaks may have anything in its text; that stays in the log."""
+    why = str(error) if isinstance(error, UnexpectedEvent | BrokenRule) else f"{type(error).__name__}, see the log"
+    return f"set aside, since it cannot be acted upon: {type(event).__name__}: {why}"

@@ -4,7 +4,7 @@ A provider that cannot be loaded is unavailable with a reason, never an import e
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sky.core.errors import NotSupportedError
+from sky.core.model.clusters import Cluster
 from sky.core.model.place_rules import PlaceRules
 from sky.core.model.schema import Locator, nearest
 from sky.core.ports import Access, Closes, Compute, Keys, PriceSource, Shell, Unlocks
@@ -40,6 +41,8 @@ FEATURES = frozenset(
 
 #: Takes a text, what messages call it and its kind. Raises InvalidSkyPilotConfigError with file, line and column.
 ReadYaml = Callable[[bytes, str, str], tuple[object, Locator]]
+#: The living clusters, from the store.
+Living = Callable[[], Awaitable[Sequence[Cluster]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Settings:
     `installation` marks what this installation makes, so that it never takes another's machines for its own. `keys`
     makes what SSH takes. `environment` and `home` are where credentials are looked for. `shell` runs commands on
     machines that are there already. `read_yaml` reads a text of the user's: its data, and what says where in the file a
-    path of it stands (the reader is the wire's, which providers do not know).
+    path of it stands (the reader is the wire's, which providers do not know). `clusters` are the living clusters of all
+    places, as they are on record.
     """
 
     state_dir: Path
@@ -60,6 +64,7 @@ class Settings:
     home: Path = field(default_factory=Path.home)
     shell: Shell | None = None
     read_yaml: ReadYaml | None = None
+    clusters: Living | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,7 @@ class Registry:
         keys: Keys | None = None,
         shell: Callable[[str], Shell] | None = None,
         read_yaml: ReadYaml | None = None,
+        clusters: Living | None = None,
     ) -> None:
         """`environment` and `home` are where credentials are looked for; without them, those of this process.
 
@@ -122,6 +128,7 @@ class Registry:
         """
         self._shell = shell
         self._read_yaml = read_yaml
+        self._clusters = clusters
         self._installation = installation
         self._keys = keys
         self._state_dir = state_dir
@@ -187,6 +194,7 @@ class Registry:
                     self._home or Path.home(),
                     self._shell(cloud) if self._shell is not None else None,
                     self._read_yaml,
+                    self._clusters,
                 )
             )
         except ImportError as error:
@@ -223,11 +231,24 @@ class Registry:
         """Whether the cloud can be used; a provider that cannot be loaded says why. Raises nothing."""
         try:
             manifest = self.manifest(cloud)
+            if (left_out := self._left_out(cloud)) is not None:
+                return left_out
             if not manifest.factory:
                 return self._check_credentials(manifest)
             return await self.compute(cloud).check()
         except NotSupportedError as error:
             return Access(cloud, False, str(error))
+
+    def _left_out(self, cloud: str) -> Access | None:
+        """What the configuration says of a place that is not to be used, though it could be; None for all others."""
+        settings = self._config(cloud)
+        if settings.get("disabled") is True:
+            return Access(cloud, False, f"{cloud}.disabled is set in the configuration", f"remove {cloud}.disabled")
+        uses = settings.get("capabilities")
+        if isinstance(uses, list | tuple) and "compute" not in uses:
+            reason = f"{cloud}.capabilities of the configuration does not name 'compute'"
+            return Access(cloud, False, reason, f"add compute to {cloud}.capabilities")
+        return None
 
     def _check_credentials(self, manifest: Manifest) -> Access:
         """What is known of a place where machines cannot be rented yet: whether the user could."""

@@ -77,6 +77,11 @@ class AgentClient:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    @property
+    def near(self) -> bool:
+        """Whether the agent is on this machine; what is not known counts as that."""
+        return self._connection is None or self._connection.near
+
     async def _connected(self) -> Connection:
         async with self._gate:
             if self._connection is None or self._connection.closed:

@@ -16,6 +16,37 @@ class Completed(NamedTuple):
     stderr: bytes
 
 
+class Order(NamedTuple):
+    """The agent that is wanted: `version` of `archive`, as of `config`, which the node completes.
+
+    It has `seconds` to come up; one that is there already is given `answers` seconds to answer.
+    """
+
+    config: Mapping[str, Any]
+    version: str
+    archive: bytes
+    seconds: float
+    answers: float
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Whatever belongs to a node carries its id in the environment: so all of it can be found and ended."""
+        return {"SKY_NODE_ID": str(self.config["node_id"])}
+
+    def __repr__(self) -> str:
+        return f"Order({self.config.get('node_id')!r}, {self.version!r})"  # the configuration has the cluster's key
+
+
+class Outcome(NamedTuple):
+    """How it went: `found` and `started` are good; `ended` with the exit code `rc`, `late`, `failed`, `foreign` (the
+    agent of another node answers there, which `said` names) are not. `said` is what the agent said last."""
+
+    how: str
+    rc: int | None = None
+    said: str = ""
+    problem: str = ""
+
+
 class Channel(Protocol):
     """A way to a node."""
 
@@ -32,6 +63,10 @@ class Channel(Protocol):
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A node's configuration, completed by what only the node itself knows. Sets `python`."""
+        ...
+
+    async def start(self, order: Order) -> Outcome:
+        """Have an agent answer on the node, by one command if it has a Python; see `starting.py`. Sets `python`."""
         ...
 
     async def open_agent(self) -> Connection:

@@ -94,31 +94,39 @@ class Interpreters:
         )
 
     def _named(self, source: str, digest: object) -> bytes:
+        wanted = None if digest is None else str(digest).lower()
         try:
-            data = self._fetched(source) if re.match(r"https?://", source) else Path(source).expanduser().read_bytes()
+            data = self._fetched(source, wanted) if re.match(r"https?://", source) else _read(source)
         except OSError as error:
             raise NoPython(f"provision.python_archive: {source} cannot be read: {error}") from error
-        found = hashlib.sha256(data).hexdigest()
-        if digest is not None and found != str(digest).lower():
+        if wanted not in (None, found := hashlib.sha256(data).hexdigest()):
             raise NoPython(f"provision.python_archive: {source} has the SHA-256 {found}, expected {digest}")
         try:
             return _as_gzip(data)
         except (OSError, EOFError, lzma.LZMAError) as error:
             raise NoPython(f"provision.python_archive: {source} is damaged: {error}") from error
 
-    def _fetched(self, url: str) -> bytes:
+    def _fetched(self, url: str, digest: str | None) -> bytes:
+        """From the web, unless it was fetched before; what is not what was wanted is not kept."""
         kept = self._folder / f"python-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
         if kept.exists():
-            return kept.read_bytes()
+            data = kept.read_bytes()
+            if digest in (None, hashlib.sha256(data).hexdigest()):
+                return data
         with closing(urllib.request.urlopen(url, timeout=_FETCH_S)) as answer:  # noqa: S310 - http and https alone
-            data: bytes = answer.read(_LARGEST + 1)
+            data = bytes(answer.read(_LARGEST + 1))
         if len(data) > _LARGEST:
             raise OSError(f"larger than {_LARGEST >> 20} MiB")
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = kept.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(data)
-        fresh.replace(kept)
+        if digest in (None, hashlib.sha256(data).hexdigest()):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = kept.with_suffix(f".{os.getpid()}")
+            fresh.write_bytes(data)
+            fresh.replace(kept)
         return data
+
+
+def _read(source: str) -> bytes:
+    return Path(source).expanduser().read_bytes()
 
 
 def pack() -> bytes:

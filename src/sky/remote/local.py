@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ from typing import Any
 
 from sky.agent.connection import Connection, connect_unix
 
-from .channel import Completed
+from .channel import Completed, Order, Outcome
+from .errors import AgentNotStarted
+from .starting import start_complete
 
 
 class LocalChannel:
@@ -53,6 +56,12 @@ class LocalChannel:
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """All is known already."""
         return dict(config)
+
+    async def start(self, order: Order) -> Outcome:
+        """See `Channel.start`; the configuration is complete."""
+        if shutil.which(self.python) is None:
+            raise AgentNotStarted(f"cannot install the agent on {self.where}: there is no Python at {self.python}")
+        return await start_complete(self, order)
 
     async def open_agent(self) -> Connection:
         """Connect to the agent's socket."""

@@ -1,11 +1,17 @@
 """What runs on a node before there is an agent: for any POSIX shell, and any Python from 3.8 on.
 
-Sent by `ssh.py` and `bootstrap.py`.
+Sent by `ssh.py` and `slurm.py`.
 """
 
 from __future__ import annotations
 
+import shlex
+
+from .starting import RUNNER
+
 SCRIPT_END = "#=end"
+#: The agent's socket must fit into a name that the kernel takes, with room for the relay's own.
+LONGEST_SOCKET = 99
 
 #: Takes a script from its input, up to the line `SCRIPT_END`, and becomes it: one line itself, and the rest of the
 #: input is the script's. `read` takes byte by byte, so that nothing of that is lost.
@@ -14,15 +20,17 @@ LOADER = (
     f'while IFS= read -r l && [ "$l" != "{SCRIPT_END}" ]; do s="$s$l$nl"; done; eval "$s"'
 )
 
-# $1 a mark, $2 the node's folder below the home. One line: mark, the login's home, the node's, uid, Python, machine,
-# libc, a short folder for the socket where the home's name is long, whether a socket is there, and what is wrong. Only
-# a Python with all that the agent needs counts: some systems bring one without a library.
+# $1 a mark, $2 the node's folder below the home, $3 a job of Slurm, whose keeper has a folder for sockets in $4; or
+# nothing.
+# One line: mark, the login's home, the node's, uid, Python, machine, libc, the agent's socket (in a short folder where
+# the home's name is long), whether it is there, and what is wrong. Only a Python with all that the agent needs counts:
+# some systems bring one without a library.
 FACTS = r"""
 set -u
 home=${HOME:-}
 [ -n "$home" ] && [ -d "$home" ] || home=$(cd ~ 2>/dev/null && pwd)
-login=$home problem= short=
-if [ -n "$2" ]; then home="$home/$2"; fi
+login=$home problem=
+case $2 in "") ;; /*) home=$2;; *) home="$home/$2";; esac
 if [ -z "$login" ]; then problem="the login has no home"; fi
 uid=$(id -u)
 python=
@@ -46,28 +54,48 @@ libc=
 if [ -z "$python" ]; then
   libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=$(ldd --version 2>&1 | head -n 1)
 fi
-if [ ${#home} -gt 70 ]; then
-  set -- "$1" $(printf '%s' "$home" | cksum)
-  short="/tmp/.sky-$uid-$2"
+socket="$home/.sky/agent/agent.sock"
+if [ -n "$3" ]; then
+  socket="$4/.sky-$uid-job-$3/agent.sock"
+elif [ "$(printf %s "$socket" | wc -c)" -gt @LONGEST@ ]; then
+  sum=$(printf '%s' "$home" | cksum)
+  short="/tmp/.sky-$uid-${sum%% *}"
   mkdir -m 700 "$short" 2>/dev/null
   if [ -L "$short" ] || [ ! -O "$short" ]; then problem="$short belongs to somebody else"; fi
+  socket="$short/agent.sock"
 fi
 listens=
-if [ -S "$home/.sky/agent/agent.sock" ] || [ -S "$short/agent.sock" ]; then listens=yes; fi
+if [ -S "$socket" ]; then listens=yes; fi
 printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
-  "$1" "$login" "$home" "$uid" "$python" "$machine" "$libc" "$short" "$listens" "$problem"
-"""
+  "$1" "$login" "$home" "$uid" "$python" "$machine" "$libc" "$socket" "$listens" "$problem"
+""".replace("@LONGEST@", str(LONGEST_SOCKET))
 
-# $1 where to; a gzipped tar on the input. Another node of the same login may do the same at the same time.
-PYTHON = r"""
+# After `FACTS`: on the input what `starting.Order` has for a node, which tells how it went in a line of its own.
+START = (
+    FACTS
+    + rf"""
+if [ -z "$python" ] || [ -n "$problem" ]; then cat >/dev/null; exit 0; fi
+exec "$python" -I -S -c {shlex.quote(RUNNER)} "$1" "$python" "$home" "$socket"
+"""
+)
+
+#: The file beside a Python that is sent, for `RUNNER`.
+ORDER_FILE = "sky-order"
+
+# $1 where to, $2 a mark, $3 the node's home, $4 its socket; on the input a gzipped tar of a Python and the order, for
+# which see `START`. Another node of the same login may do the same at the same time.
+BRING_AND_START = rf"""
 set -eu
+mask=$(umask)
 umask 022
 to="$1"
 new="$to.new.$$"
 trap 'rm -rf "$new"' EXIT
 mkdir -p "$new"
-command -v tar >/dev/null || { echo "the node has no tar" >&2; exit 1; }
+command -v tar >/dev/null || {{ echo "the node has no tar" >&2; exit 1; }}
 gzip -dc | tar -xf - -C "$new"
+exec 3<"$new/{ORDER_FILE}"
+rm -f "$new/{ORDER_FILE}"
 from="$new"
 [ -x "$from/bin/python3" ] || from="$new/python"
 "$from/bin/python3" -I -S -c 'import sys, asyncio, sqlite3; sys.exit(sys.version_info < (3, 8))'
@@ -75,6 +103,10 @@ if [ ! -x "$to/bin/python3" ]; then
   rm -rf "$to"
   mv "$from" "$to"
 fi
+rm -rf "$new"
+trap - EXIT
+umask "$mask"
+exec "$to/bin/python3" -I -S -c {shlex.quote(RUNNER)} "$2" "$to/bin/python3" "$3" "$4" <&3 3<&-
 """
 
 #: Where the SSH server forwards no sockets: between the command's own input and output and the agent's socket.

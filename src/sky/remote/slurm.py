@@ -18,13 +18,15 @@ import asyncssh
 
 from sky.agent.connection import CallRefused, Connection, ConnectionLost
 
-from .channel import Completed
-from .errors import AgentUnreachable, LinkDown
-from .scripts import FACTS, LOADER, RELAY, SCRIPT_END
-from .ssh import SshChannel, filled, place_of
+from .channel import Completed, Order, Outcome
+from .errors import AgentUnreachable, LinkDown, NoPython
+from .scripts import FACTS, LOADER, RELAY, SCRIPT_END, START
+from .ssh import SshChannel, place_of
 from .ssh_link import Place, SshLink
+from .starter import settled
+from .starting import GRACE_S, outcome, sent
 from .streams import Stream
-from .ways import folder_of
+from .ways import folder_of, temporary_of
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,253}\Z")
 _FACTS_S = 30.0
@@ -40,9 +42,10 @@ _SRUN = (
     'command -v srun >/dev/null 2>&1 || . /etc/profile >/dev/null 2>&1; exec srun "$@"'
 )
 
-# $1 the keeper's folder, $2 the command as a line for sh. The input is the command's.
+# $1 the job, $2 the command as a line for sh. The input is the command's.
 _BY_KEEPER = r"""
 umask 077
+set -- "/tmp/.sky-$(id -u)-job-$1" "$2"
 [ -p "$1/door" ] || { echo "the allocation's keeper is not there: $1" >&2; exit 1; }
 request=$(mktemp -d "$1/req.XXXXXX") || exit 1
 trap 'rm -rf "$request"' EXIT
@@ -66,19 +69,20 @@ class SlurmChannel:
         self.python = "python3"
         self._link = link
         self._login = login
-        self._folder = folder_of(reach)
+        self._folder, self._tmp = folder_of(reach), temporary_of(reach)
         self._job, self._node = reach["job"], reach["node"]
+        self._key = f"{self._job}/{self._node}/{self._folder}"
+        # The node's home, and in which folder of the keeper's its socket is: one that was made for nobody else.
+        self._where = (self._folder, self._job, self._tmp)
         self._words = step_words(self._job, self._node, where=where)
 
     async def run(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: bytes = b"", timeout: float = 60.0
     ) -> Completed:
         """Run a command in the node's login home; what it leaves in the background stays. See `Channel.run`."""
-        place = await self._place()
         words, before = _through_loader(argv)
         line = shlex.join(["env", *(f"{key}={value}" for key, value in (env or {}).items()), *words])
-        keeper = place.socket.rpartition("/")[0]
-        return await self._step(["/bin/sh", "-c", _BY_KEEPER, "sky-run", keeper, line], before + input, timeout)
+        return await self._step(["/bin/sh", "-c", _BY_KEEPER, "sky-run", self._job, line], before + input, timeout)
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Channel.settle`."""
@@ -86,8 +90,18 @@ class SlurmChannel:
             place = await self._place()
         except OSError as error:
             raise AgentUnreachable(f"{self.where}: {error or 'the login node did not answer in time'}") from None
-        power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
-        return {**config, "home": place.home, "socket": place.socket, "power_off": power}
+        return settled(config, place.home, place.socket, place.python, place.root)
+
+    async def start(self, order: Order) -> Outcome:
+        """See `Channel.start`: by the keeper, since what a step leaves behind ends with it."""
+        mark = f"sky-{secrets.token_hex(8)}"
+        argv = ["/bin/sh", "-c", START, "sky-start", mark, *self._where]
+        done = await self.run(argv, env=order.env, input=sent(order), timeout=order.seconds + GRACE_S)
+        place = self._link.places[self._key] = place_of(done, mark, self.where)
+        if not place.python:
+            raise NoPython(f"{self.where} has no Python 3.8 or newer; install one on the cluster's nodes")
+        self.python = place.python
+        return outcome(done, mark, self.where)
 
     async def open_agent(self) -> Connection:
         """A stream to the agent's socket: a step that passes bytes on, for as long as it is open."""
@@ -132,18 +146,11 @@ class SlurmChannel:
 
     async def _place(self) -> Place:
         """What is found on the node, looked for once. The socket is no file of a home, which may be shared."""
-        key = f"{self._job}/{self._folder}"
-        place = self._link.places.get(key)
+        place = self._link.places.get(self._key)
         if place is None:
             mark = f"sky-{secrets.token_hex(8)}"
-            script = FACTS + 'printf "%s\\n" "$uid"\n'
-            done = await self._step(["/bin/sh", "-c", script, "sky-facts", mark, self._folder], b"", _FACTS_S)
-            place = place_of(done, mark, self.where)
-            uid = done.stdout.decode("utf-8", "replace").split()[-1:]
-            if not uid or not uid[0].isdigit():
-                raise AgentUnreachable(f"{self.where} does not say who we are there")
-            place.socket = f"/tmp/.sky-{uid[0]}-job-{self._job}/agent.sock"  # noqa: S108 - the keeper made it, 0700
-            self._link.places[key] = place
+            argv = ["/bin/sh", "-c", FACTS, "sky-facts", mark, *self._where]
+            place = self._link.places[self._key] = place_of(await self._step(argv, b"", _FACTS_S), mark, self.where)
         if place.python:
             self.python = place.python
         return place

@@ -7,8 +7,11 @@ nothing of it is carried out here.
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import secrets
 import shlex
+import tarfile
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -17,11 +20,13 @@ import asyncssh
 
 from sky.agent.connection import Connection
 
-from .channel import Completed
+from .channel import Completed, Order, Outcome
 from .errors import AgentUnreachable, LinkDown, LoginRefused, NoPython
 from .interpreter import Interpreters
-from .scripts import FACTS, LOADER, PYTHON, RELAY, SCRIPT_END
+from .scripts import BRING_AND_START, FACTS, LOADER, LONGEST_SOCKET, ORDER_FILE, RELAY, SCRIPT_END, START
 from .ssh_link import Place, SshLink
+from .starter import settled
+from .starting import GRACE_S, outcome, sent
 from .streams import Stream
 
 T = TypeVar("T")
@@ -35,8 +40,6 @@ _PAUSE_S = 0.1
 _DOUBT_AFTER_S = 0.5
 #: A new machine lets its owner in only once its first programs have run; seconds for which "no" is not the answer.
 _KEYS_COME_S = 90.0
-#: The agent's socket must fit into a name that the kernel takes, with room for the relay's own.
-_LONGEST_SOCKET = 99
 _NO_FORWARDING = frozenset([asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_UNKNOWN_CHANNEL_TYPE])
 
 
@@ -86,7 +89,11 @@ class SshChannel:
         async with asyncio.timeout(timeout):
             connection = await self.link.connection()
             job = _Job()
-            channel = await _opened(connection.create_session(lambda: job, command, encoding=None))
+            try:
+                channel = await _opened(connection.create_session(lambda: job, command, encoding=None))
+            except asyncssh.ChannelOpenError as error:
+                # As many as its server allows are open, for one.
+                raise LinkDown(f"{self.where} opens no session: {error.reason}") from None
             try:
                 # It may have ended without reading; how, is what the caller wants to know.
                 with suppress(OSError):
@@ -101,29 +108,40 @@ class SshChannel:
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The node's configuration with what only the node knows: its home, its socket, how it ends itself."""
         place = await self._place()
+        return settled(config, place.home, place.socket, place.python, place.root)
+
+    async def start(self, order: Order) -> Outcome:
+        """See `Channel.start`. The node is looked at anew: something may have changed since."""
+        mark = _mark()
+        argv = ["/bin/sh", "-c", START, "sky-start", mark, self._folder, "", ""]
+        done = await self.run(argv, env=order.env, input=sent(order), timeout=order.seconds + GRACE_S)
+        place = self.link.places[self._folder] = place_of(done, mark, self.where)
         if not place.python:
-            await self._bring_python(place)
-        power = {mode: filled(argv, place) for mode, argv in config["power_off"].items()}
-        return {**config, "home": place.home, "socket": place.socket, "power_off": power}
+            return await self._start_by_our_python(order, place)
+        self.python, place.listening = place.python, True
+        return outcome(done, mark, self.where)
 
     async def place(self) -> Place:
         """What was found of the node."""
         return await self._place()
 
-    async def _bring_python(self, place: Place) -> None:
-        """Send an interpreter, once for all nodes that share the login."""
+    async def _start_by_our_python(self, order: Order, place: Place) -> Outcome:
+        """Send an interpreter, once for all nodes that share the login, and the order along with it."""
         if self._interpreters is None:
             raise NoPython(f"{self.where} has no Python 3.8 or newer; install one")
-        data = await self._interpreters.archive(place.machine, place.libc)
-        to = f"{place.login}/.sky/python"
+        data = _as_file(ORDER_FILE, sent(order)) + await self._interpreters.archive(place.machine, place.libc)
+        to, mark = f"{place.login}/.sky/python", _mark()
+        argv = ["/bin/sh", "-c", BRING_AND_START, "sky-python", to, mark, place.home, place.socket]
         try:
-            done = await self.run(["/bin/sh", "-c", PYTHON, "sky-python", to], input=data, timeout=_PYTHON_S)
+            done = await self.run(argv, env=order.env, input=data, timeout=_PYTHON_S + order.seconds)
         except (OSError, TimeoutError) as error:
             raise NoPython(f"{self.where} has no Python, and none could be sent: {error or 'too slow'}") from error
         if done.rc != 0:
             said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:]
             raise NoPython(f"{self.where} has no Python 3.8 or newer, and the one sent does not run there: {said}")
         self.python = place.python = f"{to}/bin/python3"
+        place.listening = True
+        return outcome(done, mark, self.where)
 
     async def open_agent(self) -> Connection:
         """A stream to the agent's socket: by the SSH server, or by a few lines of Python where it will not."""
@@ -180,8 +198,8 @@ class SshChannel:
     async def _place(self) -> Place:
         place = self.link.places.get(self._folder)
         if place is None:
-            mark = f"sky-{secrets.token_hex(8)}"
-            done = await self.run(["/bin/sh", "-c", FACTS, "sky-facts", mark, self._folder], timeout=_FACTS_S)
+            mark = _mark()
+            done = await self.run(["/bin/sh", "-c", FACTS, "sky-facts", mark, self._folder, "", ""], timeout=_FACTS_S)
             place = self.link.places[self._folder] = place_of(done, mark, self.where)
         if place.python:
             self.python = place.python
@@ -274,30 +292,32 @@ def _command(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, bytes]:
 
 def place_of(done: Completed, mark: str, where: str) -> Place:
     """What the script found; whatever else a login prints is passed over."""
-    lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(mark)]
+    said = done.stdout.decode("utf-8", "replace")
+    lines = [line for line in said.splitlines() if line.startswith(f"{mark}\t")]
     parts = lines[-1].split("\t")[1:] if lines else []
     if len(parts) != 9:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:]
         raise AgentUnreachable(f"{where} does not run commands for us: exit code {done.rc}: {said or '(nothing)'}")
-    login, home, uid, python, machine, libc, short, listens, problem = parts
+    login, home, uid, python, machine, libc, socket, listens, problem = parts
     if problem:
         raise AgentUnreachable(f"{where} cannot be used: {problem[:500]}")
     if not home.startswith("/") or not uid.isdigit() or (python and not python.startswith("/")):
         raise AgentUnreachable(f"{where} says of itself what cannot be: home {home[:200]!r}, Python {python[:200]!r}")
-    socket = f"{home}/.sky/agent/agent.sock"
-    if len(socket.encode()) > _LONGEST_SOCKET:
-        if not short:
-            raise AgentUnreachable(f"{where}: the home {home[:200]} has too long a name for a socket in it")
-        socket = f"{short}/agent.sock"
+    if not socket.startswith("/") or len(socket.encode()) > LONGEST_SOCKET:
+        raise AgentUnreachable(f"{where}: the home {home[:200]} has too long a name for a socket in it")
     return Place(login, home, socket, python, uid == "0", machine[:100], libc[:100], bool(listens))
 
 
-def filled(argv: Sequence[str], place: Place) -> list[str]:
-    """A node's own command: `@python` is its Python, `@sudo` what makes it root."""
-    filled: list[str] = []
-    for word in argv:
-        if word == "@sudo":
-            filled += [] if place.root else ["sudo", "-n"]
-        else:
-            filled.append(place.python if word == "@python" else word)
-    return filled
+def _mark() -> str:
+    return f"sky-{secrets.token_hex(8)}"
+
+
+def _as_file(name: str, data: bytes) -> bytes:
+    """A file as the beginning of a gzipped tar whose rest may follow: no end of its own, and gzip goes on by itself."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(data), 0o600
+        archive.addfile(entry, io.BytesIO(data))
+        size = archive.offset
+    return gzip.compress(out.getvalue()[:size], 1)

@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +90,11 @@ class SshLinks:
         link.users.add(user)
         return link
 
-    async def release(self, user: str) -> None:
-        """Close what nobody else uses."""
+    async def release(self, user: str, *, but: Collection[Way] = ()) -> None:
+        """Close what nobody else uses, `but` what the user still wants."""
         for way, link in list(self._links.items()):
+            if way in but:
+                continue
             link.users.discard(user)
             if not link.users and self._links.get(way) is link:
                 del self._links[way]

@@ -10,11 +10,15 @@ import hashlib
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sky.agent.connection import Reply
+
 from .agent_client import AgentClient
+from .delta import bring
 from .errors import AgentError, AgentUnreachable, SyncFailed
 
 Ignore = Callable[[str, bool], bool]
@@ -22,15 +26,21 @@ Ignore = Callable[[str, bool], bool]
 Progress = Callable[[int, int], None]
 """Told after each piece: bytes sent, bytes to send in all."""
 
-_PACK = 4 << 20
+#: Small enough to stay in the processor's caches on their way, large enough that their number costs nothing.
+_PACK = 1 << 20
 _SMALL = 1 << 20
-_PART = 4 << 20
+_PART = 1 << 20
+_IN_FLIGHT = 8
+#: Entries in a page of the list. The first is short, so that contents begin to travel soon.
+_FIRST_PAGE, _PAGE = 500, 4000
 _LIST_LIMIT = 6 << 20
-_IN_FLIGHT = 4
+#: Pages on their way at the same time.
+_PAGES_AHEAD = 3
 _ATTEMPTS = 3
 _FAN_S = 3600.0
-#: Refusals that a new session may not meet: the agent restarted, or a file changed while it was read.
-_MAY_PASS = ("NoSuchSession", "HashMismatch", "WrongOffset")
+#: Refusals that a new session may not meet: the agent restarted, a file changed while it was read, or another sync
+#: to the same place came in between.
+_MAY_PASS = ("NoSuchSession", "HashMismatch", "WrongOffset", "ContentMissing")
 
 
 class SyncReport(NamedTuple):
@@ -67,10 +77,16 @@ class HashCache:
         return known
 
 
+_Source = tuple[str, Path, int]
+"""A content: its hash, where it can be read, and its size."""
+
+
 class _Tree(NamedTuple):
     entries: list[dict[str, Any]]
-    sources: dict[str, tuple[Path, int]]
-    """Where the content of each hash can be read, and its size."""
+    sizes: dict[str, int]
+    """Of each content by its hash."""
+    find: Callable[[str], Path]
+    """Where the content of a hash can be read."""
     files: int
     size: int
 
@@ -94,7 +110,7 @@ async def sync_tree(
     tree = await asyncio.to_thread(_walk, source, ignore, cache or HashCache())
     for attempt in range(_ATTEMPTS):
         try:
-            return await _send(client, tree, dest, root, delete, progress)
+            return await _Sending(client, tree, progress).run(dest, root, delete)
         except (AgentError, AgentUnreachable) as error:
             # The agent restarted in between, or a file changed while it was read; contents that arrived are kept there.
             again = isinstance(error, AgentUnreachable) or error.type in _MAY_PASS
@@ -115,12 +131,15 @@ async def sync_content(
     delete: bool = True,
 ) -> SyncReport:
     """As `sync_tree`, from content that is kept by hash: `entries` as `sync_begin` takes them, `read` finds a hash."""
-    sources = {str(each["hash"]): (read(str(each["hash"])), int(each["size"])) for each in entries if "hash" in each}
     files = [each for each in entries if "hash" in each]
-    tree = _Tree([dict(each) for each in entries], sources, len(files), sum(int(each["size"]) for each in files))
+    sizes = {str(each["hash"]): int(each["size"]) for each in files}
+    tree = _Tree([dict(each) for each in entries], sizes, read, len(files), sum(int(each["size"]) for each in files))
     for attempt in range(_ATTEMPTS):
         try:
-            return await _send(client, tree, dest, root, delete, None)
+            return await _Sending(client, tree, None).run(dest, root, delete)
+        except AgentUnreachable:
+            if attempt == _ATTEMPTS - 1:
+                raise
         except AgentError as error:
             if error.type not in _MAY_PASS or attempt == _ATTEMPTS - 1:
                 raise SyncFailed(f"cannot sync to {dest} on {client.where}: {error}") from error
@@ -139,77 +158,143 @@ async def sync_fan(head: AgentClient, session: int, ranks: Sequence[int]) -> lis
     return [rank for rank in ranks if "written" not in (done.get(str(rank)) or {})]
 
 
-async def _send(
-    client: AgentClient, tree: _Tree, dest: str, root: str, delete: bool, progress: Progress | None
-) -> SyncReport:
-    pages = list(_pages(tree.entries))
-    session, missing = 0, b"[]"
-    for number, page in enumerate(pages):
-        more = number < len(pages) - 1
-        if number == 0:
-            args = {"root": root, "dest": dest, "delete": delete, "more": more}
-            reply, missing = await client.call("sync_begin", args, page, timeout=600.0)
-            session = int(reply["session"])
-        else:
-            _, missing = await client.call("sync_entries", {"session": session, "more": more}, page, timeout=600.0)
-    wanted = [(name, *tree.sources[name]) for name in json.loads(missing)]
-    total = sum(size for _, _, size in wanted)
-    sent = 0
+class _Sending:
+    """One session with an agent: the list goes ahead page by page, and contents follow as they are asked for."""
 
-    def count(amount: int) -> None:
-        nonlocal sent
-        sent += amount
-        if progress is not None:
-            progress(sent, total)
+    def __init__(self, client: AgentClient, tree: _Tree, progress: Progress | None) -> None:
+        self._client = client
+        self._tree = tree
+        self._progress = progress
+        self._groups: asyncio.Queue[list[_Source] | None] = asyncio.Queue()
+        self._similar: set[str] = set()
+        """Contents of which the node has an earlier version, and rsync."""
+        #: Bounds what is in memory here and there.
+        self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self.session = self.sent = self.total = 0
 
-    gate = asyncio.Semaphore(_IN_FLIGHT)
+    async def run(self, dest: str, root: str, delete: bool) -> SyncReport:
+        """From the list to the commit."""
+        workers = [asyncio.ensure_future(self._work()) for _ in range(_IN_FLIGHT)]
+        listing = asyncio.ensure_future(self._list(dest, root, delete))
+        try:
+            # The first that fails ends all.
+            await asyncio.gather(listing, *workers)
+        finally:
+            for task in (listing, *workers):
+                task.cancel()
+            await asyncio.gather(listing, *workers, return_exceptions=True)
+        args = {"session": self.session, "entries": len(self._tree.entries)}
+        reply, _ = await self._client.call("sync_commit", args, timeout=600.0, repeat=False)
+        tree = self._tree
+        return SyncReport(tree.files, tree.size, self.sent, int(reply["written"]), int(reply["removed"]), self.session)
 
-    async def guarded(group: Sequence[tuple[str, Path, int]]) -> None:
-        async with gate:
+    async def _list(self, dest: str, root: str, delete: bool) -> None:
+        try:
+            pages = _pages(self._tree.entries)
+            args = {"root": root, "dest": dest, "delete": delete}
+            reply, missing = await self._client.call("sync_begin", args, next(pages), timeout=600.0)
+            self.session = int(reply["session"])
+            self._ask(reply, missing)
+            ahead: deque[asyncio.Future[Reply]] = deque()
+            try:
+                for page in pages:
+                    # Not repeated: a page that is listed twice is refused.
+                    call = self._client.call(
+                        "sync_entries", {"session": self.session}, page, timeout=600.0, repeat=False
+                    )
+                    ahead.append(asyncio.ensure_future(call))
+                    # Let it be on its way before the next one is encoded.
+                    await asyncio.sleep(0)
+                    if len(ahead) >= _PAGES_AHEAD:
+                        self._ask(*await ahead.popleft())
+                while ahead:
+                    self._ask(*await ahead.popleft())
+            finally:
+                for left in ahead:
+                    left.cancel()
+                await asyncio.gather(*ahead, return_exceptions=True)
+        finally:
+            for _ in range(_IN_FLIGHT):
+                self._groups.put_nowait(None)
+
+    def _ask(self, reply: dict[str, Any], missing: bytes) -> None:
+        """Queue what the agent lacks; it is not to ask for what it was not offered."""
+        names = json.loads(missing)
+        if not isinstance(names, list) or not all(isinstance(name, str) and name in self._tree.sizes for name in names):
+            raise SyncFailed(f"{self._client.where} asks for contents that it was not offered")
+        wanted = [(name, self._tree.find(name), self._tree.sizes[name]) for name in names]
+        self.total += sum(size for _, _, size in wanted)
+        similar = reply.get("similar")
+        if isinstance(similar, list):
+            self._similar.update(name for name in similar if isinstance(name, str))
+        for group in _packs(wanted):
+            self._groups.put_nowait(group)
+
+    async def _work(self) -> None:
+        while (group := await self._groups.get()) is not None:
             if len(group) == 1 and group[0][2] > _SMALL:
-                await _send_large(client, session, *group[0], count)
+                if not await self._changed(*group[0]):
+                    await self._large(*group[0])
             else:
-                await _send_small(client, session, group, count)
+                async with self._room:
+                    await self._small(group)
 
-    sending = [asyncio.ensure_future(guarded(group)) for group in _packs(wanted)]
-    try:
-        await asyncio.gather(*sending)
-    finally:
-        for piece in sending:
-            piece.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
-    reply, _ = await client.call("sync_commit", {"session": session}, timeout=600.0, repeat=False)
-    return SyncReport(tree.files, tree.size, sent, int(reply["written"]), int(reply["removed"]), session)
+    async def _small(self, group: Sequence[_Source]) -> None:
+        contents = await asyncio.to_thread(lambda: [_read(path, size) for _, path, size in group])
+        hashes, sizes = [name for name, _, _ in group], [len(data) for data in contents]
+        args = {"session": self.session, "hashes": hashes, "sizes": sizes}
+        body = b"".join(contents)
+        await self._client.call("sync_put", args, body, timeout=300.0)
+        self._count(len(body))
 
+    async def _changed(self, name: str, path: Path, size: int) -> bool:
+        """Bring a large file as what is new in it, if the node has an earlier version and both sides can."""
+        if name not in self._similar or self._client.near:
+            return False
+        async with self._room:
+            travelled = await bring(self._client, self.session, name, path)
+        if travelled is None:
+            return False
+        self.total += travelled - size
+        self._count(travelled)
+        return True
 
-async def _send_small(
-    client: AgentClient, session: int, group: Sequence[tuple[str, Path, int]], count: Callable[[int], None]
-) -> None:
-    contents = await asyncio.to_thread(lambda: [_read(path, size) for _, path, size in group])
-    args = {"session": session, "hashes": [name for name, _, _ in group], "sizes": [len(data) for data in contents]}
-    body = b"".join(contents)
-    await client.call("sync_put", args, body, timeout=300.0)
-    count(len(body))
+    async def _large(self, name: str, path: Path, size: int) -> None:
+        """Part after part without waiting for each; the agent takes them in the order in which they are sent."""
+        reply, _ = await self._client.call("sync_have", {"session": self.session, "hash": name})
+        if reply["done"]:
+            return
+        offset = int(reply["offset"])
+        going: set[asyncio.Task[None]] = set()
+        try:
+            with path.open("rb") as file:
+                while not any(task.done() and task.exception() for task in going):
+                    await self._room.acquire()
+                    data = await asyncio.to_thread(os.pread, file.fileno(), _PART, offset)
+                    last = offset + len(data) >= size or not data
+                    args = {"session": self.session, "hash": name, "offset": offset, "last": last}
+                    task = asyncio.create_task(self._part(args, data))
+                    # However it ends, also before it has begun.
+                    task.add_done_callback(lambda _: self._room.release())
+                    going.add(task)
+                    offset += len(data)
+                    if last:
+                        break
+            await asyncio.gather(*going)
+        finally:
+            for task in going:
+                task.cancel()
+            await asyncio.gather(*going, return_exceptions=True)
 
+    async def _part(self, args: dict[str, Any], data: bytes) -> None:
+        # Not repeated blindly: after a lost answer the offset tells whether the part arrived.
+        await self._client.call("sync_part", args, data, timeout=300.0, repeat=False)
+        self._count(len(data))
 
-async def _send_large(
-    client: AgentClient, session: int, name: str, path: Path, size: int, count: Callable[[int], None]
-) -> None:
-    reply, _ = await client.call("sync_have", {"session": session, "hash": name})
-    if reply["done"]:
-        return
-    offset = int(reply["offset"])
-    with path.open("rb") as file:
-        while True:
-            data = await asyncio.to_thread(os.pread, file.fileno(), _PART, offset)
-            last = offset + len(data) >= size
-            args = {"session": session, "hash": name, "offset": offset, "last": last}
-            # Not repeated blindly: after a lost answer the offset tells whether the part arrived.
-            await client.call("sync_part", args, data, timeout=300.0, repeat=False)
-            offset += len(data)
-            count(len(data))
-            if last or not data:
-                return
+    def _count(self, amount: int) -> None:
+        self.sent += amount
+        if self._progress is not None:
+            self._progress(self.sent, self.total)
 
 
 def _read(path: Path, size: int) -> bytes:
@@ -228,7 +313,8 @@ def _read(path: Path, size: int) -> bytes:
 
 def _walk(source: Path, ignore: Ignore | None, cache: HashCache) -> _Tree:
     entries: list[dict[str, Any]] = []
-    sources: dict[str, tuple[Path, int]] = {}
+    sources: dict[str, Path] = {}
+    sizes: dict[str, int] = {}
     files = size = 0
     try:
         for path, relative, facts in _visit(source, ignore):
@@ -240,14 +326,14 @@ def _walk(source: Path, ignore: Ignore | None, cache: HashCache) -> _Tree:
             elif stat.S_ISREG(facts.st_mode):
                 digest = cache.digest(path, facts)
                 entry.update({"type": "file", "size": facts.st_size, "hash": digest})
-                sources[digest] = (path, facts.st_size)
+                sources[digest], sizes[digest] = path, facts.st_size
                 files, size = files + 1, size + facts.st_size
             else:
                 continue  # sockets, pipes and devices have no content to bring
             entries.append(entry)
     except OSError as error:
         raise SyncFailed(f"cannot read {error.filename or source}: {error.strerror}") from error
-    return _Tree(entries, sources, files, size)
+    return _Tree(entries, sizes, sources.__getitem__, files, size)
 
 
 def _visit(source: Path, ignore: Ignore | None) -> Iterator[tuple[Path, str, os.stat_result]]:
@@ -271,21 +357,24 @@ def _visit(source: Path, ignore: Ignore | None) -> Iterator[tuple[Path, str, os.
 
 def _pages(entries: list[dict[str, Any]]) -> Iterator[bytes]:
     """The list as JSON in pieces that fit a frame; at least one piece."""
-    page: list[bytes] = []
-    size = 0
-    for entry in entries:
-        text = json.dumps(entry, separators=(",", ":")).encode()
-        if size + len(text) > _LIST_LIMIT:
-            yield b"[" + b",".join(page) + b"]"
-            page, size = [], 0
-        page.append(text)
-        size += len(text) + 1
-    yield b"[" + b",".join(page) + b"]"
+    yield from _page(entries[:_FIRST_PAGE])
+    for at in range(_FIRST_PAGE, len(entries), _PAGE):
+        yield from _page(entries[at : at + _PAGE])
 
 
-def _packs(wanted: list[tuple[str, Path, int]]) -> Iterator[list[tuple[str, Path, int]]]:
-    """Small files together up to 4 MiB, large ones alone."""
-    pack: list[tuple[str, Path, int]] = []
+def _page(entries: list[dict[str, Any]]) -> Iterator[bytes]:
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    if len(text) <= _LIST_LIMIT or len(entries) < 2:
+        yield text
+        return
+    half = len(entries) // 2
+    yield from _page(entries[:half])
+    yield from _page(entries[half:])
+
+
+def _packs(wanted: list[_Source]) -> Iterator[list[_Source]]:
+    """Small files together up to a pack, large ones alone."""
+    pack: list[_Source] = []
     size = 0
     for item in wanted:
         if item[2] > _SMALL:

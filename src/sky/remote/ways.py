@@ -14,7 +14,7 @@ from .errors import AgentUnreachable
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:%-]{0,253}[A-Za-z0-9_])?\Z|::[0-9A-Fa-f:.]{0,45}\Z")
 _USER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.@\\$-]{0,62}[A-Za-z0-9_$])?\Z")
-_FOLDER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}(?:/[A-Za-z0-9_.-]{1,64}){0,4}\Z")
+_FOLDER = re.compile(r"/?[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}(?:/[A-Za-z0-9_.-]{1,64}){0,12}\Z")
 _HOPS = 8
 
 
@@ -63,10 +63,18 @@ def way_of(reach: Mapping[str, str], cloud: str = "") -> Way:
 
 
 def folder_of(reach: Mapping[str, str]) -> str:
-    """The folder under the login's home that is the node's alone, empty for the home itself."""
+    """The folder that is the node's alone: under the login's home unless it begins with `/`; empty for that home."""
     folder = reach.get("home", "")
     if folder and (not _FOLDER.match(folder) or ".." in folder.split("/")):
-        raise AgentUnreachable(f"a node's home must be a plain folder under the login's home, found {folder!r}")
+        raise AgentUnreachable(f"a node's home must be a folder of a plain name, found {folder!r}")
+    return folder
+
+
+def temporary_of(reach: Mapping[str, str]) -> str:
+    """The folder for what is temporary on the node's machine."""
+    folder = reach.get("tmp", "") or "/tmp"  # noqa: S108 - what is made in it is for nobody else
+    if not folder.startswith("/") or not _FOLDER.match(folder) or ".." in folder.split("/"):
+        raise AgentUnreachable(f"a node's folder for temporary files must be an absolute path, found {folder!r}")
     return folder
 
 

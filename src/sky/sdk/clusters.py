@@ -64,6 +64,11 @@ def _only(entrypoint: Any, call: str) -> dict[str, Any]:
     return config_of(tasks[0])
 
 
+def blocked_of(task: Any) -> list[dict[str, Any]]:
+    """What a task must not get, as it travels."""
+    return [each.to_yaml_config() for each in getattr(task, "blocked_resources", None) or ()]
+
+
 def word_of(value: Any) -> str:
     """An enum or text as the word that travels."""
     return str(getattr(value, "value", value)).upper()
@@ -142,6 +147,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "uploads": _uploaded(config, dryrun, mounts=True),
         "config": settings.layers(),
         "command": _command or "sky.launch",
+        "blocked_resources": blocked_of(tasks_of(task)[0]),
     }
     return submit("launch", body)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sky.sdk.clusters import config_of, tasks_of, word_of
+from sky.sdk import settings
+from sky.sdk.clusters import blocked_of, config_of, tasks_of, word_of
 from sky.sdk.ids import RequestId
 from sky.sdk.records import PlanRecord
 from sky.sdk.requests import get, read
@@ -29,7 +30,9 @@ def optimize(
     what_if: changes to compare with: `spot`, `on-demand`, `infra=gcp`, `region=us-east-1`. when: chances learnt from
     what places answered before. all_infra: plan also over places that cannot be used yet; they are marked.
     """
-    body = {**_dag_config(dag), "minimize": word_of(minimize)}
+    body = {**_dag_config(dag), "minimize": word_of(minimize), "config": settings.layers()}
+    if any(blocked := [blocked_of(task) for task in tasks_of(dag)]):
+        body["blocked_resources"] = blocked
     if any(getattr(task, "has_time_estimator", False) for task in tasks_of(dag)):
         body["estimates"] = _estimates(dag, {**body, "all_infra": all_infra})
     questions = {"explain": explain, "why_not": why_not, "what_if": what_if, "when": when, "all_infra": all_infra}

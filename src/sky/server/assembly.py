@@ -47,7 +47,13 @@ def build(settings: Settings) -> ControlPlane:
 
     shells = Shells(keys, secret)
     registry = Registry(
-        root, config.section, installation=keys.installation, keys=keys, shell=shells.of, read_yaml=read_user_yaml
+        root,
+        config.section,
+        installation=keys.installation,
+        keys=keys,
+        shell=shells.of,
+        read_yaml=read_user_yaml,
+        clusters=store.clusters.living,
     )
     catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
     access = AccessBoard(registry, clock)

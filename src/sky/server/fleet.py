@@ -5,10 +5,9 @@ Made by `assembly`. Errors of `remote` are `AgentUnreachable` and `AgentRefused`
 
 import asyncio
 import os
-import shlex
 import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
-from sky.core.model.tasks import GitSource
 from sky.core.ports import LogPiece
 from sky.kit.together import together
 from sky.remote.agent_client import AgentClient
 from sky.remote.bootstrap import ensure_agent
 from sky.remote.channel import Channel
+from sky.remote.checkout import check_out
 from sky.remote.errors import PortTaken
 from sky.remote.fetch import fetch
 from sky.remote.interpreter import Interpreters
@@ -40,18 +39,19 @@ T = TypeVar("T")
 #: What a node on this machine inherits from the server's environment: enough to run programs, no credentials.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SHELL", "USER", "LOGNAME", "LD_LIBRARY_PATH")
 _PROTOCOL = 1
-#: Seconds for an agent to say that it lives, to come up, and to check out a repository.
+#: Seconds for an agent to say that it lives, and to come up.
 _PING_S = 3.0
 _BRING_UP_S = 30.0
-_CLONE_S = 600.0
 _QUIESCE_GRACE_S = 2.0
+#: Seconds for a sign of life of an agent that the head has lost already.
+_SIGN_S = 1.0
 #: With more nodes than this, files go to the head alone, and from there to the others.
 _FAN_ABOVE = 4
 #: Ports on which agents of different machines find each other, and how many are tried for one.
 _FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
 #: Clouds whose machines are told before they are taken away.
 _NOTICES = ("aws", "gcp")
-#: Seconds for a new machine to let us in, and for one that was there before.
+#: Seconds for a new machine to let us in, and for one that was there before; `provision.ssh_timeout` is for both.
 _NEW_MACHINE_S, _OLD_MACHINE_S = 300.0, 20.0
 #: Connections per head for calls that wait at the agent, which bounds how many wait on one.
 _HELD = 8
@@ -74,19 +74,36 @@ class NodeFleet:
         self._blob = blob
         self._keys = keys
         self._secret = secret
+        self._provision = provision
         self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
-        self._ways: dict[str, Mapping[str, str]] = {}
         self._links: SshLinks | None = None
+        #: By node, the record that it was brought up by: who still has an older one is led to where it is now.
+        self._newest: dict[str, tuple[Cluster, Instance]] = {}
         #: By node, how many ports were found taken.
         self._shifts: dict[str, int] = {}
 
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
+        await self._let_go(cluster)
         for _ in range(_PORT_TRIES):
             if all(await together(self._bring_up(cluster, node) for node in cluster.instances)):
                 return
         raise AgentUnreachable(f"cluster {cluster.name}: no free port for the agents to reach each other was found")
+
+    async def _let_go(self, cluster: Cluster) -> None:
+        """Close connections to nodes that the cluster has no more, and to addresses where they were before."""
+        self._newest |= {node.id: (cluster, node) for node in cluster.instances}
+        for id in [id for id in self._clients if id.startswith(f"{cluster.id}-")]:
+            if id.partition("/")[0] not in {node.id for node in cluster.instances}:
+                await self._drop(id)
+        if self._links is not None:
+            cloud, ways = _cloud(cluster), set()
+            for node in cluster.instances:
+                # One that cannot be a way is told when the node is brought up.
+                with suppress(AgentUnreachable):
+                    ways.add(way_of(node.reach, cloud))
+            await self._links.release(cluster.id, but=ways)
 
     async def _bring_up(self, cluster: Cluster, node: Instance) -> bool:
         """Whether the agent could be started; if not, the cluster is to be told of another port for it."""
@@ -95,17 +112,22 @@ class NodeFleet:
         try:
             way = self.channel(cluster, node)
             if node.reach.get("kind") != "local":
-                await _let_in(way, node)
+                await _let_in(way, node, self._patience(cluster))
             config = node_config(cluster, node, self._peering(cluster))
-            client = await ensure_agent(way, config, timeout=_BRING_UP_S)
+            await ensure_agent(way, config, timeout=_BRING_UP_S, known=cluster.ever_up)
         except PortTaken:
             self._shifts[node.id] = self._shifts.get(node.id, 0) + 1
             return False
         except (AgentUnreachable, AgentRefused) as error:
             raise AgentUnreachable(f"node {node.rank} ({node.ip}): {error}") from error
-        self._clients[node.id] = client
-        self._ways[node.id] = node.reach
+        self._client(cluster, node)
         return True
+
+    def _patience(self, cluster: Cluster) -> float | None:
+        """Seconds for a machine to let us in, where the launch or the configuration says how many."""
+        over = cluster.layers.get("provision")
+        said = (over if isinstance(over, Mapping) else {}).get("ssh_timeout", self._provision().get("ssh_timeout"))
+        return float(said) if isinstance(said, int | float) and said > 0 else None
 
     def _peering(self, cluster: Cluster) -> "Peering | None":
         """How the nodes of a cluster reach each other; None where they need not, or share a machine."""
@@ -120,6 +142,14 @@ class NodeFleet:
         if node is None:
             raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
         return HeadAgent(self._client(cluster, node), lambda number: self._client(cluster, node, 1 + number % _HELD))
+
+    async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
+        """Ask for a sign of life, all at once."""
+        asked = [node for node in cluster.instances if node.rank in ranks]
+        try:
+            await together(self._client(cluster, node).hello(timeout=_SIGN_S) for node in asked)
+        except AgentRefused as error:
+            raise AgentUnreachable(str(error)) from error
 
     async def quiesce(self, cluster: Cluster) -> None:
         """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
@@ -167,17 +197,11 @@ class NodeFleet:
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
         """Check a repository out on every node, anew or over an earlier checkout; the commit."""
-        script = _CLONE.format(url=shlex.quote(url), ref=shlex.quote(ref or "HEAD"))
-        wanted = {key: value for key, value in env.items() if key.startswith("GIT_")}
-        answers = await together(
-            self._client(cluster, node).run(script, timeout=_CLONE_S, env=wanted) for node in cluster.instances
+        commits = await together(
+            check_out(self._client(cluster, node), url, ref, env, where=f"node {node.rank}")
+            for node in cluster.instances
         )
-        for node, (rc, output) in zip(cluster.instances, answers, strict=True):
-            if rc != 0:
-                shown = GitSource(url).shown
-                said = output.decode(errors="replace").replace(url, shown).strip()[-1000:]
-                raise AgentRefused(f"git could not check out {shown} on node {node.rank}: {said or f'exit code {rc}'}")
-        return answers[0][1].decode(errors="replace").strip().splitlines()[-1]
+        return commits[0]
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:
         """Have every node fetch a file from the web by itself."""
@@ -192,8 +216,9 @@ class NodeFleet:
         """Close connections."""
         for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
             await self._drop(id)
-        for id in [id for id in self._shifts if id.startswith(f"{cluster_id}-")]:
-            del self._shifts[id]
+        for known in (self._shifts, self._newest):
+            for id in [id for id in known if id.startswith(f"{cluster_id}-")]:
+                del known[id]
         if self._links is not None:
             await self._links.release(cluster_id)
 
@@ -224,8 +249,7 @@ class NodeFleet:
             ) from None
         if self._links is None:
             self._links = SshLinks(self._keys, self._secret)
-        cloud = cluster.placement.offer.cloud if cluster.placement else ""
-        link = self._links.link(way_of(node.reach, cloud), cluster.id)
+        link = self._links.link(way_of(node.reach, _cloud(cluster)), cluster.id)
         return SshChannel(
             link, where=f"node {node.rank} ({node.ip})", folder=folder_of(node.reach), interpreters=self._interpreters
         )
@@ -240,19 +264,19 @@ class NodeFleet:
     def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
         """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""
         key = f"{node.id}/{line}" if line else node.id
-        if self._ways.get(key) != node.reach:
-            # Another server has started it again elsewhere: the way that we knew leads nowhere.
-            self._clients.pop(key, None)
+        known = self._newest.get(node.id)
+        if known is None or known[0].version < cluster.version:
+            # Another server may have started it again since, elsewhere.
+            self._newest[node.id] = (cluster, node)
         if key not in self._clients:
-            self._ways[key] = node.reach
             # Not before it is needed: a node without a way fails the call, not the look at its cluster.
             self._clients[key] = AgentClient(
-                lambda: self.channel(cluster, node).open_agent(), where=f"node {node.rank} ({node.ip})"
+                lambda: self.channel(*self._newest.get(node.id, (cluster, node))).open_agent(),
+                where=f"node {node.rank} ({node.ip})",
             )
         return self._clients[key]
 
     async def _drop(self, id: str) -> None:
-        self._ways.pop(id, None)
         client = self._clients.pop(id, None)
         if client is not None:
             await client.close()
@@ -265,8 +289,9 @@ class HeadAgent:
         self._client = client
         self._held = held
 
-    async def ping(self) -> None:
-        await self._client.hello(timeout=_PING_S)
+    async def ping(self) -> Collection[int]:
+        silent = (await self._client.hello(timeout=_PING_S)).get("silent")
+        return {rank for rank in silent if isinstance(rank, int)} if isinstance(silent, list) else ()
 
     async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
         job_id, _ = await self._client.submit(key, dict(spec))
@@ -313,33 +338,18 @@ for _ in range(3):
                 pass
 """
 
-_CLONE = """set -e
-dir="$HOME/sky_workdir"
-if [ ! -d "$dir/.git" ]; then mkdir -p "$dir"; git -C "$dir" init -q; git -C "$dir" remote add origin {url}; fi
-git -C "$dir" remote set-url origin {url}
-if git -C "$dir" fetch -q --depth 1 origin {ref}; then
-  git -C "$dir" checkout -q -f FETCH_HEAD
-else
-  # A commit may not be had by its number alone. FETCH_HEAD is another one now: what was asked for, or nothing.
-  git -C "$dir" fetch -q origin
-  git -C "$dir" checkout -q -f {ref} --
-fi
-git -C "$dir" rev-parse HEAD
-"""
-
-
 #: Slurm's programs are in nobody's path on some clusters.
 _SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
 
 
-async def _let_in(way: Channel, node: Instance) -> None:
+async def _let_in(way: Channel, node: Instance, patience: float | None) -> None:
     """Wait for a machine to let us in; one that was just made takes its time to start."""
     from sky.remote.ssh import SshChannel  # noqa: PLC0415 - loaded by now, if it is one
 
     if isinstance(way, SshChannel):
         new = node.reach.get("power") == "machine"
         try:
-            await way.ready(_NEW_MACHINE_S if new else _OLD_MACHINE_S, new=new)
+            await way.ready(patience or (_NEW_MACHINE_S if new else _OLD_MACHINE_S), new=new)
         except OSError as error:
             raise AgentUnreachable(str(error)) from None
 
@@ -360,6 +370,10 @@ class Peering:
 def _port(node_id: str, shift: int) -> int:
     """A port that is a node's own, as far as that can be: several nodes may share a machine."""
     return _FIRST_PORT + (zlib.crc32(node_id.encode()) + shift) % _PORTS
+
+
+def _cloud(cluster: Cluster) -> str:
+    return cluster.placement.offer.cloud if cluster.placement else ""
 
 
 def _is_local(cluster: Cluster) -> bool:

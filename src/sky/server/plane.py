@@ -11,7 +11,7 @@ from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.ports import Access, Catalogs, LogPiece, MachineReport
-from sky.engine.plans import Answer, Questions
+from sky.engine.plans import Answer, Questions, Said
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
@@ -21,7 +21,7 @@ class Plans(Protocol):
 
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]: ...
 
-    async def types(self, dag: DagSpec, *, all_infra: bool) -> list[list[Placement]]: ...
+    async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]: ...
 
 
 class ControlPlane(Protocol):

@@ -5,13 +5,13 @@ plain coroutines, so that this module needs no test framework; a provider of ano
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sky.core.model.clusters import Instance, InstanceState
-from sky.core.ports import Compute, CreateAsk, Identified, Stoppable
+from sky.core.ports import Compute, CreateAsk, EndsItself, Identified, Stoppable
 
 #: Seconds for what a place takes its time for: a listing that lags, a machine that stops.
 _PATIENCE_S = 60.0
@@ -22,13 +22,15 @@ _LIVING = (InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING,
 class Place:
     """A provider under test. `ask(cluster_id, nodes)` is a request that it can grant; `most` nodes at a time.
 
-    `tag` keeps the clusters of tests that run side by side apart.
+    `tag` keeps the clusters of tests that run side by side apart. `shut_down` ends a machine from inside, as
+    `shutdown -h now` does, where that can be done.
     """
 
     compute: Compute
     ask: Callable[[str, int], CreateAsk]
     most: int = 2
     tag: str = "t"
+    shut_down: Callable[[Instance], Awaitable[None]] | None = None
 
     def cluster(self, what: str) -> str:
         """A cluster id of this test's own."""
@@ -117,6 +119,25 @@ class ComputeContract:
         again = await place.compute.start(id_stop)
         _same([(each.id, each.machine) for each in again], [(each.id, each.machine) for each in made])
         _same(_states(again), [InstanceState.RUNNING])
+
+    async def test_a_machine_that_shuts_itself_down_ends_or_stops_as_told(self, place: Place) -> None:
+        """Where the place can be told: what was said last counts, for all of a cluster's machines."""
+        id_off = place.cluster("itself")
+        if not isinstance(place.compute, EndsItself):
+            return
+        await place.compute.end_on_shutdown("never-was", True)
+        made = await place.compute.create(place.ask(id_off, place.most))
+        for ends in (True, True, False):
+            await place.compute.end_on_shutdown(id_off, ends)
+        if place.shut_down is None:
+            return
+        await place.shut_down(made[-1])
+        await place.until(id_off, lambda found: InstanceState.STOPPED in _states(found))
+        await place.compute.start(id_off) if isinstance(place.compute, Stoppable) else None
+        await place.compute.end_on_shutdown(id_off, True)
+        for each in await place.living(id_off):
+            await place.shut_down(each)
+        await place.until(id_off, lambda found: not found)
 
     async def test_a_cancelled_creation_can_be_ended_whole(self, place: Place) -> None:
         """At any moment of it."""

@@ -6,6 +6,8 @@ from sky.store.database import Transaction
 from sky.store.schema import CLUSTERS, JOBS, REQUESTS, STORIES, VALUES
 
 _BATCH = 200
+#: Notes of autostops that a launch met, at most; see `engine/launch.py`.
+_MOST_AUTOSTOPS = 10
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
@@ -21,6 +23,8 @@ async def forget(tx: Transaction, requests_before: float, clusters_before: float
     await tx.change(delete(REQUESTS).where(c.id.in_(ids)))
     await tx.change(delete(STORIES).where(STORIES.c.entity == "request", STORIES.c.entity_id.in_(ids)))
     await tx.change(delete(VALUES).where(VALUES.c.key.in_([f"request-cluster:{id}" for id in ids])))
+    met = [f"autostop:{id}:{number}" for id in ids for number in range(_MOST_AUTOSTOPS)]
+    await tx.change(delete(VALUES).where(VALUES.c.key.in_(met)))
     await _forget_clusters(tx, clusters_before)
     return ids
 

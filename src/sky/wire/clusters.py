@@ -45,7 +45,8 @@ class LaunchBody(Body):
     """Arguments of `/launch` and `/exec`. `task` is a task's canonical configuration.
 
     `uploads` maps a local source as the task names it to the hash of its manifest; `config` is the client's layered
-    configuration; `command` is what the user typed, for the record.
+    configuration; `command` is what the user typed, for the record. `blocked_resources` are resources, as a task writes
+    them, that are not to be planned for.
     """
 
     task: dict[str, Any]
@@ -63,6 +64,7 @@ class LaunchBody(Body):
     uploads: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    blocked_resources: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse before anything is on record what would fail at once: a bad task, a bad name, what is not built."""
@@ -335,7 +337,7 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
 
 def cost_record(cluster: Cluster, now: float) -> CostRecord:
     """What a cluster has cost up to `now`, from its billed intervals `(start, end or None, USD per hour)`."""
-    spans = [(start, (now if end is None else end) - start, price) for start, end, price in cluster.intervals]
+    spans = [(start, (now if end is None else end) - start, price) for start, end, price in cluster.billed]
     offer = cluster.placement.offer if cluster.placement else None
     hourly = cluster.placement.price_hourly if cluster.placement else (spans[-1][2] if spans else 0.0)
     return CostRecord(
@@ -353,7 +355,7 @@ def cost_record(cluster: Cluster, now: float) -> CostRecord:
         workspace=cluster.workspace,
         cloud=offer.cloud if offer else None,
         region=offer.region if offer else None,
-        usage_intervals=[(start, end) for start, end, _ in cluster.intervals],
+        usage_intervals=[(start, end) for start, end, _ in cluster.billed],
     )
 
 

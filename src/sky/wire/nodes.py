@@ -31,8 +31,8 @@ class NodeRecord(Record):
     """A node. `entrances` are the SSH servers on the way to it, its own (for `slurm`: the login node's) last.
 
     `kind` is `ssh`, `slurm` or `local`. `words` come before a command that is to run on the node: at the last entrance,
-    or for `local` on the server's machine. `home` is the node's own home where it has one: below the login's home, or
-    for `local` an absolute path. `host` is the node's address as the last entrance sees it, empty for that one itself.
+    or for `local` on the server's machine. `home` is the node's own home where it has one: below the login's home,
+    unless it is an absolute path. `host` is the node's address as the last entrance sees it, empty for that one itself.
     `problem` says why nobody can get there, and then nothing else counts.
     """
 

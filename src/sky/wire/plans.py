@@ -7,7 +7,7 @@ from typing import Any
 from sky.core.model.dags import DagSpec
 from sky.core.model.offers import Offer, Placement, Plan, Rejection, Standing
 from sky.wire.clusters import accelerators_text, check_target
-from sky.wire.codec import Body, Record
+from sky.wire.codec import Body, Record, field
 
 
 class DagBody(Body):
@@ -16,7 +16,8 @@ class DagBody(Body):
     `edges` are pairs of positions in `tasks`. `explain`: say for every place why it was not taken. `why_not`: the same
     for patterns of infra, instance types or accelerators. `what_if`: `spot`, `on-demand`, `region=…`, `infra=…`,
     `cpus=…` and so on, each compared with the plan. `when`: chances from what places answered before. `all_infra`: plan
-    over places that cannot be used yet, too. `estimates`: for each task, seconds by `cloud/instance_type`.
+    over places that cannot be used yet, too. `estimates`: for each task, seconds by `cloud/instance_type`. `config` is
+    the client's layered configuration. `blocked_resources`: for each task, resources that are not to be planned for.
     """
 
     tasks: list[dict[str, Any]]
@@ -34,6 +35,8 @@ class DagBody(Body):
     when: bool = False
     all_infra: bool = False
     estimates: list[dict[str, float]] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    blocked_resources: list[list[dict[str, Any]]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the optimizer cannot make small."""

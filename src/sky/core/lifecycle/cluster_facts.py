@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sky.core.model.clusters import Autostop, Instance, Site
+from sky.core.model.clusters import Autostop, Instance, Site, Stray
 from sky.core.model.offers import Placement
 
 # --- events: facts in the past tense ---------------------------------------------------------------------------------
@@ -22,7 +22,8 @@ class NodesCreated:
     """Every node of the placement exists (or runs again, after a stop).
 
     Of several placements tried side by side, `placement` at `site` was had first; `refused` are those that were not to
-    be had, and nothing is left of the others. `identity` is the account that owns the nodes.
+    be had. Nothing is left of the others but `left`, which could not be ended. `identity` is the account that owns the
+    nodes.
     """
 
     instances: tuple[Instance, ...]
@@ -30,6 +31,7 @@ class NodesCreated:
     site: Site | None = None
     identity: str | None = None
     refused: tuple[SideRefusal, ...] = ()
+    left: tuple[Stray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,20 @@ class ProvisionRefused:
     scope: str
     reason: str
     others: tuple[SideRefusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Where the cluster could be had by now, best first."""
+
+    placements: tuple[Placement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlanned:
+    """No new plan could be made."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +116,10 @@ class AutostopConfigured:
 
 @dataclass(frozen=True, slots=True)
 class AutostopFailed:
-    """The node could not be told when to stop."""
+    """The node could not be told when to stop, or (`heard`) its place not what becomes of it then."""
 
     reason: str
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +172,22 @@ class AgentSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class StraysEnded:
+    """At these places nothing runs any more that was begun there for nothing."""
+
+    sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeHeard:
+    """The place announced to a node that it takes the machine away, in so many seconds; `what` is its word."""
+
+    rank: int
+    what: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -164,15 +197,21 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """Create the nodes of this placement after `delay` seconds, ending first what the cluster has at `instead_of`.
+    """Create the nodes of this placement, ending first what the cluster has at `instead_of`.
 
     Those of `beside` are tried at the same time: the first to be had is kept, and the rest ended.
     """
 
     placement: Placement
-    delay: float = 0.0
     instead_of: Site | None = None
     beside: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """After `delay` seconds, look anew where the cluster could be had."""
+
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +233,14 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureAutostop:
-    """Tell the head, after `delay` seconds, when to stop by itself."""
+    """Tell the head, after `delay` seconds, when to stop by itself, and its place what becomes of machines that do.
+
+    `heard`: the head knows; its idle time is not to begin anew.
+    """
 
     autostop: Autostop
     delay: float = 0.0
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +260,18 @@ class Observe:
     """Ask the provider what exists and the head whether it answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndStrays:
+    """End what is left at places that were tried for nothing."""
+
+
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, StraysEnded,
+    Planned, NotPlanned,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe)
+ORDERS: tuple[type, ...] = (
+    Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,
+    Replan,
+)  # fmt: skip

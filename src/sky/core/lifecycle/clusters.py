@@ -20,15 +20,20 @@ from sky.core.lifecycle.cluster_facts import (
     ConfigureAutostop,
     DownAsked,
     Due,
+    EndStrays,
     LookFailed,
     NodesCreated,
     NodesObserved,
     NodesRemoved,
     NodesStopped,
     NodesTerminated,
+    NoticeHeard,
+    NotPlanned,
     Observe,
+    Planned,
     Provision,
     ProvisionRefused,
+    Replan,
     Resize,
     ResizeAsked,
     Resume,
@@ -36,16 +41,38 @@ from sky.core.lifecycle.cluster_facts import (
     StartAsked,
     StopAsked,
     StopNodes,
+    StraysEnded,
     TeardownFailed,
     TerminateNodes,
 )
+from sky.core.lifecycle.cluster_seen import AUTODOWN, AUTOSTOP_OVERDUE, AUTOSTOPPED, UNSEEN, as_seen
+from sky.core.lifecycle.cluster_words import (
+    all_of,
+    billing_begins,
+    billing_ends,
+    gone,
+    moved,
+    nodes,
+    noted,
+)
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.lifecycle.placing import BOOTSTRAP, BOOTSTRAP_TRIES, HEDGED, HOPELESS, asking, condemned
-from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase, Refusal
-from sky.core.model.offers import Placement
+from sky.core.lifecycle.placing import (
+    BOOTSTRAP,
+    BOOTSTRAP_TRIES,
+    HEDGED,
+    HOPELESS,
+    asking,
+    condemned,
+    strays_to_end,
+    unfit,
+    without_strays,
+)
+from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
 
 #: The words of the table are reached through it.
 __all__ = [
+    "AUTODOWN",
+    "AUTOSTOPPED",
     "AUTOSTOP_AGAIN",
     "AUTOSTOP_OVERDUE",
     "BOOTSTRAP",
@@ -70,15 +97,20 @@ __all__ = [
     "ConfigureAutostop",
     "DownAsked",
     "Due",
+    "EndStrays",
     "LookFailed",
     "NodesCreated",
     "NodesObserved",
     "NodesRemoved",
     "NodesStopped",
     "NodesTerminated",
+    "NotPlanned",
+    "NoticeHeard",
     "Observe",
+    "Planned",
     "Provision",
     "ProvisionRefused",
+    "Replan",
     "Resize",
     "ResizeAsked",
     "Resume",
@@ -86,6 +118,7 @@ __all__ = [
     "StartAsked",
     "StopAsked",
     "StopNodes",
+    "StraysEnded",
     "TeardownFailed",
     "TerminateNodes",
     "condemned",
@@ -99,14 +132,17 @@ LOOK_AGAIN = {Phase.UP: 30.0, Phase.DEGRADED: 10.0, Phase.AUTOSTOPPING: 1.0, Pha
 TEARDOWN_RETRY = (2.0, 120.0)
 #: The most seconds between looks at a degraded cluster whose agent would not start again and again.
 DEGRADED_LOOK_MOST = 300.0
-#: Seconds, beyond what its hooks may take, until a cluster that said it would stop by itself is stopped from here.
-AUTOSTOP_OVERDUE = 300.0
 #: Seconds before a node that could not be told when to stop is told again.
 AUTOSTOP_AGAIN = 30.0
-#: How the reason of a cluster begins that is shown as it was last seen.
-UNSEEN = "as last seen; "
 #: Seconds between rounds over all placements when the user asked to retry until up.
 RETRY_UNTIL_UP_GAP = 30.0
+#: What is told of a machine that its provider will take away, by the provider's word.
+_NOTICES = {
+    "terminate": "the machine of rank {rank} is taken away{when}",
+    "stop": "the machine of rank {rank} is stopped{when}",
+    "hibernate": "the machine of rank {rank} is put to sleep{when}",
+    "rebalance": "the machine of rank {rank} is likely to be taken away soon",
+}
 #: Refusals that a record holds, the newest: who retries until up collects them for days.
 REFUSALS_KEPT = 200
 
@@ -121,7 +157,7 @@ def opening(cluster: Cluster) -> Step[Cluster]:
     """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
     again = cluster.candidates if cluster.retry_until_up else ()
     begun, order = asking(replace(cluster, phase=P.PROVISIONING, rounds=again), cluster.candidates)
-    return Step(begun, (order,), f"asked for {_all_of(order)}")
+    return Step(begun, (order,), f"asked for {all_of(order)}")
 
 
 def due_at(cluster: Cluster, now: float) -> float | None:
@@ -140,19 +176,23 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
     """Machines answer to their provider; next they need the agent. From here on they cost money."""
     placement, site = event.placement or cluster.placement, event.site or cluster.site
     started = replace(
-        _move(cluster, P.BOOTSTRAPPING, now),
+        moved(cluster, P.BOOTSTRAPPING, now),
         instances=event.instances,
         placement=placement,
         sites=(site,) if site else (),
+        strays=(*cluster.strays, *event.left),
         identity=event.identity or cluster.identity,
-        refusals=(*cluster.refusals, *(_noted(each, now) for each in event.refused)),
+        refusals=(*cluster.refusals, *(noted(each, now) for each in event.refused)),
         launched_at=now,
     )
     hedged = event.placement is not None and cluster.hedge > 1
     where = f" on {placement.offer.place}" if placement and hedged else ""
     told = "".join(f"{each.placement.offer.place} refused: {each.reason}; " for each in event.refused)
-    text = f"{told}{_nodes(len(event.instances))} running{where}; starting the agent"
-    return Step(_billing_begins(started, now), (Bootstrap(),), text)
+    left = "".join(
+        f"; what was begun on {each.site.cloud}/{each.site.region} cannot be ended yet" for each in event.left
+    )
+    text = f"{told}{nodes(len(event.instances))} running{where}; starting the agent{left}"
+    return Step(billing_begins(started, now), (Bootstrap(),), text)
 
 
 @TABLE.on(P.PROVISIONING, ProvisionRefused, to={P.PROVISIONING, P.TERMINATING})
@@ -166,28 +206,50 @@ def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) ->
         for each in cluster.candidates
         if not any(condemned(each, other.placement, other.scope) for other in refused)
     )
-    noted = replace(
+    wrong = tuple(unfit(other.placement) for other in refused if other.scope == "request")
+    kept = replace(
         cluster,
-        refusals=(*cluster.refusals, *(_noted(each, now) for each in refused))[-REFUSALS_KEPT:],
+        refusals=(*cluster.refusals, *(noted(each, now) for each in refused))[-REFUSALS_KEPT:],
         status_at=now,
         sites=(),
         # What was wrong with a request is wrong in the next round, too.
-        rounds=tuple(
-            each
-            for each in cluster.rounds
-            if not any(other.scope == "request" and each == other.placement for other in refused)
-        ),
+        rounds=tuple(each for each in cluster.rounds if unfit(each) not in wrong),
+        wrong=tuple(dict.fromkeys((*cluster.wrong, *wrong))),
+        reason=event.reason,
     )
     told = "; ".join(f"{each.placement.offer.place} refused: {each.reason}" for each in refused)
     if left:
-        chosen, order = asking(replace(noted, reason=event.reason), left)
-        return Step(chosen, (order,), f"{told}; trying {_all_of(order)}")
+        chosen, order = asking(kept, left)
+        return Step(chosen, (order,), f"{told}; trying {all_of(order)}")
     if cluster.retry_until_up:
-        again, order = asking(replace(noted, reason=event.reason), noted.rounds or (cluster.placement,))
         text = f"{told}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
-        return Step(again, (replace(order, delay=RETRY_UNTIL_UP_GAP),), text)
+        return Step(replace(kept, candidates=()), (Replan(RETRY_UNTIL_UP_GAP),), text)
     reason = f"no placement left: {event.reason}"
-    return Step(_move(noted, P.TERMINATING, now, reason), (TerminateNodes(),), told)
+    return Step(moved(kept, P.TERMINATING, now, reason), (TerminateNodes(),), told)
+
+
+@TABLE.on(P.PROVISIONING, Planned, to={P.PROVISIONING})
+def next_round(cluster: Cluster, event: Planned, now: float) -> Step[Cluster]:
+    """Whoever retries until up goes over the places as they are by now, but for those where the request is not fit."""
+    fit = tuple(each for each in event.placements if unfit(each) not in cluster.wrong)
+    return _another_round(replace(cluster, rounds=fit or cluster.rounds))
+
+
+@TABLE.on(P.PROVISIONING, NotPlanned, to={P.PROVISIONING})
+def same_round(cluster: Cluster, event: NotPlanned, now: float) -> Step[Cluster]:
+    """What was asked before is asked again."""
+    step = _another_round(cluster)
+    return replace(step, text=f"no new plan ({event.reason}); {step.text}")
+
+
+def _another_round(cluster: Cluster) -> Step[Cluster]:
+    if cluster.placement is None:
+        raise ValueError(f"cluster {cluster.name} was refused a placement it never had")
+    again, order = asking(cluster, cluster.rounds or (cluster.placement,))
+    # Machines whose agent never came are there still; they are ended before anything is begun.
+    left = tuple(site for site in cluster.sites if site not in again.sites)
+    first = replace(order, instead_of=cluster.sites[0] if cluster.sites else None)
+    return Step(replace(again, sites=(*again.sites, *left)), (first,), f"trying {all_of(order)}")
 
 
 @TABLE.on(P.RESUMING, ProvisionRefused, to={P.STOPPED})
@@ -196,17 +258,18 @@ def cannot_resume(cluster: Cluster, event: ProvisionRefused, now: float) -> Step
 
     Some of its machines may run all the same, as those of a broken one do: a look tells.
     """
-    stays = _move(cluster, P.STOPPED, now, f"could not start: {event.reason}")
+    stays = moved(cluster, P.STOPPED, now, f"could not start: {event.reason}")
     return Step(stays, (Observe(),), f"not started: {event.reason}")
 
 
 @TABLE.on(P.BOOTSTRAPPING, AgentsReady, to={P.UP})
 def now_up(cluster: Cluster, event: AgentsReady, now: float) -> Step[Cluster]:
-    """The cluster can take jobs."""
-    up = replace(_move(cluster, P.UP, now), ever_up=True, strikes=0)
+    """The cluster can take jobs. Of an image that its disks are made from nothing is needed any more."""
+    up = replace(moved(cluster, P.UP, now), ever_up=True, strikes=0, clone_of=None)
     # A node that ran before may remember a setting that is no longer wanted.
     told = cluster.autostop.enabled or cluster.ever_up
-    return Step(up, (ConfigureAutostop(cluster.autostop),) if told else (), "up")
+    orders = (ConfigureAutostop(cluster.autostop),) if told else ()
+    return Step(up, (*orders, *strays_to_end(up)), "up")
 
 
 @TABLE.on(P.BOOTSTRAPPING, BootstrapFailed, to={P.PROVISIONING, P.TERMINATING, P.DEGRADED})
@@ -214,22 +277,22 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
     """A new cluster moves on to the next placement; one that was up before keeps its disks and waits to be mended."""
     if cluster.ever_up or cluster.placement is None:
         # Ever slower: a node whose agent cannot start is mended by somebody, not by trying.
-        degraded = replace(_move(cluster, P.DEGRADED, now, event.reason), strikes=cluster.strikes + 1)
+        degraded = replace(moved(cluster, P.DEGRADED, now, event.reason), strikes=cluster.strikes + 1)
         return Step(degraded, (), event.reason)
     scope = BOOTSTRAP if sum(each.scope == BOOTSTRAP for each in cluster.refusals) + 1 < BOOTSTRAP_TRIES else HOPELESS
     refused = ProvisionRefused(scope, event.reason)
-    given_up = replace(_move(_billing_ends(cluster, now), P.PROVISIONING, now), instances=())
+    given_up = replace(moved(billing_ends(cluster, now), P.PROVISIONING, now), instances=())
     step = try_next_placement(given_up, refused, now)
     if step.entity.phase is P.TERMINATING:
         # Its machines are still there, unlike after a refusal.
-        return replace(step, entity=replace(step.entity, sites=cluster.where))
+        return replace(step, entity=replace(step.entity, sites=cluster.standing))
     orders = [
         replace(each, instead_of=cluster.site) if isinstance(each, Provision) else each for each in step.orders or ()
     ]
     # On record until they are ended, wherever the next ones are; and those may be another account's.
-    left = tuple(site for site in cluster.where if site not in step.entity.sites)
-    moved = replace(step.entity, sites=(*step.entity.sites, *left), identity=None)
-    return Step(moved, tuple(orders), step.text)
+    left = tuple(site for site in cluster.standing if site not in step.entity.sites)
+    begun = replace(step.entity, sites=(*step.entity.sites, *left), identity=None)
+    return Step(begun, tuple(orders), step.text)
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -238,7 +301,7 @@ def agent_would_not_start(cluster: Cluster, event: BootstrapFailed, now: float) 
 @TABLE.on((*_BUILDING, *_STANDING), StopAsked, to={P.STOPPING})
 def stop(cluster: Cluster, event: StopAsked, now: float) -> Step[Cluster]:
     """Whatever was under way is called off."""
-    return Step(replace(_move(cluster, P.STOPPING, now, "asked to stop"), strikes=0), (StopNodes(),), "stopping")
+    return Step(replace(moved(cluster, P.STOPPING, now, "asked to stop"), strikes=0), (StopNodes(),), "stopping")
 
 
 @TABLE.on(
@@ -249,7 +312,7 @@ def stop(cluster: Cluster, event: StopAsked, now: float) -> Step[Cluster]:
 def down(cluster: Cluster, event: DownAsked, now: float) -> Step[Cluster]:
     """Terminating wins over everything; asking again tries again at once."""
     going = replace(
-        _move(cluster, P.TERMINATING, now, "asked to go down"), purge=cluster.purge or event.purge, strikes=0
+        moved(cluster, P.TERMINATING, now, "asked to go down"), purge=cluster.purge or event.purge, strikes=0
     )
     return Step(going, (TerminateNodes(),), "terminating")
 
@@ -257,7 +320,7 @@ def down(cluster: Cluster, event: DownAsked, now: float) -> Step[Cluster]:
 @TABLE.on((P.STOPPED, P.DEGRADED), StartAsked, to={P.RESUMING})
 def start(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
     """Start what is stopped; for a degraded cluster that is the repair."""
-    return Step(replace(_move(cluster, P.RESUMING, now, "asked to start"), strikes=0), (Resume(),), "starting")
+    return Step(replace(moved(cluster, P.RESUMING, now, "asked to start"), strikes=0), (Resume(),), "starting")
 
 
 @TABLE.on(P.UP, StartAsked, to={P.UP})
@@ -271,8 +334,8 @@ def resize(cluster: Cluster, event: ResizeAsked, now: float) -> Step[Cluster]:
     """Nodes are added after the last rank, or ended from the last rank on; jobs go on meanwhile."""
     if event.num_nodes == cluster.num_nodes:
         return Step(cluster)
-    begun = replace(_move(cluster, P.RESIZING, now, f"asked for {_nodes(event.num_nodes)}"), resize_to=event.num_nodes)
-    return Step(begun, (Resize(event.num_nodes),), f"from {_nodes(cluster.num_nodes)} to {event.num_nodes}")
+    begun = replace(moved(cluster, P.RESIZING, now, f"asked for {nodes(event.num_nodes)}"), resize_to=event.num_nodes)
+    return Step(begun, (Resize(event.num_nodes),), f"from {nodes(cluster.num_nodes)} to {event.num_nodes}")
 
 
 @TABLE.on(P.RESIZING, NodesCreated, to={P.BOOTSTRAPPING})
@@ -291,8 +354,8 @@ def shrunk(cluster: Cluster, event: NodesRemoved, now: float) -> Step[Cluster]:
 def not_grown(cluster: Cluster, event: ProvisionRefused, now: float) -> Step[Cluster]:
     """The cluster stays as it was; nothing is left of the nodes that were to be added."""
     assert cluster.placement is not None
-    note = _noted(SideRefusal(cluster.placement, event.scope, event.reason), now)
-    back = replace(_move(cluster, P.BOOTSTRAPPING, now), resize_to=None, refusals=(*cluster.refusals, note))
+    note = noted(SideRefusal(cluster.placement, event.scope, event.reason), now)
+    back = replace(moved(cluster, P.BOOTSTRAPPING, now), resize_to=None, refusals=(*cluster.refusals, note))
     return Step(back, (Bootstrap(),), f"not resized: {event.reason}")
 
 
@@ -300,13 +363,13 @@ def _resized(cluster: Cluster, instances: tuple[Instance, ...], now: float) -> S
     count = cluster.resize_to or cluster.num_nodes
     placement = replace(cluster.placement, num_nodes=count) if cluster.placement else None
     told = replace(
-        _move(cluster, P.BOOTSTRAPPING, now),
+        moved(cluster, P.BOOTSTRAPPING, now),
         instances=instances,
         num_nodes=count,
         resize_to=None,
         placement=placement,
     )
-    return Step(_billing_begins(told, now), (Bootstrap(),), f"{_nodes(count)} now")
+    return Step(billing_begins(told, now), (Bootstrap(),), f"{nodes(count)} now")
 
 
 @TABLE.on(P.UP, AutostopAsked, to={P.UP})
@@ -327,7 +390,7 @@ def autostop_not_set(cluster: Cluster, event: AutostopFailed, now: float) -> Ste
     """Say so, look at the node, which is the likeliest cause, and tell it again: an idle cluster costs money."""
     reason = f"autostop not set: {event.reason}"
     text = "" if cluster.reason == reason else reason
-    again = ConfigureAutostop(cluster.autostop, AUTOSTOP_AGAIN)
+    again = ConfigureAutostop(cluster.autostop, AUTOSTOP_AGAIN, event.heard)
     return Step(replace(cluster, reason=reason), (Observe(), again), text)
 
 
@@ -344,22 +407,22 @@ def autostop_set(cluster: Cluster, event: AutostopConfigured, now: float) -> Ste
 @TABLE.on(P.STOPPING, NodesStopped, to={P.STOPPED, P.TERMINATED})
 def stopped(cluster: Cluster, event: NodesStopped, now: float) -> Step[Cluster]:
     """A cluster that was stopped before it had a machine leaves nothing to start again. Autostop is off afterwards."""
-    settled = replace(_billing_ends(cluster, now), instances=event.instances, autostop=Autostop())
+    settled = replace(billing_ends(cluster, now), instances=event.instances, autostop=Autostop())
     if not event.instances:
-        return Step(_gone(settled, now, "stopped before any machine existed"), (), "nothing to keep; removed")
-    return Step(_move(settled, P.STOPPED, now), (), "stopped")
+        return Step(gone(settled, now, "stopped before any machine existed"), (), "nothing to keep; removed")
+    return Step(moved(settled, P.STOPPED, now), (), "stopped")
 
 
 @TABLE.on(P.TERMINATING, NodesTerminated, to={P.TERMINATED})
 def terminated(cluster: Cluster, event: NodesTerminated, now: float) -> Step[Cluster]:
     """The record becomes history."""
-    return Step(_gone(cluster, now, cluster.reason), (), "terminated")
+    return Step(gone(cluster, now, cluster.reason), (), "terminated")
 
 
 @TABLE.on(P.STOPPING, TeardownFailed, to={P.DEGRADED})
 def stop_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Step[Cluster]:
     """Machines may run on and cost money: say so and keep looking."""
-    return Step(_move(cluster, P.DEGRADED, now, f"stop failed: {event.reason}"), (), f"stop failed: {event.reason}")
+    return Step(moved(cluster, P.DEGRADED, now, f"stop failed: {event.reason}"), (), f"stop failed: {event.reason}")
 
 
 @TABLE.on(P.TERMINATING, TeardownFailed, to={P.TERMINATING, P.TERMINATED})
@@ -367,7 +430,7 @@ def terminate_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Ste
     """Keep at it, ever slower; only a purge gives up, and the reason says what may be left behind."""
     if cluster.purge:
         reason = f"purged although the provider failed: {event.reason}"
-        return Step(_gone(cluster, now, reason), (), reason)
+        return Step(gone(cluster, now, reason), (), reason)
     first, most = TEARDOWN_RETRY
     delay = min(first * 2**cluster.strikes, most)
     again = replace(cluster, strikes=cluster.strikes + 1, reason=f"terminate failed: {event.reason}", status_at=now)
@@ -380,7 +443,25 @@ def terminate_failed(cluster: Cluster, event: TeardownFailed, now: float) -> Ste
 @TABLE.on((*_STANDING, P.STOPPED), Due, to=())
 def look(cluster: Cluster, event: Due, now: float) -> Step[Cluster]:
     """The safety net under the node's own reports."""
-    return Step(cluster, (Observe(),))
+    # One that is on its way out is looked at each second, which is too often for a cloud that does not answer.
+    strays = () if cluster.phase is P.AUTOSTOPPING else strays_to_end(cluster)
+    return Step(cluster, (Observe(), *strays))
+
+
+@TABLE.on([phase for phase in P if phase is not P.TERMINATED], StraysEnded, to=())
+def strays_ended(cluster: Cluster, event: StraysEnded, now: float) -> Step[Cluster]:
+    """Those that are left are told again with the next look."""
+    places = ", ".join(f"{site.cloud}/{site.region}" for site in event.sites)
+    text = f"what was begun for nothing on {places} is ended" if places else ""
+    return Step(without_strays(cluster, event, now), None, text)
+
+
+@TABLE.on(_STANDING, NoticeHeard, to=())
+def told_of_its_end(cluster: Cluster, event: NoticeHeard, now: float) -> Step[Cluster]:
+    """Nothing is saved yet: whoever asks is told, and the machines are looked at."""
+    when = "" if event.seconds is None else f" in {max(0.0, event.seconds):.0f} s"
+    text = _NOTICES.get(event.what, _NOTICES["terminate"]).format(rank=event.rank, when=when)
+    return Step(cluster, (Observe(),), f"its provider says: {text}")
 
 
 @TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to=())
@@ -401,78 +482,14 @@ def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[
     """The node runs its hooks and then stops; only the provider can tell when it has."""
     verb = "going down" if event.down else "stopping"
     known = replace(cluster, autostop=replace(cluster.autostop, down=event.down))
-    return Step(_move(known, P.AUTOSTOPPING, now, f"idle; {verb} by itself"), (), f"idle: {verb} by itself")
+    return Step(moved(known, P.AUTOSTOPPING, now, f"idle; {verb} by itself"), (), f"idle: {verb} by itself")
 
 
 @TABLE.on((*_STANDING, P.STOPPED), NodesObserved, to={P.UP, P.DEGRADED, P.AUTOSTOPPING, P.STOPPED, P.STOPPING,
                                                        P.TERMINATING, P.BOOTSTRAPPING})  # fmt: skip
 def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     """Record what exists; the state of the machines decides, the agent only where all of them run."""
-    known = replace(cluster, instances=event.instances or cluster.instances)
-    there = [each for each in event.instances if each.state is not InstanceState.TERMINATED]
-    running = _in_state(there, InstanceState.RUNNING)
-    if not there:
-        # Ended all the same: what the provider does not list may have left processes, disks or addresses behind.
-        lost = _move(_billing_ends(known, now), P.TERMINATING, now, "the provider no longer has its machines")
-        return Step(replace(lost, strikes=0), (TerminateNodes(),), "its machines are gone; removing what is left")
-    # One that is neither (it starts, is repaired, or cannot be asked) has not stopped, and is not gone.
-    if len(_in_state(there, InstanceState.STOPPED, InstanceState.STOPPING)) == len(there):
-        return _seen_stopped(known, now)
-    if len(running) < cluster.num_nodes:
-        return _seen_partly(known, event, now)
-    return _seen_running(known, event, now)
-
-
-def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
-    if cluster.phase is P.STOPPED:
-        return Step(cluster)
-    by_itself = cluster.phase is P.AUTOSTOPPING or cluster.autostop.enabled
-    idle = replace(_billing_ends(cluster, now), strikes=0)
-    if by_itself and cluster.autostop.down:
-        return Step(_move(idle, P.TERMINATING, now, "autodown"), (TerminateNodes(),), "stopped itself; removing it")
-    reason = "autostopped" if by_itself else "its machines were stopped or died: " + _why(cluster)
-    return Step(replace(_move(idle, P.STOPPED, now, reason), autostop=Autostop()), (), reason)
-
-
-def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
-    running = len(_in_state(event.instances, InstanceState.RUNNING))
-    if cluster.phase is P.AUTOSTOPPING:
-        return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
-    if cluster.phase is P.STOPPED and not running:
-        return Step(cluster)  # somebody starts it: what comes of that, the next look tells
-    reason = f"{running} of {cluster.num_nodes} nodes run: {_why(cluster)}"
-    if cluster.phase is P.DEGRADED and cluster.reason == reason:
-        return Step(cluster)
-    return Step(_move(cluster, P.DEGRADED, now, reason), (), reason)
-
-
-def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
-    if cluster.phase is P.STOPPED:
-        again = _billing_begins(_move(cluster, P.BOOTSTRAPPING, now, "its machines run again"), now)
-        return Step(again, (Bootstrap(),), "machines run again")
-    if cluster.phase is P.AUTOSTOPPING:
-        return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
-    if event.agent_answers is False:
-        reason = f"the agent does not answer: {event.detail}"
-        return Step(_move(cluster, P.BOOTSTRAPPING, now, reason), (Bootstrap(),), f"{reason}; starting it again")
-    if cluster.phase is P.DEGRADED and event.agent_answers:
-        return Step(replace(_move(cluster, P.UP, now), strikes=0), (), "whole again")
-    seen_again = (cluster.reason or "").startswith(UNSEEN)
-    return Step(replace(cluster, reason=None) if seen_again else cluster)
-
-
-def _overdue(cluster: Cluster) -> float:
-    hooks = sum(float(str(hook.get("timeout", 300.0))) for hook in cluster.autostop.hooks)
-    return cluster.status_at + hooks + AUTOSTOP_OVERDUE
-
-
-def _stop_from_here(cluster: Cluster, now: float) -> Step[Cluster]:
-    """The node said that it would stop and did not; a cluster must not stay in between for ever."""
-    reason = "it did not stop by itself in time"
-    if cluster.autostop.down:
-        going = replace(_move(cluster, P.TERMINATING, now, reason), strikes=0)
-        return Step(going, (TerminateNodes(),), f"{reason}; terminating")
-    return Step(replace(_move(cluster, P.STOPPING, now, reason), strikes=0), (StopNodes(),), f"{reason}; stopping")
+    return as_seen(cluster, event, now)
 
 
 # --- what means nothing ----------------------------------------------------------------------------------------------
@@ -490,9 +507,7 @@ def _declared() -> Iterable[tuple[str, str]]:
 
 
 _ignore_rest(NodesCreated, "outcome of an order that was called off; the sweep ends what it left")
-_ignore_rest(ProvisionRefused, "outcome of an order that was called off")
 _ignore_rest(AgentsReady, "already known, or outcome of an order that was called off")
-_ignore_rest(BootstrapFailed, "outcome of an order that was called off")
 _ignore_rest(StartAsked, "under way, or past starting; the request that asked says so to the user")
 _ignore_rest(StopAsked, "stopped or going already")
 _ignore_rest(DownAsked, "gone already")
@@ -500,63 +515,21 @@ _ignore_rest(AutostopAsked, "no node to tell; the request that asked refuses it"
 _ignore_rest(AutostopConfigured, "nothing follows from it")
 _ignore_rest(AutostopFailed, "the cluster has moved on")
 _ignore_rest(AutostopBegan, "the cluster is being stopped, built or ended by order")
-_ignore_rest(NodesStopped, "outcome of an order that was called off")
-_ignore_rest(NodesTerminated, "outcome of an order that was called off")
-_ignore_rest(TeardownFailed, "outcome of an order that was called off")
 _ignore_rest(NodesObserved, "an order under way decides")
 _ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
+_ignore_rest(NoticeHeard, "no machine of it runs, or an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
-_ignore_rest(NodesRemoved, "outcome of an order that was called off")
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _move(cluster: Cluster, phase: Phase, now: float, reason: str | None = None) -> Cluster:
-    return replace(cluster, phase=phase, status_at=now, reason=reason)
-
-
-def _gone(cluster: Cluster, now: float, reason: str | None) -> Cluster:
-    ended = _billing_ends(_move(cluster, P.TERMINATED, now, reason), now)
-    return replace(ended, ended_at=now, instances=())
-
-
-def _billing_ends(cluster: Cluster, now: float) -> Cluster:
-    return replace(cluster, intervals=_closed(cluster, now))
-
-
-def _billing_begins(cluster: Cluster, now: float) -> Cluster:
-    price = cluster.placement.price_hourly if cluster.placement else 0.0
-    return replace(cluster, intervals=(*_closed(cluster, now), (now, None, price)))
-
-
-def _closed(cluster: Cluster, now: float) -> tuple[tuple[float, float | None, float], ...]:
-    return tuple((begin, now if end is None else end, price) for begin, end, price in cluster.intervals)
-
-
-def _in_state(instances: Iterable[Instance], *states: InstanceState) -> list[Instance]:
-    return [instance for instance in instances if instance.state in states]
-
-
-def _why(cluster: Cluster) -> str:
-    reasons = [f"rank {each.rank}: {each.reason}" for each in cluster.instances if each.reason]
-    return "; ".join(reasons) or "the provider gives no reason"
-
-
-def _noted(refused: SideRefusal, now: float) -> Refusal:
-    offer = refused.placement.offer
-    return Refusal(offer.place, offer.instance_type, refused.scope, refused.reason, now)
-
-
-def _all_of(order: Provision) -> str:
-    return " and ".join(_what(each) for each in (order.placement, *order.beside))
-
-
-def _what(placement: Placement) -> str:
-    return f"{placement.num_nodes}x {placement.offer.instance_type} on {placement.offer.place}"
-
-
-def _nodes(count: int) -> str:
-    return f"{count} node" + ("s" if count != 1 else "")
+_ignore_rest(StraysEnded, "gone with the rest")
+for _late in (
+    ProvisionRefused,
+    BootstrapFailed,
+    NodesStopped,
+    NodesTerminated,
+    TeardownFailed,
+    Planned,
+    NotPlanned,
+    NodesRemoved,
+):
+    _ignore_rest(_late, "outcome of an order that was called off")

@@ -75,7 +75,7 @@ class Table(Generic[E]):
         if key in self._ignored:
             return Step(entity)
         if key not in self._rules:
-            raise UnexpectedEvent(f"{self.noun}: no rule for {type(event).__name__} while {status.value}: {entity}")
+            raise UnexpectedEvent(f"{self.noun}: no rule for {type(event).__name__} while {status.value}")
         rule, allowed = self._rules[key]
         step = rule(entity, event, now)
         after = self._status_of(step.entity)

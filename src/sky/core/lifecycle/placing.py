@@ -1,8 +1,10 @@
 """Which place is asked next for a cluster's machines, and which no more. The rules of `clusters.py` ask."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
-from sky.core.lifecycle.cluster_facts import Provision
+from sky.core.lifecycle.cluster_facts import EndStrays, Provision, StraysEnded
 from sky.core.model.clusters import Cluster, Site
 from sky.core.model.offers import Placement
 
@@ -22,11 +24,43 @@ def asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster
         if all(each.offer.place != other.offer.place for other in (first, *beside)):
             beside.append(each)
     asked = (first, *beside)
-    marks = [cluster.id, *(f"{cluster.id}{HEDGED}{number}" for number in range(1, len(asked)))]
-    sites = tuple(Site(each.offer.cloud, each.offer.region, mark) for each, mark in zip(asked, marks, strict=True))
+    marks = _marks(cluster)
+    sites = tuple(_free(each, marks, cluster) for each in asked)
     left = tuple(each for each in rest if each not in beside)
     begun = replace(cluster, placement=first, candidates=left, sites=sites)
     return begun, Provision(first, beside=tuple(beside))
+
+
+def _marks(cluster: Cluster) -> Iterator[str]:
+    yield cluster.id
+    for number in count(1):
+        yield f"{cluster.id}{HEDGED}{number}"
+
+
+def _free(placement: Placement, marks: Iterator[str], cluster: Cluster) -> Site:
+    """A site of the cluster in a placement's region, under a mark that nothing there carries which is to be ended."""
+    taken = {each.site for each in cluster.strays}
+    sites = (Site(placement.offer.cloud, placement.offer.region, mark) for mark in marks)
+    return next(site for site in sites if site not in taken)
+
+
+def strays_to_end(cluster: Cluster) -> tuple[EndStrays, ...]:
+    """The order to end what is left elsewhere, if anything is."""
+    return (EndStrays(),) if cluster.strays else ()
+
+
+def without_strays(cluster: Cluster, event: StraysEnded, now: float) -> Cluster:
+    """The cluster without the strays that are gone; what they cost stays on record."""
+    gone = tuple(each for each in cluster.strays if each.site in event.sites)
+    cost = tuple((each.since, now, each.price_hourly) for each in gone)
+    left = tuple(each for each in cluster.strays if each not in gone)
+    return replace(cluster, strays=left, intervals=(*cost, *cluster.intervals))
+
+
+def unfit(placement: Placement) -> tuple[str, str, bool]:
+    """What a placement is known by for which the request was not fit: it is the same in another plan."""
+    offer = placement.offer
+    return (offer.place, offer.instance_type, offer.use_spot)
 
 
 def condemned(candidate: Placement, refused: Placement, scope: str) -> bool:

@@ -17,6 +17,11 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class PutDown:
+    """Its worker stopped in good order; another one takes it up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The work is done; `result` is JSON."""
 
@@ -40,7 +45,7 @@ class Work:
     """Order: carry the request out."""
 
 
-EVENTS: tuple[type, ...] = (Begun, Finished, Failed, CancelAsked)
+EVENTS: tuple[type, ...] = (Begun, PutDown, Finished, Failed, CancelAsked)
 ORDERS: tuple[type, ...] = (Work,)
 
 TABLE: Table[Request] = Table("request", RequestStatus, EVENTS, lambda request: request.status)
@@ -61,7 +66,13 @@ def begun(request: Request, event: Begun, now: float) -> Step[Request]:
         error = {"type": "RequestInterruptedError", "message": f"its server died {request.attempts} times while on it"}
         return Step(replace(request, status=S.FAILED, error=error, finished_at=now), (), str(error["message"]))
     running = replace(request, status=S.RUNNING, attempts=request.attempts + 1, started_at=request.started_at or now)
-    return Step(running, None, "begun" if request.attempts == 0 else "taken up again after an interruption")
+    return Step(running, None, "begun" if request.started_at is None else "taken up again after an interruption")
+
+
+@TABLE.on(S.RUNNING, PutDown, to={S.RUNNING})
+def put_down(request: Request, event: PutDown, now: float) -> Step[Request]:
+    """Nothing died: the attempt does not count."""
+    return Step(replace(request, attempts=max(0, request.attempts - 1)))
 
 
 @TABLE.on(S.RUNNING, Finished, to={S.SUCCEEDED})
@@ -83,6 +94,7 @@ def call_off(request: Request, event: CancelAsked, now: float) -> Step[Request]:
     return Step(replace(request, status=S.CANCELLED, cancel_asked=True, finished_at=now), (), "cancelled")
 
 
+TABLE.ignore((S.PENDING, S.WAITING), PutDown, "nobody works on it")
 TABLE.ignore((S.PENDING, S.WAITING), Finished, "nobody works on it")
 TABLE.ignore((S.PENDING, S.WAITING), Failed, "nobody works on it")
 for _event in EVENTS:

@@ -62,7 +62,8 @@ class Instance:
       `identity` (a key file; empty: this installation's key); `secret` (what `Unlocks` knows the password by);
       `jump` (`user@host:port`, several with commas) or `proxy_command`; `home` (a folder under the user's home that
       is the node's alone; empty: the home itself);
-    - `slurm`: as `ssh`, for the login node, and `job`, `node`.
+    - `slurm`: as `ssh`, for the login node, and `job`, `node`; `home` may be an absolute path; `tmp` (a folder of the
+      node's machine for what is temporary).
     """
 
     id: str
@@ -111,6 +112,19 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """What a place tried for nothing may still run for a cluster: it could not be ended when another place had won.
+
+    It may cost `price_hourly` (USD) from `since` on. `identity` is the account that it would belong to.
+    """
+
+    site: Site
+    since: float
+    price_hourly: float
+    identity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """A cluster as recorded.
 
@@ -119,9 +133,10 @@ class Cluster:
 
     `sites` are where machines may be right now: one for a cluster that stands, several while places are tried side by
     side (`hedge` at most). `identity` is the account that the machines were made under. `layers` is what client and
-    task lay over the server's configuration. `clone_of` is the image that its disks are made from. `resize_to` is the
-    number of nodes that it is being brought to. `rounds` are the placements to begin again with, where the user asked
-    to retry until up.
+    task lay over the server's configuration. `clone_of` is the image that its disks are made from, until it is up.
+    `resize_to` is the number of nodes that it is being brought to. `rounds` are the placements to begin again with
+    where the user asked to retry until up and no new plan can be made; `wrong` are those (place, type, spot) for which
+    the request is not fit. `strays` are ended again and again until they are gone.
     """
 
     id: str
@@ -158,10 +173,17 @@ class Cluster:
     clone_of: str | None = None
     resize_to: int | None = None
     rounds: tuple[Placement, ...] = ()
+    strays: tuple[Stray, ...] = ()
+    wrong: tuple[tuple[str, str, bool], ...] = ()
 
     @property
     def where(self) -> tuple[Site, ...]:
         """Everywhere that machines of it may be."""
+        return (*self.standing, *(each.site for each in self.strays))
+
+    @property
+    def standing(self) -> tuple[Site, ...]:
+        """Where machines of it are that it uses, or may be had."""
         if self.sites or self.placement is None or not self.instances:
             return self.sites
         # Recorded before sites were.
@@ -170,7 +192,12 @@ class Cluster:
     @property
     def site(self) -> Site | None:
         """Where the machines are that it uses, or is to use."""
-        return self.where[0] if self.where else None
+        return self.standing[0] if self.standing else None
+
+    @property
+    def billed(self) -> tuple[tuple[float, float | None, float], ...]:
+        """What costs money: `intervals`, and what may still run where it was tried for nothing."""
+        return (*((each.since, None, each.price_hourly) for each in self.strays), *self.intervals)
 
     @property
     def status(self) -> ClusterStatus:

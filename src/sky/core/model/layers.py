@@ -18,6 +18,8 @@ SERVER_ONLY_KEYS = {
     "jobs": frozenset(["consolidation_mode"]),
     "serve": frozenset(["consolidation_mode"]),
 }
+#: Sections about the server's machine and its catalog: plans are made of what its own file says of them.
+PLANNED_BY_SERVER = ("local", "catalog")
 #: What stands in a task's `config` beside sections of the configuration.
 BESIDE = frozenset(["active_workspace", "hooks"])
 

@@ -104,8 +104,32 @@ class Stoppable(Protocol):
 class StopsSome(Protocol):
     """Optional, beside `Stoppable`: some of the place's machines cannot be stopped, only ended."""
 
-    def unstoppable(self, offer: Offer) -> str | None:
-        """Why machines of an offer cannot be stopped; None where they can."""
+    def unstoppable(
+        self, offer: Offer, config: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Why machines of an offer cannot be stopped; None where they can.
+
+        `made` are those that a cluster has; while there are none, `config` is what they would be made by (as of
+        `CreateAsk`; None: the place's own).
+        """
+        ...
+
+
+@runtime_checkable
+class EndsItself(Protocol):
+    """Optional: a machine that shuts itself down can be gone with its disk instead of stopped."""
+
+    async def end_on_shutdown(self, cluster_id: str, ends: bool, *, regions: Collection[str] | None = None) -> None:
+        """What becomes of each machine of a cluster that is shut down from inside, from now on. May be repeated."""
+        ...
+
+
+@runtime_checkable
+class KeepsSize(Protocol):
+    """Optional: some of the place's clusters have the number of nodes for good that they were made with."""
+
+    def unresizable(self, num_nodes: int, wanted: int) -> str | None:
+        """Why a cluster cannot have another number of nodes; None where it can."""
         ...
 
 
@@ -136,12 +160,32 @@ class OpensPorts(Protocol):
     ) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class DiskImage:
+    """What there is of an image that was made of a cluster's disk, for the ask of this key."""
+
+    name: str
+    key: str
+    region: str = ""
+
+
 @runtime_checkable
 class ClonesDisks(Protocol):
-    """Optional: the disk of a stopped cluster's head can be the image of another cluster."""
+    """Optional: the disk of a stopped cluster's head can be the image of another cluster. Images cost money."""
 
-    async def image_of(self, cluster_id: str, *, regions: Collection[str] | None = None) -> str:
-        """Make an image (it outlives the cluster) and return its name for `MachineSpec.clone_of`, once it is ready."""
+    async def image_of(self, cluster_id: str, key: str, *, regions: Collection[str] | None = None) -> str:
+        """Make an image and return its name for `MachineSpec.clone_of`, once it is ready; the same again for a key.
+
+        It outlives the cluster, until it is removed.
+        """
+        ...
+
+    async def images(self, *, regions: Collection[str] | None = None) -> Sequence[DiskImage]:
+        """All that there is of images of this installation, parts of one that was not removed whole among it."""
+        ...
+
+    async def remove_image(self, name: str, *, regions: Collection[str] | None = None) -> None:
+        """Remove an image and what it is made of; machines that came of it stay. What is gone is no failure."""
         ...
 
 

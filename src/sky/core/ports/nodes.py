@@ -1,6 +1,6 @@
 """The way to the nodes of clusters and to their agents. Adapters: `server.fleet`, and `remote.shell` of `Shell`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -19,7 +19,9 @@ class LogPiece:
 class AgentClient(Protocol):
     """The head's agent. Raises `AgentUnreachable` and `AgentRefused` of `core.errors`."""
 
-    async def ping(self) -> None: ...
+    async def ping(self) -> Collection[int]:
+        """Ranks of the other nodes that the head hears nothing of, if it answers."""
+        ...
 
     async def submit(self, key: str, spec: Mapping[str, object]) -> tuple[int, str | None]:
         """Queue a job once; its number and its log directory."""
@@ -49,6 +51,10 @@ class Fleet(Protocol):
 
     async def head(self, cluster: Cluster) -> AgentClient: ...
 
+    async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
+        """Ask the agents of these nodes for a sign of life. Raises AgentUnreachable with the first that gives none."""
+        ...
+
     async def quiesce(self, cluster: Cluster) -> None:
         """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
         ...
@@ -58,7 +64,10 @@ class Fleet(Protocol):
         ...
 
     async def clone(self, cluster: Cluster, url: str, ref: str | None, env: Mapping[str, str]) -> str:
-        """Check a git repository out as the working directory on every node; the commit that it is at."""
+        """Check a git repository out as the working directory on every node; the commit that it is at.
+
+        `env` are the variables and secrets of the task; those of git count.
+        """
         ...
 
     async def fetch(self, cluster: Cluster, url: str, destination: str, env: Mapping[str, str]) -> str:

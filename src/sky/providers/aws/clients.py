@@ -35,6 +35,9 @@ _TRIES = 4
 _AT_ONCE = 12
 #: Pages of a list; one with more is not believed.
 _PAGES = 1000
+#: Things on a page of lists that may be long: EC2 gives up on those that are asked for in one piece.
+_ON_PAGE = 500
+_LONG = ("DescribeInstances", "DescribeImages", "DescribeSnapshots", "DescribeSecurityGroups")
 #: Seconds to connect, and to wait for an answer. A launch of many machines is answered late.
 _CONNECT_S, _READ_S = 10.0, 60.0
 _LOGIN_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
@@ -77,9 +80,10 @@ class Clients:
     async def pages(self, region: str, operation: str, key: str, /, **parameters: object) -> list[Any]:
         """All of an EC2 list, page after page. Raises as `call`."""
         found: list[Any] = []
+        asked: dict[str, object] = {**parameters, **({"MaxResults": _ON_PAGE} if operation in _LONG else {})}
         token: str | None = None
         for _ in range(_PAGES):
-            answer = await self.ec2(region, operation, **parameters, **({"NextToken": token} if token else {}))
+            answer = await self.ec2(region, operation, **asked, **({"NextToken": token} if token else {}))
             found += answer.get(key) or ()
             token = answer.get("NextToken")
             if not token:

@@ -9,16 +9,18 @@ from sky.core.errors import CapacityRefused, NotSupportedError, ProviderDown, Pr
 from sky.core.errors import InvalidSkyPilotConfigError as ConfigError
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk
+from sky.core.ports import Access, CreateAsk, DiskImage
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
+from sky.kit.together import together
 from sky.providers import credentials
 from sky.providers.aws import instances, marks, network
 from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import read
-from sky.providers.aws.errors import code_behind, died_of, is_missing
-from sky.providers.aws.instances import ENDED, Machines, ids, rank_of, state_of
-from sky.providers.aws.launching import Launcher, end_named
+from sky.providers.aws.disks import Disks
+from sky.providers.aws.errors import died_of, is_missing
+from sky.providers.aws.instances import ENDED, Machines, ids, rank_of, state_of, zone_of
+from sky.providers.aws.launching import Before, Launcher, end_named
 from sky.providers.aws.network import Network, Owner
 from sky.providers.aws.quotas import Room
 from sky.providers.registry import Settings
@@ -27,7 +29,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds for machines to end, to stop and to start; what EC2 needs is less than a minute for most, and more for metal.
 _ENDS_S, _STOPS_S, _STARTS_S = 300.0, 180.0, 600.0
-_IMAGE_S = 3600.0
 #: Times that what a failed launch left is tried to be removed.
 _TIDYING = 5
 _LIVE = ("pending", "running", "stopping", "stopped")
@@ -48,6 +49,7 @@ class AwsCompute:
         self._machines = Machines(self._clients, settings.keys)
         self._launcher = Launcher(self._clients, self._network, self._machines, settings.keys)
         self._room = Room(self._clients)
+        self._disks = Disks(self._clients)
         self._tidying: set[asyncio.Task[None]] = set()
 
     # --- who asks ------------------------------------------------------------------------------------------------
@@ -112,30 +114,40 @@ class AwsCompute:
         found = [
             raw for raw in await self._machines.of(region, installation, ask.cluster_id) if rank_of(raw) in ask.wanted
         ]
-        there = [raw for raw in found if state_of(raw) in _LIVE]
         key, made = marks.digest(ask.key, ask.cluster_id), list[str]()
+        kept = _kept(found, key)
         try:
-            before = [raw for raw in there if _made_by(raw, key)]
-            if sorted(rank_of(raw) or 0 for raw in before) == sorted(ask.wanted):
-                await self._machines.until(region, ids(before), "running", seconds=_STARTS_S)
+            await self._end(region, [raw for raw in found if state_of(raw) in _LIVE and raw not in kept])
+            if len(kept) == len(ask.wanted):
+                await self._machines.until(region, ids(kept), "running", seconds=_STARTS_S)
+                made += ids(kept)
             else:
-                await self._end(region, there)
                 used = sum(marks.read(raw.get("Tags")).get(marks.KEY) == key for raw in found)
-                await self._launcher.launch(ask, config, installation, used, made)
-            return await self._whole(region, ask)
+                await self._launcher.launch(ask, config, installation, Before(kept, used), made)
+            return await self._whole(region, ask, made)
         except BaseException as error:
             # A gang that came up in part is no use to anybody; cancelled or refused, it goes.
             await self._take_back(ask, made, error)
             raise
 
-    async def _whole(self, region: str, ask: CreateAsk) -> Sequence[Instance]:
-        """All nodes that the cluster has; the listing may lag behind what is known to run."""
+    async def _whole(self, region: str, ask: CreateAsk, made: Collection[str]) -> Sequence[Instance]:
+        """All nodes that the cluster has; the listing may lag behind what is known to run.
+
+        What an attempt that was cut short made, and no list had when this one began, is listed by now, and goes.
+        """
         until = self._clients.clock.now() + _STOPS_S
         for pause in delays(0.25, factor=1.5, ceiling=5.0):
-            shown = await self.list(ask.cluster_id, regions=[region])
+            found = await self._machines.of(region, self._settings.installation(), ask.cluster_id)
+            shown = self._machines.listed(region, found, read(self._settings.config()))
             running = {each.rank for each in shown if each.state is InstanceState.RUNNING}
-            if running.issuperset(ask.wanted):
+            doubles = [
+                raw
+                for raw in found
+                if state_of(raw) in _LIVE and rank_of(raw) in ask.wanted and raw.get("InstanceId") not in made
+            ]
+            if running.issuperset(ask.wanted) and not doubles:
                 return shown
+            await self._end(region, doubles)
             if self._clients.clock.now() > until:
                 raise CapacityRefused(f"{len(ask.wanted)} machines were made, and {len(running)} run")
             await self._clients.clock.sleep(pause)
@@ -179,7 +191,18 @@ class AwsCompute:
 
         return await self._each(cluster_id, regions, one)
 
-    def unstoppable(self, offer: Offer) -> str | None:
+    async def end_on_shutdown(self, cluster_id: str, ends: bool, *, regions: Collection[str] | None = None) -> None:
+        """Say of each machine whether it ends or stops when it is shut down from inside. Spot machines always end."""
+
+        async def one(region: str) -> None:
+            there = [raw for raw in await self._there(region, cluster_id) if raw.get("InstanceLifecycle") != "spot"]
+            await together(self._machines.end_on_shutdown(region, machine, ends) for machine in ids(there))
+
+        await self._clients.everywhere(regions, one)
+
+    def unstoppable(
+        self, offer: Offer, config: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
         """Spot machines: EC2 ends them where it would stop others."""
         return "spot machines of AWS cannot be stopped, only ended; use `sky down` instead" if offer.use_spot else None
 
@@ -223,16 +246,25 @@ class AwsCompute:
 
         await self._clients.everywhere(regions, one)
 
-    async def image_of(self, cluster_id: str, *, regions: Collection[str] | None = None) -> str:
+    async def image_of(self, cluster_id: str, key: str, *, regions: Collection[str] | None = None) -> str:
         """Make an image of the head's disk; it may take many minutes until it is ready, by the size of the disk."""
         answers = await self._clients.everywhere(regions, lambda region: self._there(region, cluster_id))
         heads = [(region, raw) for region, found in answers for raw in found if rank_of(raw) == 0]
         if not heads:
             raise NotSupportedError(f"cluster {cluster_id} has no head machine on AWS whose disk could be cloned")
         region, head = heads[0]
-        image = await self._image(region, str(head.get("InstanceId")), f"sky-{cluster_id}")
-        await self._ready(region, image)
-        return image
+        return await self._disks.make(region, self._owner(cluster_id), str(head.get("InstanceId")), key)
+
+    async def images(self, *, regions: Collection[str] | None = None) -> Sequence[DiskImage]:
+        """Images of disks, and snapshots of those that were removed in part."""
+        installation = self._settings.installation()
+        answers = await self._clients.everywhere(regions, lambda region: self._disks.all(region, installation))
+        return [each for _, found in answers for each in found]
+
+    async def remove_image(self, name: str, *, regions: Collection[str] | None = None) -> None:
+        """Deregister an image and delete its snapshots."""
+        installation = self._settings.installation()
+        await self._clients.everywhere(regions, lambda region: self._disks.remove(region, installation, name))
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -302,35 +334,14 @@ class AwsCompute:
         task.add_done_callback(self._tidying.discard)
         await asyncio.shield(task)
 
-    async def _image(self, region: str, machine: str, title: str) -> str:
-        """Begin an image. Asked again after an answer that was lost, EC2 knows the name: that is the image."""
-        name = f"{title}-{int(self._clients.clock.now())}"
-        tags = marks.tags({marks.INSTALLATION: self._settings.installation(), "Name": title})
-        try:
-            made = await self._clients.ec2(
-                region, "CreateImage", InstanceId=machine, Name=name, TagSpecifications=marks.on(["image"], tags)
-            )
-        except ProviderFailure as error:
-            if code_behind(error) != "InvalidAMIName.Duplicate":
-                raise
-            named = [{"Name": "name", "Values": [name]}]
-            found = await self._clients.ec2(region, "DescribeImages", Owners=["self"], Filters=named)
-            made = next(iter(found.get("Images") or ()), {})
-        return str(made.get("ImageId", ""))
 
-    async def _ready(self, region: str, image: str) -> None:
-        until = self._clients.clock.now() + _IMAGE_S
-        for pause in delays(1.0, ceiling=15.0):
-            answer: Mapping[str, object] = await self._clients.ec2(region, "DescribeImages", ImageIds=[image])
-            found = answer.get("Images")
-            state = str(found[0].get("State", "")) if isinstance(found, list) and found else "pending"
-            if state == "available":
-                return
-            if state not in ("pending", "transient") or self._clients.clock.now() > until:
-                raise ProviderDown(f"image {image} in {region} does not become available: it is {state}")
-            await self._clients.clock.sleep(pause)
-
-
-def _made_by(raw: Answer, key: str) -> bool:
-    """Whether a launch of this key made the machine, and it runs or is about to."""
-    return marks.read(raw.get("Tags")).get(marks.KEY) == key and state_of(raw) in ("pending", "running")
+def _kept(found: Sequence[Answer], key: str) -> Sequence[Answer]:
+    """Of each rank the machine that a launch of this key made, if it runs or is about to; all of one zone."""
+    ours = [
+        raw
+        for raw in found
+        if marks.read(raw.get("Tags")).get(marks.KEY) == key and state_of(raw) in ("pending", "running")
+    ]
+    zones = [zone_of(raw) for raw in ours]
+    here = max(sorted(set(zones)), key=zones.count, default="")
+    return list({rank_of(raw): raw for raw in ours if zone_of(raw) == here}.values())

@@ -64,6 +64,10 @@ class Images:
             )
         return found
 
+    async def exactly(self, region: str, id: str) -> Image:
+        """The image of this id. Raises RequestInvalid where it is gone."""
+        return await self._named(region, id)
+
     async def _named(self, region: str, id: str) -> Image:
         if not re.fullmatch(r"ami-[0-9a-z]{4,40}", id):
             raise RequestInvalid(

@@ -1,8 +1,9 @@
 """Machines as EC2 tells them, and as the rest of the house knows them; and the waiting until they are as wanted."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from sky.core.errors import InstanceNotFound, ProviderDown, Throttled
+from sky.core.errors import CredentialsRejected, InstanceNotFound, ProviderDown, Throttled
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.ports import Keys
 from sky.kit.backoff import delays
@@ -21,6 +22,7 @@ _STATES: Mapping[str, InstanceState] = {
 }
 ENDED = ("shutting-down", "terminated")
 #: Why a machine is not there: because we (or the user) ended it. It is not listed then; one that died is.
+_ON_SHUTDOWN = "instanceInitiatedShutdownBehavior"
 _ASKED_FOR = "Client.UserInitiatedShutdown"
 #: Seconds in which EC2 may not know a machine yet that it has just made.
 _UNKNOWN_S = 30.0
@@ -45,6 +47,11 @@ def rank_of(raw: Answer) -> int | None:
     place = raw.get("AmiLaunchIndex")
     told = marks.read(raw.get("Tags")).get(marks.RANKS, "")
     return marks.rank_at(told, place) if isinstance(place, int) and place >= 0 else None
+
+
+def zone_of(raw: Answer) -> str:
+    """The zone that a machine is in."""
+    return str((raw.get("Placement") or {}).get("AvailabilityZone", ""))
 
 
 def reason_of(raw: Answer) -> tuple[str, str]:
@@ -107,6 +114,21 @@ class Machines:
                     return found
             await clock.sleep(pause)
         raise AssertionError("delays do not end")
+
+    async def end_on_shutdown(self, region: str, machine: str, ends: bool) -> None:
+        """Whether a machine ends or stops with a shutdown from inside; looked at first, which takes fewer rights."""
+        wanted, asked = "terminate" if ends else "stop", {"InstanceId": machine, "Attribute": _ON_SHUTDOWN}
+        try:
+            told = await self._clients.call("ec2", region, "DescribeInstanceAttribute", asked)
+        except InstanceNotFound:
+            return  # ended meanwhile
+        except CredentialsRejected:
+            if ends:
+                raise
+            return  # who may not look at it has not changed it: machines are made to stop
+        if (told.get("InstanceInitiatedShutdownBehavior") or {}).get("Value") != wanted:
+            with suppress(InstanceNotFound):
+                await self._clients.call("ec2", region, "ModifyInstanceAttribute", {**asked, "Value": wanted})
 
     def shown(self, region: str, raw: Answer, config: AwsConfig) -> Instance | None:
         """A machine as the house knows it; None where its tags do not say which one it is."""

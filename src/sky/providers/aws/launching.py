@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sky.core.errors import (
     CapacityRefused,
     CredentialsRejected,
     InstanceNotFound,
     NotSupportedError,
+    ProviderDown,
     ProviderFailure,
     QuotaReached,
 )
@@ -21,7 +22,7 @@ from sky.providers.aws.config import AwsConfig
 from sky.providers.aws.errors import code_behind
 from sky.providers.aws.first_start import user_data
 from sky.providers.aws.images import Images
-from sky.providers.aws.instances import ENDED, Machines, ids, state_of
+from sky.providers.aws.instances import ENDED, Machines, ids, rank_of, state_of, zone_of
 from sky.providers.aws.launch import Fabrics, Launch
 from sky.providers.aws.network import Network, Owner, Subnet
 from sky.providers.aws.reservations import Reserved
@@ -33,6 +34,30 @@ _NOT_YET_TRIES = 6
 _ROUNDS = 20
 #: Seconds for a machine to run; metal takes a quarter of an hour.
 _STARTS_S = 1200.0
+#: Seconds in which EC2 lists what it has made.
+_TOLD_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an attempt of the same key left that was cut short: machines to go on with, and how many it made in all."""
+
+    kept: Sequence[Answer] = ()
+    used: int = 0
+
+    @property
+    def zone(self) -> str:
+        """Where the rest belongs."""
+        return zone_of(self.kept[0]) if self.kept else ""
+
+    @property
+    def image(self) -> str:
+        """What those that are there started from; the newest may be another by now."""
+        return str(self.kept[0].get("ImageId", "")) if self.kept else ""
+
+    @property
+    def ranks(self) -> frozenset[int | None]:
+        return frozenset(rank_of(raw) for raw in self.kept)
 
 
 class Launcher:
@@ -47,30 +72,35 @@ class Launcher:
         self._fabrics = Fabrics(clients)
 
     async def launch(
-        self, ask: CreateAsk, config: AwsConfig, installation: str, used: int, made: list[str]
+        self, ask: CreateAsk, config: AwsConfig, installation: str, before: Before, made: list[str]
     ) -> Sequence[Answer]:
-        """The machines, running. `used` is how many ended before under this key; `made` collects what EC2 made,
-        also where this raises, since a list of all machines may not have them yet.
+        """The machines, running. `made` collects what EC2 made, also where this raises, since a list of all machines
+        may not have them yet.
         """
         offer = ask.placement.offer
         launch = await self._prepared(ask, config, installation)
+        if before.image:
+            launch = replace(launch, image=await self._images.exactly(offer.region, before.image))
         subnets = await self._network.subnets(offer.region, offer.zone, config, len(ask.wanted))
         launch = await self._connected(launch, subnets[0].vpc)
         reserved = await reservations.fitting(self._clients, offer, config)
         by_zone = {subnet.zone: subnet for subnet in subnets}
-        refused: list[CapacityRefused] = []
-        for zone in reservations.zones_first(reserved, list(by_zone)):
+        refused: dict[str, CapacityRefused] = {}
+        made += ids(before.kept)
+        if before.zone not in by_zone:
+            await self._end(offer.region, made)
+        for zone in sorted(reservations.zones_first(reserved, list(by_zone)), key=lambda zone: zone != before.zone):
             try:
-                return await self._in_zone(launch, by_zone[zone], reserved, used, made)
+                return await self._in_zone(launch, by_zone[zone], reserved, before, made)
             except CapacityRefused as error:
                 if error.scope != "zone":
                     raise
                 ask.say(f"{zone}: {error.reason}")
-                refused.append(error)
+                refused[zone] = error
                 await self._end(offer.region, made)
         if len(refused) == 1:
-            raise refused[0]
-        raise CapacityRefused("; ".join(f"{zone}: {each.reason}" for zone, each in zip(by_zone, refused, strict=True)))
+            raise next(iter(refused.values()))
+        raise CapacityRefused("; ".join(f"{zone}: {each.reason}" for zone, each in refused.items()))
 
     async def _prepared(self, ask: CreateAsk, config: AwsConfig, installation: str) -> Launch:
         """What can be found out side by side."""
@@ -108,13 +138,15 @@ class Launcher:
         return name
 
     async def _in_zone(
-        self, launch: Launch, subnet: Subnet, reserved: Sequence[Reserved], used: int, made: list[str]
+        self, launch: Launch, subnet: Subnet, reserved: Sequence[Reserved], before: Before, made: list[str]
     ) -> Sequence[Answer]:
-        """All of the gang in this zone, running."""
+        """All of the gang in this zone, running; what is there already goes on."""
         region = launch.ask.placement.offer.region
-        here: list[str] = []
-        for ranks, reservation in reservations.parts(reserved, subnet.zone, launch.ask.wanted):
-            here += await self._part(launch, subnet, ranks, (reservation, used), made)
+        kept = before if before.zone == subnet.zone else Before()
+        missing = [rank for rank in launch.ask.wanted if rank not in kept.ranks]
+        here = ids(kept.kept)
+        for ranks, reservation in reservations.parts(reserved, subnet.zone, missing):
+            here += await self._part(launch, subnet, ranks, (reservation, before.used), made)
         return await self._machines.until(region, here, "running", seconds=_STARTS_S)
 
     async def _part(
@@ -134,12 +166,27 @@ class Launcher:
             try:
                 machines = await self._run(region, request, made)
             except ProviderFailure as error:
-                if code_behind(error) == "IdempotentParameterMismatch":
-                    continue
-                raise
+                if code_behind(error) != "IdempotentParameterMismatch":
+                    raise
+                # Asked for before, with something in it that has changed since: the newest image, say.
+                machines = await self._of_token(region, token)
+                made += ids(machines)
             if not all(state_of(raw) in ENDED for raw in machines):
                 return ids(machines)
         raise CapacityRefused(f"{_ROUNDS} launches of these machines ended; launch again")
+
+    async def _of_token(self, region: str, token: str) -> Sequence[Answer]:
+        """What a launch that EC2 remembers has made. Nothing else is asked for before it is known."""
+        until = self._clients.clock.now() + _TOLD_S
+        for pause in delays(0.5, ceiling=5.0):
+            filters = [{"Name": "client-token", "Values": [token]}]
+            found = await self._clients.pages(region, "DescribeInstances", "Reservations", Filters=filters)
+            if machines := [raw for each in found for raw in each.get("Instances") or ()]:
+                return machines
+            if self._clients.clock.now() > until:
+                raise ProviderDown(f"{region} has made machines of this launch before and does not list them")
+            await self._clients.clock.sleep(pause)
+        raise AssertionError("delays do not end")
 
     async def _run(self, region: str, request: dict[str, object], made: list[str]) -> Sequence[Answer]:
         """Ask for machines; what EC2 made is on record even when the caller goes away meanwhile."""

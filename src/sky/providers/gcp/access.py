@@ -61,6 +61,7 @@ class Accounts:
             config.endpoint or environment.get("SKY_GCP_ENDPOINT", ""),
             environment.get("GOOGLE_APPLICATION_CREDENTIALS", ""),
             environment.get("GOOGLE_CLOUD_PROJECT", ""),
+            *("" if config.endpoint else self._stamp()),
         )
         with self._lock:
             if self._found is None or self._found[0] != key:
@@ -83,15 +84,27 @@ class Accounts:
         who = "anonymous" if endpoint else _principal(credentials)
         return Account(credentials, project, source, who, endpoint or _COMPUTE, endpoint or _TPU)
 
+    def _file(self) -> tuple[Path, str]:
+        """The file of credentials, and what names it."""
+        if named := self._settings.environment.get("GOOGLE_APPLICATION_CREDENTIALS", ""):
+            path = self._settings.home / named[2:] if named.startswith("~/") else Path(named)
+            return path, "GOOGLE_APPLICATION_CREDENTIALS"
+        path = self._gcloud() / "application_default_credentials.json"
+        return path, str(path)
+
+    def _stamp(self) -> tuple[str, ...]:
+        """What changes when somebody logs in anew: a server that runs on is to see that."""
+        try:
+            stat = self._file()[0].stat()
+        except OSError:
+            return ()
+        return (str(stat.st_mtime_ns), str(stat.st_size), str(stat.st_ino))
+
     def _credentials(self) -> tuple[Any, str, str]:
         """Credentials, the project that they name, and where they were found."""
-        environment = self._settings.environment
-        if named := environment.get("GOOGLE_APPLICATION_CREDENTIALS", ""):
-            path = self._settings.home / named[2:] if named.startswith("~/") else Path(named)
-            return self._from_file(path, "GOOGLE_APPLICATION_CREDENTIALS")
-        path = self._gcloud() / "application_default_credentials.json"
-        if path.exists():
-            return self._from_file(path, str(path))
+        path, source = self._file()
+        if source == "GOOGLE_APPLICATION_CREDENTIALS" or path.exists():
+            return self._from_file(path, source)
         if self._on_google():
             return self._from_metadata()
         raise CredentialsRejected(

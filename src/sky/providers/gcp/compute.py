@@ -6,7 +6,6 @@ a list that is late. The rooms beside this one know one matter each, this one th
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,11 +22,11 @@ from sky.core.errors import (
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.machines import Login
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk
+from sky.core.ports import Access, CreateAsk, DiskImage
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.together import together
-from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes
+from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes, tpu
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
 from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
@@ -49,6 +48,8 @@ _STOPPING_S = 300.0
 #: Clusters whose machines' names are kept, for lists that are late.
 _REMEMBERED = 1000
 _PAGE = "500"
+_OF_GROUP = "machines of a managed instance group of Google Cloud cannot be stopped, only ended; use `sky down` instead"
+_OF_SLICE = "a TPU slice of several hosts cannot be stopped, only ended; use `sky down` instead"
 
 
 def open_gcp(settings: Settings) -> "GcpCompute":
@@ -180,11 +181,25 @@ class GcpCompute:
         call = await self._call()
         found = await self._machines(call, cluster_id, regions)
         if any(each.group for each in found):
-            raise NotSupportedError("machines of a managed instance group cannot be stopped, only ended: sky down")
+            raise NotSupportedError(_OF_GROUP)
         if len({each.name for each in found if each.tpu}) < len([each for each in found if each.tpu]):
-            raise NotSupportedError("a TPU slice of several hosts cannot be stopped, only ended: sky down")
+            raise NotSupportedError(_OF_SLICE)
         await _each(self._stop(call, each) for each in found if each.alive)
         return self._instances(call, await self._again(call, found))
+
+    def unstoppable(
+        self, offer: Offer, config: Mapping[str, object] | None = None, made: Sequence[Instance] = ()
+    ) -> str | None:
+        """Machines that a managed group made, which would refill, and TPU slices of several hosts."""
+        if shapes.is_tpu(offer):
+            return _OF_SLICE if tpu.hosts(tpu.accelerator_type(offer)) > 1 else None
+        if made:
+            return _OF_GROUP if any(each.reach.get("group") for each in made) else None
+        try:
+            queue = read_config(self._settings.config() if config is None else config).queue
+        except InvalidSkyPilotConfigError:
+            return None  # said when machines are asked for
+        return _OF_GROUP if queue is not None and offer.accelerators else None
 
     async def _stop(self, call: _Call, machine: Machine) -> None:
         if machine.tpu:
@@ -246,21 +261,24 @@ class GcpCompute:
             made = network.network_of(found[0].record, call.account)
             await self._firewall(call, made).open_ports(names.mark(self._installation, cluster_id), ports)
 
-    async def image_of(self, cluster_id: str, *, regions: Collection[str] | None = None) -> str:
+    async def image_of(self, cluster_id: str, key: str, *, regions: Collection[str] | None = None) -> str:
         """An image of the head's boot disk. The machine should be stopped: what is not written yet is not in it."""
         call = await self._call()
         head = next((each for each in await self._machines(call, cluster_id, regions) if each.rank == 0), None)
         if head is None:
             raise InstanceNotFound("the cluster has no head on Google Cloud")
-        name = f"{names.mark(self._installation, cluster_id)}-{secrets.token_hex(4)}"
-        body = {
-            "name": name,
-            "sourceDisk": head.boot_disk,
-            "labels": names.labels({names.INSTALLATION: self._installation, names.CLUSTER: cluster_id}),
-        }
-        force = {"forceCreate": "true"} if head.alive else {}
-        await self._rest.done(call.account, "global/images", body, **force)
-        return f"projects/{call.account.project}/global/images/{name}"
+        return await images.clone(self._rest, call.account, self._installation, head, key)
+
+    async def images(self, *, regions: Collection[str] | None = None) -> Sequence[DiskImage]:
+        """Images of disks, which Google keeps for all regions."""
+        call = await self._call()
+        return await images.clones(self._rest, call.account, self._installation)
+
+    async def remove_image(self, name: str, *, regions: Collection[str] | None = None) -> None:
+        """Delete an image of this installation; nobody else's."""
+        call = await self._call()
+        if name in {each.name for each in await images.clones(self._rest, call.account, self._installation)}:
+            await self._rest.removed(call.account, f"/{name}")
 
     async def room(self, offer: Offer) -> int | None:
         """See `core.ports.Quotas`. A region's quotas are asked for once a minute."""
@@ -376,6 +394,8 @@ class GcpCompute:
             wanted += f' AND (labels.{names.CLUSTER}="{names.label_value(cluster_id)}")'
         found = []
         async for page in self._rest.pages(call.account, "aggregated/instances", filter=wanted, maxResults=_PAGE):
+            for place in _unreachable(page):
+                _refuse_blind(place, regions)
             for where, part in _items(page):
                 _seen(where, part, regions)
                 listed = part.get("instances")
@@ -486,9 +506,18 @@ def _seen(where: str, part: Mapping[str, object], regions: Collection[str] | Non
     """Raise ProviderDown where a zone that matters could not be looked into: its machines are not gone."""
     warning = part.get("warning")
     if isinstance(warning, Mapping) and warning.get("code") == "UNREACHABLE":
-        zone = where.rpartition("/")[2]
-        if regions is None or zone.rpartition("-")[0] in regions:
-            raise ProviderDown(f"Google cannot look into {zone} now", scope="zone")
+        _refuse_blind(where, regions)
+
+
+def _unreachable(page: Json) -> Sequence[str]:
+    told = page.get("unreachables")
+    return [str(each) for each in told] if isinstance(told, list) else []
+
+
+def _refuse_blind(where: str, regions: Collection[str] | None) -> None:
+    zone = where.rpartition("/")[2]
+    if regions is None or zone in regions or zone.rpartition("-")[0] in regions:
+        raise ProviderDown(f"Google cannot look into {zone[:60]} now", scope="zone")
 
 
 def _fits(machine: Machine, cluster_id: str | None, regions: Collection[str] | None) -> bool:

@@ -1,11 +1,18 @@
 """Images: what a machine boots from where nothing is said, what the interface's tags mean, and clones of a disk."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from sky.core.errors import CredentialsRejected, InstanceNotFound, RequestInvalid
+from sky.core.errors import CredentialsRejected, InstanceNotFound, ProviderDown, RequestInvalid
 from sky.core.model.machines import MachineSpec
+from sky.core.ports import DiskImage
+from sky.kit.backoff import delays
+from sky.kit.clock import SystemClock
+from sky.providers.gcp import names
 from sky.providers.gcp.access import Account
+from sky.providers.gcp.errors import AlreadyThere
+from sky.providers.gcp.instances import Machine
 from sky.providers.gcp.rest import Rest
 from sky.providers.gcp.shapes import Shape
 
@@ -22,6 +29,8 @@ _LINK = re.compile(
     r"(?:https://(?:www|compute)\.googleapis\.com/compute/(?:v1|beta)/)?"
     r"(?:projects/(?P<project>[a-z0-9.:-]+)/)?global/images/(?P<name>(?:family/)?[a-z][-a-z0-9.]{0,62})"
 )
+#: Seconds for an image that an earlier try began.
+_READY_S = 3600.0
 _NAME = re.compile(r"[a-z][-a-z0-9.]{0,62}")
 
 
@@ -40,6 +49,45 @@ async def image(rest: Rest, account: Account, spec: MachineSpec, made: Shape) ->
         # Some may use an image that they may not look at; then Google says at creation if the disk is too small.
         return path, 0
     return path, _size(found.get("diskSizeGb"))
+
+
+async def clone(rest: Rest, account: Account, installation: str, head: Machine, key: str) -> str:
+    """The image of a machine's boot disk for this ask, ready to be started from; the same for the same ask."""
+    name = names.image(installation, head.cluster_id, key)
+    path = f"projects/{account.project}/global/images/{name}"
+    told = {names.INSTALLATION: installation, names.CLUSTER: head.cluster_id, names.IMAGE_KEY: key}
+    body = {"name": name, "sourceDisk": head.boot_disk, "labels": names.labels(told)}
+    force = {"forceCreate": "true"} if head.alive else {}
+    try:
+        await rest.done(account, "global/images", body, **force)
+    except AlreadyThere:
+        await _ready(rest, account, path)
+    return path
+
+
+async def clones(rest: Rest, account: Account, installation: str) -> Sequence[DiskImage]:
+    """All such images of an installation."""
+    ours = names.label_value(installation)
+    found = []
+    async for page in rest.pages(account, "global/images", filter=f'labels.{names.INSTALLATION}="{ours}"'):
+        for each in page.get("items") or ():
+            told = each.get("labels") or {}
+            if told.get(names.INSTALLATION) == ours and names.IMAGE_KEY in told:
+                path = f"projects/{account.project}/global/images/{each.get('name')}"
+                found.append(DiskImage(path, str(told[names.IMAGE_KEY])))
+    return found
+
+
+async def _ready(rest: Rest, account: Account, path: str) -> None:
+    clock = SystemClock()
+    until = clock.now() + _READY_S
+    for delay in delays(0.5, 1.5, 15.0):
+        state = (await rest.get(account, f"/{path}")).get("status", "READY")
+        if state == "READY":
+            return
+        if state != "PENDING" or clock.now() > until:
+            raise ProviderDown(f"image {path} does not become ready: it is {str(state)[:40].lower()}")
+        await clock.sleep(delay)
 
 
 def _path(spec: MachineSpec, made: Shape, project: str) -> str:

@@ -262,6 +262,8 @@ def instance(machine: Machine, config: GcpConfig, login: Login | None) -> Instan
         reach["proxy_command"] = proxy
     if machine.spot:
         reach["notice"] = "gcp"
+    if machine.group:
+        reach["group"] = machine.group
     return Instance(
         id=f"{machine.cluster_id}-{machine.rank}",
         cluster_id=machine.cluster_id,

@@ -12,6 +12,8 @@ INSTALLATION = "sky-installation"
 CLUSTER = "sky-cluster-id"
 RANK = "sky-rank"
 KEY = "sky-key"
+#: On an image of a disk: the ask that it is for.
+IMAGE_KEY = "sky-image-key"
 #: Keys of metadata: the cluster's id letter by letter, which a label may not hold.
 METADATA_CLUSTER = "sky-cluster-id"
 
@@ -38,6 +40,11 @@ def shared_rule(installation_tag: str, network: str, kind: str) -> str:
 def machine(made_mark: str, rank: int) -> str:
     """A node's machine."""
     return f"{made_mark}-{rank}"
+
+
+def image(installation: str, cluster_id: str, key: str) -> str:
+    """The image of a cluster's disk for one ask."""
+    return f"{mark(installation, cluster_id)}-{_short(key, 12)}"
 
 
 def rank_of(name: str) -> int | None:

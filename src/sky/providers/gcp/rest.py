@@ -149,7 +149,8 @@ class Rest:
     ) -> Json:
         """Send, and again while the place is down or asks for fewer calls: all of these may be sent twice."""
         left = _TRIES
-        for delay in delays(_FIRST_DELAY_S, 2.0, _LONGEST_DELAY_S):
+        # A gang's requests go out together, and must not come back together.
+        for delay in delays(_FIRST_DELAY_S, 2.0, _LONGEST_DELAY_S, jitter=0.5):
             left -= 1
             try:
                 return await self._calls.run(self._send, account, verb, url, body, query)

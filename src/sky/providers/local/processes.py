@@ -71,7 +71,10 @@ def _marked(mark: bytes, *, whole: bool) -> list[int]:
             environ = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue  # it ended meanwhile, or is not ours to read
-        if any(each == mark if whole else each.startswith(mark) for each in environ) and birth(int(entry.name)):
+        # Behind a cluster's mark there is a rank; one tried beside it has a mark that begins alike.
+        if any(
+            each == mark if whole else each.startswith(mark) and each[len(mark) :].isdigit() for each in environ
+        ) and birth(int(entry.name)):
             found.append(int(entry.name))
     return found
 

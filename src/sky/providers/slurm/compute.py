@@ -30,8 +30,8 @@ from sky.providers.records import save
 from sky.providers.registry import Settings
 from sky.providers.slurm import jobs as slurm_jobs
 from sky.providers.slurm import login_scripts as scripts
-from sky.providers.slurm.config import checked, of_cluster, of_partition
-from sky.providers.slurm.jobs import ENDS, Job
+from sky.providers.slurm.config import Folders, checked, folders, of_cluster, of_partition
+from sky.providers.slurm.jobs import ENDING, Job
 from sky.providers.slurm.shapes import ClusterFacts, offers, read_cluster
 from sky.providers.ssh_hosts import SshHosts
 
@@ -42,6 +42,8 @@ _PINNED_S, _OPEN_S = 24 * 3600.0, 120.0
 #: From one look at a waiting job to the next, at first and at most, in seconds.
 _FIRST_LOOK_S, _LOOK_S = 0.2, 3.0
 _KEEPERS_S = 60.0
+#: How long the end of an allocation is waited for that is decided, so that it can be told why it ended.
+_ENDING_S = 4.0
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +64,17 @@ class _Node:
     devices: str
 
 
+_AT_HOME = Folders()
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An allocation on record, its nodes by rank."""
+    """An allocation on record, its nodes by rank, and the folders that they were given."""
 
     region: str
     job: str
     nodes: tuple[_Node, ...] = ()
+    folders: Folders = _AT_HOME
 
 
 class SlurmCompute:
@@ -137,6 +143,7 @@ class SlurmCompute:
         try:
             config = of_partition(checked({**self._config(), **ask.config}), region, zone or "")
             slurm_jobs.check_options(config)
+            where = folders(config)
         except InvalidSkyPilotConfigError as error:
             raise RequestInvalid(str(error), scope="account") from None
         _refuse_unbuilt(ask, config)
@@ -147,9 +154,10 @@ class SlurmCompute:
             if job is None:
                 if mine:
                     await self.terminate(ask.cluster_id, regions=(region,))
-                job = await self._submit(ask, config)
+                job = await self._submit(ask, config, where)
             running = await self._until_running(ask, job, config)
-            self._keep(ask.cluster_id, _Held(region, running.id, await self._nodes(region, running)))
+            nodes = await self._nodes(region, running, where)
+            self._keep(ask.cluster_id, _Held(region, running.id, nodes, where))
         except BaseException:
             await asyncio.shield(self.terminate(ask.cluster_id, regions=(region,)))
             raise
@@ -163,7 +171,7 @@ class SlurmCompute:
         found: list[Instance] = []
         for name, each in zip(
             names,
-            await asyncio.gather(*(self._jobs(name, cluster_id) for name in names), return_exceptions=True),
+            await asyncio.gather(*(self._looked_at(name, cluster_id) for name in names), return_exceptions=True),
             strict=True,
         ):
             if isinstance(each, BaseException):
@@ -185,12 +193,18 @@ class SlurmCompute:
         held = self._held.get(cluster_id)
         names = [held.region] if held else [name for name in self._clusters() if regions is None or name in regions]
         for name in names:
-            mine = [job.id for job in await self._jobs(name, cluster_id) if job.alive]
+            mine = [job for job in await self._jobs(name, cluster_id) if job.alive or job.state in ENDING]
             if mine or held:
-                await self._run(name, scripts.END, cluster_id, *mine, timeout=_END_S)
+                where = held.folders if held else self._folders(name, mine[0].partition)
+                await self._run(name, scripts.END, cluster_id, where.base, *(job.id for job in mine), timeout=_END_S)
         if held is not None:
             del self._held[cluster_id]
             self._save()
+
+    def unresizable(self, num_nodes: int, wanted: int) -> str:
+        """Slurm could take nodes from an allocation, and would leave there what runs on them."""
+        how = "grow" if wanted > num_nodes else "shrink"
+        return f"an allocation of Slurm does not {how}; launch another cluster"
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +257,22 @@ class SlurmCompute:
         said = await self._run(region, scripts.JOBS, slurm_jobs.mark(self._installation(), cluster_id or ""))
         return list(slurm_jobs.read_jobs(said))
 
-    async def _submit(self, ask: CreateAsk, config: Mapping[str, object]) -> Job:
+    async def _looked_at(self, region: str, cluster_id: str | None) -> Sequence[Job]:
+        """Jobs, and for one cluster what became of its job, for which it is worth to wait a little."""
+        jobs = await self._jobs(region, cluster_id)
+        if cluster_id is None:
+            return jobs
+        patience = self._clock.now() + _ENDING_S
+        while jobs and _newest(jobs)[0].state in ENDING and self._clock.now() < patience:
+            await self._clock.sleep(_FIRST_LOOK_S)
+            jobs = await self._jobs(region, cluster_id)
+        held = self._held.get(cluster_id)
+        if not jobs and held is not None and held.region == region:
+            end = slurm_jobs.read_end(await self._run(region, scripts.LAST, held.job), held.job, cluster_id)
+            return [end] if end else []
+        return jobs
+
+    async def _submit(self, ask: CreateAsk, config: Mapping[str, object], where: Folders) -> Job:
         region, zone = ask.placement.offer.region, ask.placement.offer.zone or ""
         facts = await self._known(region)
         shape = facts.shape(zone, ask.placement.offer.instance_type)
@@ -251,8 +280,9 @@ class SlurmCompute:
             here = f"{region}/{zone}"
             raise CapacityRefused(f"{here} has no nodes of {ask.placement.offer.instance_type} any more", scope="zone")
         words = slurm_jobs.words(ask, shape, self._installation(), config)
-        script = scripts.BATCH.replace("@CLUSTER@", ask.cluster_id).encode()
-        said = (await self._run(region, scripts.SUBMIT, *words, input=script)).split()
+        script = scripts.BATCH.replace("@CLUSTER@", ask.cluster_id)
+        script = script.replace("@TMP@", where.tmp).replace("@BASE@", where.base)
+        said = (await self._run(region, scripts.SUBMIT, *words, input=script.encode())).split()
         id = said[-1].partition(";")[0] if said else ""
         if not id.isdigit():
             raise ProviderDown(f"sbatch did not name a job: {' '.join(said)[:200]}", scope="region")
@@ -267,8 +297,7 @@ class SlurmCompute:
         while True:
             now = next((each for each in await self._jobs(region, ask.cluster_id) if each.id == job.id), None)
             if now is None or not now.alive:
-                state = now.state if now else "forgotten"
-                why = ENDS.get(state, f"the job is {state.lower()}") + (f" ({now.reason})" if now else "")
+                why = slurm_jobs.why_ended(now) if now else "Slurm has forgotten it"
                 raise CapacityRefused(f"job {job.id} ended before it ran: {why}", scope="zone")
             if now.instance_state is InstanceState.RUNNING:
                 return now
@@ -283,10 +312,11 @@ class SlurmCompute:
             await self._clock.sleep(pause)
             pause = min(pause * 1.5, _LOOK_S)
 
-    async def _nodes(self, region: str, job: Job) -> tuple[_Node, ...]:
+    async def _nodes(self, region: str, job: Job, where: Folders) -> tuple[_Node, ...]:
         """The nodes of a job, in Slurm's order, once each has its keeper."""
         count = await self._run(region, _COUNT, job.nodes)
-        said = await self._run(region, scripts.NODES, job.id, job.nodes, count.strip() or "1", timeout=_KEEPERS_S)
+        args = (job.id, job.nodes, count.strip() or "1", where.tmp)
+        said = await self._run(region, scripts.NODES, *args, timeout=_KEEPERS_S)
         devices: dict[str, str] = {}
         nodes: list[_Node] = []
         for line in said.splitlines():
@@ -304,29 +334,44 @@ class SlurmCompute:
         held = self._held.get(job.cluster_id)
         if job.instance_state is InstanceState.RUNNING and (held is None or held.job != job.id or not held.nodes):
             # Made by this server before a crash, or started again by Slurm on nodes of its choice.
-            held = _Held(region, job.id, await self._nodes(region, job))
+            where = held.folders if held else self._folders(region, job.partition)
+            held = _Held(region, job.id, await self._nodes(region, job, where), where)
             self._keep(job.cluster_id, held)
         nodes = held.nodes if held is not None and held.job == job.id else (_Node("", "", ""),)
         there: Collection[str] | None = None
         if job.instance_state is InstanceState.RUNNING and len(nodes) > 1:
             there = (await self._run(region, _NAMES, job.nodes)).split()
-        return [self._instance(region, job, rank, node, there) for rank, node in enumerate(nodes)]
+        where = held.folders if held is not None else _AT_HOME
+        return [self._instance(job, rank, node, there, self._way(region, where)) for rank, node in enumerate(nodes)]
 
-    def _instance(self, region: str, job: Job, rank: int, node: _Node, there: Collection[str] | None) -> Instance:
+    def _folders(self, region: str, partition: str) -> Folders:
+        """As the configuration has them now, for an allocation that is not on record here."""
+        try:
+            return folders(of_partition(checked(self._config()), region, partition))
+        except InvalidSkyPilotConfigError:
+            return _AT_HOME
+
+    def _way(self, region: str, where: Folders) -> Mapping[str, str]:
+        """What the nodes of an allocation have in common of `Instance.reach`; `home` is the folder of their homes."""
+        homes = f"{where.base}/.sky/nodes" if where.base else ".sky/nodes"
+        return {**self._reach(region), "kind": "slurm", "home": homes, "tmp": where.tmp}
+
+    def _instance(
+        self, job: Job, rank: int, node: _Node, there: Collection[str] | None, way: Mapping[str, str]
+    ) -> Instance:
         id = f"{job.cluster_id}-{rank}"
         state, reason = job.instance_state, None
         if there is not None and node.name not in there:
             state, reason = InstanceState.TERMINATED, f"Slurm took {node.name} from the allocation: it failed"
         elif state is InstanceState.PENDING:
-            reason = f"job {job.id} waits: {slurm_jobs.why_waiting(job.reason)}"
+            reason = slurm_jobs.why_not_yet(job)
         elif state is not InstanceState.RUNNING:
-            reason = f"{ENDS.get(job.state, job.state.lower())} (job {job.id})"
+            reason = slurm_jobs.why_ended(job)
         reach = {
-            **self._reach(region),
-            "kind": "slurm",
+            **way,
             "job": job.id,
             "node": node.name,
-            "home": f".sky/nodes/{id}",
+            "home": f"{way['home']}/{id}",
             **({"devices": node.devices} if node.devices else {}),
         }
         return Instance(
@@ -360,7 +405,7 @@ def _patience(config: Mapping[str, object], *, pinned: bool) -> float | None:
 
 def _refuse_unbuilt(ask: CreateAsk, config: Mapping[str, object]) -> None:
     """What the configuration asks for and cannot be had. Raises NotSupportedError, CapacityRefused."""
-    for key in ("submit_as_user", "username_map", "container_mounts"):
+    for key in ("submit_as_user", "username_map", "container_mounts", "prometheus"):
         if config.get(key):
             raise NotSupportedError(f"slurm.{key} is not supported yet")
     only, zone = config.get("cpu_partition"), ask.placement.offer.zone
@@ -389,7 +434,12 @@ def _load(path: Path) -> dict[str, _Held]:
     try:
         rows = json.loads(path.read_bytes())
         return {
-            str(key): _Held(row["region"], row["job"], tuple(_Node(**node) for node in row["nodes"]))
+            str(key): _Held(
+                row["region"],
+                row["job"],
+                tuple(_Node(**node) for node in row["nodes"]),
+                Folders(*row.get("folders", ())),
+            )
             for key, row in rows.items()
         }
     except FileNotFoundError:

@@ -65,13 +65,16 @@ _STATES: Mapping[str, InstanceState] = {
     "RUNNING": InstanceState.RUNNING,
     "RESIZING": InstanceState.RUNNING,
     "SIGNALING": InstanceState.RUNNING,
-    "STAGE_OUT": InstanceState.STOPPING,
-    "COMPLETING": InstanceState.STOPPING,
-    "SUSPENDED": InstanceState.STOPPED,
-    "STOPPED": InstanceState.STOPPED,
+    # Not as somebody stops machines to start them again: Slurm lets the job go on when it likes.
+    "SUSPENDED": InstanceState.PENDING,
+    "STOPPED": InstanceState.PENDING,
 }
+#: States of a job whose end is decided: what becomes of it shows once its processes are gone.
+ENDING = frozenset(["COMPLETING", "STAGE_OUT"])
 #: How an end is told.
 ENDS: Mapping[str, str] = {
+    "COMPLETING": "the allocation is ending",
+    "STAGE_OUT": "the allocation is ending",
     "PREEMPTED": "Slurm gave its nodes to a job of higher priority",
     "NODE_FAIL": "a node of the allocation failed",
     "TIMEOUT": "the allocation's time limit was reached",
@@ -83,6 +86,20 @@ ENDS: Mapping[str, str] = {
     "COMPLETED": "the allocation ended",
     "REVOKED": "the allocation was revoked",
 }
+
+
+def why_not_yet(job: Job) -> str:
+    """What a job waits for that does not run."""
+    if job.state in ("SUSPENDED", "STOPPED"):
+        return f"Slurm has suspended job {job.id}, and lets it go on later"
+    return f"job {job.id} waits: {why_waiting(job.reason)}"
+
+
+def why_ended(job: Job) -> str:
+    """What became of a job that holds no nodes any more: in words, and in Slurm's own."""
+    words = ENDS.get(job.state.partition(" ")[0], "the allocation is not running")
+    more = f", {job.reason}" if job.reason not in ("", "None") else ""
+    return f"{words} (job {job.id}: {job.state}{more})"
 
 
 def mark(installation: str, cluster_id: str = "", key: str = "") -> str:
@@ -102,6 +119,16 @@ def read_jobs(text: str) -> Iterator[Job]:
         if len(comment) == 4:
             id, state, reason, nodes, partition = (each.strip()[:5000] for each in parts[1:6])
             yield Job(id, state, reason, nodes, partition, comment[2], comment[3])
+
+
+def read_end(said: str, id: str, cluster_id: str) -> Job | None:
+    """The answer of `login_scripts.LAST`: a job that only the accounts know, which has ended."""
+    for line in said.splitlines():
+        parts = line.split("|")
+        if len(parts) == 4 and parts[0] == "end" and parts[1] == id and parts[2]:
+            job = Job(id, parts[2].strip()[:100], parts[3].strip()[:500], "", "", cluster_id, "")
+            return None if job.alive else job
+    return None
 
 
 def words(ask: CreateAsk, shape: Shape, installation: str, config: Mapping[str, object]) -> list[str]:

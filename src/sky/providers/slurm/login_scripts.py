@@ -40,27 +40,42 @@ exit 0
 """
 )
 
+# $1 a job that `squeue` has forgotten. A line `end|id|state|reason`, where Slurm keeps accounts.
+LAST = (
+    _PATHS
+    + r"""
+command -v sacct >/dev/null 2>&1 || exit 0
+sacct -n -X -P -j "$1" -o JobID,State,Reason 2>/dev/null | sed 's/^/end|/'
+exit 0
+"""
+)
+
 # $@ options of sbatch; the job's script on the input. Prints the job's id.
 SUBMIT = _PATHS + r"""exec sbatch --parsable "$@" """
 
 # What each node of an allocation runs as long as that lasts. It starts what has to outlive the step that asked for it:
 # a request is a folder with `go` and `in`, named by a line to the pipe `door`. It is ended by Slurm, and takes with it
 # what it started and the node's folder, of which a home that is not shared has the only copy.
-# $1 cluster id
+# $1 cluster id, $2 the folder for what is temporary, $3 the folder of homes
 _KEEPER = r"""
 umask 077
-dir="/tmp/.sky-$(id -u)-job-$SLURM_JOB_ID"
-rm -rf "$dir"
-mkdir -m 700 "$dir" || exit 1
-if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "$dir belongs to somebody else" >&2; exit 1; fi
+[ "$2" = /tmp ] || { mkdir -p "$2"; TMPDIR=$2; export TMPDIR; }
+dir="$2/.sky-$(id -u)-job-$SLURM_JOB_ID"
 marked() { grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"; }
 ended() {
   trap "" TERM
   for pid in $(marked "$1"); do kill -9 "$pid" 2>/dev/null; done
   rm -rf "$dir"
+  case $2 in /*) home=$2;; *) home="$HOME/$2";; esac
+  home="$home/.sky/nodes/$1-$SLURM_NODEID"
+  if [ -d "$home" ]; then chmod -R u+rwX "$home" 2>/dev/null; rm -rf -- "$home"; fi
   exit 0
 }
-trap 'ended "$1"' TERM INT HUP
+# Before anything is made: an end may come at once.
+trap 'ended "$1" "$3"' TERM INT HUP
+rm -rf "$dir"
+mkdir -m 700 "$dir" || exit 1
+if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "$dir belongs to somebody else" >&2; exit 1; fi
 printf "%s" "${CUDA_VISIBLE_DEVICES:-}" >"$dir/devices"
 mkfifo "$dir/.door" || exit 1
 exec 3<>"$dir/.door"
@@ -86,22 +101,22 @@ SKYEND
 # Not `exec`: the signal of an end goes to the step by Slurm itself.
 srun --quiet --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \\
   --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --overlap --no-kill --kill-on-bad-exit=0 --wait=0 \\
-  --input=none /bin/sh -c "$keeper" sky-keeper @CLUSTER@
+  --input=none /bin/sh -c "$keeper" sky-keeper @CLUSTER@ "@TMP@" "@BASE@"
 """
 )
 
-# $1 job, $2 its nodes as Slurm lists them, $3 how many. Waits until every node has its keeper, then one line for each
-# node: `node|name|address|devices`.
+# $1 job, $2 its nodes as Slurm lists them, $3 how many, $4 the folder for what is temporary. Waits until every node has
+# its keeper, then one line for each node: `node|name|address|devices`.
 NODES = (
     _PATHS
     + r"""
-there='dir="/tmp/.sky-$(id -u)-job-$SLURM_JOB_ID"; tries=0
+there='dir="$1/.sky-$(id -u)-job-$SLURM_JOB_ID"; tries=0
 until [ -p "$dir/door" ]; do
   tries=$((tries + 1)); [ $tries -gt 300 ] && exit 1; sleep 0.1 2>/dev/null || sleep 1
 done
 echo "devices|$SLURMD_NODENAME|$(cat "$dir/devices")"'
 srun --quiet --jobid="$1" --overlap --nodes="$3" --ntasks="$3" --ntasks-per-node=1 --cpus-per-task=1 --gres=none \
-  --input=none /bin/sh -c "$there" || exit 1
+  --input=none /bin/sh -c "$there" sky-there "$4" || exit 1
 for node in $(scontrol show hostnames "$2"); do
   address=$(getent ahostsv4 "$node" 2>/dev/null | sed -n '1s/ .*//p')
   [ -n "$address" ] || address=$(scontrol -o show node "$node" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
@@ -110,17 +125,18 @@ done
 """
 )
 
-# $1 cluster, $2… its jobs. First what runs on the nodes, by its mark; then the allocations; then the folders, where
-# the login node shares the homes. A node that does not answer must not hold this up.
+# $1 cluster, $2 the folder of homes, $3… its jobs. First what runs on the nodes, by its mark; then the allocations;
+# then the folders, where the login node shares the homes. A node that does not answer must not hold this up.
 END = (
     _PATHS
     + r"""
-cluster=$1; shift
+cluster=$1; base=$2; shift 2
 case $cluster in ''|*[!A-Za-z0-9_.-]*|.*) exit 1;; esac
 clean='for pid in $(grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"); do
   kill -9 "$pid" 2>/dev/null
 done
-for folder in "$HOME"/.sky/nodes/"$1"-[0-9]*; do
+case $2 in /*) ;; *) set -- "$1" "$HOME/$2";; esac
+for folder in "$2"/.sky/nodes/"$1"-[0-9]*; do
   [ -d "$folder" ] || continue
   chmod -R u+rwX "$folder" 2>/dev/null; rm -rf -- "$folder"
 done; exit 0'
@@ -129,21 +145,27 @@ for job in "$@"; do
   case $nodes in
     ''|*[!0-9]*) ;;
     *) timeout 10 srun --quiet --jobid="$job" --overlap --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 \
-         --cpus-per-task=1 --gres=none --input=none /bin/sh -c "$clean" sky-clean "$cluster" 2>/dev/null;;
+         --cpus-per-task=1 --gres=none --input=none /bin/sh -c "$clean" sky-clean "$cluster" "$base" 2>/dev/null;;
   esac
   scancel --quiet "$job" 2>/dev/null
 done
-tries=0
+tries=0 slow=0
 for job in "$@"; do
   while state=$(squeue -h -j "$job" -o %T 2>/dev/null) && [ -n "$state" ]; do
-    case $state in PENDING|RUNNING|SUSPENDED|CONFIGURING) ;; *) break;; esac
+    case $state in
+      PENDING|RUNNING|SUSPENDED|CONFIGURING) ;;
+      # It gives its nodes back; one of them may be too far gone for that.
+      COMPLETING|STAGE_OUT) slow=$((slow + 1)); [ $slow -gt 50 ] && break;;
+      *) break;;
+    esac
     tries=$((tries + 1))
     if [ $tries -gt 100 ]; then echo "job $job is still $state" >&2; exit 1; fi
     sleep 0.1 2>/dev/null || sleep 1
   done
 done
-/bin/sh -c "$clean" sky-clean "$cluster"
-rmdir "$HOME/.sky/nodes" 2>/dev/null
+/bin/sh -c "$clean" sky-clean "$cluster" "$base"
+case $base in /*) ;; *) base="$HOME/$base";; esac
+rmdir "$base/.sky/nodes" 2>/dev/null
 exit 0
 """
 )

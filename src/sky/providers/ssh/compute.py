@@ -26,6 +26,7 @@ from sky.providers.registry import Settings
 from sky.providers.ssh import machine_scripts as scripts
 from sky.providers.ssh.inventory import Facts, Inventory, Owner
 from sky.providers.ssh.pools import Machine, Pools, checked
+from sky.providers.ssh.recovery import firmer, rebuilt, unknown
 from sky.providers.ssh.slots import Ledger, Needs, Room, Slot, beaten, devices, lacks, room
 
 #: Seconds: for a machine to say that its nodes are there, to make one, to end one.
@@ -51,12 +52,14 @@ class SshCompute:
     def __init__(self, settings: Settings, shell: Shell, clock: Clock) -> None:
         self._pools = Pools(settings)
         self._config = settings.config
+        self._clusters = settings.clusters
         self._installation = settings.installation
         self._shell = shell
         self._clock = clock
         self._inventory = Inventory(settings.state_dir / "inventory.json", shell, clock)
         self._ledger = Ledger(settings.state_dir / "slots.json")
         self._choosing = asyncio.Lock()
+        self._recovering = asyncio.Lock()
         self._looking: asyncio.Task[object] | None = None
 
     # --- what is there -------------------------------------------------------------------------------------------
@@ -82,13 +85,15 @@ class SshCompute:
         given = self._pools.give(text) if text is not None else []
         names = [pool] if pool is not None else given or list(self._pools.machines())
         machines = [machine for name in names for machine in self._pools.pool(name)]
-        await self._inventory.look(machines)
-        await self._clean_up(machines)
+        if not await self._recover():
+            await self._inventory.look(machines)
+        await self._take_stock(machines)
         return [self._report(machine) for machine in machines]
 
     async def forget(self, pool: str | None = None, *, force: bool = False) -> Sequence[str]:
         """See `core.ports.KeepsMachines`."""
         names = [pool] if pool is not None else list(self._pools.machines())
+        await self._recover()
         for name in names:
             users = {slot.cluster_name for slot in self._ledger.all() if slot.pool == name and not slot.ending}
             if users and not force:
@@ -106,6 +111,7 @@ class SshCompute:
         """One per pool and kind of machine, with what the emptiest of that kind has free now."""
         pools = self._pools.machines()
         machines = [machine for pool in pools.values() for machine in pool]
+        await self._recover()
         unknown = [machine for machine in machines if self._inventory.of(machine) is None]
         if unknown:
             await self._inventory.look(unknown)
@@ -129,6 +135,7 @@ class SshCompute:
 
     async def create(self, ask: CreateAsk) -> Sequence[Instance]:
         """Find a machine for each node and mark it. Nothing is left of an attempt that fails."""
+        await self._recover()
         wanted = set(ask.wanted)
         there = [slot for slot in self._ledger.of(ask.cluster_id, wanted) if slot.key == ask.key and not slot.ending]
         if {slot.rank for slot in there} == wanted and all(slot.claimed for slot in there):
@@ -154,6 +161,7 @@ class SshCompute:
         self, cluster_id: str | None = None, *, regions: Collection[str] | None = None
     ) -> Sequence[Instance]:
         """All nodes on record, as their machines say. One that does not answer has up to a minute to do so."""
+        await self._recover()
         slots = [slot for slot in self._ledger.all() if cluster_id in (None, slot.cluster_id)]
         by_place: dict[tuple[str, str], list[Slot]] = {}
         for slot in slots:
@@ -167,6 +175,7 @@ class SshCompute:
         self, cluster_id: str, *, regions: Collection[str] | None = None, ranks: Collection[int] | None = None
     ) -> None:
         """End every process and remove the folders. A machine that does not answer is cleaned once it does again."""
+        await self._recover()
         slots = self._ledger.of(cluster_id, ranks)
         if slots:
             self._ledger.mark_ending(slots)
@@ -207,7 +216,34 @@ class SshCompute:
 
         stale = [machine for machine in machines if old(machine)]
         if stale and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.ensure_future(self._inventory.look(stale))
+            self._looking = asyncio.ensure_future(self._look_again(stale))
+
+    async def _look_again(self, machines: Sequence[Machine]) -> None:
+        await self._inventory.look(machines)
+        await self._take_stock(machines)
+
+    async def _recover(self) -> bool:
+        """Make the record anew where it was lost, from the machines and the clusters' records; whether they were asked.
+
+        Raises ProviderDown where that cannot be done now; nothing is given or ended until it is.
+        """
+        if self._ledger.known():
+            return False
+        async with self._recovering:
+            if self._ledger.known():
+                return False
+            try:
+                machines = [machine for pool in self._pools.named().values() for machine in pool]
+            except InvalidSkyPilotConfigError as error:
+                lost = "the record of who has which machine was lost, and cannot be made anew"
+                raise ProviderDown(f"{lost}: {error}") from None
+            seen = await self._inventory.look(machines) if machines else {}
+            clusters = await self._clusters() if self._clusters is not None else ()
+            slots = rebuilt([(each, seen[each.key]) for each in machines], clusters, self._installation())
+            self._ledger.begin(slots)
+            if slots:
+                log.warning("the record of who has which machine was made anew: %s", ", ".join(sorted(slots)))
+        return True
 
     async def _choose_twice(
         self, ask: CreateAsk, needs: Needs, ranks: Sequence[int], refused: dict[tuple[str, str], str]
@@ -278,6 +314,9 @@ class SshCompute:
             "memory_gb": slot.memory_gb,
             "devices": list(slot.devices),
             "whole": slot.whole,
+            "key": slot.key,
+            "cluster_name": slot.cluster_name,
+            "pool": slot.pool,
         }
         try:
             ran = await self._script(slot, scripts.CLAIM, slot.node, json.dumps(owner)[:-1], timeout=_CLAIM_S)
@@ -312,7 +351,12 @@ class SshCompute:
         ending = [slot for slot in slots if slot.ending]
         if ending:
             await asyncio.gather(*(self._end(slot) for slot in ending))
-        return [_instance(slot, *_STATES.get(said.get(slot.node, ""), _UNCLEAR)) for slot in slots]
+        # What was found and is not there was on its way out when it was.
+        gone = {slot.node for slot in slots if slot.found and said.get(slot.node) == "gone"}
+        if gone:
+            self._ledger.drop(gone)
+        there = [slot for slot in slots if slot.node not in gone]
+        return [_instance(slot, *_STATES.get(said.get(slot.node, ""), _UNCLEAR)) for slot in there]
 
     async def _end(self, slot: Slot) -> None:
         """End a node, or keep in mind that it is to be ended."""
@@ -331,19 +375,18 @@ class SshCompute:
         facts = self._inventory.of(Machine(slot.pool, slot.machine, slot.reach))
         return [owner for owner in (facts.owners if facts else ()) if owner.node != slot.node]
 
-    async def _clean_up(self, machines: Iterable[Machine]) -> None:
-        """End what was left on machines that answer again."""
+    async def _take_stock(self, machines: Iterable[Machine]) -> None:
+        """End what is to be ended on machines that answer again, and put on record what they show beside it."""
         answering = {each.place for each in machines if (facts := self._inventory.of(each)) and not facts.trouble}
         left = [slot for slot in self._ledger.all() if slot.ending and slot.place in answering]
-        known = {slot.node for slot in self._ledger.all()}
         for machine in machines:
             facts = self._inventory.of(machine)
-            # Marked as ours and not on record, which is written before a machine is: its record was lost.
-            left += [
-                Slot(owner.node, "", "", "", 0, machine.pool, machine.name, dict(machine.reach), 0.0, 0.0)
-                for owner in (facts.owners if facts and not facts.trouble else ())
-                if owner.installation == self._installation() and owner.node not in known
-            ]
+            if facts is not None and not facts.trouble:
+                known = {slot.node: slot for slot in self._ledger.all()}
+                # Marked as ours and not on record, which is written before a machine is: its record was lost.
+                fresh = [*unknown(machine, facts, known, self._installation()), *firmer(machine, facts, known)]
+                if fresh:
+                    self._ledger.put(fresh)
         ended: Sequence[Coroutine[object, object, None]] = [self._end(slot) for slot in left]
         for failure in await asyncio.gather(*ended, return_exceptions=True):
             if isinstance(failure, Exception):

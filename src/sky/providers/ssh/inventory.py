@@ -29,7 +29,10 @@ _MOST_OWNERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A node's `owner.json` on a machine: whose it is, and what it holds there."""
+    """A node's `owner.json` on a machine: whose it is, and what it holds there.
+
+    `key`, `cluster_name` and `pool` are for ourselves, should our own record be lost.
+    """
 
     node: str
     installation: str
@@ -37,6 +40,9 @@ class Owner:
     memory_gb: float = 0.0
     devices: tuple[int, ...] = ()
     whole: bool = False
+    key: str = ""
+    cluster_name: str = ""
+    pool: str = ""
 
     @classmethod
     def read(cls, text: str, host: str) -> Owner | None:
@@ -53,6 +59,7 @@ class Owner:
                 min(max(float(found.get("memory_gb", 0)), 0.0), 1e9),
                 tuple(int(each) for each in devices[:_MOST_DEVICES]),
                 found.get("whole") is True,
+                *(str(found.get(key, ""))[:300] for key in ("key", "cluster_name", "pool")),
             )
         except (ValueError, KeyError, TypeError):
             return None

@@ -103,6 +103,14 @@ class Pools:
 
     def machines(self) -> Mapping[str, tuple[Machine, ...]]:
         """All pools that may be used, with their machines. Raises InvalidSkyPilotConfigError with file and line."""
+        every = self.named()
+        allowed = checked(self._config()).get("allowed_node_pools")
+        if not isinstance(allowed, list | tuple):
+            return every
+        return {pool: found for pool, found in every.items() if pool in allowed}
+
+    def named(self) -> Mapping[str, tuple[Machine, ...]]:
+        """All pools, whether or not they may be used. Raises InvalidSkyPilotConfigError with file and line."""
         seen = self._stamp()
         if seen != self._seen:
             self._passwords = {}
@@ -115,10 +123,7 @@ class Pools:
                     if only is None or _stem(pool) == only:
                         found[pool] = self._of_pool(pool, values, config)
             self._machines, self._seen = found, seen
-        allowed = checked(self._config()).get("allowed_node_pools")
-        if not isinstance(allowed, list | tuple):
-            return self._machines
-        return {pool: found for pool, found in self._machines.items() if pool in allowed}
+        return self._machines
 
     def pool(self, name: str) -> tuple[Machine, ...]:
         """The machines of one pool. Raises InvalidSkyPilotConfigError with the nearest name where there is none."""

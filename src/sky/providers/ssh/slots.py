@@ -29,7 +29,10 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One node's part of a machine. `ending`: its cluster is gone, the machine could not be told yet."""
+    """One node's part of a machine. `ending`: its cluster is gone, the machine could not be told yet.
+
+    `found`: it is on record because a machine or a cluster's record told of it, and not because it was made by it.
+    """
 
     node: str
     key: str
@@ -46,6 +49,7 @@ class Slot:
     ip: str = ""
     claimed: bool = False
     ending: bool = False
+    found: bool = False
 
     @property
     def place(self) -> tuple[str, str]:
@@ -167,14 +171,28 @@ def beaten(slot: Slot, facts: Facts, owners: Sequence[Owner]) -> str | None:
 
 
 class Ledger:
-    """The slots on record; every change is on disk before it is acted upon."""
+    """The slots on record; every change is on disk before it is acted upon.
+
+    A record that is not there, or cannot be read, is unknown until `begin`; an empty one is known.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._slots: dict[str, Slot] | None = None
 
+    def known(self) -> bool:
+        """Whether there is a record; one that cannot be read is put aside."""
+        if self._slots is None:
+            self._slots = self._load()
+        return self._slots is not None
+
+    def begin(self, slots: Mapping[str, Slot]) -> None:
+        """The record is this from now on."""
+        self._slots = dict(slots)
+        self._write()
+
     def all(self) -> Sequence[Slot]:
-        """All of them, by cluster and rank. Raises ProviderDown for a record that cannot be read."""
+        """All of them, by cluster and rank. Raises ProviderDown while the record is unknown."""
         return sorted(self._known().values(), key=lambda slot: (slot.cluster_id, slot.rank))
 
     def of(self, cluster_id: str, ranks: Iterable[int] | None = None) -> Sequence[Slot]:
@@ -189,14 +207,14 @@ class Ledger:
 
     def put(self, slots: Iterable[Slot]) -> None:
         """Add or replace."""
-        known = self._known()
-        known.update({slot.node: slot for slot in slots})
+        self._known()
+        self._slots = {**self._known(), **{slot.node: slot for slot in slots}}
         self._write()
 
     def drop(self, nodes: Iterable[str]) -> None:
         """Take away."""
-        for node in nodes:
-            self._known().pop(node, None)
+        gone = set(nodes)
+        self._slots = {node: slot for node, slot in self._known().items() if node not in gone}
         self._write()
 
     def mark_ending(self, slots: Iterable[Slot]) -> None:
@@ -204,20 +222,25 @@ class Ledger:
         self.put(replace(slot, ending=True) for slot in slots)
 
     def _known(self) -> dict[str, Slot]:
-        if self._slots is None:
-            self._slots = self._load()
-        return self._slots
+        if self._slots is None and not self.known():
+            # Without it, machines could be given twice, or what runs there be ended: nobody guesses here.
+            raise ProviderDown(f"the record of who has which machine is not there: {self._path}")
+        return self._slots or {}
 
-    def _load(self) -> dict[str, Slot]:
+    def _load(self) -> dict[str, Slot] | None:
         try:
             rows = json.loads(self._path.read_bytes())
             found = [Slot(**{**row, "devices": tuple(row["devices"])}) for row in rows]
+            return {slot.node: slot for slot in found}
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            # Without it, machines could be given twice: nobody guesses here.
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            aside = self._path.with_suffix(".damaged")
+            log.warning("the record of who has which machine cannot be read, and is put aside as %s: %s", aside, error)
+            self._path.replace(aside)
+            return None
+        except OSError as error:
             raise ProviderDown(f"the record of who has which machine cannot be read: {self._path}: {error}") from None
-        return {slot.node: slot for slot in found}
 
     def _write(self) -> None:
         save(self._path, [asdict(slot) for slot in self.all()])

@@ -2,7 +2,7 @@
 
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
-from sky.engine.plans import Answer, Questions
+from sky.engine.plans import Answer, Questions, Said
 from sky.server.api import Api
 from sky.server.asgi import Route
 from sky.wire.plans import CandidateType, DagBody, PlanRecord, candidate_type, plan_record
@@ -16,7 +16,7 @@ def routes(api: Api) -> list[Route]:
         return [_told(each) for each in await planner.optimize(body.dag(), _questions(body))]
 
     async def types(body: DagBody) -> list[list[CandidateType]]:
-        found = await planner.types(body.dag(), all_infra=body.all_infra)
+        found = await planner.types(body.dag(), all_infra=body.all_infra, said=_said(body))
         return [[candidate_type(each) for each in one] for one in found]
 
     async def validate(body: DagBody) -> None:
@@ -39,7 +39,12 @@ def _questions(body: DagBody) -> Questions:
         when=body.when,
         all_infra=body.all_infra,
         estimates=tuple(body.estimates or ()),
+        said=_said(body),
     )
+
+
+def _said(body: DagBody) -> Said:
+    return Said.of(body.config, body.blocked_resources)
 
 
 def _told(answer: Answer) -> PlanRecord:
