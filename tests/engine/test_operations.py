@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from sky.core.errors import ClusterSetUpError
 from sky.core.lifecycle import clusters as life
-from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.clusters import Cluster, InstanceState, Phase
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.engine.desk import TEARDOWN_STRIKES, Desk
@@ -87,7 +87,7 @@ async def test_a_look_before_the_letter_is_read_does_not_end_the_wait(bench):
     await asyncio.sleep(0.01)
     assert not task.done(), "the cluster was looked at while UP; the stop was not read yet"
     await bench.drive()
-    await bench.drive(life.NodesStopped((life.Instance("c1-0", "c1", 0, life.InstanceState.STOPPED, ""),)))
+    await bench.drive(life.NodesStopped((life.Instance("c1-0", "c1", 0, InstanceState.STOPPED, ""),)))
     assert await asyncio.wait_for(task, 5) == {"cluster_name": "one"}
 
 

@@ -209,6 +209,44 @@ async def test_a_quota_refusal_of_a_region_strikes_the_region(plane, clouds, lau
     assert len(clouds.played["gcp"].asked) == 1
 
 
+async def test_a_place_that_falls_silent_while_it_makes_machines_is_a_stray_until_they_are_gone(plane, clouds, launch):
+    """What was begun there may run and cost money, and nobody can be asked about it: it stays on record."""
+    gcp, made = clouds.played["gcp"], Played.create
+    silent, ended = [True], []
+
+    async def create(ask):
+        await made(gcp, ask)
+        raise ProviderDown("no answer any more")
+
+    async def terminate(mark, **named):
+        if silent[0]:
+            raise ProviderDown("no answer")
+        ended.append(mark)
+        await Played.terminate(gcp, mark, **named)
+
+    gcp.create, gcp.terminate = create, terminate
+    assert (await launch()).error is None
+    cluster = await only(plane)
+    assert cluster.placement.offer.cloud == "aws"
+    assert [(each.site.cloud, each.site.mark) for each in cluster.strays] == [("gcp", cluster.id)]
+    assert ended == []
+    silent[0] = False
+    await plane.clusters(refresh=True)
+    async with asyncio.timeout(20):
+        while (await only(plane)).strays:
+            await asyncio.sleep(0.02)
+    assert ended == [cluster.id]
+
+
+async def test_what_a_place_refused_before_it_was_asked_for_machines_leaves_no_doubt(plane, clouds, launch):
+    async def identity():
+        raise ProviderDown("no answer")
+
+    clouds.played["gcp"].identity = identity
+    assert (await launch()).error is None
+    assert (await only(plane)).strays == ()
+
+
 # --- side by side ----------------------------------------------------------------------------------------------------
 
 
@@ -502,7 +540,7 @@ async def test_an_image_goes_with_a_launch_that_fails_and_if_not_with_a_sweep(pl
 
 
 async def test_a_stop_that_cannot_be_is_refused_before_a_job_is_ended(plane, clouds, ask, launch):
-    done = await launch({"infra": "gcp"}, run="sleep 60")
+    done = await launch({"infra": "gcp"}, task={"run": "sleep 60"})
     seen = []
 
     def unstoppable(offer, config, made):

@@ -13,11 +13,13 @@ import pytest
 from serving import Served, eventually
 
 from sky.core import errors
+from sky.core.model.resources import Resources
 from sky.core.model.statuses import ClusterStatus, JobStatus
 from sky.sdk import clusters, infra, plans, requests, server, transport
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.ids import RequestId
 from sky.sdk.records import ClusterHandle, PlacementRecord, StatusResponse
+from sky.sdk.tasks import Task
 from sky.sdk.transport import Endpoint, parse_endpoint, using_endpoint
 from sky.server.settings import Settings
 
@@ -57,6 +59,14 @@ def test_request_id_is_a_string_that_outlives_the_process(served: Served) -> Non
     assert plain == id
     assert [each.name for each in requests.get(plain)] == ["one", "two"]
     assert [each.name for each in requests.get(plain[:13])] == ["one", "two"]
+
+
+def test_what_a_task_must_not_get_travels_with_it(served: Served) -> None:
+    task = Task(run="true", blocked_resources=[Resources(infra="aws", use_spot=True)])
+    id = clusters.launch(task, "one")
+    requests.get(id)
+    (told,) = served.plane.rows[str(id)].body["blocked_resources"]
+    assert (told["infra"], told["use_spot"]) == ("aws", True)
 
 
 def test_launch_gives_job_and_handle(served: Served) -> None:

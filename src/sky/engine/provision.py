@@ -14,6 +14,7 @@ from sky.core.errors import (
     ClusterOwnerIdentityMismatchError,
     CredentialsRejected,
     NotSupportedError,
+    ProviderDown,
     ProviderFailure,
     QuotaReached,
     Throttled,
@@ -52,6 +53,8 @@ _END_AGAIN_S, _END_AGAIN_MOST_S = 2.0, 120.0
 _LET_GO_S = 15.0
 #: Refusals that say something about the next time.
 _LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
+#: Refusals after which nothing that was begun may have been ended: the place answers no more.
+_MUTE = (ProviderDown, CredentialsRejected, Throttled)
 
 T = TypeVar("T")
 Say = Callable[[Cluster, str], None]
@@ -94,7 +97,7 @@ class Provisioner:
                 had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement)), left
             )
         main = next(each for each in refused if each.placement == order.placement)
-        return life.ProvisionRefused(main.scope, main.reason, tuple(_without(refused, order.placement)))
+        return life.ProvisionRefused(main.scope, main.reason, tuple(_without(refused, order.placement)), left)
 
     async def resume(self, cluster: Cluster, key: str) -> object:
         """Start what is stopped and make anew what is missing: NodesCreated or ProvisionRefused."""
@@ -305,8 +308,11 @@ class Provisioner:
         for (task, site), (placement, _) in zip(asked.items(), sides, strict=True):
             # One that fails in a way nobody foresaw while it is called off must not cost the winner its record.
             told = None if task.cancelled() or task.exception() is not None else task.result()
-            had_nothing = isinstance(told, life.SideRefusal)
-            if won is not None and site != won.site and not had_nothing:
+            if isinstance(told, life.SideRefusal):
+                to_end = told.doubtful
+            else:
+                to_end = won is not None and site != won.site
+            if to_end:
                 stray = Stray(site, begun, placement.price_hourly, self._identities.get(site.cloud))
                 if not await self._let_go_soon(cluster, stray):
                     left.append(stray)
@@ -342,7 +348,7 @@ class Provisioner:
         return True
 
     async def _one(self, cluster: Cluster, key: str, placement: Placement, site: Site) -> _Had | life.SideRefusal:
-        offer = placement.offer
+        offer, begun = placement.offer, False
         try:
             compute = self._providers.compute(offer.cloud)
             identity = await self.patiently(compute.identity) if isinstance(compute, Identified) else None
@@ -350,13 +356,14 @@ class Provisioner:
                 self._identities[offer.cloud] = identity
             await self._within_quota(compute, placement)
             ask = self._ask(cluster, f"{key}:{site.mark}" if site.mark != cluster.id else key, placement, site.mark)
+            begun = True
             created = tuple(await self.patiently(lambda: compute.create(ask)))
             await self.learn(placement, OutcomeKind.GRANTED)
             return _Had(site, placement, created, identity)
         except ProviderFailure as failure:
             if (kind := _LESSONS.get(type(failure))) is not None:
                 await self.learn(placement, kind, failure.reason)
-            return life.SideRefusal(placement, failure.scope, failure.reason)
+            return life.SideRefusal(placement, failure.scope, failure.reason, begun and isinstance(failure, _MUTE))
         except NotSupportedError as error:
             return life.SideRefusal(placement, "account", str(error))
 

@@ -104,7 +104,7 @@ class Sweep:
         # Read after the list: where machines may be is on record before they are made.
         living = await self._store.clusters.living()
         owned = {site.mark for cluster in living for site in cluster.where if site.cloud == cloud}
-        strangers = {(cloud, mark) for mark in listed - owned}
+        strangers = [(cloud, mark) for mark in sorted(listed - owned)]
         self._unowned = {
             key: count
             for key, count in self._unowned.items()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
-from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.clusters import Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.statuses import JobStatus
 from sky.core.ports import AgentClient, Fleet, Store
@@ -102,7 +102,21 @@ class Watchers:
                     event = cluster_life.AgentSilent(str(error))
                     await self._post.send("cluster", self._store.clusters, cluster.id, event)
                 silent = True
+                await self._lose_with_head(cluster.id)
                 await self._clock.sleep(next(pauses))
+
+    async def _lose_with_head(self, cluster_id: str) -> None:
+        """The queue of a cluster is on its head: where that machine is gone, no job of it will ever be heard of."""
+        cluster = await self._store.clusters.get(cluster_id)
+        if cluster is None or cluster.phase is not Phase.DEGRADED:
+            return
+        head = cluster.head
+        if head is not None and head.state is not InstanceState.TERMINATED:
+            return
+        lost = job_life.ClusterLost(f"the head of cluster {cluster.name} was lost: {cluster.reason}")
+        for job in await self._store.jobs.of_cluster(cluster_id):
+            if job.phase is not JobPhase.DONE:
+                await self._post.send("job", self._store.jobs, job.id, lost, once=f"lost:{job.id}")
 
     async def _follow(self, head: AgentClient, cluster: Cluster) -> None:
         """Hand on events as they come, until the agent cannot be reached."""

@@ -4,20 +4,42 @@ Random bits come from the system directly: `secrets` and `uuid` take 10 ms to lo
 """
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+
+#: Where random bytes come from: the last one named.
+_SOURCES: list[Callable[[int], bytes]] = [os.urandom]
+
+
+@contextmanager
+def drawn_from(source: Callable[[int], bytes]) -> Iterator[None]:
+    """Draw all ids of this process from `source` (a count of bytes to bytes) meanwhile, so that a run can be repeated.
+
+    For worlds that are owned alone; ids that can be guessed are not for the real one.
+    """
+    _SOURCES.append(source)
+    try:
+        yield
+    finally:
+        _SOURCES.remove(source)
+
+
+def _random(count: int) -> bytes:
+    return _SOURCES[-1](count)
 
 
 def new_id(now: float) -> str:
     """A 26-character id whose first ten characters grow with `now` (seconds); 80 random bits follow."""
     millis = int(now * 1000)
-    number = (millis << 80) | int.from_bytes(os.urandom(10))
+    number = (millis << 80) | int.from_bytes(_random(10))
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
 def request_id() -> str:
     """An id for a request in the form users of the interface expect: a random UUID (version 4)."""
-    bits = bytearray(os.urandom(16))
+    bits = bytearray(_random(16))
     bits[6] = bits[6] & 0x0F | 0x40
     bits[8] = bits[8] & 0x3F | 0x80
     text = bits.hex()
@@ -26,4 +48,4 @@ def request_id() -> str:
 
 def short_token(length: int = 4) -> str:
     """`length` random hexadecimal digits, for generated names."""
-    return os.urandom((length + 1) // 2).hex()[:length]
+    return _random((length + 1) // 2).hex()[:length]

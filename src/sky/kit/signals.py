@@ -12,7 +12,8 @@ class Signals:
     """Notify and watch topics (strings). Loop-bound: use from one event loop only."""
 
     def __init__(self) -> None:
-        self._watches: defaultdict[str, set[Signal]] = defaultdict(set)
+        # In order of arrival, so that what happens is the same each time the same things happen.
+        self._watches: defaultdict[str, dict[Signal, None]] = defaultdict(dict)
         self._outlet: Callable[[str], None] | None = None
         #: Whether every change is notified here. Where not, who waits looks more often.
         self.hears_all = True
@@ -42,12 +43,12 @@ class Signals:
     def watch(self, topic: str) -> "Signal":
         """A watch on the topic, from now on. Close it, or use it as a context manager."""
         signal = Signal(self, topic)
-        self._watches[topic].add(signal)
+        self._watches[topic][signal] = None
         return signal
 
     def drop(self, signal: "Signal") -> None:
         """Forget a watch."""
-        self._watches[signal.topic].discard(signal)
+        self._watches[signal.topic].pop(signal, None)
         if not self._watches[signal.topic]:
             del self._watches[signal.topic]
 

@@ -109,13 +109,14 @@ umask "$mask"
 exec "$to/bin/python3" -I -S -c {shlex.quote(RUNNER)} "$2" "$to/bin/python3" "$3" "$4" <&3 3<&-
 """
 
-#: Where the SSH server forwards no sockets: between the command's own input and output and the agent's socket.
+#: Where the SSH server forwards no sockets: between the command's own input and output and the agent's socket (the
+#: first argument). It begins with a mark (the second), before which a login may have had something to say.
 _RELAY = (
     "import os,socket,sys,threading\n"
     "s=socket.socket(socket.AF_UNIX)\n"
     "try: s.connect(sys.argv[1])\n"
     "except OSError as e: sys.exit(str(e))\n"
-    "os.write(1,b'+')\n"
+    "os.write(1,sys.argv[2].encode())\n"
     "def up():\n"
     "    while True:\n"
     "        d=os.read(0,1<<18)\n"

@@ -106,7 +106,8 @@ class SlurmChannel:
     async def open_agent(self) -> Connection:
         """A stream to the agent's socket: a step that passes bytes on, for as long as it is open."""
         place = await self._place()
-        argv = [*self._srun("--unbuffered"), place.python or "python3", "-I", "-S", "-c", RELAY, place.socket]
+        mark = f"sky-{secrets.token_hex(8)}"
+        argv = [*self._srun("--unbuffered"), place.python or "python3", "-I", "-S", "-c", RELAY, place.socket, mark]
         connection = await self._link.connection()
         stream = Stream()
         try:
@@ -114,9 +115,9 @@ class SlurmChannel:
         except asyncssh.Error as error:
             raise LinkDown(f"the connection to the login node broke: {error.reason}") from None
         try:
-            # Its first byte says that it is through.
+            # The mark says that it is through.
             async with asyncio.timeout(_OPEN_S):
-                await stream.reader.readexactly(1)
+                await stream.past(mark)
         except TimeoutError:
             stream.abort()
             raise LinkDown(f"{self.where}: Slurm did not begin a step within {_OPEN_S:g} s") from None

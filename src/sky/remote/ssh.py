@@ -171,13 +171,14 @@ class SshChannel:
         return place.listening or code in _NO_FORWARDING or now - link.silent_since > _DOUBT_AFTER_S
 
     async def _open_relay(self, connection: asyncssh.SSHClientConnection, place: Place) -> Connection:
-        argv = [place.python or "python3", "-I", "-S", "-c", RELAY, place.socket]
+        mark = _mark()
+        argv = [place.python or "python3", "-I", "-S", "-c", RELAY, place.socket, mark]
         stream = Stream()
         await _opened(connection.create_session(lambda: stream, shlex.join(argv), encoding=None))
         try:
-            # Its first byte says that it is through; without an agent there is none.
-            await stream.reader.readexactly(1)
-        except asyncio.IncompleteReadError:
+            # The mark says that it is through; without an agent it never comes.
+            await stream.past(mark)
+        except EOFError:
             said = stream.complaint.decode("utf-8", "replace").strip()[-200:]
             raise ConnectionRefusedError(f"no agent listens on {self.where}: {said or 'the relay ended'}") from None
         except BaseException:

@@ -29,6 +29,13 @@ class Stream(asyncssh.SSHClientSession[bytes], asyncssh.SSHTCPSession[bytes], as
         self._gone = asyncio.Event()
         self._error: Exception | None = None
 
+    async def past(self, mark: str) -> None:
+        """Read until a mark has come, of which what a login says first is no part. EOFError when it never does."""
+        try:
+            await self.reader.readuntil(mark.encode())
+        except asyncio.LimitOverrunError:
+            raise EOFError("it says too much and never what was to come") from None
+
     # Called by the connection
 
     def connection_made(self, chan: Any) -> None:

@@ -63,10 +63,14 @@ def way_of(reach: Mapping[str, str], cloud: str = "") -> Way:
 
 
 def folder_of(reach: Mapping[str, str]) -> str:
-    """The folder that is the node's alone: under the login's home unless it begins with `/`; empty for that home."""
+    """The folder under the login's home that is the node's alone, empty for the home itself.
+
+    Where a batch system's settings name a folder for homes, it is an absolute path.
+    """
     folder = reach.get("home", "")
-    if folder and (not _FOLDER.match(folder) or ".." in folder.split("/")):
-        raise AgentUnreachable(f"a node's home must be a folder of a plain name, found {folder!r}")
+    plain = _FOLDER.match(folder) and ".." not in folder.split("/")
+    if folder and (not plain or (folder.startswith("/") and reach.get("kind") != "slurm")):
+        raise AgentUnreachable(f"a node's home must be a plain folder under the login's home, found {folder!r}")
     return folder
 
 

@@ -10,11 +10,15 @@ from sky.core.model.offers import Placement
 
 @dataclass(frozen=True, slots=True)
 class SideRefusal:
-    """One of several placements that were tried side by side, and was refused."""
+    """One of several placements that were tried side by side, and was refused.
+
+    `doubtful`: the place could not even be asked whether anything was begun there.
+    """
 
     placement: Placement
     scope: str
     reason: str
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,12 @@ class NodesCreated:
 
 @dataclass(frozen=True, slots=True)
 class ProvisionRefused:
-    """The provider would not give the placement; nothing of it is left. `others` were tried at its side."""
+    """The provider would not give the placement; nothing of it is left but `left`. `others` were tried at its side."""
 
     scope: str
     reason: str
     others: tuple[SideRefusal, ...] = ()
+    left: tuple[Stray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,7 @@ def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) ->
         refusals=(*cluster.refusals, *(noted(each, now) for each in refused))[-REFUSALS_KEPT:],
         status_at=now,
         sites=(),
+        strays=(*cluster.strays, *event.left),
         # What was wrong with a request is wrong in the next round, too.
         rounds=tuple(each for each in cluster.rounds if unfit(each) not in wrong),
         wrong=tuple(dict.fromkeys((*cluster.wrong, *wrong))),
@@ -223,7 +224,8 @@ def try_next_placement(cluster: Cluster, event: ProvisionRefused, now: float) ->
         return Step(chosen, (order,), f"{told}; trying {all_of(order)}")
     if cluster.retry_until_up:
         text = f"{told}; trying again in {RETRY_UNTIL_UP_GAP:.0f} s"
-        return Step(replace(kept, candidates=()), (Replan(RETRY_UNTIL_UP_GAP),), text)
+        orders = (*strays_to_end(kept), Replan(RETRY_UNTIL_UP_GAP))
+        return Step(replace(kept, candidates=()), orders, text)
     reason = f"no placement left: {event.reason}"
     return Step(moved(kept, P.TERMINATING, now, reason), (TerminateNodes(),), told)
 

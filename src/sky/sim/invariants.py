@@ -1,0 +1,125 @@
+"""What has to hold in every world, whatever went wrong in it: looked at while it runs, and once it has come to rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any
+
+from sky.core.lifecycle import clusters, requests
+from sky.core.lifecycle.machine import Table
+from sky.core.model.clusters import Cluster
+from sky.core.model.jobs import JobPhase
+from sky.sim.world import World
+
+#: Seconds for which a machine may be without an owner once everything works: two sweeps, and the time they take.
+_UNOWNED_S = 60.0
+#: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
+_BLIND_S, _DEAREST = 900.0, 3 * 0.8
+
+
+async def meanwhile(world: World) -> None:
+    """No machine without a row for longer than the sweep takes to see that twice, and none that is there twice."""
+    # What another cloud did not let go of has the same mark there, and is on record as a stray.
+    twice = Counter((each.mark, each.rank, each.name.partition("-")[0]) for each in world.machines() if each.alive)
+    for (mark, rank, _), times in twice.items():
+        if times > 1:
+            world.violated(f"{times} machines are rank {rank} of {mark}")
+    living = await world.disk.clusters.living()
+    owned = {site.mark for cluster in living for site in cluster.where}
+    now = world.loop.time()
+    for machine in world.machines():
+        if not machine.alive or machine.mark in owned:
+            world.since_unowned.pop(machine.name, None)
+            continue
+        since = world.since_unowned.setdefault(machine.name, now)
+        if now - max(since, world.calm_since) > _UNOWNED_S:
+            world.violated(f"{machine.name} has run without a row for {now - since:.0f} s")
+
+
+async def at_rest(world: World) -> AsyncIterator[str]:
+    """What is wrong although everybody has taken everything down and nothing has gone wrong for a while."""
+    for machine in world.machines():
+        if machine.alive:
+            yield f"{machine.name} ({machine.mark}) is left and costs money"
+    for cluster in await world.disk.clusters.living():
+        yield f"cluster {cluster.name} is still on record as {cluster.phase}: {cluster.reason}"
+    for check in (_requests_ended, _jobs_as_they_were, _stories_along_tables, _money):
+        async for line in check(world):
+            yield line
+
+
+async def _requests_ended(world: World) -> AsyncIterator[str]:
+    for user in world.people:
+        for id in user.requests:
+            found = await world.disk.requests.get(id)
+            if found is None:
+                yield f"request {id} was taken and is not on record"
+            elif not found.status.is_terminal():
+                yield f"request {id} ({found.name}) never ended: {found.status}"
+
+
+async def _jobs_as_they_were(world: World) -> AsyncIterator[str]:
+    started = Counter(key for machine in world.machines() for key in machine.node.started)
+    for task, times in started.items():
+        if times > 1:
+            yield f"{task} was started {times} times"
+    for cluster in await world.disk.clusters.since(0.0):
+        for job in await world.disk.jobs.of_cluster(cluster.id):
+            if job.phase is not JobPhase.DONE:
+                yield f"job {job.id} of {cluster.name} never ended: {job.phase} {job.status}"
+            if job.status.value in ("SUCCEEDED", "FAILED") and not started[job.task_id]:
+                yield f"job {job.id} is {job.status} and never ran"
+
+
+async def _stories_along_tables(world: World) -> AsyncIterator[str]:
+    """Each step is one that the table knows, and begins where the one before it ended."""
+    tables: dict[str, Table[Any]] = {"cluster": clusters.TABLE, "request": requests.TABLE}
+    for noun, id in await _everything(world):
+        stands = ""
+        for line in await world.disk.stories.read(noun, id, limit=100_000):
+            if stands != line.before:
+                yield f"{noun} {id} was {stands}, and went from {line.before} to {line.after} by {line.kind}"
+            stands = line.after
+            # Stories of jobs show the status that users see, which the phases of their table lie behind.
+            known = line.kind == "Opened" or noun not in tables
+            if not (known or _known(tables[noun], line.before, line.kind, line.after)):
+                yield f"a {noun} went from {line.before} to {line.after} by {line.kind}"
+
+
+async def _everything(world: World) -> list[tuple[str, str]]:
+    found = [("request", id) for user in world.people for id in user.requests]
+    for cluster in await world.disk.clusters.since(0.0):
+        found.append(("cluster", cluster.id))
+        found += [("job", job.id) for job in await world.disk.jobs.of_cluster(cluster.id)]
+    return found
+
+
+def _known(table: Table[Any], before: str, kind: str, after: str) -> bool:
+    return (before, kind) in table.ignored() or (before, kind, after) in _arrows(table)
+
+
+@cache
+def _arrows(table: Table[Any]) -> frozenset[tuple[str, str, str]]:
+    return frozenset(table.arrows())
+
+
+async def _money(world: World) -> AsyncIterator[str]:
+    """What is on record is what the clouds charge, but for the time that it takes to see a machine come or go."""
+    charged: dict[str, float] = {}
+    for machine in world.machines():
+        mark = machine.mark.partition("-h")[0]
+        hours = sum(((world.clock.now() if end is None else end) - begin) / 3600 for begin, end in machine.billed)
+        charged[mark] = charged.get(mark, 0.0) + hours * machine.price
+    for cluster in await world.disk.clusters.since(0.0):
+        if any(end is None for _, end, _ in cluster.billed) and not cluster.alive:
+            yield f"cluster {cluster.name} is gone and its bill is still open"
+        recorded = cluster_cost(cluster, world.clock.now())
+        if abs(recorded - charged.get(cluster.id, 0.0)) > _BLIND_S / 3600 * _DEAREST:
+            yield f"cluster {cluster.name} cost {charged.get(cluster.id, 0.0):.3f}, on record is {recorded:.3f}"
+
+
+def cluster_cost(cluster: Cluster, now: float) -> float:
+    """USD that a cluster has cost by its record."""
+    return sum(((now if end is None else end) - begin) / 3600 * price for begin, end, price in cluster.billed)

@@ -1,0 +1,134 @@
+"""Bugs that are put into the control plane on purpose, one at a time: a net that does not find them has holes.
+
+`python -m sky.sim hunt` and the tests switch them on; nothing else may.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from sky.core.lifecycle import clusters as cluster_life
+from sky.engine.provision import Provisioner
+from sky.engine.sweep import Sweep
+from sky.server.fleet import HeadAgent
+from sky.store.leases import LeasedRows
+
+
+@contextmanager
+def lease_not_checked() -> Iterator[None]:
+    """Whoever commits may do so, also when somebody else has gone on with the row."""
+    real = LeasedRows.commit
+
+    async def commit(self: Any, claim: Any, step: Any, event: object, **named: Any) -> Any:
+        current = await self.get(claim.entity.id)
+        async with self._db.write() as tx:
+            await tx.change(self._sql.hold, ids=[claim.entity.id], token=claim.token, until=claim.expires, now=0.0)
+        at = replace(claim, entity=replace(claim.entity, version=current.version if current else claim.entity.version))
+        return await real(self, at, step, event, **named)
+
+    with mock.patch.object(LeasedRows, "commit", commit):
+        yield
+
+
+@contextmanager
+def order_not_recorded() -> Iterator[None]:
+    """What is about to be done is in memory alone."""
+    real = LeasedRows._give
+
+    async def give(self: Any, tx: Any, entity: Any, orders: Any) -> Any:
+        given = await real(self, tx, entity, orders)
+        await tx.change(self._sql.forget_orders, id=entity.id)
+        return given
+
+    with mock.patch.object(LeasedRows, "_give", give):
+        yield
+
+
+@contextmanager
+def machines_asked_anew() -> Iterator[None]:
+    """Machines are asked for under another key after a crash, so that there are two of each."""
+    real = Provisioner._ask
+    times: list[None] = []
+
+    def ask(self: Any, cluster: Any, key: str, *given: Any, **named: Any) -> Any:
+        times.append(None)
+        return real(self, cluster, f"{key}+{len(times)}", *given, **named)
+
+    with mock.patch.object(Provisioner, "_ask", ask):
+        yield
+
+
+@contextmanager
+def sweep_forgotten() -> Iterator[None]:
+    """Nobody compares what is listed with what is on record."""
+
+    async def once(self: object) -> list[str]:
+        return []
+
+    with mock.patch.object(Sweep, "once", once):
+        yield
+
+
+@contextmanager
+def end_not_carried_out() -> Iterator[None]:
+    """A machine counts as ended although its provider did not answer, and the sweep that would find it is late."""
+    real = Provisioner.end
+
+    async def end(self: Any, site: Any) -> None:
+        with suppress(Exception):
+            await real(self, site)
+
+    with mock.patch.object(Provisioner, "end", end), sweep_forgotten():
+        yield
+
+
+@contextmanager
+def job_submitted_anew() -> Iterator[None]:
+    """A submission that is repeated after a lost answer is a second job."""
+    real = HeadAgent.submit
+    times: dict[str, int] = {}
+
+    async def submit(self: Any, key: str, spec: Mapping[str, object]) -> Any:
+        times[key] = times.get(key, 0) + 1
+        return await real(self, key if times[key] == 1 else f"{key}-{times[key]}", spec)
+
+    with mock.patch.object(HeadAgent, "submit", submit):
+        yield
+
+
+@contextmanager
+def letter_read_too_early() -> Iterator[None]:
+    """A letter is struck off before what follows from it is on record."""
+    real = LeasedRows.reload
+
+    async def reload(self: Any, claim: Any) -> Any:
+        after = await real(self, claim)
+        async with self._db.write() as tx:
+            for letter in after.letters:
+                await tx.change(self._sql.read_letter, number=letter.id)
+        return replace(after, letters=())
+
+    with mock.patch.object(LeasedRows, "reload", reload):
+        yield
+
+
+@contextmanager
+def bill_left_open() -> Iterator[None]:
+    """A cluster that is gone goes on to cost money on record."""
+
+    def ends(cluster: Any, now: float) -> Any:
+        return cluster
+
+    with mock.patch.object(cluster_life, "_billing_ends", ends):
+        yield
+
+
+PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    each.__name__.replace("_", " "): each
+    for each in (
+        lease_not_checked, order_not_recorded, machines_asked_anew, sweep_forgotten, end_not_carried_out,
+        job_submitted_anew, letter_read_too_early, bill_left_open,
+    )
+}  # fmt: skip

@@ -1,0 +1,126 @@
+"""One seed played to its end: the real engine, core, store and fleet among simulated clouds, nodes, people and faults.
+
+`python -m sky.sim` and the tests do it. The trace of a run is the same for the same seed; a seed that breaks an
+invariant is the report.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from sky.kit.ids import drawn_from
+from sky.sim import invariants
+from sky.sim.faults import Fault, draw
+from sky.sim.loop import Deadlock, Livelock, SimLoop, run
+from sky.sim.replica import count_tasks
+from sky.sim.server import Server
+from sky.sim.users import User
+from sky.sim.world import World
+
+#: Seconds of a world in which people and faults are at work, and after which it has to have come to rest.
+BUSY_S = 200.0
+_REST_S = 900.0
+#: Seconds that it may take to come to rest once nobody wants anything any more and nothing goes wrong.
+_SETTLE_S = 300.0
+_CHECK_EVERY_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: what was broken (nothing, if all is well), a digest of its trace, and the trace."""
+
+    seed: int
+    broken: tuple[str, ...]
+    digest: str
+    trace: tuple[str, ...] = field(repr=False, default=())
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class Play:
+    """A world with everybody in it. `faults` replaces those that the seed would bring."""
+
+    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault] | None, users: int) -> None:
+        world = self.world = World(loop, seed)
+        count = world.chance("servers").choice((1, 2))
+        self._servers = [Server(world, f"server {number}", alone=count == 1) for number in range(1, count + 1)]
+        self._users = [User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)]
+        world.servers, world.people = list(self._servers), list(self._users)
+        self._faults = drawn(seed) if faults is None else faults
+
+    async def main(self) -> None:
+        """The whole run."""
+        world = self.world
+        count_tasks(world.loop)
+        servers = [asyncio.ensure_future(each.live()) for each in self._servers]
+        weather = asyncio.ensure_future(self._weather())
+        watch = asyncio.ensure_future(self._watch())
+        people = [asyncio.ensure_future(user.live()) for user in self._users]
+        try:
+            async with asyncio.timeout(BUSY_S + _REST_S):
+                await asyncio.gather(weather, *people)
+                await self._come_to_rest()
+        except TimeoutError:
+            waiting = [user.name for user, life in zip(self._users, people, strict=True) if not life.done()]
+            world.violated(f"users still wait for an answer: {waiting}; {[u.doing for u in self._users]}")
+        finally:
+            for each in (*people, weather, watch):
+                each.cancel()
+            await asyncio.gather(*people, weather, watch, return_exceptions=True)
+        async for line in invariants.at_rest(self.world):
+            world.violated(line)
+        for server in servers:
+            server.cancel()
+        await asyncio.gather(*servers, return_exceptions=True)
+
+    async def _come_to_rest(self) -> None:
+        """Until nothing is left to complain of, or for as long as that may take."""
+        await asyncio.sleep(max(0.0, self.world.calm_since - self.world.loop.time()))
+        until = self.world.loop.time() + _SETTLE_S
+        while self.world.loop.time() < until and [line async for line in invariants.at_rest(self.world)]:  # noqa: ASYNC110
+            await asyncio.sleep(10.0)
+
+    async def _weather(self) -> None:
+        for fault in sorted(self._faults, key=lambda each: each.at):
+            await asyncio.sleep(max(0.0, fault.at - self.world.loop.time()))
+            self.world.tell(f"fault: {fault}")
+            fault.strike(self.world)
+            self.world.calm_since = max(self.world.calm_since, self.world.loop.time() + fault.lasts)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            await invariants.meanwhile(self.world)
+
+
+def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3) -> Outcome:
+    """Run one world to its end."""
+    ids = Random(f"{seed}:ids")  # noqa: S311 - a world that can be repeated
+    before = random.getstate()
+    random.seed(seed)
+
+    plays: list[Play] = []
+
+    async def main(loop: SimLoop) -> None:
+        plays.append(Play(loop, seed, faults, users))
+        await plays[0].main()
+
+    try:
+        with drawn_from(ids.randbytes):
+            run(main)
+    except (Deadlock, Livelock) as error:
+        plays[0].world.violated(f"{type(error).__name__}: {error}")
+    finally:
+        random.setstate(before)
+    world = plays[0].world
+    world.disk._file.close()
+    digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
+    return Outcome(seed, tuple(world.broken), digest, tuple(world.trace), world.loop.steps, world.loop.time())
+
+
+def drawn(seed: int) -> tuple[Fault, ...]:
+    """The faults that a seed brings."""
+    return draw(Random(f"{seed}:faults"), BUSY_S)  # noqa: S311 - a world that can be repeated
