@@ -78,12 +78,14 @@ class Clouds:
         asked = {"InstanceId": machine, "Attribute": "instanceInitiatedShutdownBehavior"}
         return str(self.ec2().describe_instance_attribute(**asked)["InstanceInitiatedShutdownBehavior"]["Value"])
 
-    def left_of_aws(self, cluster_id: str) -> list[str]:
+    def left_of_aws(self, cluster_id: str = "*") -> list[str]:
         """All that AWS still has of a cluster and that costs or blocks something: groups, images, snapshots."""
         ec2, ours = self.ec2(), [{"Name": "tag:sky-cluster-id", "Values": [cluster_id]}]
+        if cluster_id == "*":
+            ours = [{"Name": "tag-key", "Values": ["sky-installation"]}]
         found = [each["GroupId"] for each in ec2.describe_security_groups(Filters=ours)["SecurityGroups"]]
         groups = ec2.describe_placement_groups()["PlacementGroups"]
-        found += [each["GroupName"] for each in groups if cluster_id in [tag["Value"] for tag in each["Tags"]]]
+        found += [each["GroupName"] for each in groups if cluster_id in ("*", *(tag["Value"] for tag in each["Tags"]))]
         found += [each["ImageId"] for each in ec2.describe_images(Owners=["self"], Filters=ours)["Images"]]
         return found + [each["SnapshotId"] for each in ec2.describe_snapshots(Filters=ours)["Snapshots"]]
 
