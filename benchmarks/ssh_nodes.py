@@ -15,6 +15,7 @@ import gc
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,8 @@ async def serve_peer(public: str) -> None:
             writer.write(encode({"id": header["id"], "ok": body}))
 
     async def command(process: asyncssh.SSHServerProcess[str]) -> None:
-        mark = process.command.split()[-2]
+        words = shlex.split(process.command)
+        mark = words[words.index("sky-facts") + 1]
         await process.stdin.read()
         process.stdout.write(f"{mark}\t/home/x\t/home/x\t1000\t/usr/bin/python3\tLinux x86_64\t\t\tyes\t\n")
         process.exit(0)

@@ -30,7 +30,6 @@ from sky.remote.keys import KeyRing
 from sky.remote.sync import HashCache, sync_content, sync_tree
 from sky.server.fleet import NodeFleet
 
-LARGE = 64 << 20
 HERE = Path(__file__).resolve().parent
 
 
@@ -108,16 +107,17 @@ async def rsync(root: Path, host: Any) -> None:
 
 
 async def large(client: Any, root: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """A file of 64 MiB that gets 100 bytes in its middle: with rsync, and with none to be found."""
+    """A large file that gets 100 bytes in its middle: with rsync, and with none to be found."""
     times: dict[str, list[float]] = {"large with rsync": [], "large without": []}
     tree, path = root / "large", os.environ["PATH"]
     tree.mkdir()
-    content = os.urandom(LARGE)
+    half = options.large << 19
+    content = os.urandom(options.large << 20)
     (tree / "large.bin").write_bytes(content)
     await sync_tree(client, tree, "~/large", root="mount")
     for _ in range(options.rounds):
         for name, measured in times.items():
-            content = content[: LARGE // 2] + os.urandom(100) + content[LARGE // 2 :]
+            content = content[:half] + os.urandom(100) + content[half:]
             (tree / "large.bin").write_bytes(content)
             os.environ["PATH"] = path if name == "large with rsync" else ""
             cache = HashCache()
@@ -167,7 +167,7 @@ async def measure(host: Any, root: Path, options: argparse.Namespace) -> None:
     await fleet.forget(cluster.id)
     median = {name: statistics.median(values) for name, values in times.items() if values}
     for name, value in median.items():
-        size = LARGE >> 20 if name.startswith("large") else options.megabytes
+        size = options.large if name.startswith("large") else options.megabytes
         rate = f"{size / value:6.1f} MB/s"
         print(f"{name:14} {value:6.2f} s  {rate}   {[round(x, 2) for x in times[name]]}", file=sys.stderr)
     figures = {f"{name}, s": round(value, 3) for name, value in median.items()}
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--delay", default="")
     parser.add_argument("--rate", default="", help="of the line to the host, such as 100mbit")
     # In memory, so that the disk of this machine, which others use as well, is not what is measured.
+    parser.add_argument("--large", type=int, default=64, help="MiB of the large file that changes")
     parser.add_argument("--disk", default="3g")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -322,8 +322,9 @@ def test_it_runs_here(sky, name):
 
 def test_a_container_needs_an_engine(sky):
     """Where there is one, `tests/agent` runs jobs in it; where there is none, the job says what is missing."""
-    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True).returncode == 0:
-        pytest.skip("this machine runs containers")
+    for engine in ("docker", "podman"):
+        if shutil.which(engine) and subprocess.run([engine, "info"], capture_output=True).returncode == 0:
+            pytest.skip("this machine runs containers")
     done = sky("launch", "-y", "-c", "boxed", CONTAINER)
     assert done.returncode == 100, done.stdout + done.stderr
     assert "no container engine that works" in done.stdout

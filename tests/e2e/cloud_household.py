@@ -9,8 +9,15 @@ from typing import Any
 
 from botocore import session
 
-#: What the seed has no price for: spot machines, and a second region of AWS.
+#: What the seed has no price for: spot machines, a second region of AWS, machines with the best network.
 OFFERS = """
+[[offer]]
+infra = "aws/us-east-1/us-east-1a"
+instance_type = "c5n.18xlarge"
+cpus = 72
+memory = 192
+price = 3.888
+
 [[offer]]
 infra = "aws/us-east-1/us-east-1a"
 instance_type = "m5.xlarge"
@@ -71,11 +78,14 @@ class Clouds:
         asked = {"InstanceId": machine, "Attribute": "instanceInitiatedShutdownBehavior"}
         return str(self.ec2().describe_instance_attribute(**asked)["InstanceInitiatedShutdownBehavior"]["Value"])
 
-    def left_of_aws(self) -> list[str]:
-        """All that AWS still has with our mark and costs or blocks something: groups, images, snapshots."""
-        ec2, ours = self.ec2(), [{"Name": "tag-key", "Values": ["sky-installation"]}]
+    def left_of_aws(self, cluster_id: str = "*") -> list[str]:
+        """All that AWS still has of a cluster and that costs or blocks something: groups, images, snapshots."""
+        ec2, ours = self.ec2(), [{"Name": "tag:sky-cluster-id", "Values": [cluster_id]}]
+        if cluster_id == "*":
+            ours = [{"Name": "tag-key", "Values": ["sky-installation"]}]
         found = [each["GroupId"] for each in ec2.describe_security_groups(Filters=ours)["SecurityGroups"]]
-        found += [each["GroupName"] for each in ec2.describe_placement_groups()["PlacementGroups"]]
+        groups = ec2.describe_placement_groups()["PlacementGroups"]
+        found += [each["GroupName"] for each in groups if cluster_id in ("*", *(tag["Value"] for tag in each["Tags"]))]
         found += [each["ImageId"] for each in ec2.describe_images(Owners=["self"], Filters=ours)["Images"]]
         return found + [each["SnapshotId"] for each in ec2.describe_snapshots(Filters=ours)["Snapshots"]]
 

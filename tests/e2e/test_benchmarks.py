@@ -32,7 +32,7 @@ SHORT = {
     "server.py": ["--requests", "200", "--clusters", "2"],
     "ssh_launch.py": ["--rounds", "1", "--nodes", "2", "--delay", "0"],
     "ssh_nodes.py": ["--nodes", "5", "--hosts", "1", "--idle", "0.2"],
-    "ssh_sync.py": ["--files", "50", "--megabytes", "1", "--rounds", "1", "--disk", "64m"],
+    "ssh_sync.py": ["--files", "50", "--megabytes", "1", "--large", "9", "--rounds", "1", "--disk", "128m"],
 }
 
 

@@ -78,6 +78,7 @@ def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventu
         again = ("-i", "0") if wanted.startswith("stop") else ("--cancel",)
         world.sky.good("autostop", "-y", "c", *again)
     ids = [host["name"] for host in world.aws.hosts()]
+    (mark,) = {tag["Value"] for each in world.instances(ids) for tag in each["Tags"] if tag["Key"] == "sky-cluster-id"}
     eventually(lambda: {world.on_shutdown(id) for id in ids} == {"terminate" if down else "stop"}, 20)
     os.kill(world.sky.server_pid(), signal.SIGKILL)
     if wanted.startswith("off"):
@@ -89,7 +90,7 @@ def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventu
     assert not Path(f"/proc/{world.sky.server_pid()}").exists(), "no server helped"
     eventually(lambda: status(world, "c") == (None if down else "STOPPED"), 60)
     if down:
-        assert world.left_of_aws() == []
+        assert world.left_of_aws(mark) == []
 
 
 def test_spot_machines_that_are_taken_away_are_noticed_and_told(world, cloud, eventually):

@@ -158,8 +158,9 @@ async def test_the_same_names_as_coroutines(endpoint: str) -> None:
     )
     assert (job, handle.cluster_name) == (1, "later")
     assert "later: up" in out.getvalue()
-    both = await asyncio.gather(sdk_async.tail_logs("later", 1), sdk_async.job_status("later", [1]))
-    assert both == [0, {1: sky.JobStatus.SUCCEEDED}]
+    assert await sdk_async.tail_logs("later", 1) == 0
+    both = await asyncio.gather(sdk_async.job_status("later", [1]), sdk_async.tail_logs("later", 1))
+    assert both == [{1: sky.JobStatus.SUCCEEDED}, 0]
     assert await sdk_async.down("later") is None
     with pytest.raises(sky.exceptions.ClusterDoesNotExist):
         await sdk_async.queue("later")

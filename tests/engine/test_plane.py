@@ -9,7 +9,7 @@ import pytest
 
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
 from sky.core.lifecycle import jobs as job_life
-from sky.core.model.clusters import Autostop, Phase
+from sky.core.model.clusters import Phase
 from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.engine.jobs import JobWork
 from sky.engine.waiting import until
@@ -183,8 +183,8 @@ async def test_a_launch_that_meets_an_autostop_brings_the_cluster_up_again(
     async def meets(self, cluster, job, order):
         if isinstance(order, job_life.Submit) and not met:
             met.append(cluster.id)
-            head = await plane._fleet.head(cluster)
-            await head.set_autostop(Autostop(0, down=down, wait_for="none"))
+            told = {"cluster_name": "c", "idle_minutes": 0, "down": down, "wait_for": "none"}
+            assert (await ask("autostop", told, 30)).error is None
             async with asyncio.timeout(30):
                 while (await plane.store.clusters.get(cluster.id)).phase is Phase.UP:
                     await asyncio.sleep(0.01)

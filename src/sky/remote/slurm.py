@@ -42,10 +42,10 @@ _SRUN = (
     'command -v srun >/dev/null 2>&1 || . /etc/profile >/dev/null 2>&1; exec srun "$@"'
 )
 
-# $1 the job, $2 the command as a line for sh. The input is the command's.
+# $1 the job, $2 the command as a line for sh, $3 the folder for what is temporary. The input is the command's.
 _BY_KEEPER = r"""
 umask 077
-set -- "/tmp/.sky-$(id -u)-job-$1" "$2"
+set -- "$3/.sky-$(id -u)-job-$1" "$2"
 [ -p "$1/door" ] || { echo "the allocation's keeper is not there: $1" >&2; exit 1; }
 request=$(mktemp -d "$1/req.XXXXXX") || exit 1
 trap 'rm -rf "$request"' EXIT
@@ -82,7 +82,8 @@ class SlurmChannel:
         """Run a command in the node's login home; what it leaves in the background stays. See `Channel.run`."""
         words, before = _through_loader(argv)
         line = shlex.join(["env", *(f"{key}={value}" for key, value in (env or {}).items()), *words])
-        return await self._step(["/bin/sh", "-c", _BY_KEEPER, "sky-run", self._job, line], before + input, timeout)
+        argv = ["/bin/sh", "-c", _BY_KEEPER, "sky-run", self._job, line, self._tmp]
+        return await self._step(argv, before + input, timeout)
 
     async def settle(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Channel.settle`."""

@@ -265,7 +265,8 @@ class _Sending:
         if reply["done"]:
             return
         offset = int(reply["offset"])
-        going: set[asyncio.Task[None]] = set()
+        # In order: the first that failed is why the others did.
+        going: list[asyncio.Task[None]] = []
         try:
             with path.open("rb") as file:
                 while not any(task.done() and task.exception() for task in going):
@@ -276,7 +277,7 @@ class _Sending:
                     task = asyncio.create_task(self._part(args, data))
                     # However it ends, also before it has begun.
                     task.add_done_callback(lambda _: self._room.release())
-                    going.add(task)
+                    going.append(task)
                     offset += len(data)
                     if last:
                         break

@@ -26,7 +26,7 @@ from sky.core.model.offers import Offer
 from sky.core.model.schema import nearest
 from sky.core.ports import Access, CreateAsk, Shell
 from sky.kit.clock import Clock, SystemClock
-from sky.providers.records import save
+from sky.providers.records import Stamp, alone, save, stamp
 from sky.providers.registry import Settings
 from sky.providers.slurm import jobs as slurm_jobs
 from sky.providers.slurm import login_scripts as scripts
@@ -88,7 +88,8 @@ class SlurmCompute:
         self._shell = shell
         self._clock = clock
         self._path = settings.state_dir / "allocations.json"
-        self._held = _load(self._path)
+        self._kept: dict[str, _Held] = {}
+        self._seen: Stamp | None = None
         self._facts: dict[str, ClusterFacts] = {}
 
     # --- what is there -------------------------------------------------------------------------------------------
@@ -198,8 +199,7 @@ class SlurmCompute:
                 where = held.folders if held else self._folders(name, mine[0].partition)
                 await self._run(name, scripts.END, cluster_id, where.base, *(job.id for job in mine), timeout=_END_S)
         if held is not None:
-            del self._held[cluster_id]
-            self._save()
+            self._keep(cluster_id, None)
 
     def unresizable(self, num_nodes: int, wanted: int) -> str:
         """Slurm could take nodes from an allocation, and would leave there what runs on them."""
@@ -378,12 +378,21 @@ class SlurmCompute:
             id, job.cluster_id, rank, state, node.ip or node.name, reach, reason, machine=f"job {job.id} {node.name}"
         )
 
-    def _keep(self, cluster_id: str, held: _Held) -> None:
-        self._held[cluster_id] = held
-        self._save()
+    @property
+    def _held(self) -> Mapping[str, _Held]:
+        """What is kept of allocations; another server may have changed it."""
+        now = stamp(self._path)
+        if now is not None and now != self._seen:
+            self._kept, self._seen = _load(self._path), now
+        return self._kept
 
-    def _save(self) -> None:
-        save(self._path, {key: asdict(held) for key, held in self._held.items()})
+    def _keep(self, cluster_id: str, held: _Held | None) -> None:
+        """Keep it, or with None keep it no longer."""
+        with alone(self._path):
+            others = {key: each for key, each in self._held.items() if key != cluster_id}
+            self._kept = others if held is None else {**others, cluster_id: held}
+            save(self._path, {key: asdict(each) for key, each in self._kept.items()})
+            self._seen = stamp(self._path)
 
 
 _STEPS = (

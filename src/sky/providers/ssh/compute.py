@@ -58,7 +58,6 @@ class SshCompute:
         self._clock = clock
         self._inventory = Inventory(settings.state_dir / "inventory.json", shell, clock)
         self._ledger = Ledger(settings.state_dir / "slots.json")
-        self._choosing = asyncio.Lock()
         self._recovering = asyncio.Lock()
         self._looking: asyncio.Task[object] | None = None
 
@@ -273,8 +272,8 @@ class SshCompute:
         unknown = [machine for machine in machines if self._inventory.of(machine) is None]
         if unknown:
             await self._inventory.look(unknown)
-        async with self._choosing:
-            # No other create chooses from here to the record of who holds what.
+        with self._ledger.alone():
+            # No other create chooses from here to the record of who holds what, also none of another server.
             used = {slot.place for slot in self._ledger.of(ask.cluster_id)}
             fit: dict[tuple[str, str], tuple[Machine, Facts, Room]] = {}
             reasons: dict[str, str] = {}

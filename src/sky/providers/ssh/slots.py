@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sky.core.errors import ProviderDown
 from sky.core.ports import CreateAsk
-from sky.providers.records import save
+from sky.providers.records import Stamp, alone, save, stamp
 from sky.providers.ssh.inventory import Facts, Owner
 from sky.providers.ssh.pools import Machine
 
@@ -179,17 +180,33 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._slots: dict[str, Slot] | None = None
+        self._seen: Stamp | None = None
+        self._inside = False
 
     def known(self) -> bool:
         """Whether there is a record; one that cannot be read is put aside."""
-        if self._slots is None:
-            self._slots = self._load()
+        self._look()
         return self._slots is not None
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """From a look to the change that follows from it, during which no other server looks so; waits for nothing."""
+        if self._inside:
+            yield
+            return
+        with alone(self._path):
+            self._inside = True
+            try:
+                yield
+            finally:
+                self._inside = False
+
     def begin(self, slots: Mapping[str, Slot]) -> None:
-        """The record is this from now on."""
-        self._slots = dict(slots)
-        self._write()
+        """The record is this from now on, unless another server has begun one."""
+        with self.alone():
+            if not self.known():
+                self._slots = dict(slots)
+                self._write()
 
     def all(self) -> Sequence[Slot]:
         """All of them, by cluster and rank. Raises ProviderDown while the record is unknown."""
@@ -207,25 +224,32 @@ class Ledger:
 
     def put(self, slots: Iterable[Slot]) -> None:
         """Add or replace."""
-        self._known()
-        self._slots = {**self._known(), **{slot.node: slot for slot in slots}}
-        self._write()
+        with self.alone():
+            self._slots = {**self._known(), **{slot.node: slot for slot in slots}}
+            self._write()
 
     def drop(self, nodes: Iterable[str]) -> None:
         """Take away."""
         gone = set(nodes)
-        self._slots = {node: slot for node, slot in self._known().items() if node not in gone}
-        self._write()
+        with self.alone():
+            self._slots = {node: slot for node, slot in self._known().items() if node not in gone}
+            self._write()
 
     def mark_ending(self, slots: Iterable[Slot]) -> None:
         """Keep in mind that these are to be cleaned."""
         self.put(replace(slot, ending=True) for slot in slots)
 
     def _known(self) -> dict[str, Slot]:
-        if self._slots is None and not self.known():
+        if not self.known():
             # Without it, machines could be given twice, or what runs there be ended: nobody guesses here.
             raise ProviderDown(f"the record of who has which machine is not there: {self._path}")
         return self._slots or {}
+
+    def _look(self) -> None:
+        """Read the record if another server has changed it, or if it was not read yet."""
+        now = stamp(self._path)
+        if self._slots is None or (now is not None and now != self._seen):
+            self._slots, self._seen = self._load(), now
 
     def _load(self) -> dict[str, Slot] | None:
         try:
@@ -243,4 +267,6 @@ class Ledger:
             raise ProviderDown(f"the record of who has which machine cannot be read: {self._path}: {error}") from None
 
     def _write(self) -> None:
-        save(self._path, [asdict(slot) for slot in self.all()])
+        slots = sorted((self._slots or {}).values(), key=lambda slot: (slot.cluster_id, slot.rank))
+        save(self._path, [asdict(slot) for slot in slots])
+        self._seen = stamp(self._path)
