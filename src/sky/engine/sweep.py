@@ -13,6 +13,7 @@ from sky.core.model.clusters import Cluster, InstanceState, Phase, Site
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import ClonesDisks, Providers, Regional, Store
 from sky.engine.duties import BEAT_S, Alone, Duties
+from sky.engine.ledger import Settling
 from sky.engine.post import Post
 from sky.kit.clock import Clock
 
@@ -50,6 +51,7 @@ class Sweep:
         self._rounds = 0
         self._usable = usable
         self._duties = duties or Alone()
+        self._settling = Settling(store, providers, clock)
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
@@ -60,6 +62,7 @@ class Sweep:
             try:
                 await self.once()
                 await self.call_off()
+                await self._settling.once()
             except Exception:  # a sweep that fails may find a better hour; none would be the last word on what costs
                 log.exception("sweep: cannot be carried out just now")
             await self._clock.sleep(PERIOD_S)
