@@ -228,6 +228,7 @@ queue = _awaited(clusters.queue)
 job_status = _awaited(clusters.job_status)
 cancel = _awaited(clusters.cancel)
 cost_report = _awaited(clusters.cost_report)
+ledger = _awaited(clusters.ledger)
 endpoints = _awaited(clusters.endpoints)
 optimize = _awaited(plans.optimize)
 cluster_events = _awaited(clusters.cluster_events)
@@ -267,6 +268,7 @@ __all__ = [
     "get",
     "job_status",
     "launch",
+    "ledger",
     "list_accelerator_counts",
     "list_accelerators",
     "optimize",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Stray
-from sky.core.model.ledger import Billed, Booking, Ending, Entry, Line, Settlement, Span
+from sky.core.model.ledger import Bill, Billed, Booking, Ending, Entry, Line, Settlement, Span
 from sky.core.model.offers import Offer
 
 Things = Mapping[tuple[Billed, str], Entry]
@@ -81,6 +81,34 @@ def _line(cluster: Cluster, offer: Offer, kind: Billed, resource: str, began: fl
 
 def _name(instance: Instance) -> str:
     return instance.machine or instance.id
+
+
+# --- what a cluster has cost -----------------------------------------------------------------------------------------
+
+
+def bill(cluster: Cluster, entries: Sequence[Entry], now: float) -> Bill:
+    """What a cluster has cost so far, by its lines; what is from before the ledger, by its own record."""
+    if not entries:
+        return _of_intervals(cluster.billed, now)
+    first = min(entry.began for entry in entries)
+    before = _of_intervals([each for each in cluster.billed if each[1] is not None and each[1] <= first], now)
+    times: list[tuple[float, float | None]] = []
+    for entry in sorted(entries, key=lambda each: each.began):
+        if entry.kind is not Billed.MACHINE or entry.ended == entry.began:
+            continue
+        if times and (times[-1][1] is None or entry.began <= times[-1][1]):
+            last = times[-1][1]
+            open_ = last is None or entry.ended is None
+            times[-1] = (times[-1][0], None if open_ else max(last or 0.0, entry.ended or 0.0))
+        else:
+            times.append((entry.began, entry.ended))
+    return Bill((*before.times, *times), before.cost + sum(entry.cost(now) for entry in entries))
+
+
+def _of_intervals(intervals: Iterable[tuple[float, float | None, float]], now: float) -> Bill:
+    held = list(intervals)
+    cost = sum(((now if end is None else end) - begin) / 3600 * price for begin, end, price in held)
+    return Bill(tuple((begin, end) for begin, end, _ in held), cost)
 
 
 # --- what a provider remembers ---------------------------------------------------------------------------------------

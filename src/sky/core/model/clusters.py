@@ -95,7 +95,7 @@ class Autostop:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A placement that the provider would not give, kept for the user and for the next choice; its price of the time."""
+    """A placement that was refused, with its price: kept for the user, for the next choice and for the ledger."""
 
     place: str
     instance_type: str

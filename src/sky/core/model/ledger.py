@@ -68,6 +68,13 @@ class Booking(NamedTuple):
     begun: tuple[Entry, ...] = ()
 
 
+class Bill(NamedTuple):
+    """What a cluster has cost: the times in which machines of it ran (end None: still), and USD for all of it."""
+
+    times: tuple[tuple[float, float | None], ...]
+    cost: float
+
+
 class Line(NamedTuple):
     """An entry as it is on record, with its number."""
 

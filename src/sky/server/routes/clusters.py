@@ -22,6 +22,7 @@ from sky.wire.clusters import (
     status_response,
 )
 from sky.wire.codec import encode
+from sky.wire.ledger import LedgerBody, LedgerRecord, ledger_record, question
 
 #: Seconds that an encoded status may be told again when no change was signalled; signals are hints, looking is truth.
 STATUS_FRESH_S = 1.0
@@ -75,7 +76,13 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
 
     async def cost_report(body: CostReportBody) -> list[CostRecord]:
         now = plane.clock.now()
-        return [cost_record(cluster, now) for cluster in await plane.cost_report(body.days)]
+        clusters = await plane.cost_report(body.days)
+        bills = await plane.bills([each.id for each in clusters])
+        return [cost_record(each, bills.get(each.id, ()), now) for each in clusters]
+
+    async def ledger(body: LedgerBody) -> list[LedgerRecord]:
+        now = plane.clock.now()
+        return [ledger_record(line, now) for line in await plane.ledger(question(body, now))]
 
     async def events(body: ClusterEventsBody) -> list[EventRecord]:
         return [event_record(entry) for entry in await plane.stories(body.cluster_name)]
@@ -90,6 +97,7 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
         api.read_encoded("/status", StatusBody, list[StatusResponse], "Clusters and how they are", board.answer),
         api.read("/endpoints", EndpointsBody, dict[str, str], "Addresses of a cluster's open ports", endpoints),
         api.read("/cost_report", CostReportBody, list[CostRecord], "What clusters have cost", cost_report),
+        api.read("/ledger", LedgerBody, list[LedgerRecord], "Everything that is billed, line by line", ledger),
         api.read("/cluster_events", ClusterEventsBody, list[EventRecord], "The story of a cluster", events),
     ]
 
