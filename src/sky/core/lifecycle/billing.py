@@ -26,7 +26,8 @@ def booked(before: Cluster | None, after: Cluster, now: float) -> Booking:
     """What a step from `before` (None: nothing of it is in the ledger yet) to `after` does to the ledger."""
     had = {} if before is None else things(before, now)
     has = things(after, now)
-    told = {_name(each): each.since for each in after.instances}
+    # What an instance is since then, it is instead of what was billed; of a cluster that is gone none is anything.
+    told = {_name(each): each.since for each in after.instances if after.alive}
     reason = after.reason or (before.reason if before is not None else None) or after.phase.value.lower()
     ended = (
         Ending(kind, resource, after.id, told.get(resource) or now, reason)
