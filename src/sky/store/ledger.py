@@ -35,6 +35,11 @@ _SET = Prepared(
     .values(began=bindparam("from_"), ended=bindparam("until"))
 )
 _OF = Prepared(select(*_COLUMNS).where(Among(_C.cluster_id, "ids")).order_by(_C.number))
+_KNOWN = Prepared(
+    select(_C.number).where(
+        _C.cluster_id == bindparam("of_cluster"), _C.resource == bindparam("of_resource"), _C.began == bindparam("at")
+    )
+)
 #: The most lines that one question is answered with, the newest.
 MOST = 10_000
 
@@ -90,7 +95,10 @@ class SqlLedger:
             for number, began, ended in settlement.corrected:
                 await tx.change(_SET, of_number=number, from_=began, until=ended)
             for entry in settlement.missing:
-                await _add(tx, entry)
+                # Whoever settles may do so twice, and two servers at once.
+                known = dict(of_cluster=entry.cluster_id, of_resource=entry.resource, at=entry.began)
+                if await tx.first(_KNOWN, **known) is None:
+                    await _add(tx, entry)
 
 
 def _line(row: Sequence[Any]) -> Line:
