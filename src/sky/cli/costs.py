@@ -126,7 +126,8 @@ def _cell(value: object) -> object:
 
 
 def _line(record: Record) -> list[str]:
-    place = "/".join(part for part in (text(record, "cloud"), text(record, "zone") or text(record, "region")) if part)
+    cloud, where = text(record, "cloud"), text(record, "zone") or text(record, "region")
+    place = cloud if where in ("", cloud) else f"{cloud}/{where}"
     spot = " [spot]" if text(record, "market") == "spot" else ""
     note = text(record, "note")
     return [
