@@ -337,8 +337,8 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
     )
 
 
-def cost_record(cluster: Cluster, lines: Sequence[ledger.Entry], now: float) -> CostRecord:
-    """What a cluster has cost up to `now`, by its lines in the ledger."""
+def cost_record(cluster: Cluster, now: float, lines: Sequence[ledger.Entry] = ()) -> CostRecord:
+    """What a cluster has cost up to `now`, by its lines in the ledger; without any, by its own record."""
     told = bill(cluster, lines, now)
     offer = cluster.placement.offer if cluster.placement else None
     return CostRecord(

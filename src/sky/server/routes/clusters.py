@@ -78,7 +78,7 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
         now = plane.clock.now()
         clusters = await plane.cost_report(body.days)
         bills = await plane.bills([each.id for each in clusters])
-        return [cost_record(each, bills.get(each.id, ()), now) for each in clusters]
+        return [cost_record(each, now, bills.get(each.id, ())) for each in clusters]
 
     async def ledger(body: LedgerBody) -> list[LedgerRecord]:
         now = plane.clock.now()
