@@ -36,7 +36,7 @@ _HOMES = {
     "sky.wire.config": "Config",
     "sky.sdk.clusters": (
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "
-        "endpoints tail_provision_logs tail_hook_logs"
+        "ledger endpoints tail_provision_logs tail_hook_logs"
     ),
     "sky.sdk.plans": "optimize validate",
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",

@@ -1,5 +1,6 @@
 """Commands against a real server process that holds the small control plane of the server's own tests."""
 
+import csv
 import json
 import os
 import re
@@ -318,6 +319,26 @@ def test_costs_and_events(sky: Sky) -> None:
     assert "the agent answers  [INIT → UP]" in sky.good("events", "one").stdout
     assert json.loads(sky.good("events", "one", "-o", "jsonl").stdout)["kind"] == "AgentsReady"
     assert sky("events", "gone").returncode == 1
+
+
+def test_the_ledger(sky: Sky) -> None:
+    shown = sky.good("ledger").stdout
+    assert shown == "Nothing is billed.\n"
+    shown = sky.good("ledger", "--all").stdout
+    assert (
+        re.search(r"^one +machine +i-one +local +localhost", shown, re.M) and "Total: $ 6.00; $ 0.00 per hour" in shown
+    )
+    told = json.loads(sky.good("ledger", "-a", "-o", "json").stdout)
+    assert [(each["cluster"], each["resource"], each["price_hourly"], each["cost"]) for each in told] == [
+        ("one", "i-one", 2.0, 2.0),
+        ("gone", "i-gone", 2.0, 4.0),
+    ]
+    lines = list(csv.DictReader(sky.good("ledger", "-a", "-o", "csv").stdout.splitlines()))
+    assert [(each["cluster"], float(each["cost"]), each["reason"]) for each in lines] == [
+        ("one", 2.0, "asked to go down"),
+        ("gone", 4.0, "asked to go down"),
+    ]
+    assert sky("ledger", "--days", "-1").returncode == 2
 
 
 def test_api_info_and_status(sky: Sky) -> None:

@@ -7,13 +7,14 @@ from sqlalchemy import text
 
 from sky.core.errors import ProviderDown
 from sky.core.lifecycle.machine import Step
-from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal, Site
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
-from sky.core.ports import CreateAsk
+from sky.core.ports import CreateAsk, Remnant
 from sky.engine import sweep as sweeps
 from sky.engine.post import Post
+from sky.engine.remnants import Left
 from sky.engine.sweep import Sweep
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
@@ -149,3 +150,55 @@ async def test_regions_that_refused_a_launch_are_looked_into(plane):
     drawn = Cluster("c8", "eight", "u", "default", Phase.UP, 0, now, now, 1, refusals=(refused,))
     await plane.store.clusters.open(Step(drawn, ()), now)
     assert await sweep_of(plane)._regions("aws") == {"eu-west-1"}
+
+
+class Things:
+    """A cloud without machines, of which things are left in two regions."""
+
+    def __init__(self, *left):
+        self.left, self.removed = list(left), []
+
+    async def list(self, cluster_id=None, *, regions=None):
+        return []
+
+    async def remnants(self, *, regions=None):
+        return list(self.left)
+
+    async def remove_remnant(self, remnant):
+        if remnant.name == "held":
+            raise ProviderDown("it is in use")
+        self.left.remove(remnant)
+        self.removed.append(remnant.name)
+
+
+async def test_what_outlived_its_cluster_is_removed_when_it_is_seen_again(plane, monkeypatch):
+    async def used(_):
+        return {"here"}
+
+    now = plane.clock.now()
+    drawn = Cluster("c7", "seven", "u", "default", Phase.UP, 0, now, now, 1, sites=(Site("cloud", "here", "c7"),))
+    await plane.store.clusters.open(Step(drawn, ()), now)
+    cloud = Things(
+        Remnant("volume", "held", "gone", "here"),
+        Remnant("volume", "left", "gone", "here"),
+        Remnant("volume", "on a machine", "gone", "here", used=True),
+        Remnant("security-group", "of a living one", "c7", "here"),
+    )
+    monkeypatch.setattr(sweeps, "_IMAGES", 3)
+    cloud._used = used
+    sweep = sweep_over(plane, cloud, monkeypatch)
+    for _ in range(2):
+        await sweep.once()
+        assert cloud.removed == []
+    for _ in range(4):
+        await sweep.once()
+    assert cloud.removed == ["left"]
+    assert {each.name for each in cloud.left} == {"held", "on a machine", "of a living one"}
+
+
+async def test_a_region_that_is_looked_into_seldom_is_not_forgotten():
+    left, cloud = Left(), Things(Remnant("disk", "d", "gone", "far-a"))
+    for looked in (None, {"near"}, None):
+        there = [] if looked else await cloud.remnants()
+        await left.remove("cloud", cloud, set(), there, looked)
+    assert cloud.removed == ["d"]

@@ -339,3 +339,54 @@ async def until_state(world: World, cluster_id: str, state: InstanceState, rank:
                 return each
         await asyncio.sleep(0.05)
     raise AssertionError(f"never {state}")
+
+
+async def test_machines_tell_since_when_and_are_remembered_when_they_are_gone(world: World) -> None:
+    wanted = ask(2)
+    made = await world.compute.create(wanted)
+    began = {raw["InstanceId"]: raw["LaunchTime"].timestamp() for raw in world.machines(wanted.cluster_id)}
+    assert {each.machine: each.since for each in made} == began
+    spans = {each.machine: each for each in await world.compute.spans(regions=[HOME]) if each.mark == wanted.cluster_id}
+    assert {machine: (each.began, each.ended) for machine, each in spans.items()} == {
+        machine: (at, None) for machine, at in began.items()
+    }
+    await world.compute.terminate(wanted.cluster_id, regions=[HOME])
+    over = [each for each in await world.compute.spans(regions=[HOME]) if each.mark == wanted.cluster_id]
+    assert {each.machine for each in over} == set(began)
+    for each in over:
+        assert each.ended is not None and each.began <= each.ended < each.began + 300
+        assert (each.region, each.instance_type) == (HOME, wanted.placement.offer.instance_type)
+
+
+async def test_what_outlives_a_cluster_is_found_by_its_mark_and_removed(world: World) -> None:
+    wanted, ec2 = ask(), world.client()
+    await world.compute.create(wanted)
+    tags = [{"Key": "sky-installation", "Value": world.ring.installation()}]
+    marked = [*tags, {"Key": "sky-cluster-id", "Value": wanted.cluster_id}]
+
+    def volume(tagged: list[dict[str, str]]) -> str:
+        on = [{"ResourceType": "volume", "Tags": tagged}]
+        made = ec2.create_volume(AvailabilityZone=f"{HOME}a", Size=8, TagSpecifications=on)
+        return str(made["VolumeId"])
+
+    left, shared = volume(marked), volume(tags)
+    foreign = volume([{"Key": "sky-installation", "Value": "another"}, marked[1]])
+    address = ec2.allocate_address(Domain="vpc", TagSpecifications=[{"ResourceType": "elastic-ip", "Tags": marked}])[
+        "AllocationId"
+    ]
+    found = {each.name: each for each in await world.compute.remnants(regions=[HOME])}
+    assert {"volume", "address", "security-group"} <= {each.kind for each in found.values() if not each.used}
+    assert found[left].mark == found[address].mark == wanted.cluster_id
+    assert found[left].region == HOME and found[left].since is not None
+    assert shared not in found and foreign not in found
+
+    await world.compute.terminate(wanted.cluster_id, regions=[HOME])
+    for each in (found[left], found[address]):
+        await world.compute.remove_remnant(each)
+        await world.compute.remove_remnant(each)
+    assert not [each for each in await world.compute.remnants(regions=[HOME]) if each.mark == wanted.cluster_id]
+    volumes = {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]}
+    assert left not in volumes and {shared, foreign} <= volumes
+    assert address not in {each["AllocationId"] for each in ec2.describe_addresses()["Addresses"]}
+    for each in (shared, foreign):
+        ec2.delete_volume(VolumeId=each)

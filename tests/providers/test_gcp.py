@@ -220,3 +220,19 @@ async def test_quotas_are_read_before_they_are_hit(bed):
     assert await bed.compute.room(offer(instance_type="n1-standard-4+T4:4", accelerators={"T4": 4.0}, cpus=1.0)) == 25
     assert await bed.compute.room(offer(region="mars-north1")) is None
     assert await bed.compute.room(offer(instance_type="tpu-v5e-8")) is None
+
+
+async def test_what_outlives_a_cluster_is_found_by_its_labels_and_removed(bed):
+    labels = {"sky-installation": bed.keys.installation(), "sky-cluster-id": "gone-1"}
+    where = f"zones/{ZONE}/disks"
+    bed.post(where, {"name": "left", "sizeGb": "10", "labels": labels})
+    bed.post(where, {"name": "of-others", "sizeGb": "10", "labels": {**labels, "sky-installation": "another"}})
+    bed.post(where, {"name": "shared", "sizeGb": "10", "labels": {"sky-installation": bed.keys.installation()}})
+    (found,) = await bed.compute.remnants(regions=["us-central1"])
+    assert (found.kind, found.name, found.mark, found.region) == ("disk", "left", "gone-1", ZONE)
+    assert await bed.compute.remnants(regions=["us-east1"]) == []
+    await bed.compute.remove_remnant(found)
+    await bed.compute.remove_remnant(found)
+    assert {each["name"] for each in bed.everywhere("disks")} == {"of-others", "shared"}
+    for name in ("of-others", "shared"):
+        bed.delete(f"{where}/{name}")

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from sky.core.catalog.overrides import Overrides
 from sky.core.errors import ClusterDoesNotExist, to_wire
-from sky.core.model.catalog import Refreshed
+from sky.core.model.catalog import Market, Refreshed
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.core.model.dags import DagSpec
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.ledger import Billed, Line, Question
+from sky.core.model.ledger import Entry as Bill
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
@@ -89,6 +91,11 @@ class SmallPlane:
         self.settings = settings
         self.signals = Signals()
         self.clock = SystemClock()
+        self.billed = [
+            Bill(Billed.MACHINE, f"i-{name}", f"id-{name}", f"id-{name}", name, "tester", "default", "local", "local",
+                 None, "localhost", Market.ON_DEMAND, 2.0, 1000.0, ended, "asked to go down" if ended else "")
+            for name, ended in (("one", 4600.0), ("gone", 8200.0))
+        ]  # fmt: skip
         self.known = {name: cluster(name) for name in ("one", "two")}
         self.rows: dict[str, Request] = {}
         self.submissions = 0
@@ -281,6 +288,13 @@ class SmallPlane:
 
     async def cost_report(self, days: int | None) -> list[Cluster]:
         return list(self.known.values())
+
+    async def ledger(self, asked: Question) -> list[Line]:
+        lines = [Line(number, entry) for number, entry in enumerate(self.billed, 1)]
+        return [line for line in lines if asked.ended or line.entry.ended is None]
+
+    async def bills(self, cluster_ids: Sequence[str]) -> dict[str, list[Bill]]:
+        return {id: [each for each in self.billed if each.cluster_id == id] for id in cluster_ids}
 
     async def endpoints(self, cluster_name: str, port: int | None) -> Mapping[int, str]:
         self._cluster(cluster_name)

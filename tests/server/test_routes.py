@@ -13,7 +13,7 @@ from sky.version import API_VERSION
 #: Every route that the interface promises.
 ROUTES = [
     *("/launch", "/exec", "/start", "/stop", "/down", "/autostop", "/cancel"),
-    *("/status", "/queue", "/job_status", "/cost_report", "/endpoints", "/cluster_events"),
+    *("/status", "/queue", "/job_status", "/cost_report", "/ledger", "/endpoints", "/cluster_events"),
     *("/check", "/enabled_clouds", "/list_accelerators", "/list_accelerator_counts", "/optimize", "/validate"),
     *("/logs", "/download_logs", "/provision_logs"),
     *("/api/get", "/api/stream", "/api/status", "/api/cancel", "/api/server_logs"),
@@ -138,6 +138,17 @@ def test_cost_of_an_interval_is_hours_times_price(served: Served) -> None:
     told = served.call("POST", "/cost_report", {})[1]["result"][0]
     assert told["duration"] == 3600
     assert told["total_cost"] == pytest.approx(2.0)
+
+
+def test_lines_of_the_ledger_are_told_with_what_they_cost(served: Served) -> None:
+    assert served.call("POST", "/ledger", {})[1]["result"] == []
+    told = served.call("POST", "/ledger", {"all": True})[1]["result"]
+    assert [(each["cluster"], each["kind"], each["cost"]) for each in told] == [
+        ("one", "machine", 2.0),
+        ("gone", "machine", 4.0),
+    ]
+    assert served.call("POST", "/ledger", {"days": -1})[0] == 400
+    assert served.call("POST", "/ledger", {"cluster": "x" * 300})[0] == 400
 
 
 def test_accelerators_are_filtered_and_joined_with_their_spot_price(served: Served) -> None:

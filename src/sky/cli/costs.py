@@ -1,9 +1,13 @@
-"""`sky cost-report`: what clusters cost. Loaded by the root group when it runs."""
+"""`sky cost-report`, what clusters cost, and `sky ledger`, everything that is billed. Loaded by the root group."""
+
+import csv
+import io
 
 import click
 
 from sky.cli import exit_codes, options, tables, times
-from sky.cli.output import emit
+from sky.cli.completion import complete_cluster
+from sky.cli.output import FORMATS, emit
 from sky.cli.status_view import Record, number, resources, text
 from sky.cli.terminal import say, talk
 from sky.sdk import clusters as sdk
@@ -67,3 +71,74 @@ def shape(record: Record) -> dict[str, object]:
         "cost_hourly": record.get("cost_hourly"),
         "total_cost": record.get("total_cost"),
     }
+
+
+_LINES = ("CLUSTER", "KIND", "WHAT", "INFRA", "TYPE", "USER", "BEGAN", "ENDED", "COST/hr", "COST")
+#: Keys of a line as `-o json` and CSV promise them, in order.
+_KEYS = (
+    "cluster", "kind", "resource", "cloud", "region", "zone", "instance_type", "market", "user", "workspace",
+    "price_hourly", "began", "ended", "cost", "reason", "note", "cluster_hash", "number",
+)  # fmt: skip
+
+
+@options.command("ledger", help="Show everything that is billed, line by line: since when, at which price, for whom.")
+@click.argument("cluster", required=False, shell_complete=complete_cluster)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also what has ended.")
+@click.option("--user", help="Of this user alone.")
+@click.option("--cloud", help="On this cloud alone.")
+@click.option("--days", type=click.IntRange(min=0), help="With --all: not what ended longer ago; 0 for all.")
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice((*FORMATS, "csv")),
+    default="table",
+    help="Form of the result on stdout.",
+)
+def ledger(
+    *, cluster: str | None, everything: bool, user: str | None, cloud: str | None, days: int | None, form: str
+) -> int:
+    """Show the ledger."""
+    found: list[Record] = requests.get(sdk.ledger(cluster, everything, user, cloud, days or None))
+    rows = [{key: record.get(key) for key in _KEYS} for record in found]
+    if form == "csv":
+        text_of = io.StringIO()
+        writer = csv.DictWriter(text_of, _KEYS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        say(text_of.getvalue().rstrip("\n"))
+        return exit_codes.OK
+    if form != "table":
+        emit(rows, form)
+        return exit_codes.OK
+    if not found:
+        say("Nothing is billed." if not everything else "Nothing was billed.")
+        return exit_codes.OK
+    say(tables.render(_LINES, [_line(record) for record in found], right=("COST/hr", "COST")))
+    still = sum(number(record, "price_hourly") for record in found if record.get("ended") is None)
+    say(f"\nTotal: {money(sum(number(record, 'cost') for record in found))}; {money(still)} per hour goes on.")
+    return exit_codes.OK
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: names are chosen by users."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _line(record: Record) -> list[str]:
+    cloud, where = text(record, "cloud"), text(record, "zone") or text(record, "region")
+    place = cloud if where in ("", cloud) else f"{cloud}/{where}"
+    spot = " [spot]" if text(record, "market") == "spot" else ""
+    note = text(record, "note")
+    return [
+        text(record, "cluster"),
+        text(record, "kind"),
+        text(record, "resource") + (f" ({note})" if note else ""),
+        place,
+        text(record, "instance_type") + spot,
+        text(record, "user"),
+        times.local_time(number(record, "began")),
+        times.local_time(number(record, "ended")) if record.get("ended") is not None else "-",
+        money(number(record, "price_hourly")),
+        money(number(record, "cost")),
+    ]

@@ -11,6 +11,7 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("exec", "sky.cli.launch:exec_", "Run a task or a command on a cluster that is up."),
     ("status", "sky.cli.status:status", "Show the clusters."),
     ("cost-report", "sky.cli.costs:cost_report", "Show what clusters cost, those that are gone included."),
+    ("ledger", "sky.cli.costs:ledger", "Show everything that is billed, line by line."),
     ("queue", "sky.cli.jobs:queue", "Show the jobs of clusters."),
     ("logs", "sky.cli.jobs:logs", "Follow or fetch the log of a job."),
     ("cancel", "sky.cli.jobs:cancel", "Cancel jobs of a cluster."),

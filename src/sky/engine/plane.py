@@ -24,6 +24,8 @@ from sky.core.lifecycle import requests as request_life
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.ledger import Entry as LedgerEntry
+from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
@@ -351,6 +353,17 @@ class ControlPlane:
     async def cost_report(self, days: int | None) -> list[Cluster]:
         """Clusters that lived within the last `days` (None or 0: ever), newest first."""
         return await self.store.clusters.since(self.clock.now() - days * 86400 if days else 0.0)
+
+    async def ledger(self, asked: Question) -> Sequence[Line]:
+        """Lines of what is billed, oldest first; of very many the newest."""
+        return await self.store.ledger.lines(asked)
+
+    async def bills(self, cluster_ids: Sequence[str]) -> Mapping[str, Sequence[LedgerEntry]]:
+        """All lines of these clusters, by cluster."""
+        found: dict[str, list[LedgerEntry]] = {id: [] for id in cluster_ids}
+        for line in await self.store.ledger.of_clusters(cluster_ids):
+            found[line.entry.cluster_id].append(line.entry)
+        return found
 
     async def endpoints(self, cluster_name: str, port: int | None) -> Mapping[int, str]:
         """Where ports of the head can be reached. A cluster opens the ports that its task asked for."""

@@ -11,9 +11,11 @@ from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
 from sky.core.model.clusters import Cluster, InstanceState, Phase, Site
 from sky.core.model.statuses import RequestStatus
-from sky.core.ports import ClonesDisks, Providers, Regional, Store
+from sky.core.ports import ClonesDisks, Providers, Regional, Remnants, Store
 from sky.engine.duties import BEAT_S, Alone, Duties
+from sky.engine.ledger import Settling
 from sky.engine.post import Post
+from sky.engine.remnants import Left
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -47,9 +49,11 @@ class Sweep:
         self._clock = clock
         self._unowned: dict[tuple[str, str], int] = {}
         self._images_left: dict[str, set[str]] = {}
+        self._left = Left()
         self._rounds = 0
         self._usable = usable
         self._duties = duties or Alone()
+        self._settling = Settling(store, providers, clock)
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
@@ -60,6 +64,7 @@ class Sweep:
             try:
                 await self.once()
                 await self.call_off()
+                await self._settling.once()
             except Exception:  # a sweep that fails may find a better hour; none would be the last word on what costs
                 log.exception("sweep: cannot be carried out just now")
             await self._clock.sleep(PERIOD_S)
@@ -132,6 +137,12 @@ class Sweep:
                 await self._post.send("cluster", self._store.clusters, cluster.id, life.Due())
         if look_at_images and isinstance(compute, ClonesDisks):
             await self._images(cloud, compute, regions)
+        if self._rounds % _IMAGES == 1 and isinstance(compute, Remnants):
+            # Listed first, as machines are; a cluster's own teardown removes what is its.
+            there = await compute.remnants(regions=regions)
+            alive = await self._store.clusters.living()
+            marks = {site.mark for each in alive for site in each.where}
+            await self._left.remove(cloud, compute, marks | listed, there, regions)
         return ended
 
     async def _images(self, cloud: str, compute: ClonesDisks, regions: set[str] | None) -> None:

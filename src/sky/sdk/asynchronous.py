@@ -229,6 +229,7 @@ queue = _awaited(clusters.queue)
 job_status = _awaited(clusters.job_status)
 cancel = _awaited(clusters.cancel)
 cost_report = _awaited(clusters.cost_report)
+ledger = _awaited(clusters.ledger)
 endpoints = _awaited(clusters.endpoints)
 optimize = _awaited(plans.optimize)
 cluster_events = _awaited(clusters.cluster_events)
@@ -276,6 +277,7 @@ __all__ = [
     "get_user_workspace",
     "job_status",
     "launch",
+    "ledger",
     "list_accelerator_counts",
     "list_accelerators",
     "optimize",

@@ -22,6 +22,7 @@ from sky.sdk.records import (
     ClusterJobRecord,
     CostRecord,
     EventRecord,
+    LedgerRecord,
     StatusResponse,
 )
 from sky.sdk.requests import get, read, submit
@@ -438,6 +439,17 @@ def _fetch(path: Path, cluster_name: str, job_id: int, rank: int | None = None) 
 def cost_report(days: int | None = None) -> RequestId[list[CostRecord]]:
     """What clusters have cost, those that ended within `days` included (None: all on record)."""
     return read("cost_report", {"days": days})
+
+
+def ledger(
+    cluster_name: str | None = None,
+    all: bool = False,
+    user: str | None = None,
+    cloud: str | None = None,
+    days: int | None = None,
+) -> RequestId[list[LedgerRecord]]:
+    """Everything that is billed now, line by line; with `all` also what has ended, `days` ago at most (None: ever)."""
+    return read("ledger", {"all": all, "cluster": cluster_name, "user": user, "cloud": cloud, "days": days})
 
 
 def endpoints(cluster: str, port: int | str | None = None) -> RequestId[dict[int, str]]:

@@ -74,6 +74,10 @@ class CostRecord(Record):
     """A cluster as `sky.cost_report` tells it."""
 
 
+class LedgerRecord(Record):
+    """A billed thing as `sky.ledger` tells it."""
+
+
 class EventRecord(Record):
     """One line of a cluster's story."""
 
@@ -178,6 +182,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "queue": lambda told: [_job(each) for each in told],
     "job_status": _job_statuses,
     "cost_report": lambda told: [_cost(each) for each in told],
+    "ledger": lambda told: [LedgerRecord(each) for each in told],
     "cluster_events": lambda told: [EventRecord(each) for each in told],
     "endpoints": lambda told: ByNumber({int(port): url for port, url in told.items()}),
     "check": _check,

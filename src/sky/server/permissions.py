@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError
 from sky.core.model.clusters import Cluster
+from sky.core.model.ledger import Entry, Line
 from sky.core.model.requests import Request
 from sky.core.model.users import Caller
 from sky.core.model.workspaces import DEFAULT, Workspace
@@ -84,6 +85,16 @@ class Permissions:
             if (everybody or each.user == caller.user or each.name in literal)
             and _shown(caller, each, spaces.get(each.workspace) or Workspace(each.workspace, private=True))
         ]
+
+    async def lines(self, caller: Caller, lines: Iterable[Line]) -> list[Line]:
+        """Those lines of the ledger that the caller may see: as with clusters."""
+        spaces = await self.workspaces()
+
+        def shown(entry: Entry) -> bool:
+            workspace = spaces.get(entry.workspace) or Workspace(entry.workspace, private=True)
+            return rights.sees(caller, workspace) or rights.looks(caller, entry.owner, workspace)
+
+        return [each for each in lines if shown(each.entry)]
 
     async def for_request(self, caller: Caller, name: str, body: Mapping[str, object]) -> Scope:
         """Where a request works. Raises what forbids it."""

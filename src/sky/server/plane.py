@@ -8,6 +8,8 @@ from sky.core.model.clusters import Cluster
 from sky.core.model.dags import DagSpec
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
+from sky.core.model.ledger import Entry as LedgerEntry
+from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.workspaces import DEFAULT, Workspace
@@ -139,5 +141,11 @@ class ControlPlane(Protocol):
         ...
 
     async def cost_report(self, days: int | None) -> list[Cluster]: ...
+
+    async def ledger(self, asked: Question) -> Sequence[Line]: ...
+
+    async def bills(self, cluster_ids: Sequence[str]) -> Mapping[str, Sequence[LedgerEntry]]:
+        """All lines of these clusters, by cluster."""
+        ...
 
     async def endpoints(self, cluster_name: str, port: int | None) -> Mapping[int, str]: ...

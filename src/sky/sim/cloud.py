@@ -11,7 +11,9 @@ from random import Random
 from typing import TypeVar
 
 from sky.core.errors import CapacityRefused, CredentialsRejected, ProviderDown, Throttled
+from sky.core.model.catalog import Market
 from sky.core.model.clusters import Instance, InstanceState
+from sky.core.model.ledger import Span
 from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
 from sky.sim.loop import SimClock
@@ -45,6 +47,12 @@ class Machine:
     reason: str | None = None
     #: Intervals in which it cost money: begin and end (None: still), seconds since the epoch.
     billed: list[tuple[float, float | None]] = field(default_factory=list)
+
+    @property
+    def since(self) -> float:
+        """When its state began, as far as money goes."""
+        begin, end = self.billed[-1]
+        return begin if end is None else end
 
     @property
     def alive(self) -> bool:
@@ -176,7 +184,7 @@ class Cloud:
 
 
 class CloudClient:
-    """The provider of one cloud: `core.ports.Compute` and `Stoppable`."""
+    """The provider of one cloud: `core.ports.Compute`, `Stoppable` and `Metered`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -231,6 +239,14 @@ class CloudClient:
                 return there
             await asyncio.sleep(2.0)
 
+    async def spans(self, *, regions: Collection[str] | None = None) -> Sequence[Span]:
+        """What is on the cloud's own bill."""
+        return await self._request("spans", lambda: [
+            Span(each.mark, each.name, f"{self._cloud.name}-r", each.zone, each.kind,
+                 Market.SPOT if each.spot else Market.ON_DEMAND, begin, end)
+            for each in self._cloud.machines.values() for begin, end in each.billed
+        ])  # fmt: skip
+
     async def _insist(self, what: str, effect: Callable[[], T]) -> T:
         """A request that is repeated when its answer does not come, as the SDKs of clouds do."""
         for attempt in range(_TRIES):
@@ -265,4 +281,4 @@ class CloudClient:
 def _instance(machine: Machine) -> Instance:
     reach = {"kind": "local", "home": f"/{machine.name}", "socket": f"/{machine.name}/agent.sock", "sim": machine.name}
     return Instance(f"{machine.mark}-{machine.rank}", machine.mark, machine.rank, machine.state,
-                    f"10.0.0.{machine.rank}", reach, machine.reason, machine.name)  # fmt: skip
+                    f"10.0.0.{machine.rank}", reach, machine.reason, machine.name, since=machine.since)  # fmt: skip

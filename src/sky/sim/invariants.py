@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
 
-from sky.core.lifecycle import clusters, requests
+from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import requests
+from sky.core.lifecycle.billing import MAYBE
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
+from sky.core.model.ledger import Billed, Question
 from sky.sim.world import World
 
 #: Seconds for which a machine may be without an owner once everything works: a sweep, and the time that it takes.
 _UNOWNED_S = 100.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
 _BLIND_S, _DEAREST = 900.0, 3 * 0.8
+#: USD by which the ledger may differ from what the clouds charge for a cluster.
+_CENT = 0.005
 
 
 async def meanwhile(world: World) -> None:
@@ -75,7 +80,7 @@ async def _jobs_as_they_were(world: World) -> AsyncIterator[str]:
 
 async def _stories_along_tables(world: World) -> AsyncIterator[str]:
     """Each step is one that the table knows, and begins where the one before it ended."""
-    tables: dict[str, Table[Any]] = {"cluster": clusters.TABLE, "request": requests.TABLE}
+    tables: dict[str, Table[Any]] = {"cluster": cluster_life.TABLE, "request": requests.TABLE}
     for noun, id in await _everything(world):
         stands = ""
         for line in await world.disk.stories.read(noun, id, limit=100_000):
@@ -106,15 +111,29 @@ def _arrows(table: Table[Any]) -> frozenset[tuple[str, str, str]]:
 
 
 async def _money(world: World) -> AsyncIterator[str]:
-    """What is on record is what the clouds charge, but for the time that it takes to see a machine come or go."""
+    """The ledger is what the clouds charge, to the cent; what clusters themselves know, but for what nobody saw."""
     charged: dict[str, float] = {}
     for machine in world.machines():
         mark = machine.mark.partition("-h")[0]
         hours = sum(((world.clock.now() if end is None else end) - begin) / 3600 for begin, end in machine.billed)
         charged[mark] = charged.get(mark, 0.0) + hours * machine.price
-    for cluster in await world.disk.clusters.since(0.0):
+    machines = {machine.name for machine in world.machines()}
+    booked: dict[str, float] = {}
+    for _, entry in await world.disk.ledger.lines(Question(ended=True)):
+        booked[entry.cluster_id] = booked.get(entry.cluster_id, 0.0) + entry.cost(world.clock.now())
+        if entry.kind is Billed.MACHINE and entry.resource not in machines and entry.note != MAYBE:
+            yield f"{entry.resource} of {entry.cluster_name} is in the ledger and never was"
+    clusters = await world.disk.clusters.since(0.0)
+    over = {cluster.id for cluster in clusters if not cluster.alive}
+    for _, entry in await world.disk.ledger.lines(Question()):
+        if entry.cluster_id in over:
+            yield f"cluster {entry.cluster_name} is gone and its line for {entry.resource} is still open"
+    for cluster in clusters:
         if any(end is None for _, end, _ in cluster.billed) and not cluster.alive:
             yield f"cluster {cluster.name} is gone and its bill is still open"
+        cost, bill = charged.get(cluster.id, 0.0), booked.get(cluster.id, 0.0)
+        if abs(cost - bill) > _CENT:
+            yield f"cluster {cluster.name} was charged {cost:.4f}, in the ledger is {bill:.4f}"
         recorded = cluster_cost(cluster, world.clock.now())
         if abs(recorded - charged.get(cluster.id, 0.0)) > _BLIND_S / 3600 * _DEAREST:
             yield f"cluster {cluster.name} cost {charged.get(cluster.id, 0.0):.3f}, on record is {recorded:.3f}"

@@ -3,17 +3,20 @@
 `python -m sky.sim hunt` and the tests switch them on; nothing else may.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from sky.core.lifecycle import cluster_seen, cluster_words
-from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import billing
 from sky.engine.provision import Provisioner
 from sky.engine.sweep import Sweep
 from sky.server.fleet import HeadAgent
+from sky.sim.replica import REPLICA, Died
+from sky.store import clusters as stored_clusters
+from sky.store.clusters import SqlClusters
 from sky.store.leases import LeasedRows
 
 
@@ -119,14 +122,34 @@ def letter_read_too_early() -> Iterator[None]:
 
 @contextmanager
 def bill_left_open() -> Iterator[None]:
-    """A cluster that is gone goes on to cost money on record."""
+    """What a cluster had goes on to cost money in the ledger."""
 
-    def ends(cluster: Any, now: float) -> Any:
-        return cluster
+    def booked(*step: Any) -> Any:
+        return billing.booked(*step)._replace(ended=())
 
-    with ExitStack() as patches:
-        for module in (cluster_life, cluster_seen, cluster_words):
-            patches.enter_context(mock.patch.object(module, "billing_ends", ends))
+    with mock.patch.object(stored_clusters, "booked", booked):
+        yield
+
+
+@contextmanager
+def bill_written_apart() -> Iterator[None]:
+    """The ledger is written a moment after the commit that it follows from, by a process that may be dead by then."""
+    commit, beside = SqlClusters.commit, SqlClusters.beside
+
+    async def apart(self: Any, claim: Any, step: Any, event: object, **named: Any) -> Any:
+        after = await commit(self, claim, step, event, **named)
+        await asyncio.sleep(2.0)
+        replica = REPLICA.get()
+        if replica is not None and replica.dead:
+            raise Died
+        async with self._db.write() as tx:
+            await beside(self, tx, claim.entity, after.entity, named["now"])
+        return after
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    with mock.patch.object(SqlClusters, "commit", apart), mock.patch.object(SqlClusters, "beside", nothing):
         yield
 
 
@@ -134,6 +157,6 @@ PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     each.__name__.replace("_", " "): each
     for each in (
         lease_not_checked, order_not_recorded, machines_asked_anew, sweep_forgotten, end_not_carried_out,
-        job_submitted_anew, letter_read_too_early, bill_left_open,
+        job_submitted_anew, letter_read_too_early, bill_left_open, bill_written_apart,
     )
 }  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.offers import Offer, Placement
@@ -47,6 +48,13 @@ class Bed:
     async def none(self, side: Side) -> None:
         """Nothing can be claimed."""
         same(await side.store.clusters.claim(side.now(), self.lease_s, "nobody", 5), [])
+
+    async def commit(self, claim: Claim[Cluster], after: Cluster, now: float) -> Claim[Cluster]:
+        """Write a cluster as it is to be, and let go of it."""
+        seen = cluster_life.Due()
+        done = await self.one.store.clusters.commit(claim, Step(after, ()), seen, now=now, due_at=now)
+        await self.one.store.clusters.release(done)
+        return done
 
     async def opened(self, id: str = "c1", name: str = "one") -> Cluster:
         """A cluster on record with its first order."""

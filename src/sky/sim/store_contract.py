@@ -14,8 +14,9 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import requests as request_life
 from sky.core.lifecycle.machine import Step
 from sky.core.model.catalog import Market
-from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.core.model.jobs import JobPhase
+from sky.core.model.ledger import Question, Settlement
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import Claim, LeaseLost
@@ -458,7 +459,39 @@ class CareContract:
         same(await bed.one.store.get_value("duty:worker:a"), None)
 
 
-class StoreContract(LeaseContract, LetterContract, RecordContract, CareContract, UserContract):
+class LedgerContract:
+    """What is billed is on record with the step that made it so."""
+
+    async def test_lines_are_written_with_the_commit(self, bed: Bed) -> None:
+        """Or not at all."""
+        now = bed.one.now()
+        opened = await bed.opened()
+        claim = await bed.claimed()
+        node = Instance("c1-0", "c1", 0, InstanceState.RUNNING, "", machine="i-1", since=now - 5)
+        up = replace(opened, instances=(node,), phase=Phase.UP)
+        await bed.commit(claim, up, now)
+        (line,) = await bed.two.store.ledger.lines(Question())
+        same((line.entry.resource, line.entry.began, line.entry.ended), ("i-1", now - 5, None))
+        # The claim is of before the commit: neither the row nor the ledger take it.
+        await _lost(bed.commit(claim, replace(up, instances=()), now))
+        same(list(await bed.two.store.ledger.lines(Question(ended=True))), [line])
+        again = await bed.commit(await bed.claimed(), replace(up, phase=Phase.TERMINATED), now + 20)
+        same(again.entity.alive, False)
+        same(list(await bed.two.store.ledger.lines(Question())), [])
+        (over,) = await bed.two.store.ledger.lines(Question(ended=True, cluster="one", owner="u", since=now + 19))
+        same((over.number, over.entry.ended), (line.number, now + 20))
+        for asked in (Question(True, "two"), Question(True, owner="x"), Question(True, cloud="x"),
+                      Question(True, since=now + 30)):  # fmt: skip
+            same(list(await bed.one.store.ledger.lines(asked)), [])
+        extra = over.entry._replace(resource="i-2", began=now, ended=now + 1)
+        for _ in range(2):
+            await bed.one.store.ledger.settle(Settlement(((line.number, now - 7, now + 18),), (extra,)))
+        settled = [each.entry for each in await bed.two.store.ledger.of_clusters(["c1", "c2"])]
+        same([(each.resource, each.began, each.ended) for each in settled],
+              [("i-1", now - 7, now + 18), ("i-2", now, now + 1)])  # fmt: skip
+
+
+class StoreContract(LeaseContract, LetterContract, RecordContract, LedgerContract, CareContract, UserContract):
     """All of it."""
 
 

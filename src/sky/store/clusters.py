@@ -1,15 +1,19 @@
 """Rows of clusters; at most one living cluster has a name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sqlalchemy import bindparam, or_, select
 
+from sky.core.lifecycle.billing import booked
 from sky.core.lifecycle.clusters import EVENTS, ORDERS
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster
-from sky.store.database import Database
+from sky.core.ports import Claim
+from sky.store.database import Database, Transaction
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
+from sky.store.ledger import book
 from sky.store.schema import CLUSTERS
 from sky.store.statements import Prepared
 
@@ -44,6 +48,26 @@ class SqlClusters(LeasedRows[Cluster]):
 
     def status(self, entity: Cluster) -> str:
         return entity.phase.value
+
+    async def beside(self, tx: Transaction, before: Cluster | None, after: Cluster, now: float) -> None:
+        """What begins or ends to cost money is on record together with the step that made it so, or neither is."""
+        if after.entered:
+            await book(tx, booked(before if before is not None and before.entered else None, after, now))
+
+    async def commit(
+        self,
+        claim: Claim[Cluster],
+        step: Step[Cluster],
+        event: object,
+        *,
+        now: float,
+        due_at: float | None,
+        letters: Iterable[int] = (),
+        done: str | None = None,
+    ) -> Claim[Cluster]:
+        """See `LeasedRows`. A cluster from before there was a ledger is entered with its first commit."""
+        entered = step if step.entity.entered else replace(step, entity=replace(step.entity, entered=True))
+        return await super().commit(claim, entered, event, now=now, due_at=due_at, letters=letters, done=done)
 
     async def open(self, step: Step[Cluster], now: float) -> tuple[Cluster, bool]:
         """Record a cluster, unless a living one has its name."""

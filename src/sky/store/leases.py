@@ -53,6 +53,9 @@ class LeasedRows(Generic[E]):
         """The status that the story shows."""
         raise NotImplementedError
 
+    async def beside(self, tx: Transaction, before: E | None, after: E, now: float) -> None:
+        """What else is written in the transaction of each commit, and of the first record (`before` is None)."""
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     async def get(self, id: str) -> E | None:
@@ -96,6 +99,7 @@ class LeasedRows(Generic[E]):
         )
         await self._give(tx, entity, step.orders or ())
         await self._tell(tx, entity, now, "Opened", "", step.text)
+        await self.beside(tx, None, entity, now)
 
     # --- leases --------------------------------------------------------------------------------------------------
 
@@ -190,6 +194,7 @@ class LeasedRows(Generic[E]):
             for number in letters:
                 await tx.change(sql.read_letter, number=number)
             orders = await self._keep_orders(tx, claim, after, step, done)
+            await self.beside(tx, before, after, now)
             if step.text or self.status(before) != self.status(after):
                 await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
             waiting = await self._letters(tx, after.id)

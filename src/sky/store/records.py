@@ -11,6 +11,7 @@ from sky.store.clusters import SqlClusters
 from sky.store.database import Database, settle
 from sky.store.duties import SqlDuties
 from sky.store.jobs import SqlJobs
+from sky.store.ledger import SqlLedger
 from sky.store.outcomes import SqlOutcomes
 from sky.store.requests import SqlRequests
 from sky.store.schema import VALUES
@@ -33,6 +34,7 @@ class SqlStore:
         self.requests = SqlRequests(database)
         self.stories = SqlStories(database)
         self.outcomes = SqlOutcomes(database)
+        self.ledger = SqlLedger(database)
         self.duties = SqlDuties(database)
         self.users = SqlUsers(database)
         self.audit = SqlAudit(database)

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaD
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0003"
+REVISION = "0004"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -194,6 +194,31 @@ AUDIT = Table(
 )
 Index("audit_user", AUDIT.c.user_name)
 Index("audit_at", AUDIT.c.at)
+
+LEDGER = Table(
+    "ledger",
+    METADATA,
+    Column("number", _COUNTED, primary_key=True, autoincrement=True),
+    Column("kind", _words(16), nullable=False),
+    Column("resource", _words(256), nullable=False),
+    Column("mark", _words(64), nullable=False),
+    Column("cluster_id", _words(40), nullable=False),
+    Column("cluster_name", _words(256), nullable=False),
+    Column("owner", _words(256), nullable=False),
+    Column("workspace", _words(256), nullable=False),
+    Column("cloud", _words(64), nullable=False),
+    Column("region", _words(256), nullable=False),
+    Column("zone", _words(256)),
+    Column("instance_type", _words(256), nullable=False),
+    Column("market", _words(16), nullable=False),
+    Column("price_hourly", Float, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("ended", Float),
+    Column("reason", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+Index("ledger_cluster", LEDGER.c.cluster_id)
+Index("ledger_ended", LEDGER.c.ended)
 
 VALUES = Table(
     "state_values",

@@ -4,10 +4,12 @@ The server validates and answers with these; the OpenAPI document is made from t
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sky.core.errors import not_supported
+from sky.core.lifecycle.billing import bill
+from sky.core.model import ledger
 from sky.core.model.autostop import AutostopWaitFor
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
@@ -335,27 +337,28 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
     )
 
 
-def cost_record(cluster: Cluster, now: float) -> CostRecord:
-    """What a cluster has cost up to `now`, from its billed intervals `(start, end or None, USD per hour)`."""
-    spans = [(start, (now if end is None else end) - start, price) for start, end, price in cluster.billed]
+def cost_record(cluster: Cluster, now: float, lines: Sequence[ledger.Entry] = ()) -> CostRecord:
+    """What a cluster has cost up to `now`, by its lines in the ledger; without any, by its own record."""
+    told = bill(cluster, lines, now)
     offer = cluster.placement.offer if cluster.placement else None
-    hourly = cluster.placement.price_hourly if cluster.placement else (spans[-1][2] if spans else 0.0)
     return CostRecord(
         name=cluster.name,
         launched_at=int(cluster.launched_at) if cluster.launched_at else None,
-        duration=int(sum(seconds for _, seconds, _ in spans)),
+        duration=int(sum((now if end is None else end) - start for start, end in told.times)),
         num_nodes=cluster.num_nodes,
         resources_str=f"{cluster.num_nodes}x{cluster.resources}",
         status=cluster.status.value if cluster.alive else None,
-        cost_hourly=hourly,
-        total_cost=sum(seconds / 3600 * price for _, seconds, price in spans),
+        cost_hourly=cluster.placement.price_hourly
+        if cluster.placement
+        else (cluster.billed or ((0.0, None, 0.0),))[-1][2],
+        total_cost=told.cost,
         cluster_hash=cluster.id,
         user_hash=user_hash(cluster.user),
         user_name=cluster.user,
         workspace=cluster.workspace,
         cloud=offer.cloud if offer else None,
         region=offer.region if offer else None,
-        usage_intervals=[(start, end) for start, end, _ in cluster.billed],
+        usage_intervals=list(told.times),
     )
 
 

@@ -54,7 +54,9 @@ def why(cluster: Cluster) -> str:
 def noted(refused: SideRefusal, now: float) -> Refusal:
     """A refusal as the record keeps it."""
     offer = refused.placement.offer
-    return Refusal(offer.place, offer.instance_type, refused.scope, refused.reason, now)
+    return Refusal(
+        offer.place, offer.instance_type, refused.scope, refused.reason, now, offer.price_hourly, offer.use_spot
+    )
 
 
 def all_of(order: Provision) -> str:

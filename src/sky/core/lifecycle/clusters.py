@@ -156,7 +156,7 @@ _STANDING = (P.UP, P.DEGRADED, P.AUTOSTOPPING)
 def opening(cluster: Cluster) -> Step[Cluster]:
     """The first step of a new record: its placement is to be provisioned. The cluster must have a candidate."""
     again = cluster.candidates if cluster.retry_until_up else ()
-    begun, order = asking(replace(cluster, phase=P.PROVISIONING, rounds=again), cluster.candidates)
+    begun, order = asking(replace(cluster, phase=P.PROVISIONING, rounds=again, entered=True), cluster.candidates)
     return Step(begun, (order,), f"asked for {all_of(order)}")
 
 

@@ -12,6 +12,8 @@ from sky.core.model.offers import Placement
 BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3
 #: What a mark of machines says between the cluster's id and the number of a placement tried beside the first.
 HEDGED = "-h"
+#: Placements tried at the side of others that a record holds, the newest.
+BESIDE_KEPT = 20
 
 
 def asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster, Provision]:
@@ -27,7 +29,8 @@ def asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster
     marks = _marks(cluster)
     sites = tuple(_free(each, marks, cluster) for each in asked)
     left = tuple(each for each in rest if each not in beside)
-    begun = replace(cluster, placement=first, candidates=left, sites=sites)
+    tried = (*cluster.beside, *(each for each in beside if each not in cluster.beside))[-BESIDE_KEPT:]
+    begun = replace(cluster, placement=first, candidates=left, sites=sites, beside=tried)
     return begun, Provision(first, beside=tuple(beside))
 
 

@@ -54,6 +54,7 @@ class Instance:
     """One machine of a provider.
 
     `id` is the node's, `<cluster id>-<rank>`; `machine` is what the provider calls it.
+    `since` is when its state began, where the provider tells: seconds since the epoch.
     `ip` is the address among the nodes, `external_ip` the one from outside where there is another. `reach` says how to
     get a byte to it, and is read by `remote` alone: text to text, no secret among it. By `kind`:
 
@@ -75,6 +76,7 @@ class Instance:
     reason: str | None = None
     machine: str = ""
     external_ip: str | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,15 @@ class Autostop:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A placement that the provider would not give, kept for the user and for the next choice."""
+    """A placement that was refused, with its price: kept for the user, for the next choice and for the ledger."""
 
     place: str
     instance_type: str
     scope: str
     reason: str
     time: float
+    price_hourly: float = 0.0
+    use_spot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,8 @@ class Cluster:
     `resize_to` is the number of nodes that it is being brought to. `rounds` are the placements to begin again with
     where the user asked to retry until up and no new plan can be made; `wrong` are those (place, type, spot) for which
     the request is not fit. `strays` are ended again and again until they are gone.
+    `beside` are placements that were tried at the side of others, the newest. `entered`: what the cluster costs is in
+    the ledger (`core.model.ledger`); else, as of those from before there was one, in `intervals` alone.
     """
 
     id: str
@@ -175,6 +181,8 @@ class Cluster:
     rounds: tuple[Placement, ...] = ()
     strays: tuple[Stray, ...] = ()
     wrong: tuple[tuple[str, str, bool], ...] = ()
+    beside: tuple[Placement, ...] = ()
+    entered: bool = False
 
     @property
     def where(self) -> tuple[Site, ...]:

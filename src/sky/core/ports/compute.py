@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from sky.core.model.clusters import Instance
+from sky.core.model.ledger import Span
 from sky.core.model.machines import Login, MachineSpec
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.place_rules import PlaceRules
@@ -186,6 +187,44 @@ class ClonesDisks(Protocol):
 
     async def remove_image(self, name: str, *, regions: Collection[str] | None = None) -> None:
         """Remove an image and what it is made of; machines that came of it stay. What is gone is no failure."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """Something with our mark that is no machine: `kind` in the provider's word, `region` where it is asked for.
+
+    `since` is when it was made (seconds since the epoch), None where the provider does not tell. `used`: a machine
+    holds it, so that it goes when that does.
+    """
+
+    kind: str
+    name: str
+    mark: str
+    region: str = ""
+    since: float | None = None
+    used: bool = False
+
+
+@runtime_checkable
+class Remnants(Protocol):
+    """Optional: what was made for clusters beside their machines, and is not gone, can be listed and removed."""
+
+    async def remnants(self, *, regions: Collection[str] | None = None) -> Sequence[Remnant]:
+        """Disks, addresses, rules, groups of this installation, each with the mark of its cluster."""
+        ...
+
+    async def remove_remnant(self, remnant: Remnant) -> None:
+        """Remove one of these. What is gone is no failure; what is used raises ProviderFailure."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """Optional: the place remembers when machines of this installation ran, also those that are gone."""
+
+    async def spans(self, *, regions: Collection[str] | None = None) -> Sequence[Span]:
+        """Times that were charged for, those of the last hour at least; of a machine perhaps only the last time."""
         ...
 
 

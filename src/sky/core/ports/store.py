@@ -9,6 +9,7 @@ from sky.core.model.audit import AuditLine
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
+from sky.core.model.ledger import Line, Question, Settlement
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
 from sky.core.model.users import Token, User
@@ -184,6 +185,22 @@ class Outcomes(Protocol):
         ...
 
 
+class LedgerRows(Protocol):
+    """What is billed. Lines are written by commits of clusters, each together with the step that it follows from."""
+
+    async def lines(self, asked: Question) -> Sequence[Line]:
+        """Lines that are asked for, oldest first; of very many the newest."""
+        ...
+
+    async def of_clusters(self, ids: Iterable[str]) -> Sequence[Line]:
+        """All lines of these clusters, oldest first."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Bring lines that have ended in line with what a provider remembers."""
+        ...
+
+
 class Duties(Protocol):
     """What one of several servers does for all of them, each under a lease by the store's clock."""
 
@@ -293,6 +310,8 @@ class Store(Protocol):
     def stories(self) -> Stories: ...
     @property
     def outcomes(self) -> Outcomes: ...
+    @property
+    def ledger(self) -> LedgerRows: ...
     @property
     def duties(self) -> Duties: ...
     @property

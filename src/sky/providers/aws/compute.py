@@ -8,13 +8,14 @@ from functools import partial
 from sky.core.errors import CapacityRefused, NotSupportedError, ProviderDown, ProviderFailure, RequestInvalid
 from sky.core.errors import InvalidSkyPilotConfigError as ConfigError
 from sky.core.model.clusters import Instance, InstanceState
+from sky.core.model.ledger import Span
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk, DiskImage
+from sky.core.ports import Access, CreateAsk, DiskImage, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.together import together
 from sky.providers import credentials
-from sky.providers.aws import instances, marks, network
+from sky.providers.aws import charges, instances, marks, network, remnants
 from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import read
 from sky.providers.aws.disks import Disks
@@ -265,6 +266,25 @@ class AwsCompute:
         """Deregister an image and delete its snapshots."""
         installation = self._settings.installation()
         await self._clients.everywhere(regions, lambda region: self._disks.remove(region, installation, name))
+
+    async def spans(self, *, regions: Collection[str] | None = None) -> Sequence[Span]:
+        """When machines ran, by EC2's own times; ended ones are remembered for about an hour."""
+        installation = self._settings.installation()
+        answers = await self._clients.everywhere(regions, lambda region: self._machines.of(region, installation, None))
+        told = (charges.span_of(region, raw) for region, found in answers for raw in found)
+        return [span for span in told if span is not None]
+
+    async def remnants(self, *, regions: Collection[str] | None = None) -> Sequence[Remnant]:
+        """Disks, addresses, interfaces and groups with a cluster's mark."""
+        installation = self._settings.installation()
+        answers = await self._clients.everywhere(
+            regions, lambda region: remnants.found(self._clients, region, installation)
+        )
+        return [each for _, found in answers for each in found]
+
+    async def remove_remnant(self, remnant: Remnant) -> None:
+        """Remove one of these."""
+        await remnants.remove(self._clients, self._settings.installation(), remnant)
 
     # --- parts ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from sky.core.model.clusters import Instance, InstanceState
 from sky.core.ports import Keys
 from sky.kit.backoff import delays
 from sky.providers.aws import marks
+from sky.providers.aws.charges import since_of
 from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import AwsConfig
 from sky.providers.aws.errors import died_of, words
@@ -163,6 +164,7 @@ class Machines:
             reason=None if healthy or not (code or said) else f"{said or code} ({code})" if code else said,
             machine=machine,
             external_ip=public or None,
+            since=since_of(raw),
         )
 
     def listed(self, region: str, machines: Iterable[Answer], config: AwsConfig) -> list[Instance]:

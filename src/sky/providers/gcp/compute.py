@@ -22,11 +22,23 @@ from sky.core.errors import (
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.machines import Login
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk, DiskImage
+from sky.core.ports import Access, CreateAsk, DiskImage, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.together import together
-from sky.providers.gcp import gpu_network, groups, images, instances, names, network, placement, quotas, shapes, tpu
+from sky.providers.gcp import (
+    gpu_network,
+    groups,
+    images,
+    instances,
+    names,
+    network,
+    placement,
+    quotas,
+    remnants,
+    shapes,
+    tpu,
+)
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
 from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
@@ -279,6 +291,16 @@ class GcpCompute:
         call = await self._call()
         if name in {each.name for each in await images.clones(self._rest, call.account, self._installation)}:
             await self._rest.removed(call.account, f"/{name}")
+
+    async def remnants(self, *, regions: Collection[str] | None = None) -> Sequence[Remnant]:
+        """Disks and addresses with a cluster's labels."""
+        call = await self._call()
+        return await remnants.found(self._rest, call.account, self._installation, regions)
+
+    async def remove_remnant(self, remnant: Remnant) -> None:
+        """Delete one of these."""
+        call = await self._call()
+        await remnants.remove(self._rest, call.account, self._installation, remnant)
 
     async def room(self, offer: Offer) -> int | None:
         """See `core.ports.Quotas`. A region's quotas are asked for once a minute."""

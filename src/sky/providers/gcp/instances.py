@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sky.core.model.clusters import Instance, InstanceState
@@ -274,7 +275,28 @@ def instance(machine: Machine, config: GcpConfig, login: Login | None) -> Instan
         reason=_reason(machine),
         machine=machine.name,
         external_ip=machine.external_ip,
+        since=_since(machine),
     )
+
+
+def _since(machine: Machine) -> float | None:
+    """When its state began, by Google's own times: seconds since the epoch."""
+    told = machine.record
+    if machine.state in (InstanceState.RUNNING, InstanceState.PENDING):
+        text = told.get("lastStartTimestamp") or told.get("creationTimestamp")
+    elif machine.state is InstanceState.STOPPED:
+        text = told.get("lastSuspendedTimestamp" if machine.status == "SUSPENDED" else "lastStopTimestamp")
+    else:
+        return None
+    return seconds(text)
+
+
+def seconds(text: object) -> float | None:
+    """A time as Google writes it; None for what is none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _reason(machine: Machine) -> str | None:

@@ -25,6 +25,7 @@ from sky.wire.clusters import (
     status_response,
 )
 from sky.wire.codec import encode
+from sky.wire.ledger import LedgerBody, LedgerRecord, ledger_record, question
 
 #: Seconds that an encoded status may be told again when no change was signalled; signals are hints, looking is truth.
 STATUS_FRESH_S = 1.0
@@ -85,7 +86,13 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
     async def cost_report(body: CostReportBody, caller: Caller) -> list[CostRecord]:
         now = plane.clock.now()
         shown = await api.may.shown(caller, await plane.cost_report(body.days))
-        return [cost_record(cluster, now) for cluster in shown]
+        bills = await plane.bills([each.id for each in shown])
+        return [cost_record(each, now, bills.get(each.id, ())) for each in shown]
+
+    async def ledger(body: LedgerBody, caller: Caller) -> list[LedgerRecord]:
+        now = plane.clock.now()
+        lines = await api.may.lines(caller, await plane.ledger(question(body, now)))
+        return [ledger_record(line, now) for line in lines]
 
     async def events(body: ClusterEventsBody, caller: Caller) -> list[EventRecord]:
         await api.may.to_see(caller, body.cluster_name)
@@ -104,6 +111,7 @@ def routes(api: Api, board: StatusBoard) -> list[Route]:
         api.read_encoded("/status", StatusBody, list[StatusResponse], "Clusters and how they are", board.answer),
         api.read("/endpoints", EndpointsBody, dict[str, str], "Addresses of a cluster's open ports", endpoints),
         api.read("/cost_report", CostReportBody, list[CostRecord], "What clusters have cost", cost_report),
+        api.read("/ledger", LedgerBody, list[LedgerRecord], "Everything that is billed, line by line", ledger),
         api.read("/cluster_events", ClusterEventsBody, list[EventRecord], "The story of a cluster", events),
     ]
 

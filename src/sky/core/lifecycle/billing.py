@@ -1,0 +1,177 @@
+"""From a cluster before and after a step: which billed things begin, and which end. Asked by `store.clusters`.
+
+A machine is billed from when its provider says that it ran (else from the commit that it is first on record with) until
+it stops or goes; then its disk is, as long as it is stopped. What may still run where it was tried for nothing is a
+line of its own. Once a cluster is gone, its lines are settled with what the providers remember (`settled`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from sky.core.model.catalog import Market
+from sky.core.model.clusters import Cluster, Instance, InstanceState, Stray
+from sky.core.model.ledger import Bill, Billed, Booking, Ending, Entry, Line, Settlement, Span
+from sky.core.model.offers import Offer
+
+Things = Mapping[tuple[Billed, str], Entry]
+
+#: What a provider charges for; it stops with the machine, or when it goes.
+_RUNS = (InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING)
+MAYBE = "may run: it could not be ended when another place had won"
+NO_PRICE = "its price is not known"
+_RESERVED = "paid for by a reservation"
+
+
+def booked(before: Cluster | None, after: Cluster, now: float) -> Booking:
+    """What a step from `before` (None: nothing of it is in the ledger yet) to `after` does to the ledger."""
+    had = {} if before is None else things(before, now)
+    has = things(after, now)
+    # What an instance is since then, it is instead of what was billed; of a cluster that is gone none is anything.
+    told = {_name(each): each.since for each in after.instances if after.alive}
+    reason = after.reason or (before.reason if before is not None else None) or after.phase.value.lower()
+    ended = (
+        Ending(kind, resource, after.id, told.get(resource) or now, reason)
+        for kind, resource in had
+        if (kind, resource) not in has
+    )
+    begun = (entry for key, entry in has.items() if key not in had)
+    return Booking(tuple(ended), tuple(begun))
+
+
+def things(cluster: Cluster, now: float) -> Things:
+    """Everything of a cluster that costs money, as lines that would begin `now` if nothing is known better."""
+    if not cluster.alive:
+        return {}
+    lines = [_of_stray(cluster, each) for each in cluster.strays]
+    offer = cluster.placement.offer if cluster.placement else None
+    if offer is not None:
+        begun = next((begin for begin, end, _ in cluster.intervals if end is None), now)
+        begun = now if cluster.entered else begun
+        lines += [line for each in cluster.instances if (line := _of_machine(cluster, offer, each, begun)) is not None]
+    if cluster.clone_of and offer is not None:
+        lines.append(
+            _line(cluster, offer, Billed.IMAGE, cluster.clone_of, now)._replace(price_hourly=0.0, note=NO_PRICE)
+        )
+    return {(line.kind, line.resource): line for line in lines}
+
+
+def _of_machine(cluster: Cluster, offer: Offer, instance: Instance, begun: float) -> Entry | None:
+    began = instance.since or begun
+    if instance.state in _RUNS:
+        line = _line(cluster, offer, Billed.MACHINE, _name(instance), began)
+        reserved = cluster.placement.reserved_nodes if cluster.placement else 0
+        return line._replace(price_hourly=0.0, note=_RESERVED) if instance.rank < reserved else line
+    if instance.state is InstanceState.STOPPED and not offer.shared:
+        line = _line(cluster, offer, Billed.DISK, _name(instance), began)
+        return line._replace(price_hourly=0.0, note=NO_PRICE)
+    return None
+
+
+def _of_stray(cluster: Cluster, stray: Stray) -> Entry:
+    site = stray.site
+    return Entry(Billed.MACHINE, f"{site.mark}@{site.region}", site.mark, cluster.id, cluster.name, cluster.user,
+                 cluster.workspace, site.cloud, site.region, None, "", Market.ON_DEMAND, stray.price_hourly,
+                 stray.since, note=MAYBE)  # fmt: skip
+
+
+def _line(cluster: Cluster, offer: Offer, kind: Billed, resource: str, began: float) -> Entry:
+    mark = cluster.site.mark if cluster.site else cluster.id
+    return Entry(kind, resource, mark, cluster.id, cluster.name, cluster.user, cluster.workspace, offer.cloud,
+                 offer.region, offer.zone, offer.instance_type, offer.market, offer.price_hourly, began)  # fmt: skip
+
+
+def _name(instance: Instance) -> str:
+    return instance.machine or instance.id
+
+
+# --- what a cluster has cost -----------------------------------------------------------------------------------------
+
+
+def bill(cluster: Cluster, entries: Sequence[Entry], now: float) -> Bill:
+    """What a cluster has cost so far, by its lines; what is from before the ledger, by its own record."""
+    if not entries:
+        return _of_intervals(cluster.billed, now)
+    first = min(entry.began for entry in entries)
+    before = _of_intervals([each for each in cluster.billed if each[1] is not None and each[1] <= first], now)
+    times: list[tuple[float, float | None]] = []
+    for entry in sorted(entries, key=lambda each: each.began):
+        if entry.kind is not Billed.MACHINE or entry.ended == entry.began:
+            continue
+        if times and (times[-1][1] is None or entry.began <= times[-1][1]):
+            last = times[-1][1]
+            open_ = last is None or entry.ended is None
+            times[-1] = (times[-1][0], None if open_ else max(last or 0.0, entry.ended or 0.0))
+        else:
+            times.append((entry.began, entry.ended))
+    return Bill((*before.times, *times), before.cost + sum(entry.cost(now) for entry in entries))
+
+
+def _of_intervals(intervals: Iterable[tuple[float, float | None, float]], now: float) -> Bill:
+    held = list(intervals)
+    cost = sum(((now if end is None else end) - begin) / 3600 * price for begin, end, price in held)
+    return Bill(tuple((begin, end) for begin, end, _ in held), cost)
+
+
+# --- what a provider remembers ---------------------------------------------------------------------------------------
+
+
+def settled(cluster: Cluster, lines: Sequence[Line], spans: Iterable[Span], cloud: str) -> Settlement:
+    """What is to be changed so that the lines of a cluster that is gone are what its provider charged.
+
+    Nothing is changed while the provider still charges for a machine, or a line is open: ending that is up to the
+    record. Machines that the provider has forgotten keep their lines.
+    """
+    charged: defaultdict[str, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda each: each.began):
+        charged[span.machine].append(span)
+    mine = [each for each in lines if each.entry.cloud == cloud and each.entry.kind is Billed.MACHINE]
+    if any(each.entry.ended is None for each in mine) or any(
+        span.ended is None for each in charged.values() for span in each
+    ):
+        return Settlement()
+    corrected: list[tuple[int, float, float]] = []
+    missing: list[Entry] = []
+    for machine, told in charged.items():
+        known = sorted((each for each in mine if each.entry.resource == machine), key=lambda each: each.entry.began)
+        more, new = _of_one(cluster, known, told, cloud)
+        corrected += more
+        missing += new
+    for line in mine:
+        # Machines that did run there are told by their own names.
+        if line.entry.note == MAYBE and line.entry.ended != line.entry.began:
+            corrected.append((line.number, line.entry.began, line.entry.began))
+    return Settlement(tuple(corrected), tuple(missing))
+
+
+def _of_one(
+    cluster: Cluster, known: list[Line], told: list[Span], cloud: str
+) -> tuple[list[tuple[int, float, float]], list[Entry]]:
+    """The same for one machine. A provider may have forgotten earlier times of it, so the last ones are compared."""
+    corrected, missing = [], []
+    pairs = list(zip(reversed(known), reversed(told), strict=False))
+    for line, span in pairs:
+        began, ended = span.began, span.ended or span.began
+        if (line.entry.began, line.entry.ended) != (began, ended):
+            corrected.append((line.number, began, ended))
+    for span in told[: len(told) - len(pairs)]:
+        price = _price(cluster, span)
+        missing.append(
+            Entry(Billed.MACHINE, span.machine, span.mark, cluster.id, cluster.name, cluster.user, cluster.workspace,
+                  cloud, span.region, span.zone, span.instance_type, span.market, price or 0.0, span.began, span.ended,
+                  "made by an attempt that failed", NO_PRICE if price is None else "")
+        )  # fmt: skip
+    return corrected, missing
+
+
+def _price(cluster: Cluster, span: Span) -> float | None:
+    """USD per hour of a machine by what the cluster had asked for; None where nothing of it is on record any more."""
+    asked = [each.offer for each in (cluster.placement, *cluster.beside, *cluster.candidates) if each is not None]
+    spot = span.market is Market.SPOT
+    for offer in asked:
+        if (offer.region, offer.instance_type, offer.use_spot) == (span.region, span.instance_type, spot):
+            return offer.price_hourly
+    for refusal in reversed(cluster.refusals):
+        here = refusal.place.split("/")[1:2] == [span.region]
+        if here and refusal.instance_type == span.instance_type and refusal.use_spot == spot:
+            return refusal.price_hourly
+    return None

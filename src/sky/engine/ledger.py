@@ -1,0 +1,93 @@
+"""Settles the ledger with what providers remember, once a cluster is gone; called by `sweep`.
+
+What a commit books is right but for the moments between what happened and the commit, and it cannot know of machines
+that an attempt made and took back. A provider that remembers tells both.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from sky.core.errors import NotSupportedError, ProviderFailure
+from sky.core.lifecycle import clusters as life
+from sky.core.lifecycle.billing import settled
+from sky.core.model.clusters import Cluster
+from sky.core.model.ledger import Line, Span
+from sky.core.ports import Metered, Providers, Store
+from sky.kit.clock import Clock
+
+log = logging.getLogger(__name__)
+
+#: Seconds after its end in which a cluster is settled: providers forget machines after about an hour.
+_WITHIN_S = 3000.0
+#: How often a cluster's lines are compared when all of it has ended: a list may lag behind.
+_LOOKS = 5
+
+
+class Settling:
+    """See the module."""
+
+    def __init__(self, store: Store, providers: Providers, clock: Clock) -> None:
+        self._store = store
+        self._providers = providers
+        self._clock = clock
+        self._looks: dict[str, int] = {}
+
+    async def once(self) -> None:
+        """Compare the lines of clusters that ended a short while ago, and correct what differs."""
+        recent = await self._store.clusters.since(self._clock.now() - _WITHIN_S)
+        ended = {each.id: each for each in recent if not each.alive and each.entered}
+        self._looks = {id: count for id, count in self._looks.items() if id in ended}
+        due = {id: each for id, each in ended.items() if self._looks.get(id, 0) < _LOOKS}
+        if not due:
+            return
+        lines: defaultdict[str, list[Line]] = defaultdict(list)
+        for line in await self._store.ledger.of_clusters(due):
+            lines[line.entry.cluster_id].append(line)
+        places = {id: _places(each, lines[id]) for id, each in due.items()}
+        quiet = set(due)
+        for cloud in sorted({cloud for found in places.values() for cloud in found}):
+            there = [each for id, each in due.items() if cloud in places[id]]
+            quiet -= await self._settle(cloud, there, lines, {r for each in there for r in places[each.id][cloud]})
+        for id in quiet:
+            self._looks[id] = self._looks.get(id, 0) + 1
+
+    async def _settle(
+        self, cloud: str, clusters: Iterable[Cluster], lines: Mapping[str, Sequence[Line]], regions: set[str]
+    ) -> set[str]:
+        """Ids of the clusters that are to be looked at again all the same."""
+        try:
+            compute = self._providers.compute(cloud)
+            if not isinstance(compute, Metered):
+                return set()
+            spans: defaultdict[str, list[Span]] = defaultdict(list)
+            for span in await compute.spans(regions=regions):
+                spans[span.mark.partition(life.HEDGED)[0]].append(span)
+        except (ProviderFailure, NotSupportedError) as error:
+            log.info("ledger: %s does not tell what it charged: %s", cloud, error)
+            return {each.id for each in clusters}
+        again = set()
+        for cluster in clusters:
+            found = spans[cluster.id]
+            settlement = settled(cluster, lines[cluster.id], found, cloud)
+            if settlement.corrected or settlement.missing:
+                await self._store.ledger.settle(settlement)
+            if any(span.ended is None for span in found):
+                again.add(cluster.id)
+        return again
+
+
+def _places(cluster: Cluster, lines: Sequence[Line]) -> Mapping[str, set[str]]:
+    """Clouds where machines of a cluster may have been, and their regions."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for placement in (cluster.placement, *cluster.beside):
+        if placement is not None:
+            found[placement.offer.cloud].add(placement.offer.region)
+    for site in cluster.where:
+        found[site.cloud].add(site.region)
+    for refusal in cluster.refusals:
+        cloud, *region = refusal.place.split("/")[:2]
+        found[cloud].update(region)
+    for line in lines:
+        found[line.entry.cloud].add(line.entry.region)
+    return found
