@@ -11,11 +11,15 @@ from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LONGEST_NAME, LeasedRows
 from sky.store.schema import REQUESTS
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
 _OPEN = ("PENDING", "WAITING", "RUNNING")
 #: The limit of a question that has none.
 _ALL = 2**31 - 1
+
+#: Fields that hold what a user says, secrets among it.
+SEALED = ("body",)
 
 _T = REQUESTS.c
 _KNOWN = Prepared(select(_T.doc).where(_T.id == bindparam("wanted")))
@@ -43,8 +47,8 @@ class SqlRequests(LeasedRows[Request]):
 
     noun = "request"
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, REQUESTS, Document(Request), EVENTS, ORDERS)
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
+        super().__init__(database, REQUESTS, Document(Request, SEALED, sealer), EVENTS, ORDERS)
 
     def columns(self, entity: Request) -> Mapping[str, object]:
         return {

@@ -20,6 +20,7 @@ from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.store.database import Conflict, Statement
 from sky.store.records import SqlStore
 from sky.store.schema import METADATA, REVISION
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,17 @@ log = logging.getLogger(__name__)
 class SqliteStore(SqlStore):
     """See `core.ports.Store`. One process owns the file, so leases that an earlier one left are broken at opening."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, sealer: Sealer | None = None) -> None:
         """Open (or make) the database at `path`; None keeps it in memory. Raises RuntimeError for a newer schema."""
         self._file = SqliteDatabase(path)
-        super().__init__(self._file)
+        super().__init__(self._file, sealer)
         for rows in (self.clusters, self.jobs, self.requests):
             self._file.now(rows.break_leases())
 
     async def connect(self) -> None:
-        """It is open from the start."""
+        """It is open already; what was written in clear once is sealed. Raises RuntimeError if the key is gone."""
+        if await self.keep_sealed():
+            self._file.scrub()
 
     async def close(self) -> None:
         """Close the file."""
@@ -107,6 +110,13 @@ class SqliteDatabase:
             self._lock.release()
         if isinstance(failed, sqlite3.Error):
             raise self._in_words(failed) from failed
+
+    def scrub(self) -> None:
+        """Write the file anew, so that no free page and no log keeps what was overwritten. Seconds for a large one."""
+        with self._lock:
+            raw = self._transaction.raw
+            for words in ("PRAGMA secure_delete=ON", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                raw.execute(words).fetchall()
 
     def _in_words(self, error: sqlite3.Error) -> Exception:
         if isinstance(error, sqlite3.IntegrityError):

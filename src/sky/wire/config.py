@@ -95,6 +95,15 @@ CONFIG = Section(
             launch_attempt_retention_hours=_NUMBER,
             daemon_log_max_bytes=_NUMBER,
         ),
+        "encryption": _section(
+            "encryption",
+            "how what users say to their tasks is encrypted in the records",
+            key_file=_TEXT,
+            command=Field(
+                ("list",), "a program that wraps and unwraps keys: `wrap` or `unwrap` is its last word", values=_TEXT
+            ),
+            function=_TEXT,
+        ),
         "jobs": _section(
             "jobs",
             "managed jobs",
