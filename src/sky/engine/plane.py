@@ -44,6 +44,7 @@ from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
+from sky.engine.upkeep import NewKey, Upkeep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
 from sky.engine.work import Driver
@@ -95,6 +96,8 @@ class ControlPlane:
         care: CatalogCare | None = None,
         duties: Duties | None = None,
         works: bool = True,
+        new_key: NewKey | None = None,
+        configured: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
         self.store = store
@@ -116,6 +119,9 @@ class ControlPlane:
         self._duties = duties or Alone()
         self._works = works
         self._tasks: list[asyncio.Task[None]] = []
+        self.configured = configured
+        self._drivers: list[Driver[object]] = []
+        self.upkeep = Upkeep(store, clock, self._tasks, self._held, fleet.connections, new_key)
         self._reads: Shared[LogPiece] = Shared()
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -148,6 +154,7 @@ class ControlPlane:
                 holder=holder,
                 concurrency=_CONCURRENCY[noun.name],
             )
+            self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
         watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         self._spawn(watchers.run(), "watchers")
@@ -158,6 +165,9 @@ class ControlPlane:
         await self._look_at_all()
         sweep = Sweep(self.store, self._providers, self._post, self.clock, self.access.usable, self._duties)
         self._spawn(sweep.run(), "sweep")
+
+    def _held(self) -> Mapping[str, int]:
+        return {driver.name: driver.held for driver in self._drivers}
 
     def _say(self, cluster: Cluster, text: str) -> None:
         """Tell whoever launches the cluster, and keep it for who asks how it came to its machines."""

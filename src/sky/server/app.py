@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from sky.server.api import Api
 from sky.server.asgi import App
 from sky.server.identity import gatekeeper
-from sky.server.routes import catalog, clusters, infra, jobs, nodes, plans, requests, server, ssh, uploads
+from sky.server.routes import catalog, clusters, infra, jobs, nodes, plans, requests, server, ssh, upkeep, uploads
 
 
 def build_app(
@@ -23,5 +23,6 @@ def build_app(
         *ssh.routes(api),
         *uploads.routes(api),
         *server.routes(api, stop),
+        *upkeep.routes(api),
     ]
-    return App([*routes, server.openapi(api, routes)], gatekeeper(token, hosts))
+    return App([*routes, server.openapi(api, routes)], gatekeeper(token, hosts), api.metrics.seen)

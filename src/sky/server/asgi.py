@@ -5,16 +5,18 @@ what is needed of one fits here. `server.app` builds an `App` from the routes; u
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sky.server.failures import HeadTooLarge, NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
+from sky.kit.current import REQUEST
+from sky.server.failures import AGAIN_S, Draining, HeadTooLarge, NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
 from sky.version import API_VERSION, __version__
 from sky.wire.codec import encode
 from sky.wire.openapi import Operation
-from sky.wire.protocol import HEADER_API_VERSION, HEADER_VERSION, MAX_BODY, MEDIA_FRAMES, MEDIA_JSON
+from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, MAX_BODY, MEDIA_FRAMES, MEDIA_JSON
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -24,6 +26,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 MAX_HEAD = 32 * 1024
 #: Seconds that a client may pause while it sends a body.
 BODY_PAUSE_S = 20.0
+#: Characters of a request id that the log shows.
+_LONGEST_SHOWN = 64
 
 _OURS = [
     (HEADER_API_VERSION.lower().encode(), str(API_VERSION).encode()),
@@ -45,6 +49,8 @@ class Call:
     local: bool
     params: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
+    #: The path of the route that answers, as the server names it.
+    route: str = "none"
 
     def header(self, name: str) -> str | None:
         """A header's value by its name in any case; the last one if it was sent several times."""
@@ -124,6 +130,8 @@ class Stream:
     frames: AsyncIterator[bytes]
 
 
+#: Method, route, status and seconds of a call.
+Seen = Callable[[str, str, int, float], None]
 Handler = Callable[[Call], Awaitable[Reply | Stream]]
 
 
@@ -137,9 +145,10 @@ class Route:
 
 
 class App:
-    """The ASGI application. `gate` says who is calling, or raises."""
+    """The ASGI application. `gate` says who is calling, or raises; `seen` hears how each call was answered."""
 
-    def __init__(self, routes: Iterable[Route], gate: Callable[[Call, Route], str]) -> None:
+    def __init__(self, routes: Iterable[Route], gate: Callable[[Call, Route], str], seen: Seen) -> None:
+        self._seen = seen
         self._fixed: dict[str, dict[str, Route]] = {}
         self._open: list[tuple[str, str, dict[str, Route]]] = []
         self._gate = gate
@@ -164,6 +173,7 @@ class App:
             # uvicorn names a Unix socket by its path, without a port.
             local=server is not None and server[1] is None,
         )
+        begun = time.perf_counter()
         try:
             reply = await self._answer(call)
         except Gone:
@@ -174,6 +184,10 @@ class App:
             if status in (401, 408, 413, 431):
                 # What is left of the request is not read, so the connection is of no further use.
                 reply.headers.append((b"connection", b"close"))
+            if isinstance(failed, Draining):
+                reply.headers.append((b"retry-after", b"%d" % AGAIN_S))
+        status = 200 if isinstance(reply, Stream) else reply.status
+        self._seen(call.method, call.route, status, time.perf_counter() - begun)
         if isinstance(reply, Stream):
             await _stream(reply.frames, receive, send)
         else:
@@ -183,6 +197,8 @@ class App:
         if call.head_size() > MAX_HEAD:
             raise HeadTooLarge(f"The head of the request has more than {MAX_HEAD} bytes.")
         route = self._find(call)
+        call.route = route.operation.path
+        REQUEST.set((call.header(HEADER_REQUEST_ID) or "")[:_LONGEST_SHOWN])
         call.user = self._gate(call, route)
         return await route.handler(call)
 
@@ -203,9 +219,10 @@ class App:
 
 
 async def _send(reply: Reply, send: Send) -> None:
+    kind = _OURS if any(key == b"content-type" for key, _ in reply.headers) else _JSON
     length = (b"content-length", b"%d" % len(reply.body))
     await send(
-        {"type": "http.response.start", "status": reply.status, "headers": [*_JSON, length, *reply.headers]},
+        {"type": "http.response.start", "status": reply.status, "headers": [*kind, length, *reply.headers]},
     )
     await send({"type": "http.response.body", "body": reply.body})
 

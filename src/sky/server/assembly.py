@@ -76,6 +76,8 @@ def build(settings: Settings) -> ControlPlane:
         retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties),
         duties=duties,
         works=settings.role is not Role.API,
+        new_key=vault.rotate,
+        configured=config.whole,
     )
 
 

@@ -22,6 +22,10 @@ class ConfigFile:
         found = self._over.get(name, self._current().get(name))
         return found if isinstance(found, Mapping) else {}
 
+    def whole(self) -> Mapping[str, object]:
+        """All of it as it is now. Raises InvalidSkyPilotConfigError."""
+        return {**self._current(), **self._over}
+
     def text(self, name: str) -> str | None:
         """A text outside of all sections. Raises InvalidSkyPilotConfigError."""
         found = self._over.get(name, self._current().get(name))

@@ -1,6 +1,6 @@
 """What the HTTP side asks of the control plane. `engine` has the real one; tests bring a small one."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
+from sky.core.model.vitals import Vitals
 from sky.core.ports import Access, Catalogs, LogPiece, MachineReport
 from sky.engine.plans import Answer, Questions, Said
 from sky.kit.clock import Clock
@@ -24,6 +25,20 @@ class Plans(Protocol):
     async def types(self, dag: DagSpec, *, all_infra: bool, said: Said | None = None) -> list[list[Placement]]: ...
 
 
+class Upkeep(Protocol):
+    """See `engine.upkeep.Upkeep`."""
+
+    async def trouble(self) -> list[str]: ...
+
+    async def vitals(self) -> Vitals: ...
+
+    async def rotate_key(self) -> tuple[str, int]: ...
+
+    async def backup(self, path: Path) -> None: ...
+
+    async def rows(self, most: int) -> Mapping[str, Iterable[Mapping[str, object]]]: ...
+
+
 class ControlPlane(Protocol):
     """The engine behind the routes. Signals topics used here: `clusters` and `request:<id>`."""
 
@@ -35,6 +50,13 @@ class ControlPlane(Protocol):
     def catalogs(self) -> Catalogs: ...
     @property
     def planner(self) -> Plans: ...
+
+    @property
+    def upkeep(self) -> Upkeep: ...
+
+    def configured(self) -> Mapping[str, object]:
+        """The server's whole configuration as it is now."""
+        ...
 
     async def start(self) -> None: ...
 

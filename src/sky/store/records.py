@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 from sqlalchemy import bindparam, delete, insert, select
 
-from sky.store import retention
+from sky.core.errors import NotSupportedError
+from sky.core.model.vitals import Counts, Spent
+from sky.store import retention, upkeep
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database, settle
 from sky.store.duties import SqlDuties
@@ -15,6 +17,7 @@ from sky.store.schema import VALUES
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 from sky.store.stories import SqlStories
+from sky.store.upkeep import Timed
 
 #: The value that names the key with which everything is sealed.
 _SEALED_WITH = "sealed-with"
@@ -27,7 +30,8 @@ class SqlStore:
     """See `core.ports.Store`. Who opens it says how it is connected and closed."""
 
     def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
-        self._db = database
+        self._db = Timed(database)
+        database = self._db
         self._sealer = sealer
         self.clusters = SqlClusters(database, sealer)
         self.jobs = SqlJobs(database, sealer)
@@ -68,6 +72,22 @@ class SqlStore:
         for job in self.jobs.loaded(jobs):
             found |= set(job.uploads.values())
         return found
+
+    async def counts(self, now: float) -> Counts:
+        """How much there is of everything."""
+        return await upkeep.counts(self._db, now)
+
+    async def rows(self, most: int) -> dict[str, list[dict[str, object]]]:
+        """The newest rows of each noun, and lines of their stories, without anything that a user said."""
+        return await upkeep.rows(self._db, most)
+
+    def spent(self) -> tuple[Spent, Spent]:
+        """What reads, and what writes, have taken."""
+        return self._db.spent()
+
+    async def backup(self, path: str) -> None:
+        """Copy everything as of one moment into a new file. Raises NotSupportedError, FileExistsError."""
+        raise NotSupportedError("A database of PostgreSQL is backed up by its own means: pg_dump.")
 
     async def reseal(self) -> int:
         """Seal what is not sealed with the key that is in use now; how many rows that were. May be called at any time.

@@ -4,10 +4,13 @@ Calls take microseconds, so none is sent to a thread, and none lets another coro
 process. Opened, the file has the newest schema: created as of it, or migrated.
 """
 
+import asyncio
 import json
 import logging
+import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -40,6 +43,10 @@ class SqliteStore(SqlStore):
         """It is open already; what was written in clear once is sealed. Raises RuntimeError if the key is gone."""
         if await self.keep_sealed():
             self._file.scrub()
+
+    async def backup(self, path: str) -> None:
+        """Copy everything as of one moment into a new file. Raises FileExistsError, OSError."""
+        await self._file.backup(Path(path))
 
     async def close(self) -> None:
         """Close the file."""
@@ -110,6 +117,20 @@ class SqliteDatabase:
             self._lock.release()
         if isinstance(failed, sqlite3.Error):
             raise self._in_words(failed) from failed
+
+    async def backup(self, path: Path) -> None:
+        """Copy the file as of one moment, in pieces with room for others between them."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        if self._path is None:
+            raise ValueError("what is kept in memory alone is not backed up")
+
+        def copy() -> None:
+            # A connection of its own: it reads one state of the file, whatever is written meanwhile.
+            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(path)) as copied:
+                source.backup(copied)
+                copied.execute("PRAGMA journal_mode=DELETE").fetchall()
+
+        await asyncio.to_thread(copy)
 
     def scrub(self) -> None:
         """Write the file anew, so that no free page and no log keeps what was overwritten. Seconds for a large one."""

@@ -94,6 +94,8 @@ CONFIG = Section(
             cluster_terminal_event_retention_hours=_NUMBER,
             launch_attempt_retention_hours=_NUMBER,
             daemon_log_max_bytes=_NUMBER,
+            log_format=Field(("text",), "how the server writes its log", choices=("text", "json")),
+            drain_seconds=Field(("number",), "seconds for which a server that is to end still answers reads", least=0),
         ),
         "encryption": _section(
             "encryption",

@@ -10,6 +10,7 @@ from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
+from sky.core.model.vitals import Counts, Spent
 
 E = TypeVar("E")
 
@@ -234,6 +235,26 @@ class Store(Protocol):
 
     async def manifests_in_use(self) -> Collection[str]:
         """Manifests of uploads that requests or jobs may still ask for."""
+        ...
+
+    async def reseal(self) -> int:
+        """Seal anew what is not sealed with the key in use; how many rows."""
+        ...
+
+    async def backup(self, path: str) -> None:
+        """Copy everything as of one moment into a new file. Raises NotSupportedError, FileExistsError."""
+        ...
+
+    async def counts(self, now: float) -> Counts:
+        """How much there is of everything."""
+        ...
+
+    async def rows(self, most: int) -> Mapping[str, list[dict[str, object]]]:
+        """The newest rows of each noun, and lines of their stories, without anything that a user said."""
+        ...
+
+    def spent(self) -> tuple[Spent, Spent]:
+        """What reads, and what writes, have taken."""
         ...
 
     async def close(self) -> None: ...
