@@ -30,7 +30,6 @@ jobs = _later("jobs", "managed jobs", "`sky launch` and `sky exec` queue jobs on
 serve = _later("serve", "services", "a job may listen on a port; `sky status --endpoint PORT` tells its address.")
 dashboard = _later("dashboard", "the web page of the server", "`sky status -v` and `sky events CLUSTER` tell the same.")
 workspace = _later("workspace", "workspaces", "everything is in the workspace `default`.")
-debug_dump = _later("debug-dump", "collected bug reports", "see `sky api logs --server-logs` and `sky events`.")
 status_kubernetes = _later("status-kubernetes", "Kubernetes", "`--infra local` uses this machine.")
 local = _later("local", "a Kubernetes cluster on this machine", "`--infra local` needs none.")
 login = _later(

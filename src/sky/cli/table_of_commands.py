@@ -39,7 +39,7 @@ LATER_COMMANDS: tuple[Row, ...] = (
     ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
     ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
     ("workspace", "sky.cli.later:workspace", "Workspaces."),
-    ("debug-dump", "sky.cli.later:debug_dump", "Collect logs and state for a bug report."),
+    ("debug-dump", "sky.cli.upkeep:debug_dump", "Collect logs and state for a bug report."),
 )
 
 #: Found when typed, shown nowhere.
@@ -65,6 +65,9 @@ API_ROWS: tuple[Row, ...] = (
     ("status", "sky.cli.requests:status", "Show requests made to the server."),
     ("logs", "sky.cli.requests:logs", "Follow a request, or the log of the server itself."),
     ("cancel", "sky.cli.requests:cancel", "Cancel requests."),
+    ("backup", "sky.cli.upkeep:backup", "Copy the server's records to a file."),
+    ("restore", "sky.cli.upkeep:restore", "Put a back-up in the place of the records."),
+    ("rotate-key", "sky.cli.upkeep:rotate_key", "Encrypt the records with a new key."),
     ("login", "sky.cli.later:login", "Use a shared server (not supported yet)."),
     ("logout", "sky.cli.later:logout", "Stop using a shared server (not supported yet)."),
 )

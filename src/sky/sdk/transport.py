@@ -37,9 +37,9 @@ from sky.wire.protocol import (
 CALL_S = LONGEST_WAIT_S + 30.0
 STREAM_S = 3 * HEARTBEAT_S
 #: Pauses in seconds between tries of a call whose connection failed; a server that restarts is back by then.
+PAUSES = (0.0, 0.1, 0.3, 1.0, 2.0, 4.0)
 #: Seconds for which a call is made again that a server which is about to end refuses.
 DRAIN_S = 60.0
-PAUSES = (0.0, 0.1, 0.3, 1.0, 2.0, 4.0)
 
 
 class Endpoint:

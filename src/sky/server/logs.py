@@ -26,7 +26,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object per line: `time` (seconds since the epoch), `level`, `logger`, `request_id`, `message`, `exception`."""
+    """One object per line: `time` (since the epoch), `level`, `logger`, `request_id`, `message`, `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {

@@ -120,13 +120,13 @@ class SqliteDatabase:
 
     async def backup(self, path: Path) -> None:
         """Copy the file as of one moment, in pieces with room for others between them."""
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        if self._path is None:
+        if (records := self._path) is None:
             raise ValueError("what is kept in memory alone is not backed up")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
         def copy() -> None:
             # A connection of its own: it reads one state of the file, whatever is written meanwhile.
-            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(path)) as copied:
+            with closing(sqlite3.connect(records)) as source, closing(sqlite3.connect(path)) as copied:
                 source.backup(copied)
                 copied.execute("PRAGMA journal_mode=DELETE").fetchall()
 

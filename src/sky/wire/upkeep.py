@@ -1,6 +1,6 @@
 """Messages of those who look after a server. Used by `server.routes.upkeep`."""
 
-from sky.wire.codec import Body, Record
+from sky.wire.codec import Body, Record, field
 
 
 class FileBody(Body):
@@ -27,4 +27,4 @@ class Readiness(Record):
     """Whether the server can do its work; `trouble` says why not, to its owner."""
 
     ready: bool
-    trouble: list[str] = []
+    trouble: list[str] = field(default_factory=list)
