@@ -17,9 +17,7 @@ from sky.sdk import upkeep as sdk
 def backup(*, file: str, form: str) -> int:
     """Make a back-up."""
     path, size = sdk.backup(file)
-    talk(
-        f"{path} holds the records ({size} bytes). To be of use it needs the keys: keep `keys/` of the state directory."
-    )
+    talk(f"{path} holds the records ({size} bytes). They are of use with the keys alone: keep `keys/`, too.")
     if form != "table":
         emit({"path": str(path), "bytes": size}, form)
     return exit_codes.OK
@@ -37,8 +35,7 @@ def restore(*, file: str, yes: bool, form: str) -> int:
     from sky.server.restore import restore as put_back  # noqa: PLC0415
 
     question = "Machines that were made since the back-up are unknown to it, and the server ends such. Go on?"
-    if not yes and not confirm(question):
-        return exit_codes.ABORTED
+    confirm(question, assume_yes=yes)
     try:
         aside = put_back(Path(file).expanduser(), state_dir())
     except AlreadyRunning as running:

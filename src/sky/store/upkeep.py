@@ -1,4 +1,4 @@
-"""What those ask of the records who look after a server: counts, times, rows without their secrets. Used by `records`."""
+"""What those ask of the records who look after a server: counts, times, rows without secrets. Used by `records`."""
 
 import json
 import time
