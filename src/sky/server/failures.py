@@ -22,6 +22,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.ResourcesMismatchError: 409,
     errors.NotSupportedError: 422,
     errors.ServerTemporarilyUnavailableError: 503,
+    errors.ConcurrentWorkerExhaustedError: 429,
     errors.SkyError: 422,
     ValueError: 400,
     PermissionError: 403,

@@ -95,6 +95,9 @@ CONFIG = Section(
             launch_attempt_retention_hours=_NUMBER,
             daemon_log_max_bytes=_NUMBER,
             log_format=Field(("text",), "how the server writes its log", choices=("text", "json")),
+            launches_at_once=Field(("integer",), "launches and starts worked on at a time, by each server", least=1),
+            launches_per_user=Field(("integer",), "how many of these may be one user's", least=1),
+            launches_on_record=Field(("integer",), "requests that have not ended, beyond which none is taken", least=1),
             drain_seconds=Field(("number",), "seconds for which a server that is to end still answers reads", least=0),
         ),
         "encryption": _section(

@@ -147,6 +147,10 @@ class JobRows(Rows[Job], Protocol):
 class RequestRows(Rows[Request], Protocol):
     """Requests."""
 
+    async def unended(self) -> int:
+        """How many have not ended."""
+        ...
+
     async def open(self, request: Request, now: float) -> tuple[Request, bool]:
         """Record a request; if its id is on record, that one and False."""
         ...
