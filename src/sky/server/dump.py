@@ -4,11 +4,11 @@ Nothing that a user said to a task is in it: those fields leave the records as a
 are kept, and such values as cannot be secret.
 """
 
+import asyncio
 import json
 import os
 import platform
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +35,20 @@ async def write_dump(api: "Api", path: Path) -> None:
         **{f"rows/{name}.json": _json(list(found)) for name, found in rows.items()},
         "server.log": tail(api.settings.log_file),
     }
+    for request in list(rows.get("requests", ()))[:_MOST_TALKS]:
+        said = tail(api.plane.progress_file(str(request["id"])))
+        if said:
+            parts[f"talks/{request['id']}.txt"] = said
+    await asyncio.to_thread(_write, path, parts)
+
+
+def _write(path: Path, parts: Mapping[str, bytes]) -> None:
+    import zipfile  # noqa: PLC0415 - milliseconds of every start of a server, for what is asked once in a while
+
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
         for name, content in parts.items():
             made.writestr(name, content)
-        for request in list(rows.get("requests", ()))[:_MOST_TALKS]:
-            said = tail(api.plane.progress_file(str(request["id"])))
-            if said:
-                made.writestr(f"talks/{request['id']}.txt", said)
 
 
 def _about(api: "Api", trouble: list[str]) -> dict[str, object]:
