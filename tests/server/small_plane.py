@@ -19,6 +19,7 @@ from sky.core.model.ledger import Entry as Bill
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.core.model.vitals import Counts, Spent, Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, LogPiece, MachineReport
@@ -84,6 +85,28 @@ def _named(body: Mapping[str, object]) -> str | None:
     return str(body["cluster_name"]) if body.get("cluster_name") else None
 
 
+class SmallUpkeep:
+    """Well unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    async def trouble(self) -> list[str]:
+        return list(self.words)
+
+    async def vitals(self) -> Vitals:
+        return Vitals(Counts({"request": 3}, {"UP": 2}), {"request": 1}, Spent(4, 0.5))
+
+    async def rotate_key(self) -> tuple[str, int]:
+        return "new", 5
+
+    async def backup(self, path: Path) -> None:
+        path.write_bytes(b"rows")
+
+    async def rows(self, most: int) -> dict[str, list[dict[str, object]]]:
+        return {"requests": [{"id": "r1"}]}
+
+
 class SmallPlane:
     """Requests end at once unless they are named in `hold`; logs are bytes that tests append to."""
 
@@ -108,6 +131,7 @@ class SmallPlane:
         store = SqliteStore()
         self.users, self.audit = store.users, store.audit
         self.workspaces = Workspaces(self.users, self.section)
+        self.upkeep = SmallUpkeep()
 
     def section(self, name: str) -> Mapping[str, object]:
         found = self.settings.config.get(name)
@@ -115,6 +139,9 @@ class SmallPlane:
 
     def configuration(self) -> Mapping[str, object]:
         return self.settings.config
+
+    def configured(self) -> Mapping[str, object]:
+        return {"api_server": {"service_account_token": "sesame", "port": 1}}
 
     async def start(self) -> None:
         self.started = True

@@ -29,7 +29,6 @@ volumes = _later("volumes", "volumes", "`sky stop` keeps the disks of a cluster.
 jobs = _later("jobs", "managed jobs", "`sky launch` and `sky exec` queue jobs on a cluster.")
 serve = _later("serve", "services", "a job may listen on a port; `sky status --endpoint PORT` tells its address.")
 dashboard = _later("dashboard", "the web page of the server", "`sky status -v` and `sky events CLUSTER` tell the same.")
-debug_dump = _later("debug-dump", "collected bug reports", "see `sky api logs --server-logs` and `sky events`.")
 status_kubernetes = _later("status-kubernetes", "Kubernetes", "`--infra local` uses this machine.")
 local = _later("local", "a Kubernetes cluster on this machine", "`--infra local` needs none.")
 gpus_label = _later("gpus label", "Kubernetes", "`sky gpus list` shows what this machine has.")

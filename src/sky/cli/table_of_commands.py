@@ -43,7 +43,7 @@ LATER_COMMANDS: tuple[Row, ...] = (
     ("jobs", "sky.cli.later:jobs", "Managed jobs that recover by themselves."),
     ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
     ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
-    ("debug-dump", "sky.cli.later:debug_dump", "Collect logs and state for a bug report."),
+    ("debug-dump", "sky.cli.upkeep:debug_dump", "Collect logs and state for a bug report."),
 )
 
 #: Found when typed, shown nowhere.
@@ -69,6 +69,9 @@ API_ROWS: tuple[Row, ...] = (
     ("status", "sky.cli.requests:status", "Show requests made to the server."),
     ("logs", "sky.cli.requests:logs", "Follow a request, or the log of the server itself."),
     ("cancel", "sky.cli.requests:cancel", "Cancel requests."),
+    ("backup", "sky.cli.upkeep:backup", "Copy the server's records to a file."),
+    ("restore", "sky.cli.upkeep:restore", "Put a back-up in the place of the records."),
+    ("rotate-key", "sky.cli.upkeep:rotate_key", "Encrypt the records with a new key."),
     ("login", "sky.cli.login:login", "Use a shared server."),
     ("logout", "sky.cli.login:logout", "Stop using a shared server."),
     ("audit", "sky.cli.users:audit", "Show who changed what on the server."),

@@ -16,6 +16,7 @@ from sky.core.errors import (
     AgentRefused,
     AgentUnreachable,
     ClusterNotUpError,
+    ConcurrentWorkerExhaustedError,
     NotSupportedError,
     ServerTemporarilyUnavailableError,
 )
@@ -48,6 +49,8 @@ from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
+from sky.engine.turns import LASTING, Limits, Turns, limits_of
+from sky.engine.upkeep import NewKey, Upkeep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
 from sky.engine.work import Driver
@@ -69,6 +72,8 @@ _LOG_AGAIN_S = 1.0
 #: Seconds for the end of a job to be on record after its log has ended. Another server may have to take over listening
 #: first.
 _RECORDED_S = 45.0
+#: Seconds for which a count of open requests is good.
+_COUNT_S = 1.0
 
 
 #: Lines of a story that are told, of its clusters and of its jobs each.
@@ -101,6 +106,8 @@ class ControlPlane:
         care: CatalogCare | None = None,
         duties: Duties | None = None,
         works: bool = True,
+        new_key: NewKey | None = None,
+        configured: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
         self.store = store
@@ -136,6 +143,11 @@ class ControlPlane:
         self._duties = duties or Alone()
         self._works = works
         self._tasks: list[asyncio.Task[None]] = []
+        self.configured = configured
+        #: Requests that had not ended when they were counted, and were taken on since.
+        self._open, self._counted_at = 0, float("-inf")
+        self._drivers: list[Driver[object]] = []
+        self.upkeep = Upkeep(store, clock, self._tasks, self._held, fleet.connections, new_key)
         self._reads: Shared[LogPiece] = Shared()
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -148,7 +160,7 @@ class ControlPlane:
         self._spawn(self._duties.run(), "duties")
         holder = new_id(self.clock.now())
         nouns = (
-            RequestWork(self._desk, HANDLERS),
+            RequestWork(self._desk, HANDLERS, Turns(self._limits)),
             ClusterWork(
                 self.store.clusters,
                 self._provisioner,
@@ -168,6 +180,7 @@ class ControlPlane:
                 holder=holder,
                 concurrency=_CONCURRENCY[noun.name],
             )
+            self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
         watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         self._spawn(watchers.run(), "watchers")
@@ -178,6 +191,9 @@ class ControlPlane:
         await self._look_at_all()
         sweep = Sweep(self.store, self._providers, self._post, self.clock, self.access.usable, self._duties)
         self._spawn(sweep.run(), "sweep")
+
+    def _held(self) -> Mapping[str, int]:
+        return {driver.name: driver.held for driver in self._drivers}
 
     def _say(self, cluster: Cluster, text: str) -> None:
         """Tell whoever launches the cluster, and keep it for who asks how it came to its machines."""
@@ -232,6 +248,8 @@ class ControlPlane:
         if name not in HANDLERS:
             raise NotSupportedError(f"no such request: {name!r}")
         now = self.clock.now()
+        if name in LASTING:
+            await self._refuse_crowd(request_id)
         drawn = Request(
             id=request_id or fresh_request_id(),
             name=name,
@@ -247,6 +265,22 @@ class ControlPlane:
         request, _ = await self.store.requests.open(drawn, now)
         self.signals.notify("work:request")
         return request
+
+    def _limits(self) -> Limits:
+        return limits_of(self.section("api_server"))
+
+    async def _refuse_crowd(self, request_id: str | None) -> None:
+        """Refuse what lasts where too much of it waits. One that is on record already is only told again."""
+        now, most = self.clock.now(), self._limits().on_record
+        if not 0 <= now - self._counted_at < _COUNT_S:
+            self._counted_at, self._open = now, await self.store.requests.unended()
+        if self._open >= most and not (request_id and await self.store.requests.get(request_id)):
+            raise ConcurrentWorkerExhaustedError(
+                f"The API server has {self._open} requests that have not ended, and takes on {most} at most "
+                "(api_server.launches_on_record). Nothing was done. Ask again when some have ended, or call some off: "
+                "sky api cancel"
+            )
+        self._open += 1
 
     async def find_request(self, prefix: str) -> Request:
         """The request whose id begins so. Raises ValueError if there is none, or several."""

@@ -14,6 +14,7 @@ from sky.core.model.audit import AuditLine
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.engine.desk import Desk, Handler
+from sky.engine.turns import Limits, Turns
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ class RequestWork:
     name = "request"
     table: Table[Request] = life.TABLE
 
-    def __init__(self, desk: Desk, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, desk: Desk, handlers: Mapping[str, Handler], turns: Turns | None = None) -> None:
+        self._turns = turns or Turns(Limits)
         self.rows = desk.store.requests
         self._desk = desk
         self._handlers = handlers
@@ -61,6 +63,9 @@ class RequestWork:
         if not noting.cancelled() and (error := noting.exception()) is not None:
             log.error("the end of a request is not in the audit log: %s", error)
 
+    def _tell_waiting(self, request: Request) -> None:
+        self._desk.talk.say(request.id, f"waiting for its turn; {self._turns.waiting} wait at this server")
+
     def crashed(self, order: object, error: Exception) -> object:
         return life.Failed(to_wire(SkyError(f"internal error, see the server's log: {type(error).__name__}: {error}")))
 
@@ -70,7 +75,8 @@ class RequestWork:
         try:
             if handler is None:
                 raise NotSupportedError(f"this server does not know requests named {entity.name!r}")
-            return life.Finished(await handler(self._desk, entity))
+            async with self._turns.turn(entity.name, entity.user, lambda: self._tell_waiting(entity)):
+                return life.Finished(await handler(self._desk, entity))
         except (SkyError, ValueError, PermissionError, FileNotFoundError) as error:
             return life.Failed(to_wire(error))
 

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from sky.core.lifecycle.machine import BrokenRule, Step, Table, UnexpectedEvent
 from sky.core.ports import Claim, LeaseLost, Rows
 from sky.kit.clock import Clock
+from sky.kit.current import REQUEST
 from sky.kit.signals import Signals
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,16 @@ class Driver(Generic[E]):
         #: How often letters could not be read, by their numbers.
         self._misread: dict[int, int] = {}
 
+    @property
+    def name(self) -> str:
+        """The noun's name."""
+        return self._noun.name
+
+    @property
+    def held(self) -> int:
+        """Rows that are driven now."""
+        return len(self._running)
+
     async def run(self) -> None:
         """Claim and drive until cancelled; then let go of what is held, unfinished orders stay on record."""
         try:
@@ -125,6 +136,8 @@ class Driver(Generic[E]):
 
     async def _drive(self, claim: Claim[E]) -> None:
         noun = self._noun
+        # The task is this row's alone, so it need not be set back.
+        REQUEST.set(getattr(claim.entity, "request_id", None) or noun.id_of(claim.entity))
         try:
             if not claim.letters and not claim.orders:
                 event = noun.due_event()

@@ -82,6 +82,9 @@ class SshLinks:
         self.secret = secret
         self._links: dict[Way, SshLink] = {}
 
+    def __len__(self) -> int:
+        return len(self._links)
+
     def link(self, way: Way, user: str) -> SshLink:
         """The link of a way; `user` holds it until it says `release`."""
         if way not in self._links:

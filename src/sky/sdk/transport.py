@@ -38,6 +38,8 @@ CALL_S = LONGEST_WAIT_S + 30.0
 STREAM_S = 3 * HEARTBEAT_S
 #: Pauses in seconds between tries of a call whose connection failed; a server that restarts is back by then.
 PAUSES = (0.0, 0.1, 0.3, 1.0, 2.0, 4.0)
+#: Seconds for which a call is made again that a server which is about to end refuses.
+DRAIN_S = 60.0
 
 
 class Endpoint:
@@ -180,7 +182,15 @@ def call(
     """
     endpoint = current_endpoint()
     data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
-    answer = _repeat(endpoint, lambda: _exchange(endpoint, method, target, headers_for(endpoint, headers), data))
+    sent = headers_for(endpoint, headers)
+    give_up = time.monotonic() + DRAIN_S
+    while True:
+        answer = _repeat(endpoint, lambda: _exchange(endpoint, method, target, sent, data))
+        again = answer.headers.get("retry-after", "") if answer.status == 503 else ""
+        if not again.isdecimal() or time.monotonic() > give_up:
+            break
+        # The server is about to end and has put nothing on record; the next one, or another, takes it.
+        time.sleep(min(float(again), 5.0))
     if answer.status >= 400:
         raise_error(answer)
     return answer

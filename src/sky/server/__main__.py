@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import logging.handlers
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,14 +21,11 @@ from sky.kit.clock import SystemClock
 from sky.kit.paths import private_dir, state_dir
 from sky.server.configuration import ConfigFile
 from sky.server.lock import AlreadyRunning, InstanceLock
+from sky.server.logs import set_up_logs
 from sky.server.plane import ControlPlane
 from sky.server.process import serve
 from sky.server.settings import Role, Settings, database_of
 from sky.wire.protocol import DEFAULT_PORT
-
-#: Bytes of the log file before it is set aside, and how many are kept aside.
-LOG_BYTES = 4 * 1024 * 1024
-LOGS_ASIDE = 3
 
 Build = Callable[[Settings], ControlPlane]
 
@@ -68,23 +64,6 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     return settings, given
 
 
-def set_up_logs(settings: Settings, *, foreground: bool) -> None:
-    """Log to the terminal, or to a file that is set aside when it has grown."""
-    handler: logging.Handler
-    if foreground:
-        handler = logging.StreamHandler()
-    else:
-        handler = logging.handlers.RotatingFileHandler(
-            settings.log_file, maxBytes=LOG_BYTES, backupCount=LOGS_ASIDE, encoding="utf-8"
-        )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # Every accepted and ended connection of uvicorn is no news.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    # It tells of every connection, and of every command with all of its arguments.
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
-
-
 def builder(where: str) -> Build:
     """The function that builds the control plane, by `module:name`; late, so that tests can bring another."""
     module, _, name = where.partition(":")
@@ -100,8 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings, given = parse(sys.argv[1:] if arguments is None else arguments)
         private_dir(settings.state_dir)
         private_dir(settings.files)
+        form = ConfigFile({}).section("api_server").get("log_format")
         with InstanceLock(settings.lock_file, started_at=started_at, socket=settings.socket):
-            set_up_logs(settings, foreground=given.foreground)
+            set_up_logs(settings, foreground=given.foreground, form=None if form is None else str(form))
             plane = builder(given.plane)(settings)
             # What was imported stays for good; the collector need not look at it again and again.
             gc.freeze()

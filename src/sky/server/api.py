@@ -5,7 +5,8 @@ request's id. Built by `server.app`, used by `server.routes`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from sky.core.errors import RequestAlreadyExistsError, ServerTemporarilyUnavailableError, to_wire
@@ -16,7 +17,8 @@ from sky.kit.ids import request_id as new_request_id
 from sky.server.asgi import Call, Handler, Reply, Route
 from sky.server.authentication import Authentication
 from sky.server.blobs import BlobStore
-from sky.server.failures import told
+from sky.server.failures import Draining, told
+from sky.server.metrics import Metrics
 from sky.server.people import People
 from sky.server.permissions import Permissions
 from sky.server.plane import ControlPlane
@@ -35,6 +37,9 @@ Encoded = Callable[[B, Caller], Awaitable[bytes]]
 
 #: What those hear who still wait when the owner stops the server.
 STOPPED = "The API server was stopped (`sky api stop`). What it was asked for goes on when it is started again."
+
+#: Seconds that the end of the process waits for calls under way.
+DRAIN_S = 5.0
 
 _ID_HEADER = HEADER_REQUEST_ID.lower().encode()
 _LONGEST_ID = 128
@@ -66,6 +71,11 @@ class Api:
         self.reads = Reads()
         self.blobs = BlobStore(settings.files / "blobs")
         self.open_streams = 0
+        self.metrics = Metrics()
+        #: Set when the process is to end soon: nothing new is taken on, reads are still answered.
+        self.draining = False
+        self._at_work = 0
+        self._idle = asyncio.Event()
         #: Set when the process is about to end; streams and long waits then let go.
         self.stopping = asyncio.Event()
         #: Whether the end is a command of the owner, so that clients should not bring the server back.
@@ -111,7 +121,8 @@ class Api:
             now = self.plane.clock.now()
             headers = [(_ID_HEADER, id.encode())]
             try:
-                result = await work(body, call.caller)
+                with self.at_work():
+                    result = await work(body, call.caller)
             except Exception as failed:  # noqa: BLE001 - it becomes the answer, and is kept for a late `get`
                 status, wire = told(failed)
                 error = encode(wire)
@@ -138,14 +149,17 @@ class Api:
 
         async def handle(call: Call) -> Reply:
             body = {**plain(decode(kind, await call.body())), **(extra or {})}
+            if self.draining:
+                raise Draining("The API server is about to end; ask again in a moment.")
             id = self._request_id(call)
             if name in NAMES:
                 body = {**await self._allowed(call, name, kind, body), **(extra or {})}
             scope = await self.may.for_request(call.caller, name, body)
             call.workspace = scope.workspace
-            request = await self.plane.submit(
-                name, body, user=call.user, request_id=id, workspace=scope.workspace, reach=scope.reach
-            )
+            with self.at_work():
+                request = await self.plane.submit(
+                    name, body, user=call.user, request_id=id, workspace=scope.workspace, reach=scope.reach
+                )
             if request.user != call.user:
                 raise RequestAlreadyExistsError(f"The request id {id} is taken; send another.")
             return self.submitted(request)
@@ -162,6 +176,32 @@ class Api:
         asked = {key: value for key, value in body.items() if key in kind.__struct_fields__}
         changed: dict[str, Any] = plain(decode(kind, encode({**asked, "task": allowed.task, "config": allowed.config})))
         return changed
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Counts a call that ends by itself, and soon; the end of the process waits a little for these."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._idle.set()
+
+    async def drain(self, notice_s: float) -> None:
+        """Take on nothing new. Returns after `notice_s`, once calls have been answered, but after `DRAIN_S` at most."""
+        self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(notice_s + DRAIN_S):
+                await asyncio.sleep(notice_s)
+                while self._at_work:
+                    self._idle.clear()
+                    await self._idle.wait()
+
+    async def metrics_text(self) -> str:
+        """Everything that is counted, as Prometheus reads it."""
+        vitals = await self.plane.upkeep.vitals()
+        return self.metrics.text(vitals, streams=self.open_streams, draining=self.draining, started_at=self.started_at)
 
     def submitted(self, request: Request) -> Reply:
         """The answer that names a request on record."""

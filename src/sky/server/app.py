@@ -19,6 +19,7 @@ from sky.server.routes import (
     server,
     ssh,
     tokens,
+    upkeep,
     uploads,
     users,
     workspaces,
@@ -45,6 +46,8 @@ def build_app(
         *audit.routes(api),
         *server.routes(api, stop),
         *login.routes(api),
+        *upkeep.routes(api),
     ]
     gate = Gatekeeper(api.people, token, hosts, api.ways)
-    return App([*routes, server.openapi(api, routes)], gate, Auditor(api.plane.audit, api.plane.clock))
+    auditor = Auditor(api.plane.audit, api.plane.clock)
+    return App([*routes, server.openapi(api, routes)], gate, auditor, api.metrics.seen)

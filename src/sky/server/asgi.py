@@ -5,6 +5,7 @@ what is needed of one fits here. `server.app` builds an `App` from the routes; u
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,19 @@ from urllib.parse import parse_qsl
 from sky.core.errors import ApiServerAuthenticationError, ClientError
 from sky.core.model.audit import AuditLine
 from sky.core.model.users import Caller, Role, Via
+from sky.kit.current import REQUEST
 from sky.server.audit import Auditor, Made
-from sky.server.failures import HeadTooLarge, LengthRequired, NoSuchRoute, SlowBody, TooLarge, WrongMethod, told
+from sky.server.failures import (
+    AGAIN_S,
+    Draining,
+    HeadTooLarge,
+    LengthRequired,
+    NoSuchRoute,
+    SlowBody,
+    TooLarge,
+    WrongMethod,
+    told,
+)
 from sky.version import API_VERSION, __version__
 from sky.wire.codec import encode
 from sky.wire.openapi import Operation
@@ -35,6 +47,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 MAX_HEAD = 32 * 1024
 #: Seconds that a client may pause while it sends a body.
 BODY_PAUSE_S = 20.0
+#: Characters of a request id that the log shows.
+_LONGEST_SHOWN = 64
 
 #: Who a call is made by before anybody has asked.
 NOBODY = Caller("", Role.VIEWER, Via.NOBODY)
@@ -62,6 +76,8 @@ class Call:
     receive: Receive
     local: bool
     params: Mapping[str, str] = field(default_factory=dict)
+    #: The path of the route that answers, as the server names it.
+    route: str = "none"
     caller: Caller = NOBODY
     address: str = ""
     #: The workspace that the call turned out to be about, for the audit log.
@@ -162,6 +178,8 @@ class Stream:
     frames: AsyncIterator[bytes]
 
 
+#: Method, route, status and seconds of a call.
+Seen = Callable[[str, str, int, float], None]
 Handler = Callable[[Call], Awaitable[Reply | Stream]]
 Gate = Callable[[Call, "Route"], Awaitable[Caller]]
 
@@ -175,9 +193,13 @@ class Route:
 
 
 class App:
-    """The ASGI application. `gate` says who is calling and that they may, or raises."""
+    """The ASGI application. `gate` says who is calling and that they may, or raises.
 
-    def __init__(self, routes: Iterable[Route], gate: Gate, auditor: Auditor) -> None:
+    `seen` hears how each call was answered.
+    """
+
+    def __init__(self, routes: Iterable[Route], gate: Gate, auditor: Auditor, seen: Seen) -> None:
+        self._seen = seen
         self._fixed: dict[str, dict[str, Route]] = {}
         self._open: list[tuple[str, str, dict[str, Route]]] = []
         self._gate = gate
@@ -204,6 +226,7 @@ class App:
             local=server is not None and server[1] is None,
             address=str(client[0])[:64] if client else "",
         )
+        begun = time.perf_counter()
         try:
             reply = await self._answer(call)
         except Gone:
@@ -214,6 +237,10 @@ class App:
             if status in (401, 408, 411, 413, 431):
                 # What is left of the request is not read, so the connection is of no further use.
                 reply.headers.append((b"connection", b"close"))
+            if isinstance(failed, Draining):
+                reply.headers.append((b"retry-after", b"%d" % AGAIN_S))
+        status = 200 if isinstance(reply, Stream) else reply.status
+        self._seen(call.method, call.route, status, time.perf_counter() - begun)
         if isinstance(reply, Stream):
             await _stream(reply.frames, receive, send)
         else:
@@ -224,6 +251,8 @@ class App:
             raise HeadTooLarge(f"The head of the request has more than {MAX_HEAD} bytes.")
         _check_framing(call)
         route = self._find(call)
+        call.route = route.operation.path
+        REQUEST.set((call.header(HEADER_REQUEST_ID) or "")[:_LONGEST_SHOWN])
         if not route.operation.on_record:
             call.caller = await self._gate(call, route)
             return await route.handler(call)
@@ -288,6 +317,7 @@ def _check_framing(call: Call) -> None:
 
 
 async def _send(reply: Reply, send: Send) -> None:
+    kind = _OURS if any(key == b"content-type" for key, _ in reply.headers) else _JSON
     length = (b"content-length", b"%d" % len(reply.body))
     kind = _OURS if any(key == b"content-type" for key, _ in reply.headers) else _JSON
     await send(

@@ -21,6 +21,8 @@ from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile, read_user_yaml
 from sky.server.fleet import NodeFleet
 from sky.server.settings import Role, Settings
+from sky.server.vault import KeyFile, hook_of
+from sky.store.sealing import Sealer
 from sky.store.sqlite import SqliteStore
 
 
@@ -33,8 +35,9 @@ def build(settings: Settings) -> ControlPlane:
         return blob_path(root / "blobs", name)
 
     clock, talk = SystemClock(), FileTalk(root / "requests", signals)
-    store, duties = _records(settings, signals, clock)
     config = ConfigFile(settings.config)
+    vault = keys_of(settings, config)
+    store, duties = _records(settings, signals, clock, Sealer(vault))
 
     def hours() -> float:
         said = config.section("api_server").get("requests_retention_hours")
@@ -74,13 +77,23 @@ def build(settings: Settings) -> ControlPlane:
         retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties),
         duties=duties,
         works=settings.role is not Role.API,
+        new_key=vault.rotate,
+        configured=config.whole,
     )
 
 
-def _records(settings: Settings, signals: Signals, clock: Clock) -> tuple[Store, Duties]:
+def keys_of(settings: Settings, config: ConfigFile) -> KeyFile:
+    """The keys that records are sealed with. Raises ValueError for a hook that cannot be had."""
+    section = config.section("encryption")
+    named = section.get("key_file")
+    path = Path(named).expanduser() if isinstance(named, str) and named else settings.files / "keys" / "sealing.keys"
+    return KeyFile(path, hook_of(section))
+
+
+def _records(settings: Settings, signals: Signals, clock: Clock, sealer: Sealer) -> tuple[Store, Duties]:
     """The store, and who does what only one may do: a server on a file of its own does everything."""
     if settings.database is None:
-        return SqliteStore(settings.state_dir / "state.db"), Alone()
+        return SqliteStore(settings.state_dir / "state.db", sealer), Alone()
     try:
         # The library is in an extra; a server on a file of its own needs none of it.
         from sky.store.postgres import CONNECTIONS, PostgresStore, Target  # noqa: PLC0415
@@ -90,5 +103,5 @@ def _records(settings: Settings, signals: Signals, clock: Clock) -> tuple[Store,
             "install it with: pip install 'altostratus[postgres]'"
         ) from None
     named = settings.database
-    store = PostgresStore(Target(named.uri, named.pooled, named.connections or CONNECTIONS), signals)
+    store = PostgresStore(Target(named.uri, named.pooled, named.connections or CONNECTIONS), signals, sealer)
     return store, Among(store.duties, clock, signals)

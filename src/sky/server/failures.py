@@ -22,6 +22,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.ResourcesMismatchError: 409,
     errors.NotSupportedError: 422,
     errors.ServerTemporarilyUnavailableError: 503,
+    errors.ConcurrentWorkerExhaustedError: 429,
     errors.SkyError: 422,
     ValueError: 400,
     PermissionError: 403,
@@ -29,6 +30,14 @@ _STATUS: dict[type[BaseException], int] = {
     TimeoutError: 504,
     NotImplementedError: 501,
 }
+
+
+#: Seconds after which a call that was refused for now may be made again.
+AGAIN_S = 1
+
+
+class Draining(errors.ServerTemporarilyUnavailableError):
+    """The server is about to end and takes on nothing new; another, or the next, one does."""
 
 
 class TooLarge(errors.ClientError):
@@ -67,7 +76,8 @@ def told(exc: BaseException) -> tuple[int, dict[str, object]]:
         if kind in _STATUS:
             wire = errors.to_wire(exc)
             if type(exc).__module__ == __name__:
-                wire["type"] = errors.ClientError.__name__
+                outside = errors.ClientError if isinstance(exc, errors.ClientError) else kind
+                wire["type"] = outside.__name__
             return _STATUS[kind], wire
     mark = short_token(8)
     log.error("unforeseen failure %s", mark, exc_info=exc)

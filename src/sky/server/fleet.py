@@ -83,6 +83,10 @@ class NodeFleet:
         #: By node, how many ports were found taken.
         self._shifts: dict[str, int] = {}
 
+    def connections(self) -> int:
+        """Connections to machines elsewhere that are held now."""
+        return 0 if self._links is None else len(self._links)
+
     async def bring_up(self, cluster: Cluster) -> None:
         """Start (or find) the agent on every node, all at once."""
         await self._let_go(cluster)

@@ -1,6 +1,6 @@
 """What the HTTP side asks of the control plane. `engine` has the real one; tests bring a small one."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
+from sky.core.model.vitals import Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, Audit, Catalogs, LogPiece, MachineReport, Users
@@ -29,6 +30,20 @@ class Plans(Protocol):
     async def types(
         self, dag: DagSpec, *, all_infra: bool, said: Said | None = None, workspace: Workspace | None = None
     ) -> list[list[Placement]]: ...
+
+
+class Upkeep(Protocol):
+    """See `engine.upkeep.Upkeep`."""
+
+    async def trouble(self) -> list[str]: ...
+
+    async def vitals(self) -> Vitals: ...
+
+    async def rotate_key(self) -> tuple[str, int]: ...
+
+    async def backup(self, path: Path) -> None: ...
+
+    async def rows(self, most: int) -> Mapping[str, Iterable[Mapping[str, object]]]: ...
 
 
 class ControlPlane(Protocol):
@@ -55,6 +70,13 @@ class ControlPlane(Protocol):
 
     def configuration(self) -> Mapping[str, object]:
         """All of the configuration as it is now."""
+        ...
+
+    @property
+    def upkeep(self) -> Upkeep: ...
+
+    def configured(self) -> Mapping[str, object]:
+        """The server's whole configuration as it is now."""
         ...
 
     async def start(self) -> None: ...

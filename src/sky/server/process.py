@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,13 +92,14 @@ async def serve(
         with _signals_set(stop) if signals else contextlib.nullcontext():
             watching = start_watching(board)
             ending = asyncio.ensure_future(_end(stop, api, server))
+            lateness = asyncio.ensure_future(api.metrics.watch_loop())
             try:
                 log.info("listening: version %s, pid %d", __version__, os.getpid())
                 await server.serve(sockets=sockets)
             finally:
-                for task in (watching, ending):
+                for task in (watching, ending, lateness):
                     task.cancel()
-                await asyncio.gather(watching, ending, return_exceptions=True)
+                await asyncio.gather(watching, ending, lateness, return_exceptions=True)
                 await api.policies.close()
     finally:
         for sock in sockets:
@@ -113,8 +114,16 @@ async def serve(
 async def _end(stop: asyncio.Event, api: Api, server: uvicorn.Server) -> None:
     await stop.wait()
     log.info("stopping")
+    await api.drain(_notice(api))
     api.stopping.set()
     server.should_exit = True
+
+
+def _notice(api: Api) -> float:
+    """Seconds for which others (a load balancer, say) are given notice. None where its owner stops it by command."""
+    section = api.plane.configured().get("api_server")
+    said = section.get("drain_seconds") if isinstance(section, Mapping) and not api.stopped_on_command else None
+    return float(said) if isinstance(said, int | float) else 0.0
 
 
 async def _stop_plane(plane: ControlPlane) -> None:

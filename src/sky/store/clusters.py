@@ -15,7 +15,11 @@ from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.ledger import book
 from sky.store.schema import CLUSTERS
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
+
+#: Fields that hold what a user says, secrets among it.
+SEALED = ("task_config", "resources_config", "layers")
 
 _T = CLUSTERS.c
 _NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
@@ -30,8 +34,8 @@ class SqlClusters(LeasedRows[Cluster]):
 
     noun = "cluster"
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, CLUSTERS, Document(Cluster), EVENTS, ORDERS)
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
+        super().__init__(database, CLUSTERS, Document(Cluster, SEALED, sealer), EVENTS, ORDERS)
 
     def columns(self, entity: Cluster) -> Mapping[str, object]:
         return {

@@ -1,27 +1,74 @@
 """Domain values to JSON text and back: whole nouns by their type, events and orders by their class name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from sky.store.sealing import Sealer, key_of
+
 T = TypeVar("T")
+
+#: The only key of what stands in the place of a sealed field. No argument of a request has such a name.
+_SEALED = "$sealed"
 
 
 class Document(Generic[T]):
-    """The JSON form of one frozen dataclass."""
+    """The JSON form of one frozen dataclass.
 
-    def __init__(self, type_: type[T]) -> None:
+    Fields named by `sealed` are mappings that may hold secrets; with a `sealer` they are written sealed, each about the
+    noun, the entity's `id` and its own name. Read are both forms, so what was written without one is read on.
+    """
+
+    def __init__(self, type_: type[T], sealed: Sequence[str] = (), sealer: Sealer | None = None) -> None:
         self._decoder = msgspec.json.Decoder(type_)
         self._encoder = msgspec.json.Encoder()
+        self._noun = type_.__name__.lower()
+        self._fields = tuple(sealed)
+        self._sealer = sealer
 
     def dump(self, value: T) -> str:
         """Compact JSON text."""
+        if self._sealer is not None:
+            value = replace(value, **self._hidden(value, self._sealer))  # type: ignore[type-var]
         return self._encoder.encode(value).decode()
 
     def load(self, text: str) -> T:
-        """The value; raises msgspec.ValidationError on a document of another shape."""
-        return self._decoder.decode(text)
+        """The value; raises ValueError on a document of another shape, or that cannot be opened."""
+        value = self._decoder.decode(text)
+        shown = {
+            name: self._shown(given, value.id, name)  # type: ignore[attr-defined]
+            for name in self._fields
+            if _SEALED in (given := getattr(value, name))
+        }
+        return replace(value, **shown) if shown else value  # type: ignore[type-var]
+
+    def stale(self, text: str) -> bool:
+        """Whether something in it is not sealed with the key that is in use now."""
+        if self._sealer is None:
+            return False
+        value = self._decoder.decode(text)
+        given = [found for name in self._fields if (found := getattr(value, name))]
+        now = self._sealer.key_id
+        return any(_SEALED not in each or key_of(str(each[_SEALED])) != now for each in given)
+
+    def _hidden(self, value: T, sealer: Sealer) -> dict[str, object]:
+        id = value.id  # type: ignore[attr-defined]
+        return {
+            name: {_SEALED: sealer.seal(self._encoder.encode(given), self._about(id, name))}
+            for name in self._fields
+            if (given := getattr(value, name))
+        }
+
+    def _shown(self, given: Mapping[str, object], id: str, name: str) -> object:
+        about = self._about(id, name)
+        if self._sealer is None:
+            raise ValueError(f"{about} is sealed, and this server has no keys")
+        return msgspec.json.decode(self._sealer.open(str(given[_SEALED]), about))
+
+    def _about(self, id: str, name: str) -> str:
+        return f"{self._noun}:{id}:{name}"
 
 
 class Tagged:

@@ -12,7 +12,11 @@ from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.schema import CLUSTERS, JOBS
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
+
+#: Fields that hold what a user says, secrets among it.
+SEALED = ("task_config",)
 
 _T = JOBS.c
 _NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
@@ -34,8 +38,8 @@ class SqlJobs(LeasedRows[Job]):
 
     noun = "job"
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, JOBS, Document(Job), EVENTS, ORDERS)
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
+        super().__init__(database, JOBS, Document(Job, SEALED, sealer), EVENTS, ORDERS)
 
     def columns(self, entity: Job) -> Mapping[str, object]:
         return {

@@ -5,7 +5,7 @@ The nouns' repositories (`clusters`, `jobs`, `requests`) inherit from `LeasedRow
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,8 @@ E = TypeVar("E", bound=Any)
 
 #: Characters of a name that people give, as far as it is searched by; longer ones are of nothing that exists.
 LONGEST_NAME = 256
+#: Rows that are looked at in one question when all are.
+_PAGE = 200
 
 
 class LeasedRows(Generic[E]):
@@ -71,6 +73,37 @@ class LeasedRows(Generic[E]):
         async with self._db.read() as tx:
             rows = await tx.all(statement, **values)
         return [self._document.load(row[0]) for row in rows]
+
+    def loaded(self, documents: Iterable[str]) -> Iterator[E]:
+        """Entities from their documents; what cannot be read is left out."""
+        for text in documents:
+            try:
+                yield self._document.load(text)
+            except ValueError:
+                log.exception("a %s cannot be read", self.noun)
+
+    async def reseal(self) -> int:
+        """Write anew what is not sealed with the key in use; how many rows. See `store.records`."""
+        after, changed = "", 0
+        while True:
+            async with self._db.read() as tx:
+                page = await tx.all(self._sql.page, later=after, most=_PAGE)
+            for id, version, doc in page:
+                changed += await self._resealed(id, version, doc)
+            if len(page) < _PAGE:
+                return changed
+            after = page[-1][0]
+
+    async def _resealed(self, id: str, version: int, doc: str) -> bool:
+        try:
+            if not self._document.stale(doc):
+                return False
+            fresh = self._document.dump(self._document.load(doc))
+        except ValueError:
+            log.exception("%s %s cannot be read, and is left as it is", self.noun, id)
+            return False
+        async with self._db.write() as tx:
+            return await tx.change(self._sql.rewrite, held_id=id, held_version=version, doc=fresh) == 1
 
     # --- opening -------------------------------------------------------------------------------------------------
 
@@ -305,6 +338,13 @@ class _Sql:
         written: dict[str, Any] = {name: bindparam(name) for name in open_names - {"id"}}
         self.get = Prepared(select(t.c.doc).where(id))
         self.docs = Prepared(select(t.c.id, t.c.doc).where(Among(t.c.id, "ids")))
+        self.page = Prepared(
+            select(t.c.id, t.c.version, t.c.doc)
+            .where(t.c.id > bindparam("later"))
+            .order_by(t.c.id)
+            .limit(bindparam("most"))
+        )
+        self.rewrite = Prepared(update(t).where(guarded[0], guarded[2]).values(doc=bindparam("doc")))
         self.due = Prepared(due)
         self.due_free = Prepared(due.with_for_update(skip_locked=True))
         self.hold = Prepared(

@@ -26,6 +26,7 @@ from sky.store.bells import Bells
 from sky.store.database import Conflict, Statement
 from sky.store.records import SqlStore
 from sky.store.schema import METADATA, REVISION, SCHEMA_LOCK
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
@@ -93,14 +94,15 @@ def _plain(uri: str) -> str:
 class PostgresStore(SqlStore):
     """See `core.ports.Store`. `signals`, where given, then also hear what other servers notify."""
 
-    def __init__(self, target: Target, signals: Signals | None = None) -> None:
+    def __init__(self, target: Target, signals: Signals | None = None, sealer: Sealer | None = None) -> None:
         self._shared = PostgresDatabase(target)
         self._bells = None if signals is None else Bells(self._shared.send, target.direct, signals)
-        super().__init__(self._shared)
+        super().__init__(self._shared, sealer)
 
     async def connect(self) -> None:
         """Open connections and bring the schema up to date. Raises OSError or RuntimeError with the reason."""
         await self._shared.connect()
+        await self.keep_sealed()
         if self._bells is not None:
             self._bells.start()
 

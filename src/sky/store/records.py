@@ -1,11 +1,12 @@
 """Everything that is remembered, on whichever database; `sqlite` and `postgres` open it."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import bindparam, delete, insert, select
 
-from sky.store import retention
+from sky.core.errors import NotSupportedError
+from sky.core.model.vitals import Counts, Spent
+from sky.store import retention, upkeep
 from sky.store.audit import SqlAudit
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database, settle
@@ -15,10 +16,14 @@ from sky.store.ledger import SqlLedger
 from sky.store.outcomes import SqlOutcomes
 from sky.store.requests import SqlRequests
 from sky.store.schema import VALUES
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 from sky.store.stories import SqlStories
+from sky.store.upkeep import Timed
 from sky.store.users import SqlUsers
 
+#: The value that names the key with which everything is sealed.
+_SEALED_WITH = "sealed-with"
 _VALUE = Prepared(select(VALUES.c.value).where(VALUES.c.key == bindparam("wanted")))
 _FORGET_VALUE = Prepared(delete(VALUES).where(VALUES.c.key == bindparam("wanted")))
 _SET_VALUE = Prepared(insert(VALUES))
@@ -27,11 +32,13 @@ _SET_VALUE = Prepared(insert(VALUES))
 class SqlStore:
     """See `core.ports.Store`. Who opens it says how it is connected and closed."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
-        self.clusters = SqlClusters(database)
-        self.jobs = SqlJobs(database)
-        self.requests = SqlRequests(database)
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
+        self._db = Timed(database)
+        database = self._db
+        self._sealer = sealer
+        self.clusters = SqlClusters(database, sealer)
+        self.jobs = SqlJobs(database, sealer)
+        self.requests = SqlRequests(database, sealer)
         self.stories = SqlStories(database)
         self.outcomes = SqlOutcomes(database)
         self.ledger = SqlLedger(database)
@@ -63,9 +70,56 @@ class SqlStore:
     async def manifests_in_use(self) -> set[str]:
         """Manifests of uploads that requests or jobs may still ask for."""
         async with self._db.read() as tx:
-            documents: Sequence[str] = await retention.uploads_of_open(tx)
+            requests, jobs = await retention.documents_of_open(tx)
         found: set[str] = set()
-        for each in map(json.loads, documents):
-            uploads = each.get("uploads") or (each.get("body") or {}).get("uploads") or {}
-            found |= {str(manifest) for manifest in uploads.values()}
+        for request in self.requests.loaded(requests):
+            uploads = request.body.get("uploads")
+            found |= {str(manifest) for manifest in uploads.values()} if isinstance(uploads, Mapping) else set()
+        for job in self.jobs.loaded(jobs):
+            found |= set(job.uploads.values())
         return found
+
+    async def counts(self, now: float) -> Counts:
+        """How much there is of everything."""
+        return await upkeep.counts(self._db, now)
+
+    async def rows(self, most: int) -> dict[str, list[dict[str, object]]]:
+        """The newest rows of each noun, and lines of their stories, without anything that a user said."""
+        return await upkeep.rows(self._db, most)
+
+    def spent(self) -> tuple[Spent, Spent]:
+        """What reads, and what writes, have taken."""
+        return self._db.spent()
+
+    async def backup(self, path: str) -> None:
+        """Copy everything as of one moment into a new file. Raises NotSupportedError, FileExistsError."""
+        raise NotSupportedError("A database of PostgreSQL is backed up by its own means: pg_dump.")
+
+    async def reseal(self) -> int:
+        """Seal what is not sealed with the key that is in use now; how many rows that were. May be called at any time.
+
+        Rows are written one by one if nobody wrote them meanwhile; whoever did, sealed them with that key.
+        """
+        if self._sealer is None:
+            return 0
+        now = self._sealer.key_id
+        changed = 0
+        for rows in (self.clusters, self.jobs, self.requests):
+            changed += await rows.reseal()
+        await self.set_value(_SEALED_WITH, now)
+        return changed
+
+    async def keep_sealed(self) -> bool:
+        """Called when the store is opened; whether secrets were found that had been written in clear.
+
+        Raises RuntimeError if what is on record was sealed with a key that is not here.
+        """
+        last = await self.get_value(_SEALED_WITH)
+        if last is not None and (self._sealer is None or not self._sealer.knows(last)):
+            raise RuntimeError(
+                f"the records are sealed with the key {last}, which is not among the keys of this server; bring its "
+                "file back (keys/sealing.keys in the state directory, or what `encryption.key_file` names)"
+            )
+        if self._sealer is None or last == self._sealer.key_id:
+            return False
+        return await self.reseal() > 0 and last is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import bindparam, literal, or_, select
+from sqlalchemy import bindparam, func, literal, or_, select
 
 from sky.core.lifecycle.machine import Step
 from sky.core.lifecycle.requests import EVENTS, ORDERS, opening
@@ -11,11 +11,15 @@ from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LONGEST_NAME, LeasedRows
 from sky.store.schema import REQUESTS
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
 _OPEN = ("PENDING", "WAITING", "RUNNING")
 #: The limit of a question that has none.
 _ALL = 2**31 - 1
+
+#: Fields that hold what a user says, secrets among it.
+SEALED = ("body",)
 
 _T = REQUESTS.c
 _KNOWN = Prepared(select(_T.doc).where(_T.id == bindparam("wanted")))
@@ -28,6 +32,8 @@ _BEGINS = Prepared(
 )
 _NEWEST = select(_T.doc).order_by(_T.created_at.desc()).limit(bindparam("most"))
 _UNENDED = _NEWEST.where(or_(*(_T.status == each for each in _OPEN)))
+#: Until it ends an order stands, and with it the row is due or held: an index finds these.
+_COUNT = Prepared(select(func.count()).select_from(REQUESTS).where(_T.due_at.is_not(None)))
 _OF_CLUSTER = _T.cluster_name == bindparam("cluster")
 #: By whether ended ones are wanted too, and only those of one cluster.
 _RECENT = {
@@ -43,8 +49,8 @@ class SqlRequests(LeasedRows[Request]):
 
     noun = "request"
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, REQUESTS, Document(Request), EVENTS, ORDERS)
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
+        super().__init__(database, REQUESTS, Document(Request, SEALED, sealer), EVENTS, ORDERS)
 
     def columns(self, entity: Request) -> Mapping[str, object]:
         return {
@@ -65,6 +71,11 @@ class SqlRequests(LeasedRows[Request]):
         """Record a request, unless its id is on record."""
         step: Step[Request] = opening(request)
         return await self._open(step, now, _KNOWN, wanted=request.id)
+
+    async def unended(self) -> int:
+        """How many have not ended."""
+        async with self._db.read() as tx:
+            return int(await tx.scalar(_COUNT))
 
     async def find(self, prefix: str) -> list[Request]:
         """Requests whose id begins with `prefix`, at most ten."""

@@ -55,8 +55,8 @@ async def _ids(tx: Transaction, *where: object) -> list[str]:
     return [id for (id,) in await tx.all(query)]
 
 
-async def uploads_of_open(tx: Transaction) -> list[str]:
-    """Documents (JSON) of requests and jobs that have not ended."""
-    requests = select(REQUESTS.c.doc).where(REQUESTS.c.status.not_in(_ENDED))
-    jobs = select(JOBS.c.doc).where(JOBS.c.phase != "DONE")
-    return [doc for each in (requests, jobs) for (doc,) in await tx.all(each)]
+async def documents_of_open(tx: Transaction) -> tuple[list[str], list[str]]:
+    """Documents of requests and of jobs that have not ended."""
+    requests = await tx.all(select(REQUESTS.c.doc).where(REQUESTS.c.status.not_in(_ENDED)))
+    jobs = await tx.all(select(JOBS.c.doc).where(JOBS.c.phase != "DONE"))
+    return [doc for (doc,) in requests], [doc for (doc,) in jobs]

@@ -4,10 +4,13 @@ Calls take microseconds, so none is sent to a thread, and none lets another coro
 process. Opened, the file has the newest schema: created as of it, or migrated.
 """
 
+import asyncio
 import json
 import logging
+import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -20,6 +23,7 @@ from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.store.database import Conflict, Statement
 from sky.store.records import SqlStore
 from sky.store.schema import METADATA, REVISION
+from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
@@ -28,15 +32,21 @@ log = logging.getLogger(__name__)
 class SqliteStore(SqlStore):
     """See `core.ports.Store`. One process owns the file, so leases that an earlier one left are broken at opening."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, sealer: Sealer | None = None) -> None:
         """Open (or make) the database at `path`; None keeps it in memory. Raises RuntimeError for a newer schema."""
         self._file = SqliteDatabase(path)
-        super().__init__(self._file)
+        super().__init__(self._file, sealer)
         for rows in (self.clusters, self.jobs, self.requests):
             self._file.now(rows.break_leases())
 
     async def connect(self) -> None:
-        """It is open from the start."""
+        """It is open already; what was written in clear once is sealed. Raises RuntimeError if the key is gone."""
+        if await self.keep_sealed():
+            self._file.scrub()
+
+    async def backup(self, path: str) -> None:
+        """Copy everything as of one moment into a new file. Raises FileExistsError, OSError."""
+        await self._file.backup(Path(path))
 
     async def close(self) -> None:
         """Close the file."""
@@ -107,6 +117,27 @@ class SqliteDatabase:
             self._lock.release()
         if isinstance(failed, sqlite3.Error):
             raise self._in_words(failed) from failed
+
+    async def backup(self, path: Path) -> None:
+        """Copy the file as of one moment, in pieces with room for others between them."""
+        if (records := self._path) is None:
+            raise ValueError("what is kept in memory alone is not backed up")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+        def copy() -> None:
+            # A connection of its own: it reads one state of the file, whatever is written meanwhile.
+            with closing(sqlite3.connect(records)) as source, closing(sqlite3.connect(path)) as copied:
+                source.backup(copied)
+                copied.execute("PRAGMA journal_mode=DELETE").fetchall()
+
+        await asyncio.to_thread(copy)
+
+    def scrub(self) -> None:
+        """Write the file anew, so that no free page and no log keeps what was overwritten. Seconds for a large one."""
+        with self._lock:
+            raw = self._transaction.raw
+            for words in ("PRAGMA secure_delete=ON", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                raw.execute(words).fetchall()
 
     def _in_words(self, error: sqlite3.Error) -> Exception:
         if isinstance(error, sqlite3.IntegrityError):

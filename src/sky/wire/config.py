@@ -94,6 +94,20 @@ CONFIG = Section(
             cluster_terminal_event_retention_hours=_NUMBER,
             launch_attempt_retention_hours=_NUMBER,
             daemon_log_max_bytes=_NUMBER,
+            log_format=Field(("text",), "how the server writes its log", choices=("text", "json")),
+            launches_at_once=Field(("integer",), "launches and starts worked on at a time, by each server", least=1),
+            launches_per_user=Field(("integer",), "how many of these may be one user's", least=1),
+            launches_on_record=Field(("integer",), "requests that have not ended, beyond which none is taken", least=1),
+            drain_seconds=Field(("number",), "seconds for which a server that is to end still answers reads", least=0),
+        ),
+        "encryption": _section(
+            "encryption",
+            "how what users say to their tasks is encrypted in the records",
+            key_file=_TEXT,
+            command=Field(
+                ("list",), "a program that wraps and unwraps keys: `wrap` or `unwrap` is its last word", values=_TEXT
+            ),
+            function=_TEXT,
         ),
         "jobs": _section(
             "jobs",

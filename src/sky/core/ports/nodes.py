@@ -51,6 +51,10 @@ class Fleet(Protocol):
 
     async def head(self, cluster: Cluster) -> AgentClient: ...
 
+    def connections(self) -> int:
+        """Connections to machines elsewhere that are held now."""
+        ...
+
     async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
         """Ask the agents of these nodes for a sign of life. Raises AgentUnreachable with the first that gives none."""
         ...

@@ -13,6 +13,7 @@ from sky.core.model.ledger import Line, Question, Settlement
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
 from sky.core.model.users import Token, User
+from sky.core.model.vitals import Counts, Spent
 
 E = TypeVar("E")
 
@@ -148,6 +149,10 @@ class JobRows(Rows[Job], Protocol):
 
 class RequestRows(Rows[Request], Protocol):
     """Requests."""
+
+    async def unended(self) -> int:
+        """How many have not ended."""
+        ...
 
     async def open(self, request: Request, now: float) -> tuple[Request, bool]:
         """Record a request; if its id is on record, that one and False."""
@@ -331,6 +336,26 @@ class Store(Protocol):
 
     async def manifests_in_use(self) -> Collection[str]:
         """Manifests of uploads that requests or jobs may still ask for."""
+        ...
+
+    async def reseal(self) -> int:
+        """Seal anew what is not sealed with the key in use; how many rows."""
+        ...
+
+    async def backup(self, path: str) -> None:
+        """Copy everything as of one moment into a new file. Raises NotSupportedError, FileExistsError."""
+        ...
+
+    async def counts(self, now: float) -> Counts:
+        """How much there is of everything."""
+        ...
+
+    async def rows(self, most: int) -> Mapping[str, list[dict[str, object]]]:
+        """The newest rows of each noun, and lines of their stories, without anything that a user said."""
+        ...
+
+    def spent(self) -> tuple[Spent, Spent]:
+        """What reads, and what writes, have taken."""
         ...
 
     async def close(self) -> None: ...

@@ -1,0 +1,70 @@
+"""What those ask of a control plane who look after its server: is it well, how much has it to do, its keys, a back-up.
+
+Made by `plane`, asked by `server.routes.upkeep`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from sky.core.errors import NotSupportedError, ServerTemporarilyUnavailableError
+from sky.core.model.vitals import Vitals
+from sky.core.ports import Store
+from sky.kit.clock import Clock
+
+#: Seconds within which the records have to answer.
+_ANSWER_S = 3.0
+#: Adds a key for what is sealed, and gives its id.
+NewKey = Callable[[], str]
+
+
+class Upkeep:
+    """See the module. `loops` are the tasks that have to run, `held` says how many rows are driven by noun."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        loops: Sequence["asyncio.Task[None]"],
+        held: Callable[[], Mapping[str, int]],
+        connections: Callable[[], int],
+        new_key: NewKey | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._loops = loops
+        self._held = held
+        self._connections = connections
+        self._new_key = new_key
+
+    async def trouble(self) -> list[str]:
+        """What keeps this server from its work, in words; empty when it is well."""
+        found = [f"the loop '{task.get_name()}' has ended" for task in self._loops if task.done()]
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._store.get_value("ready")
+        except (ServerTemporarilyUnavailableError, TimeoutError, OSError) as error:
+            found.append(f"the records do not answer: {error or type(error).__name__}")
+        return found
+
+    async def vitals(self) -> Vitals:
+        """How it is now."""
+        counts = await self._store.counts(self._clock.now())
+        reads, writes = self._store.spent()
+        return Vitals(counts, self._held(), reads, writes, self._connections())
+
+    async def rotate_key(self) -> tuple[str, int]:
+        """Use a new key from now on, and seal everything with it: its id, and how many rows that were."""
+        if self._new_key is None:
+            raise NotSupportedError("This server's records are not sealed, so there is no key to exchange.")
+        # A KMS may be asked, which takes its time.
+        id = await asyncio.to_thread(self._new_key)
+        return id, await self._store.reseal()
+
+    async def backup(self, path: Path) -> None:
+        """Copy the records as of one moment into a new file. Raises NotSupportedError, FileExistsError."""
+        await self._store.backup(str(path))
+
+    async def rows(self, most: int) -> Mapping[str, Iterable[Mapping[str, object]]]:
+        """The newest rows and lines, `most` of each, without anything that a user said."""
+        return await self._store.rows(most)
