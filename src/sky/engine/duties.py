@@ -82,7 +82,7 @@ class Among:
                 await self._clock.sleep(BEAT_S)
         finally:
             self._until = 0.0
-            for name in (*self._mine, _WORKER + self._me):
+            for name in (*sorted(self._mine), _WORKER + self._me):
                 await self._duties.let_go(name, self._me)
 
     async def beat(self) -> None:

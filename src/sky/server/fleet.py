@@ -77,6 +77,7 @@ class NodeFleet:
         self._provision = provision
         self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
+        self._ways: dict[str, Mapping[str, str]] = {}
         self._links: SshLinks | None = None
         #: By node, the record that it was brought up by: who still has an older one is led to where it is now.
         self._newest: dict[str, tuple[Cluster, Instance]] = {}
@@ -265,10 +266,13 @@ class NodeFleet:
         """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""
         key = f"{node.id}/{line}" if line else node.id
         known = self._newest.get(node.id)
-        if known is None or known[0].version < cluster.version:
-            # Another server may have started it again since, elsewhere.
-            self._newest[node.id] = (cluster, node)
+        if known is None or cluster.version >= known[0].version:
+            known = self._newest[node.id] = (cluster, node)
+        if self._ways.get(key) != known[1].reach:
+            # It was started again elsewhere, by another server even: the way that we knew leads nowhere.
+            self._clients.pop(key, None)
         if key not in self._clients:
+            self._ways[key] = known[1].reach
             # Not before it is needed: a node without a way fails the call, not the look at its cluster.
             self._clients[key] = AgentClient(
                 lambda: self.channel(*self._newest.get(node.id, (cluster, node))).open_agent(),
@@ -277,6 +281,7 @@ class NodeFleet:
         return self._clients[key]
 
     async def _drop(self, id: str) -> None:
+        self._ways.pop(id, None)
         client = self._clients.pop(id, None)
         if client is not None:
             await client.close()

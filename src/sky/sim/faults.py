@@ -38,9 +38,10 @@ def draw(rng: Random, until: float) -> tuple[Fault, ...]:
 
 def _crash_soon(world: World, fault: Fault) -> None:
     """After so many calls to the outside of one kind: between a commit and its effect, or an effect and its commit."""
-    kinds = ("", "jobs.commit", "clusters.commit", "requests.commit", ".create", ".terminate", ".post", "agent.")
+    kinds = ("", "jobs.commit", "clusters.commit", "requests.commit", ".create", ".terminate", ".post", "agent.submit")
     number = int(fault.dose * 1000)
-    world.server(fault.dose).crash_in = (1 + number // 8 % 12, kinds[number % len(kinds)])
+    kind = kinds[number % len(kinds)]
+    world.server(fault.dose).crash_in = (1 + number // len(kinds) % (3 if kind else 30), kind)
 
 
 def _crash_now(world: World, fault: Fault) -> None:

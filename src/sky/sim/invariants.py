@@ -13,8 +13,8 @@ from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 from sky.sim.world import World
 
-#: Seconds for which a machine may be without an owner once everything works: two sweeps, and the time they take.
-_UNOWNED_S = 60.0
+#: Seconds for which a machine may be without an owner once everything works: a sweep, and the time that it takes.
+_UNOWNED_S = 100.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
 _BLIND_S, _DEAREST = 900.0, 3 * 0.8
 

@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from sky.core.lifecycle import cluster_seen, cluster_words
 from sky.core.lifecycle import clusters as cluster_life
 from sky.engine.provision import Provisioner
 from sky.engine.sweep import Sweep
@@ -24,7 +25,9 @@ def lease_not_checked() -> Iterator[None]:
     async def commit(self: Any, claim: Any, step: Any, event: object, **named: Any) -> Any:
         current = await self.get(claim.entity.id)
         async with self._db.write() as tx:
-            await tx.change(self._sql.hold, ids=[claim.entity.id], token=claim.token, until=claim.expires, now=0.0)
+            await tx.change(
+                self._sql.hold, ids=[claim.entity.id], token=claim.token, until=claim.expires, now=named["now"]
+            )
         at = replace(claim, entity=replace(claim.entity, version=current.version if current else claim.entity.version))
         return await real(self, at, step, event, **named)
 
@@ -121,7 +124,9 @@ def bill_left_open() -> Iterator[None]:
     def ends(cluster: Any, now: float) -> Any:
         return cluster
 
-    with mock.patch.object(cluster_life, "_billing_ends", ends):
+    with ExitStack() as patches:
+        for module in (cluster_life, cluster_seen, cluster_words):
+            patches.enter_context(mock.patch.object(module, "billing_ends", ends))
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.engine.access import AccessBoard
+from sky.engine.duties import Among
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.kit.signals import Signals
@@ -70,9 +71,19 @@ class Server:
         catalogs: Any = NoCatalog()
         access = AccessBoard(providers, self.clock)
         planner = Planner(providers, catalogs, access, store, self.clock, _nothing_set, _nothing_allowed)
+        duties = None if self._alone else Among(store.duties, self.clock, signals)
         fleet: Any = SimFleet(replica, world.node)
         self._plane = ControlPlane(
-            store, providers, fleet, self.clock, signals, Ear(), catalogs=catalogs, access=access, planner=planner
+            store,
+            providers,
+            fleet,
+            self.clock,
+            signals,
+            Ear(),
+            catalogs=catalogs,
+            access=access,
+            planner=planner,
+            duties=duties,
         )
         try:
             await replica.run(self._plane.start())

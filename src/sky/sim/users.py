@@ -91,8 +91,10 @@ class User:
 
     async def _until_down(self) -> None:
         """Nobody leaves before everything is down."""
+        hurried = self._rng.random() < 0.4
         while True:
-            ended = await self._do("down", {"cluster_name": self.name})
+            # Who is in a hurry gives up on what a cloud will not let go, and leaves it to the sweep.
+            ended = await self._do("down", {"cluster_name": self.name, "purge": hurried})
             left = await self._world.ask(lambda plane: plane.clusters([self.name]))
             if not left:
                 return
