@@ -315,14 +315,17 @@ class _Transaction:
 
     async def _ask(self, how: str, statement: Statement, values: dict[str, Any]) -> Any:
         words, given = self._bound(statement, values)
-        try:
-            return await getattr(self._connection, how)(words, *given)
-        except _OUTAGES as broke:
-            # What takes too long would do so again.
-            if self._anew is None or isinstance(broke, TimeoutError):
-                raise
+        give_up = asyncio.get_running_loop().time() + _PATIENCE_S
+        while True:
+            try:
+                return await getattr(self._connection, how)(words, *given)
+            except _OUTAGES as broke:
+                # What takes too long would do so again.
+                late = isinstance(broke, TimeoutError) or asyncio.get_running_loop().time() > give_up
+                if self._anew is None or late:
+                    raise
+            # Others of the pool may have broken with it, and not know yet.
             self._connection = await self._anew()
-            return await getattr(self._connection, how)(words, *given)
 
     def _bound(self, statement: Statement, values: dict[str, Any]) -> tuple[str, list[Any]]:
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
