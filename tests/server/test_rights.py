@@ -48,7 +48,7 @@ def operations(monkeypatch) -> list[Operation]:
     from sky.server.api import Api
 
     api = Api.__new__(Api)
-    api.plane = api.people = api.ways = api.may = Anything()
+    api.plane = api.people = api.ways = api.may = api.metrics = Anything()
     api.settings = SimpleNamespace(state_dir=Path("/nowhere"), files=Path("/nowhere"))
     build_app(api, Anything(), token=None, hosts=None, stop=lambda: None)
     return kept

@@ -35,6 +35,7 @@ SERVER_COMMANDS: tuple[Row, ...] = (
     ("api", "sky.cli.groups:api", "The API server and the requests made to it."),
     ("workspace", "sky.cli.groups:workspace", "Workspaces: which one is used, and who works where."),
     ("users", "sky.cli.groups:users", "Users of a shared server, and tokens of service accounts."),
+    ("debug-dump", "sky.cli.upkeep:debug_dump", "Collect logs and state for a bug report."),
 )
 
 LATER_COMMANDS: tuple[Row, ...] = (
@@ -43,7 +44,6 @@ LATER_COMMANDS: tuple[Row, ...] = (
     ("jobs", "sky.cli.later:jobs", "Managed jobs that recover by themselves."),
     ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
     ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
-    ("debug-dump", "sky.cli.upkeep:debug_dump", "Collect logs and state for a bug report."),
 )
 
 #: Found when typed, shown nowhere.

@@ -7,7 +7,7 @@ and changes of the schema, takes the direct address.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -173,7 +173,7 @@ class PostgresDatabase:
 
     def read(self) -> "_Block":
         """Statements one by one; through PgBouncer a transaction, since only that is sure of one connection."""
-        return _Block(self, "BEGIN READ ONLY" if self.pooled else None)
+        return _Block(self, "BEGIN READ ONLY" if self.pooled else None, reads=True)
 
     async def send(self, channel: str, payload: str) -> None:
         """Notify every listener of a channel."""
@@ -241,19 +241,29 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # the library has n
 class _Block:
     """`async with` for one connection, in a transaction unless `begin` is None."""
 
-    __slots__ = ("_begin", "_connection", "_database")
+    __slots__ = ("_begin", "_connection", "_database", "_reads")
 
-    def __init__(self, database: PostgresDatabase, begin: str | None) -> None:
+    def __init__(self, database: PostgresDatabase, begin: str | None, *, reads: bool = False) -> None:
         self._database = database
         self._begin = begin
+        self._reads = reads
 
     async def __aenter__(self) -> "_Transaction":
+        self._connection = await self._had()
+        return _Transaction(self._connection, self._database.dialect, self._anew if self._reads else None)
+
+    async def _anew(self) -> Any:
+        """Another connection in place of one that broke under a question, which can be asked again."""
+        await self._give_back(self._connection)
+        self._connection = await self._had()
+        return self._connection
+
+    async def _had(self) -> Any:
         database, pauses = self._database, delays(0.05, ceiling=1.0)
         give_up = asyncio.get_running_loop().time() + _PATIENCE_S
         while True:
             try:
-                self._connection = await self._begun()
-                return _Transaction(self._connection, database.dialect)
+                return await self._begun()
             except Exception as error:
                 # Nothing was done yet, so a database that is being started again or moved costs a moment only.
                 if not isinstance(error, _OUTAGES) or asyncio.get_running_loop().time() > give_up:
@@ -298,11 +308,26 @@ class _Block:
 class _Transaction:
     """See `store.database.Transaction`."""
 
-    __slots__ = ("_connection", "_dialect")
+    __slots__ = ("_anew", "_connection", "_dialect")
 
-    def __init__(self, connection: Any, dialect: Dialect) -> None:
+    def __init__(self, connection: Any, dialect: Dialect, anew: Callable[[], Awaitable[Any]] | None) -> None:
         self._connection = connection
         self._dialect = dialect
+        self._anew = anew
+
+    async def _ask(self, how: str, statement: Statement, values: dict[str, Any]) -> Any:
+        words, given = self._bound(statement, values)
+        give_up = asyncio.get_running_loop().time() + _PATIENCE_S
+        while True:
+            try:
+                return await getattr(self._connection, how)(words, *given)
+            except _OUTAGES as broke:
+                # What takes too long would do so again.
+                late = isinstance(broke, TimeoutError) or asyncio.get_running_loop().time() > give_up
+                if self._anew is None or late:
+                    raise
+            # Others of the pool may have broken with it, and not know yet.
+            self._connection = await self._anew()
 
     def _bound(self, statement: Statement, values: dict[str, Any]) -> tuple[str, list[Any]]:
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
@@ -313,18 +338,15 @@ class _Transaction:
         ]
 
     async def all(self, statement: Statement, **values: Any) -> Sequence[Sequence[Any]]:
-        words, given = self._bound(statement, values)
-        found: Sequence[Sequence[Any]] = await self._connection.fetch(words, *given)
+        found: Sequence[Sequence[Any]] = await self._ask("fetch", statement, values)
         return found
 
     async def first(self, statement: Statement, **values: Any) -> Sequence[Any] | None:
-        words, given = self._bound(statement, values)
-        found: Sequence[Any] | None = await self._connection.fetchrow(words, *given)
+        found: Sequence[Any] | None = await self._ask("fetchrow", statement, values)
         return found
 
     async def scalar(self, statement: Statement, **values: Any) -> Any:
-        words, given = self._bound(statement, values)
-        return await self._connection.fetchval(words, *given)
+        return await self._ask("fetchval", statement, values)
 
     async def change(self, statement: Statement, **values: Any) -> int:
         words, given = self._bound(statement, values)
@@ -332,8 +354,7 @@ class _Transaction:
         return int(done.rpartition(" ")[2])
 
     async def number(self, statement: Statement, **values: Any) -> int:
-        words, given = self._bound(statement, values)
-        made: int = await self._connection.fetchval(words, *given)
+        made: int = await self._ask("fetchval", statement, values)
         return made
 
     async def plain(self, words: str, *given: Any) -> str:

@@ -6,6 +6,7 @@ from sky.wire.codec import Body, Record
 #: Characters of a name that is asked for.
 _LONGEST = 256
 _DAY_S = 86400.0
+_MOST_DAYS = 100_000
 
 
 class LedgerBody(Body):
@@ -21,8 +22,8 @@ class LedgerBody(Body):
         for name in ("cluster", "user", "cloud"):
             if len(getattr(self, name) or "") > _LONGEST:
                 raise ValueError(f"{name}: longer than {_LONGEST} characters")
-        if self.days is not None and self.days < 0:
-            raise ValueError(f"days: found {self.days}; 0 or more are wanted")
+        if self.days is not None and not 0 <= self.days <= _MOST_DAYS:
+            raise ValueError(f"days: found {str(self.days)[:20]}; allowed: 0 to {_MOST_DAYS}")
 
 
 class LedgerRecord(Record):
