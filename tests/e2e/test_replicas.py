@@ -60,7 +60,7 @@ def load(house: House, rounds: int, clusters: int = 2) -> tuple[threading.Thread
 def killer(victims: list[Server], busy: Callable[[], bool], seed: int) -> int:
     """End one server after the other at random moments and start it again; how often."""
     rng, count = random.Random(seed), 0
-    while busy():
+    while busy() or count < len(victims):
         time.sleep(rng.uniform(0.5, 2.5))
         victim = victims[count % len(victims)]
         victim.kill()
