@@ -49,7 +49,14 @@ def routes(api: Api) -> list[Route]:
         api.plain(Operation("GET", "/healthz", "Does the process live", answer=Readiness, right=Right.PUBLIC), alive),
         api.plain(Operation("GET", "/readyz", "Can it do its work", answer=Readiness, right=Right.PUBLIC), ready),
         api.plain(
-            Operation("GET", "/metrics", "What it counts, for Prometheus", media="text/plain", right=Right.ADMIN),
+            Operation(
+                "GET",
+                "/metrics",
+                "What it counts, for Prometheus",
+                media="text/plain",
+                right=Right.ADMIN,
+                audited=False,
+            ),
             metrics,
         ),
         api.plain(
