@@ -79,7 +79,8 @@ async def serve_peer(public: str) -> None:
         words = shlex.split(process.command)
         mark = words[words.index("sky-facts") + 1]
         await process.stdin.read()
-        process.stdout.write(f"{mark}\t/home/x\t/home/x\t1000\t/usr/bin/python3\tLinux x86_64\t\t\tyes\t\n")
+        found = ["/home/x", "/home/x", "1000", "/usr/bin/python3", "Linux x86_64", "", "/home/x/agent.sock", "yes", ""]
+        process.stdout.write("\t".join([mark, *found]) + "\n")
         process.exit(0)
 
     key = asyncssh.generate_private_key("ssh-ed25519")

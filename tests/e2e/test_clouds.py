@@ -162,7 +162,7 @@ def test_nodes_that_want_the_best_network_stand_in_a_group_of_their_own(world):
     ids = [host["name"] for host in world.aws.hosts()]
     assert {each["Placement"]["GroupName"] for each in world.instances(ids)} == {group["GroupName"]}
     world.sky.good("down", "-y", "c")
-    assert world.left_of_aws() == []
+    assert world.left_of_aws(tags["sky-cluster-id"]) == []
 
 
 def test_a_quota_that_is_too_small_is_known_before_machines_are_asked_for(world):
