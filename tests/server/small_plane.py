@@ -138,10 +138,7 @@ class SmallPlane:
         return found if isinstance(found, Mapping) else {}
 
     def configuration(self) -> Mapping[str, object]:
-        return self.settings.config
-
-    def configured(self) -> Mapping[str, object]:
-        return {"api_server": {"service_account_token": "sesame", "port": 1}}
+        return {"api_server": {"service_account_token": "sesame", "port": 1}, **self.settings.config}
 
     async def start(self) -> None:
         self.started = True

@@ -177,6 +177,24 @@ def test_status_shows_ones_own_and_on_demand_everybodys(town: Town):
     assert shown(anna) == ["annas", "annas-2"], "an answer of bob's was given to anna"
 
 
+def test_lines_of_the_ledger_are_shown_as_clusters_are(town: Town):
+    anna, bob = town.move_in("anna"), town.move_in("bob")
+    config = {"private": True, "allowed_users": ["anna"]}
+    assert town.call(town.owner, "POST", "/workspaces/create", {"workspace_name": "team", "config": config})[0] == 200
+    line = town.plane.billed[0]
+    for name, workspace in (("hidden", "team"), ("orphan", "gone")):
+        town.plane.billed.append(line._replace(cluster_name=name, owner="anna", workspace=workspace))
+
+    def shown(token) -> set[str]:
+        status, told = town.call(token, "POST", "/ledger", {"all": True})
+        assert status == 200
+        return {each["cluster"] for each in told["result"]}
+
+    everybodys = {line.cluster_name for line in town.plane.billed} - {"hidden", "orphan"}
+    assert shown(bob) == everybodys
+    assert shown(anna) == shown(town.owner) == everybodys | {"hidden", "orphan"}
+
+
 def test_a_private_workspace_is_not_there_for_others(town: Town):
     anna, bob, lea = town.move_in("anna"), town.move_in("bob"), town.move_in("lea")
     config = {"private": True, "allowed_users": ["anna"], "admins": ["lea"]}

@@ -107,7 +107,6 @@ class ControlPlane:
         duties: Duties | None = None,
         works: bool = True,
         new_key: NewKey | None = None,
-        configured: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
         self.store = store
@@ -143,7 +142,6 @@ class ControlPlane:
         self._duties = duties or Alone()
         self._works = works
         self._tasks: list[asyncio.Task[None]] = []
-        self.configured = configured
         #: Requests that had not ended when they were counted, and were taken on since.
         self._open, self._counted_at = 0, float("-inf")
         self._drivers: list[Driver[object]] = []

@@ -78,7 +78,6 @@ def build(settings: Settings) -> ControlPlane:
         duties=duties,
         works=settings.role is not Role.API,
         new_key=vault.rotate,
-        configured=config.whole,
     )
 
 

@@ -30,7 +30,7 @@ async def write_dump(api: "Api", path: Path) -> None:
     trouble = await api.plane.upkeep.trouble()
     parts = {
         "version.json": _json(_about(api, trouble)),
-        "configuration.json": _json(shapes(api.plane.configured())),
+        "configuration.json": _json(shapes(api.plane.configuration())),
         "metrics.txt": (await api.metrics_text()).encode(),
         **{f"rows/{name}.json": _json(list(found)) for name, found in rows.items()},
         "server.log": tail(api.settings.log_file),

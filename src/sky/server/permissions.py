@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError
 from sky.core.model.clusters import Cluster
-from sky.core.model.ledger import Entry, Line
+from sky.core.model.ledger import Line
 from sky.core.model.requests import Request
 from sky.core.model.users import Caller
 from sky.core.model.workspaces import DEFAULT, Workspace
@@ -56,7 +56,7 @@ class Permissions:
     async def to_see(self, caller: Caller, name: str) -> Cluster | None:
         """The living cluster of this name, None if there is none. Raises ClusterDoesNotExist if it is not shown."""
         cluster = await self._plane.named(name)
-        if cluster is not None and not _shown(caller, cluster, await self._of(cluster)):
+        if cluster is not None and not _shown(caller, cluster.user, await self._of(cluster)):
             raise _absent(name)
         return cluster
 
@@ -83,18 +83,13 @@ class Permissions:
             each
             for each in clusters
             if (everybody or each.user == caller.user or each.name in literal)
-            and _shown(caller, each, spaces.get(each.workspace) or Workspace(each.workspace, private=True))
+            and _shown(caller, each.user, _space(spaces, each.workspace))
         ]
 
     async def lines(self, caller: Caller, lines: Iterable[Line]) -> list[Line]:
         """Those lines of the ledger that the caller may see: as with clusters."""
         spaces = await self.workspaces()
-
-        def shown(entry: Entry) -> bool:
-            workspace = spaces.get(entry.workspace) or Workspace(entry.workspace, private=True)
-            return rights.sees(caller, workspace) or rights.looks(caller, entry.owner, workspace)
-
-        return [each for each in lines if shown(each.entry)]
+        return [each for each in lines if _shown(caller, each.entry.owner, _space(spaces, each.entry.workspace))]
 
     async def for_request(self, caller: Caller, name: str, body: Mapping[str, object]) -> Scope:
         """Where a request works. Raises what forbids it."""
@@ -161,8 +156,13 @@ def asked_workspace(body: Mapping[str, object]) -> str | None:
     return None
 
 
-def _shown(caller: Caller, cluster: Cluster, workspace: Workspace) -> bool:
-    return rights.sees(caller, workspace) or rights.looks(caller, cluster.user, workspace)
+def _shown(caller: Caller, owner: str, workspace: Workspace) -> bool:
+    return rights.sees(caller, workspace) or rights.looks(caller, owner, workspace)
+
+
+def _space(spaces: Mapping[str, Workspace], name: str) -> Workspace:
+    """A workspace by name; one that is no more shows what was in it to nobody but its owner and admins."""
+    return spaces.get(name) or Workspace(name, private=True)
 
 
 def _absent(name: str) -> ClusterDoesNotExist:

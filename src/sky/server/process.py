@@ -121,7 +121,7 @@ async def _end(stop: asyncio.Event, api: Api, server: uvicorn.Server) -> None:
 
 def _notice(api: Api) -> float:
     """Seconds for which others (a load balancer, say) are given notice. None where its owner stops it by command."""
-    section = api.plane.configured().get("api_server")
+    section = api.plane.configuration().get("api_server")
     said = section.get("drain_seconds") if isinstance(section, Mapping) and not api.stopped_on_command else None
     return float(said) if isinstance(said, int | float) else 0.0
 
