@@ -112,6 +112,7 @@ def household() -> Iterator[Sky]:
     try:
         yield command
     finally:
+        command("jobs", "cancel", "-a", "-y")
         command("down", "-a", "-y")
         command("api", "stop")
         shutil.rmtree(root, ignore_errors=True)
