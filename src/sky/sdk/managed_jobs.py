@@ -285,7 +285,7 @@ def wait(
     while True:
         left = _HOLD_S if timeout is None else max(0.0, timeout - (time.monotonic() - begun))
         made: RequestId[int] = read("jobs/wait", {**asked, "timeout": min(left, _HOLD_S)})
-        told = get(made)
+        told: Any = get(made)
         over = timeout is not None and time.monotonic() - begun >= timeout
         if told["code"] != JobExitCode.NOT_FINISHED or over:
             return RequestId(str(made), "jobs/wait/code", Answer(told["code"]))
