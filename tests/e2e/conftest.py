@@ -117,6 +117,7 @@ def household() -> Iterator[Sky]:
         yield command
     finally:
         end_all(command.begun)
+        command("jobs", "cancel", "-a", "-y")
         command("down", "-a", "-y")
         command("api", "stop")
         shutil.rmtree(root, ignore_errors=True)

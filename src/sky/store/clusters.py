@@ -45,6 +45,7 @@ class SqlClusters(LeasedRows[Cluster]):
             "request_id": entity.request_id,
             "created_at": entity.created_at,
             "ended_at": entity.ended_at,
+            "owner": entity.owner,
         }
 
     def label(self, entity: Cluster) -> str:

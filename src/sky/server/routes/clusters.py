@@ -57,13 +57,13 @@ class StatusBoard:
         # Whoever may see the same gets the same answer.
         seer = (caller.user, caller.role, caller.workspaces)
         everybody = body.all_users and self._api.may.all_seeing(caller)
-        key = (names, body.summary, body.all_users, None if everybody else seer)
+        key = (names, body.summary, body.all_users, body.include_managed, None if everybody else seer)
         kept = self._kept.get(key)
         now = plane.clock.now()
         if kept is not None and not refresh and 0 <= now - kept[0] <= STATUS_FRESH_S:
             return kept[1]
         changes = self._changes
-        known = await plane.clusters(names, refresh=refresh)
+        known = await plane.clusters(names, refresh=refresh, managed=body.include_managed)
         # A name is a name; a glob means those of one's own, unless everybody's are asked for.
         clusters = await self._api.may.shown(caller, known, everybody=body.all_users, named=names or ())
         last = await plane.last_entries([cluster.id for cluster in clusters])
