@@ -68,6 +68,8 @@ class Run:
     on_demand: float
     spot: float
     moved: float
+    #: Of the work, what was done on on-demand, in seconds.
+    on_demand_work: float = 0.0
     stretches: tuple[Stretch, ...] = ()
 
 
@@ -81,6 +83,7 @@ class _State:
     memory: Memory = EMPTY
     cost: float = 0.0
     moved: float = 0.0
+    on_demand_work: float = 0.0
     preemptions: int = 0
     starts: int = 0
     time: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
@@ -207,6 +210,7 @@ class Player:
                 rate = running.price if not running.spot else self.market.zones[state.place].prices[whole]
                 state.cost += rate * gap / HOUR * share
                 state.time[running.spot] += gap * share
+            state.on_demand_work += 0.0 if running.spot else left
             state.done = job.work
             self._ended(state, state.finish)
             return
@@ -214,6 +218,7 @@ class Player:
         working = max(0.0, span - state.warming)
         state.warming = max(0.0, state.warming - span)
         state.done += working
+        state.on_demand_work += 0.0 if running.spot else working
 
     def _bill(self, state: _State, tick: int, following: int) -> None:
         running = state.running
@@ -232,7 +237,7 @@ class Player:
         kept = state.finish <= job.deadline + EPSILON
         return Run(
             state.cost, state.finish, kept, state.preemptions, state.starts, state.time[False], state.time[True],
-            state.moved, tuple(state.stretches),
+            state.moved, state.on_demand_work, tuple(state.stretches),
         )  # fmt: skip
 
     def _late(self, state: _State, now: float) -> None:
@@ -244,5 +249,6 @@ class Player:
         need = state.warming + self.job.work - state.done
         state.cost += state.running.price * need / HOUR
         state.time[False] += need
+        state.on_demand_work += self.job.work - state.done
         state.finish = now + need
         self._ended(state, state.finish)
