@@ -19,6 +19,9 @@ from sky.sim.world import World
 
 T = TypeVar("T")
 
+#: Calls that write to the disk, as far as a disk that is full or slow is concerned.
+_STORING = (".commit", ".open", ".post")
+
 
 class Server:
     """See the module. `alone`: nobody else works on the same store, so that leases of the dead need not run out."""
@@ -103,10 +106,12 @@ class Server:
             if left <= 1:
                 self.crash(f"{side} {label}")
                 return 0.0
-        storing = label.endswith((".commit", ".open", ".post")) and side == "before"
-        if storing and self._world.disk_full:
-            raise ServerTemporarilyUnavailableError("the disk is full")
-        return self._world.disk_slow_s if storing else 0.0
+        world = self._world
+        if (world.disk_full or world.disk_slow_s) and side == "before" and label.endswith(_STORING):
+            if world.disk_full:
+                raise ServerTemporarilyUnavailableError("the disk is full")
+            return world.disk_slow_s
+        return 0.0
 
     def crash(self, where: str) -> None:
         """It dies here and now."""

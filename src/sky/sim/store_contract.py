@@ -120,6 +120,23 @@ class LeaseContract:
         again = await bed.claimed(bed.two, "t2")
         same([standing.order for standing in again.orders], [cluster_life.Observe()])
 
+    async def test_it_is_known_when_the_next_row_is_to_be_had(self, bed: Bed) -> None:
+        """By its due time and its lease, whichever is later."""
+        rows = bed.one.store.clusters
+        same(await rows.due_in(bed.one.now(), 5.0), 5.0)
+        await bed.opened()
+        true(await rows.due_in(bed.one.now(), 5.0) <= 0, "a new row is due at once")
+        claim = await bed.claimed()
+        same(await rows.due_in(bed.one.now(), 0.5), 0.5)
+        true(0.5 < await rows.due_in(bed.one.now(), 99.0) <= bed.lease_s, "a held row is free when its lease runs out")
+        now = bed.one.now()
+        resting = replace(claim.entity, phase=Phase.UP)
+        claim = await rows.commit(claim, Step(resting, ()), cluster_life.Due(), now=now, due_at=now + 50.0)
+        await rows.release(claim)
+        true(40.0 < await rows.due_in(bed.two.now(), 99.0) <= 50.0, "a row that rests is due at its time")
+        await rows.post("c1", cluster_life.Due(), bed.one.now())
+        true(await rows.due_in(bed.two.now(), 5.0) <= 0, "a letter makes it due")
+
     async def test_a_quiet_row_waits_for_its_time(self, bed: Bed) -> None:
         """By the clock of who set it."""
         await bed.opened()

@@ -67,6 +67,13 @@ class Rows(Protocol[E]):
         """
         ...
 
+    async def due_in(self, now: float, within: float) -> float:
+        """Seconds until the next row is due and nobody's, if nothing is written meanwhile; at most `within`.
+
+        Not above 0 if one is just now; a row whose lease has run out is one also for who is busy with it.
+        """
+        ...
+
     async def reload(self, claim: Claim[E]) -> Claim[E]:
         """The same claim with the letters that have arrived since."""
         ...
