@@ -446,30 +446,30 @@ class CareContract:
         """Until it lets go, or its lease runs out."""
         one, two, lease = bed.one, bed.two, bed.lease_s
         held = await asyncio.gather(
-            *(side.store.duties.hold("sweep", f"h{n}", side.now(), lease) for n, side in enumerate((one, two) * 3))
+            *(side.store.duties.hold(["sweep"], f"h{n}", side.now(), lease) for n, side in enumerate((one, two) * 3))
         )
-        same(sum(held), 1)
-        holder = f"h{held.index(True)}"
-        true(await one.store.duties.hold("sweep", holder, one.now(), lease), "kept")
-        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        (holder,) = [f"h{n}" for n, duties in enumerate(held) if duties == {"sweep"}]
+        same(await two.store.duties.hold(["other", "sweep"], "h9", two.now(), lease), {"other"})
+        true(await one.store.duties.hold(["sweep"], holder, one.now(), lease), "kept")
+        true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "not taken")
         await two.store.duties.let_go("sweep", "other")
-        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "not taken")
         await one.store.duties.let_go("sweep", holder)
-        true(await two.store.duties.hold("sweep", "other", two.now(), lease), "taken when free")
+        true(await two.store.duties.hold(["sweep"], "other", two.now(), lease), "taken when free")
         for _ in range(100):
-            if await one.store.duties.hold("sweep", holder, one.now(), lease):
+            if await one.store.duties.hold(["sweep"], holder, one.now(), lease):
                 break
             await bed.passes(lease / 20)
-        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "passed on")
+        true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "passed on")
 
     async def test_duties_that_somebody_has_are_told(self, bed: Bed) -> None:
         """By the beginning of their names."""
         duties = bed.one.store.duties
         for name in ("worker:b", "worker:a", "sweep"):
-            await duties.hold(name, "h", bed.one.now(), bed.lease_s)
+            await duties.hold([name], "h", bed.one.now(), bed.lease_s)
         same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:a", "worker:b"])
         await bed.passes(bed.lease_s * 1.1)
-        await duties.hold("worker:c", "h", bed.one.now(), bed.lease_s)
+        await duties.hold(["worker:c"], "h", bed.one.now(), bed.lease_s)
         same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:c"])
         await duties.tidy("worker:", bed.one.now())
         same(list(await duties.held("worker:", bed.one.now())), ["worker:c"])

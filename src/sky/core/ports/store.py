@@ -216,8 +216,8 @@ class LedgerRows(Protocol):
 class Duties(Protocol):
     """What one of several servers does for all of them, each under a lease by the store's clock."""
 
-    async def hold(self, name: str, holder: str, now: float, lease_s: float) -> bool:
-        """Take a duty that is free, or keep it; whether it is the holder's until `lease_s` from now."""
+    async def hold(self, names: Sequence[str], holder: str, now: float, lease_s: float) -> frozenset[str]:
+        """Take duties that are free, or keep them; those that are the holder's until `lease_s` from now."""
         ...
 
     async def let_go(self, name: str, holder: str) -> None:
