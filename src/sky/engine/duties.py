@@ -88,12 +88,13 @@ class Among:
     async def beat(self) -> None:
         """Say that this server lives, take what is free, and see who else is there."""
         now = self._clock.now()
-        await self._duties.hold(_WORKER + self._me, self._me, now, LEASE_S)
-        self._mine = {name for name in DUTIES if await self._duties.hold(name, self._me, now, LEASE_S)}
+        me = _WORKER + self._me
+        self._mine = set(await self._duties.hold((me, *DUTIES), self._me, now, LEASE_S)) - {me}
         crew = tuple(name[len(_WORKER) :] for name in await self._duties.held(_WORKER, now))
-        await self._duties.tidy(_WORKER, now)
         self._until = now + LEASE_S
         if crew != self._crew:
+            # Somebody came or went; of whom was killed something is left.
+            await self._duties.tidy(_WORKER, now)
             log.info("%d servers work on this database", len(crew))
             self._crew = crew
             # Listeners are dealt out anew.

@@ -24,8 +24,11 @@ E = TypeVar("E")
 
 #: A lease holds this long without being renewed, in seconds; it is renewed each third of that.
 LEASE_S = 15.0
-#: Without a wake-up, rows that became due are looked for this often, in seconds.
-POLL_S = 1.0
+#: Without a wake-up, rows that became due are looked for this often, in seconds: where wake-ups do not all arrive, and
+#: where they do. What becomes due by itself meanwhile is known beforehand.
+POLL_S, _CALM_S = 1.0, 5.0
+#: So much later than a row is due it is looked for, lest it be missed by a rounding.
+_A_LITTLE_S = 0.001
 #: Times that a letter is read which no rule accepts, once per lease, before it is set aside.
 _MOST_READINGS = 3
 #: Pause after a claim that failed.
@@ -101,23 +104,27 @@ class Driver(Generic[E]):
             with self._signals.watch(f"work:{self._noun.name}") as wake:
                 while True:
                     try:
-                        taken = await self._take()
+                        pause = await self._take()
                     except Exception:  # a full disk, say: the rows are safe, and the loop must outlive it
                         log.exception("%s: nothing can be claimed just now", self._noun.name)
                         await self._clock.sleep(_AFTER_TROUBLE_S)
                         continue
-                    # A full house waits for a place; `_ended` rings this same bell.
-                    await wake.changed(0 if taken and len(self._running) < self._concurrency else POLL_S)
+                    await wake.changed(pause)
         finally:
             left = list(self._running.values())
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def _take(self) -> int:
+    async def _take(self) -> float:
+        """Drive what is due; seconds after which to look again, unless woken."""
         room = self._concurrency - len(self._running)
         if room <= 0:
-            return 0
+            # A full house waits for a place: `_ended` rings the bell.
+            return POLL_S
+        left = await self._noun.rows.due_in(self._clock.now(), _CALM_S if self._signals.hears_all else POLL_S)
+        if left > 0:
+            return left + _A_LITTLE_S
         self._count += 1
         token = f"{self._holder}-{self._count}"
         claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, 32), but_not=self._running)
@@ -126,7 +133,7 @@ class Driver(Generic[E]):
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
             self._running[id] = task
             task.add_done_callback(partial(self._ended, id))
-        return len(claims)
+        return 0.0 if claims and len(self._running) < self._concurrency else POLL_S
 
     def _ended(self, id: str, task: asyncio.Task[None]) -> None:
         del self._running[id]

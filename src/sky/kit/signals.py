@@ -59,21 +59,30 @@ class Signal:
     def __init__(self, owner: Signals, topic: str) -> None:
         self.topic = topic
         self._owner = owner
-        self._event = asyncio.Event()
+        self._rung = False
+        self._waiting: list[asyncio.Future[bool]] = []
 
     def set(self) -> None:
         """Remember that the topic changed."""
-        self._event.set()
+        self._rung = True
+        for each in self._waiting:
+            _settle(each, True)
 
     async def changed(self, timeout: float) -> bool:
         """Wait for a change; True if there was one since the last call, False after `timeout` seconds."""
-        if not self._event.is_set():
+        if not self._rung:
+            # Thousands wait like this all the time: a timer and a future are a fraction of an event with a timeout.
+            loop = asyncio.get_running_loop()
+            waits: asyncio.Future[bool] = loop.create_future()
+            self._waiting.append(waits)
+            timer = loop.call_later(timeout, _settle, waits, False)
             try:
-                async with asyncio.timeout(timeout):
-                    await self._event.wait()
-            except TimeoutError:
-                return False
-        self._event.clear()
+                if not await waits and not self._rung:
+                    return False
+            finally:
+                timer.cancel()
+                self._waiting.remove(waits)
+        self._rung = False
         return True
 
     def close(self) -> None:
@@ -85,3 +94,8 @@ class Signal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _settle(waits: "asyncio.Future[bool]", rung: bool) -> None:
+    if not waits.done():
+        waits.set_result(rung)

@@ -126,6 +126,11 @@ def _pause(world: World, fault: Fault) -> None:
         server.replica.paused_until = world.loop.time() + fault.lasts
 
 
+def _deaf(world: World, fault: Fault) -> None:
+    """Servers do not hear each other's wake-ups; polling is all there is."""
+    world.bells.deafen(fault.lasts)
+
+
 _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "crash at a call": _crash_soon,
     "crash at an await": _crash_now,
@@ -145,4 +150,5 @@ _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "disk full": _full_disk,
     "disk slow": _slow_disk,
     "server paused": _pause,
+    "wake-ups lost": _deaf,
 }

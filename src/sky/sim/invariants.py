@@ -102,12 +102,13 @@ async def _everything(world: World) -> list[tuple[str, str]]:
 
 
 def _known(table: Table[Any], before: str, kind: str, after: str) -> bool:
-    return (before, kind) in table.ignored() or (before, kind, after) in _arrows(table)
+    ignored, arrows = _ways(table)
+    return (before, kind) in ignored or (before, kind, after) in arrows
 
 
 @cache
-def _arrows(table: Table[Any]) -> frozenset[tuple[str, str, str]]:
-    return frozenset(table.arrows())
+def _ways(table: Table[Any]) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str, str]]]:
+    return frozenset(table.ignored()), frozenset(table.arrows())
 
 
 async def _money(world: World) -> AsyncIterator[str]:

@@ -5,7 +5,10 @@ this loop depends on its code and its seed alone, so that a run can be repeated 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,14 +26,19 @@ class Livelock(Exception):
 
 
 class SimLoop(asyncio.BaseEventLoop):
-    """See the module. `time` counts seconds from 0; `steps` how often the loop has gone round, at most `most`."""
+    """See the module. `time` counts seconds from 0; `steps` how often the loop has gone round, at most `most`.
+
+    The rounds are its own: half of what a world costs would otherwise go into selectors and checks that it has no use
+    for. What is due at the same time happens in the order in which it was asked for.
+    """
 
     def __init__(self, most: int = 40_000) -> None:
         super().__init__()
         self._most = most
         self._elapsed = 0.0
-        self._selector = _Leap(self)
-        self._clock_resolution = 1e-9
+        self._soon: deque[_Due] = deque()
+        self._later: list[tuple[float, int, _Due]] = []
+        self._asked = 0
         self.steps = 0
         #: Called before each round; whoever wants to strike at an odd moment does it from here.
         self.each_round: Callable[[int], None] | None = None
@@ -39,12 +47,26 @@ class SimLoop(asyncio.BaseEventLoop):
         """Seconds since the loop began."""
         return self._elapsed
 
-    def leap(self) -> None:
-        """Go to the time at which the next thing is due. Raises Deadlock when nothing is."""
-        due: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        if not due:
-            raise Deadlock("nothing is ready, and nothing will ever be due")
-        self._elapsed = max(self._elapsed, due[0].when())
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+        """In the next round."""
+        due = _Due(0.0, callback, args, context)
+        self._soon.append(due)
+        return due
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+        """There are no other threads."""
+        return self.call_soon(callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+        """At a time of this loop's clock."""
+        due = _Due(when, callback, args, context)
+        self._asked += 1
+        heappush(self._later, (when, self._asked, due))
+        return due
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+        """After so many seconds."""
+        return self.call_at(self._elapsed + delay, callback, *args, context=context)
 
     def run_in_executor(self, executor: object, func: Callable[..., T], *args: object) -> "asyncio.Future[T]":
         """Do it now: there are no threads in this world."""
@@ -55,17 +77,36 @@ class SimLoop(asyncio.BaseEventLoop):
             done.set_exception(error)
         return done
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
-        """There are no other threads."""
-        return self.call_soon(callback, *args, context=context)
-
     def _run_once(self) -> None:
         self.steps += 1
         if self.steps == self._most:
             raise Livelock(f"{self._most} rounds, and no end")
         if self.each_round is not None:
             self.each_round(self.steps)
-        super()._run_once()  # type: ignore[misc]
+        self._leap()
+        soon = self._soon
+        for _ in range(len(soon)):
+            due = soon.popleft()
+            if due.off:
+                continue
+            try:
+                due.context.run(due.callback, *due.given)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as every loop does with what nobody awaits
+                self.call_exception_handler({"message": f"in {due.callback}", "exception": error})
+
+    def _leap(self) -> None:
+        """Go to the time at which the next thing is due, unless something is ready. Raises Deadlock if nothing is."""
+        later, soon = self._later, self._soon
+        while later and later[0][2].off:
+            heappop(later)
+        if not soon:
+            if not later:
+                raise Deadlock("nothing is ready, and nothing will ever be due")
+            self._elapsed = max(self._elapsed, later[0][0])
+        while later and later[0][0] <= self._elapsed:
+            soon.append(heappop(later)[2])
 
     def _process_events(self, event_list: object) -> None:
         """No sockets, no events."""
@@ -74,16 +115,30 @@ class SimLoop(asyncio.BaseEventLoop):
         """Nobody sleeps in a system call here."""
 
 
-class _Leap:
-    """Where a loop of the operating system would wait."""
+class _Due(asyncio.TimerHandle):
+    """What is to be called: the handle that tasks and timeouts are given, with nothing in it that is not needed."""
 
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
+    __slots__ = ("at", "callback", "context", "given", "off")
 
-    def select(self, timeout: float | None) -> list[object]:
-        if timeout is None or timeout > 0:
-            self._loop.leap()
-        return []
+    def __init__(self, at: float, callback: Any, given: tuple[Any, ...], context: Context | None) -> None:
+        self.at = at
+        self.callback = callback
+        self.given = given
+        self.context = copy_context() if context is None else context
+        self.off = False
+
+    def cancel(self) -> None:
+        """It is passed over when its time has come."""
+        self.off, self.callback, self.given = True, None, ()
+
+    def cancelled(self) -> bool:
+        return self.off
+
+    def when(self) -> float:
+        return self.at
+
+    def __repr__(self) -> str:
+        return f"<{self.callback} at {self.at}>"
 
 
 class SimClock:

@@ -7,6 +7,7 @@ starts and kills them.
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cache
 from typing import Any, Protocol
 
 #: The replica on whose behalf something runs; None for the world itself and for users.
@@ -33,6 +34,7 @@ class Replica:
         self.lines: list[Line] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._passing = passing
+        self._loop = asyncio.get_running_loop()
 
     async def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Do something on behalf of this process."""
@@ -42,20 +44,26 @@ class Replica:
 
     async def out(self, label: str, call: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
         """One call to the outside."""
-        await self._gate(label, "before")
+        if (pause := self._gate(label, "before")) > 0:
+            await self._stand(pause)
         answer = await call(*args, **kwargs)
-        await self._gate(label, "after")
+        if (pause := self._gate(label, "after")) > 0:
+            await self._stand(pause)
         return answer
 
-    async def _gate(self, label: str, side: str) -> None:
+    def _gate(self, label: str, side: str) -> float:
+        """Seconds to wait here. Raises Died."""
         if self.dead:
             raise Died
         pause = self._passing(label, side)
         if self.dead:
             raise Died
-        if pause > 0:
-            await asyncio.sleep(pause)
-        while (left := self.paused_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - it may grow
+        left = self.paused_until - self._loop.time()
+        return pause if pause > left else left
+
+    async def _stand(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        while (left := self.paused_until - self._loop.time()) > 0:  # noqa: ASYNC110 - it may grow
             await asyncio.sleep(left)
         if self.dead:
             raise Died
@@ -66,6 +74,12 @@ class Replica:
         for line in self.lines:
             line.hang_up()
         self.lines.clear()
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """A task is over; how, only those want to know who wait for it."""
+        self.tasks.pop(task, None)
+        if not task.cancelled():
+            task.exception()
 
     async def bury(self) -> None:
         """Let what is left of it come to its end."""
@@ -81,19 +95,13 @@ def count_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
     def make(loop: asyncio.AbstractEventLoop, work: Any, context: contextvars.Context | None = None) -> Any:
         task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, context=context)
-        owner = (context or contextvars.copy_context()).get(REPLICA)
+        owner = REPLICA.get() if context is None else context.get(REPLICA)
         if owner is not None:
             owner.tasks[task] = None
-            task.add_done_callback(lambda done: owner.tasks.pop(done, None))
-            task.add_done_callback(_seen)
+            task.add_done_callback(owner.ended)
         return task
 
     loop.set_task_factory(make)
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
 
 
 class Gated:
@@ -101,13 +109,19 @@ class Gated:
 
     def __init__(self, replica: Replica, inner: object, label: str) -> None:
         self._inner = inner
-        for name in dir(inner):
-            # Of properties there is no need to ask: they are no way out.
-            if not name.startswith("_") and asyncio.iscoroutinefunction(getattr(type(inner), name, None)):
-                self.__dict__[name] = _gated(replica, getattr(inner, name), f"{label}.{name}")
+        for name in _ways_out(type(inner)):
+            self.__dict__[name] = _gated(replica, getattr(inner, name), f"{label}.{name}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+@cache
+def _ways_out(kind: type) -> tuple[str, ...]:
+    # Of properties there is no need to ask: they are none.
+    return tuple(
+        name for name in dir(kind) if not name.startswith("_") and asyncio.iscoroutinefunction(getattr(kind, name))
+    )
 
 
 def _gated(replica: Replica, call: Callable[..., Awaitable[Any]], label: str) -> Callable[..., Awaitable[Any]]:

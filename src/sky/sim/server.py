@@ -19,6 +19,9 @@ from sky.sim.world import World
 
 T = TypeVar("T")
 
+#: Calls that write to the disk, as far as a disk that is full or slow is concerned.
+_STORING = (".commit", ".open", ".post")
+
 
 class Server:
     """See the module. `alone`: nobody else works on the same store, so that leases of the dead need not run out."""
@@ -32,6 +35,7 @@ class Server:
         self._restarts = world.chance(f"restarts of {name}")
         self.replica: Replica | None = None
         self._plane: ControlPlane | None = None
+        self._signals = Signals()
         self.up = False
         #: After so many calls to the outside of whose name this is a part, it dies.
         self.crash_in: tuple[int, str] | None = None
@@ -50,7 +54,7 @@ class Server:
                 await asyncio.sleep(self._restarts.choice((0.5, 3.0, 25.0)))
         finally:
             if self.replica is not None:
-                self.replica.die()
+                self._die(self.replica)
                 await self._bury()
 
     async def _bury(self) -> None:
@@ -67,6 +71,9 @@ class Server:
             for rows in (world.disk.clusters, world.disk.jobs, world.disk.requests):
                 await rows.break_leases()
         signals, providers = Signals(), SimProviders(replica, world.clouds)
+        if not self._alone:
+            world.bells.join(signals)
+        self._signals = signals
         store: Any = GatedStore(replica, world.disk)
         catalogs: Any = NoCatalog()
         access = AccessBoard(providers, self.clock)
@@ -103,18 +110,24 @@ class Server:
             if left <= 1:
                 self.crash(f"{side} {label}")
                 return 0.0
-        storing = label.endswith((".commit", ".open", ".post")) and side == "before"
-        if storing and self._world.disk_full:
-            raise ServerTemporarilyUnavailableError("the disk is full")
-        return self._world.disk_slow_s if storing else 0.0
+        world = self._world
+        if (world.disk_full or world.disk_slow_s) and side == "before" and label.endswith(_STORING):
+            if world.disk_full:
+                raise ServerTemporarilyUnavailableError("the disk is full")
+            return world.disk_slow_s
+        return 0.0
 
     def crash(self, where: str) -> None:
         """It dies here and now."""
         if self.replica is not None and not self.replica.dead:
             self._world.tell(f"{self.name} dies {where}")
             self.crash_in, self.up = None, False
-            self.replica.die()
+            self._die(self.replica)
             self._crashed.set()
+
+    def _die(self, replica: Replica) -> None:
+        replica.die()
+        self._world.bells.part(self._signals)
 
     async def ask(self, do: Callable[[ControlPlane], Awaitable[T]]) -> T:
         """Answer a client. Raises Died when it does so before the answer is there."""

@@ -120,6 +120,23 @@ class LeaseContract:
         again = await bed.claimed(bed.two, "t2")
         same([standing.order for standing in again.orders], [cluster_life.Observe()])
 
+    async def test_it_is_known_when_the_next_row_is_to_be_had(self, bed: Bed) -> None:
+        """By its due time and its lease, whichever is later."""
+        rows = bed.one.store.clusters
+        same(await rows.due_in(bed.one.now(), 5.0), 5.0)
+        await bed.opened()
+        true(await rows.due_in(bed.one.now(), 5.0) <= 0, "a new row is due at once")
+        claim = await bed.claimed()
+        same(await rows.due_in(bed.one.now(), 0.5), 0.5)
+        true(0.5 < await rows.due_in(bed.one.now(), 99.0) <= bed.lease_s, "a held row is free when its lease runs out")
+        now = bed.one.now()
+        resting = replace(claim.entity, phase=Phase.UP)
+        claim = await rows.commit(claim, Step(resting, ()), cluster_life.Due(), now=now, due_at=now + 50.0)
+        await rows.release(claim)
+        true(40.0 < await rows.due_in(bed.two.now(), 99.0) <= 50.0, "a row that rests is due at its time")
+        await rows.post("c1", cluster_life.Due(), bed.one.now())
+        true(await rows.due_in(bed.two.now(), 5.0) <= 0, "a letter makes it due")
+
     async def test_a_quiet_row_waits_for_its_time(self, bed: Bed) -> None:
         """By the clock of who set it."""
         await bed.opened()
@@ -429,30 +446,30 @@ class CareContract:
         """Until it lets go, or its lease runs out."""
         one, two, lease = bed.one, bed.two, bed.lease_s
         held = await asyncio.gather(
-            *(side.store.duties.hold("sweep", f"h{n}", side.now(), lease) for n, side in enumerate((one, two) * 3))
+            *(side.store.duties.hold(["sweep"], f"h{n}", side.now(), lease) for n, side in enumerate((one, two) * 3))
         )
-        same(sum(held), 1)
-        holder = f"h{held.index(True)}"
-        true(await one.store.duties.hold("sweep", holder, one.now(), lease), "kept")
-        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        (holder,) = [f"h{n}" for n, duties in enumerate(held) if duties == {"sweep"}]
+        same(await two.store.duties.hold(["other", "sweep"], "h9", two.now(), lease), {"other"})
+        true(await one.store.duties.hold(["sweep"], holder, one.now(), lease), "kept")
+        true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "not taken")
         await two.store.duties.let_go("sweep", "other")
-        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "not taken")
+        true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "not taken")
         await one.store.duties.let_go("sweep", holder)
-        true(await two.store.duties.hold("sweep", "other", two.now(), lease), "taken when free")
+        true(await two.store.duties.hold(["sweep"], "other", two.now(), lease), "taken when free")
         for _ in range(100):
-            if await one.store.duties.hold("sweep", holder, one.now(), lease):
+            if await one.store.duties.hold(["sweep"], holder, one.now(), lease):
                 break
             await bed.passes(lease / 20)
-        true(not await two.store.duties.hold("sweep", "other", two.now(), lease), "passed on")
+        true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "passed on")
 
     async def test_duties_that_somebody_has_are_told(self, bed: Bed) -> None:
         """By the beginning of their names."""
         duties = bed.one.store.duties
         for name in ("worker:b", "worker:a", "sweep"):
-            await duties.hold(name, "h", bed.one.now(), bed.lease_s)
+            await duties.hold([name], "h", bed.one.now(), bed.lease_s)
         same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:a", "worker:b"])
         await bed.passes(bed.lease_s * 1.1)
-        await duties.hold("worker:c", "h", bed.one.now(), bed.lease_s)
+        await duties.hold(["worker:c"], "h", bed.one.now(), bed.lease_s)
         same(list(await bed.two.store.duties.held("worker:", bed.two.now())), ["worker:c"])
         await duties.tidy("worker:", bed.one.now())
         same(list(await duties.held("worker:", bed.one.now())), ["worker:c"])

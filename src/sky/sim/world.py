@@ -6,6 +6,7 @@ from random import Random
 from typing import Protocol, TypeVar
 
 from sky.engine.plane import ControlPlane
+from sky.sim.bells import Bells
 from sky.sim.cloud import Cloud, Machine
 from sky.sim.loop import SimClock, SimLoop
 from sky.sim.node import SimNode
@@ -55,6 +56,7 @@ class World:
         self.servers: list[Process] = []
         self.people: list[Person] = []
         self._callers = self.chance("callers")
+        self.bells = Bells(loop)
         self.disk_full = False
         self.disk_slow_s = 0.0
         self.since_unowned: dict[str, float] = {}

@@ -9,13 +9,13 @@ from sqlalchemy import bindparam, delete, insert, literal, select, update
 
 from sky.store.database import Database, settle
 from sky.store.schema import VALUES
-from sky.store.statements import Now, Prepared
+from sky.store.statements import Among, Now, Prepared
 
 _PREFIX = "duty:"
 _KEY = VALUES.c.key == bindparam("wanted")
 _READ = Prepared(select(VALUES.c.value, Now()).where(_KEY))
-#: The time alone, for a duty that nobody ever had.
 _TIME = Prepared(select(Now()))
+_SOME = Prepared(select(VALUES.c.key, VALUES.c.value).where(Among(VALUES.c.key, "keys")))
 _TAKE = Prepared(insert(VALUES))
 _KEEP = Prepared(update(VALUES).where(_KEY, VALUES.c.value == bindparam("seen")).values(value=bindparam("fresh")))
 _DROP = Prepared(delete(VALUES).where(_KEY, VALUES.c.value == bindparam("seen")))
@@ -32,21 +32,26 @@ class SqlDuties:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def hold(self, name: str, holder: str, now: float, lease_s: float) -> bool:
-        """Take a duty that is free, or keep it; whether it is the holder's until `lease_s` from now."""
-        key = _PREFIX + name
+    async def hold(self, names: Sequence[str], holder: str, now: float, lease_s: float) -> frozenset[str]:
+        """Take duties that are free, or keep them; those that are the holder's until `lease_s` from now."""
+        keys = {_PREFIX + name: name for name in sorted(names)}
 
-        async def work() -> bool:
+        async def work() -> frozenset[str]:
+            mine = set()
             async with self._db.write() as tx:
-                found = await tx.first(_READ, wanted=key, now=now)
-                if found is None:
-                    time = await tx.scalar(_TIME, now=now)
-                    return await tx.change(_TAKE, key=key, value=_told(holder, time + lease_s)) == 1
-                seen, time = found
-                whose, until = _heard(seen)
-                if whose != holder and until > time:
-                    return False
-                return await tx.change(_KEEP, wanted=key, seen=seen, fresh=_told(holder, time + lease_s)) == 1
+                time = await tx.scalar(_TIME, now=now)
+                there = {key: value for key, value in await tx.all(_SOME, keys=list(keys))}
+                fresh = _told(holder, time + lease_s)
+                for key, name in keys.items():
+                    if (seen := there.get(key)) is None:
+                        taken = await tx.change(_TAKE, key=key, value=fresh)
+                    else:
+                        whose, until = _heard(seen)
+                        free = whose == holder or until <= time
+                        taken = await tx.change(_KEEP, wanted=key, seen=seen, fresh=fresh) if free else 0
+                    if taken == 1:
+                        mine.add(name)
+            return frozenset(mine)
 
         return await settle(work)
 

@@ -7,9 +7,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import Table, bindparam, case, delete, func, insert, select, update
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
@@ -41,7 +42,7 @@ class LeasedRows(Generic[E]):
         self._document = document
         self._events = Tagged(events)
         self._orders = Tagged(orders)
-        self._sql = _Sql(table, self.noun)
+        self._sql = _statements(table, self.noun)
 
     def columns(self, entity: E) -> Mapping[str, object]:
         """The searched columns of an entity."""
@@ -136,6 +137,12 @@ class LeasedRows(Generic[E]):
 
     # --- leases --------------------------------------------------------------------------------------------------
 
+    async def due_in(self, now: float, within: float) -> float:
+        """Seconds until the next row is due and nobody's, at most `within`; not above 0 if one is just now."""
+        async with self._db.read() as tx:
+            left = await tx.scalar(self._sql.due_in, now=now, horizon=now + within)
+        return within if left is None else min(within, left)
+
     async def claim(
         self, now: float, lease_s: float, token: str, limit: int, *, but_not: Collection[str] = ()
     ) -> list[Claim[E]]:
@@ -145,9 +152,6 @@ class LeasedRows(Generic[E]):
         """
         busy, sql = frozenset(but_not), self._sql
         most = limit + len(busy)
-        async with self._db.read() as tx:
-            if all(id in busy for (id,) in await tx.all(sql.due, now=now, most=most)):
-                return []
         async with self._db.write() as tx:
             # Rows that another server is claiming or committing just now are passed over; see `_Sql`.
             due = [id for (id,) in await tx.all(sql.due_free, now=now, most=most) if id not in busy][:limit]
@@ -181,7 +185,8 @@ class LeasedRows(Generic[E]):
     async def reload(self, claim: Claim[E]) -> Claim[E]:
         """The claim with the letters that came meanwhile. What else may have changed only a commit can tell."""
         async with self._db.read() as tx:
-            return replace(claim, letters=await self._letters(tx, claim.entity.id))
+            letters = await self._letters(tx, claim.entity.id)
+        return claim if letters == claim.letters else replace(claim, letters=letters)
 
     async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
         """Hold on for `lease_s` from now."""
@@ -278,7 +283,7 @@ class LeasedRows(Generic[E]):
     async def break_leases(self) -> None:
         """Let go of every row. Only for a store that one process owns alone, before it starts to work."""
         async with self._db.write() as tx:
-            await tx.change(update(self._table).values(lease_until=0, token=None))
+            await tx.change(self._sql.break_leases)
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -345,13 +350,16 @@ class _Sql:
             .limit(bindparam("most"))
         )
         self.rewrite = Prepared(update(t).where(guarded[0], guarded[2]).values(doc=bindparam("doc")))
-        self.due = Prepared(due)
+        # Whatever is due and held becomes free when its lease runs out.
+        free_at = case((t.c.lease_until > t.c.due_at, t.c.lease_until), else_=t.c.due_at)
+        self.due_in = Prepared(select(func.min(free_at) - Now()).where(t.c.due_at <= At("horizon")))
         self.due_free = Prepared(due.with_for_update(skip_locked=True))
         self.hold = Prepared(
             update(t).where(Among(t.c.id, "ids")).values(token=bindparam("token"), lease_until=At("until"))
         )
         self.renew = Prepared(update(t).where(id, held).values(lease_until=At("until")))
         self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
+        self.break_leases = Prepared(update(t).values(lease_until=0, token=None))
         self.write = Prepared(update(t).where(*guarded).values(due_at=Now(), **written))
         self.rest = Prepared(update(t).where(id).values(due_at=At("due")))
         self.insert = Prepared(insert(t).values(due_at=Now(), token=None, lease_until=0, **filled))
@@ -373,3 +381,9 @@ class _Sql:
         self.order_done = Prepared(delete(ORDERS).where(ORDERS.c.key == bindparam("order_key")))
         self.forget_orders = Prepared(delete(ORDERS).where(ours, ORDERS.c.entity_id == bindparam("id")))
         self.tell = Prepared(insert(STORIES).values({c.name: bindparam(c.name) for c in STORIES.c if c.name != "seq"}))
+
+
+@cache
+def _statements(table: Table, noun: str) -> _Sql:
+    """Of one noun, for every store of this process: to compile them takes longer than to open a store."""
+    return _Sql(table, noun)

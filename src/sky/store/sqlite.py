@@ -10,7 +10,9 @@ import logging
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -58,24 +60,25 @@ class SqliteDatabase:
 
     def __init__(self, path: Path | None) -> None:
         """Open `path` (None: in memory), creating or migrating the schema. Raises RuntimeError for a newer schema."""
-        if path is not None:
-            _private(path)
-        self._engine = engine_of(path)
         self._path = path
-        self._prepare(path)
-        self._connection = self._engine.connect()
-        raw = cast(sqlite3.Connection, self._connection.connection.driver_connection)
+        if path is None:
+            raw = _in_memory()
+            self._closed: Callable[[], object] = raw.close
+        else:
+            _private(path)
+            raw, self._closed = _on_disk(path)
         self._transaction = _Transaction(raw, SQLiteDialect())
         self._lock = threading.RLock()
         self._writing = _Block(self, "BEGIN IMMEDIATE")
-        self._reading = _Block(self, "BEGIN")
+        # What is read needs no transaction: nobody else writes to the file, and nobody here does before the block ends.
+        self._reading = _Block(self, "")
 
     def write(self) -> "_Block":
         """A transaction that holds the write lock from its first statement on."""
         return self._writing
 
     def read(self) -> "_Block":
-        """A consistent view; nothing may be written in it."""
+        """For questions; nothing may be written in it."""
         return self._reading
 
     def now(self, work: Any) -> Any:
@@ -88,14 +91,14 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Close the connection; the last close also folds the write-ahead log into the file."""
-        self._connection.close()
-        self._engine.dispose()
+        self._closed()
 
     def begin(self, words: str) -> "_Transaction":
-        """Open a transaction; `end` closes it. One at a time."""
+        """Open a transaction, or without `words` a time in which nobody writes; `end` closes it. One at a time."""
         self._lock.acquire()
         try:
-            self._transaction.raw.execute(words)
+            if words:
+                self._transaction.raw.execute(words)
         except sqlite3.Error as error:
             self._lock.release()
             raise self._in_words(error) from error
@@ -105,7 +108,7 @@ class SqliteDatabase:
         """Commit, or take everything back. Raises what a failure of the database means."""
         raw = self._transaction.raw
         try:
-            if failed is None:
+            if failed is None and raw.in_transaction:
                 raw.execute("COMMIT")
         except sqlite3.Error as error:
             failed = error
@@ -148,25 +151,6 @@ class SqliteDatabase:
             f"The server's database {self._path or '(in memory)'} cannot be used: {error}. Is the disk full or "
             "write-protected? What was asked for is not on record; ask again when there is room."
         )
-
-    def _prepare(self, path: Path | None) -> None:
-        with self._engine.connect() as connection:
-            found = revision(connection)
-            if found is None:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                METADATA.create_all(connection)
-                connection.exec_driver_sql(
-                    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
-                )
-                connection.execute(text("INSERT INTO alembic_version VALUES (:r)"), {"r": REVISION})
-                connection.commit()
-                return
-        if found != REVISION:
-            log.warning("migrating %s from revision %s to %s", path, found, REVISION)
-            # Alembic takes a quarter of a second to import: only a database of another version pays for it.
-            from sky.store.migrate import migrate  # noqa: PLC0415
-
-            migrate(self._engine, found)
 
 
 class _Block:
@@ -221,6 +205,51 @@ class _Transaction:
         written = self._run(statement, values).lastrowid
         assert written is not None
         return written
+
+
+def _on_disk(path: Path) -> tuple[sqlite3.Connection, Callable[[], object]]:
+    engine = engine_of(path)
+    _prepare(engine, path)
+    connection = engine.connect()
+
+    def close() -> None:
+        connection.close()
+        engine.dispose()
+
+    return cast(sqlite3.Connection, connection.connection.driver_connection), close
+
+
+def _in_memory() -> sqlite3.Connection:
+    raw = sqlite3.connect(":memory:", check_same_thread=False)
+    _plain_transactions(raw, None)
+    _blank().backup(raw)
+    return raw
+
+
+@cache
+def _blank() -> sqlite3.Connection:
+    """An empty database with the newest schema, to be copied: making one takes twenty times as long."""
+    engine = engine_of(None)
+    _prepare(engine, None)
+    return cast(sqlite3.Connection, engine.connect().connection.driver_connection)
+
+
+def _prepare(engine: Engine, path: Path | None) -> None:
+    with engine.connect() as connection:
+        found = revision(connection)
+        if found is None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            METADATA.create_all(connection)
+            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            connection.execute(text("INSERT INTO alembic_version VALUES (:r)"), {"r": REVISION})
+            connection.commit()
+            return
+    if found != REVISION:
+        log.warning("migrating %s from revision %s to %s", path, found, REVISION)
+        # Alembic takes a quarter of a second to import: only a database of another version pays for it.
+        from sky.store.migrate import migrate  # noqa: PLC0415
+
+        migrate(engine, found)
 
 
 def engine_of(path: Path | None) -> Engine:

@@ -4,7 +4,8 @@ Used by the repositories for whatever they do more than now and then. One statem
 say differently is told apart here, when it is compiled: the time, and a list of values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ARRAY, Boolean, ClauseElement, ColumnElement, Float, String, bindparam
@@ -81,6 +82,10 @@ def _among_shared(element: Among, compiler: SQLCompiler, **_: Any) -> str:
     return f"{compiler.process(element.column)} = ANY ({listed})"
 
 
+#: The text, its arguments from values by name, and values that are the statement's own.
+_Compiled = tuple[str, Callable[[Mapping[str, Any]], Sequence[Any]], dict[str, Any]]
+
+
 class Prepared:
     """One statement with named `bindparam`s; compiled for a dialect when it is first run on it."""
 
@@ -88,20 +93,24 @@ class Prepared:
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+        self._compiled: dict[str, _Compiled] = {}
 
-    def bound(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    def bound(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
         """Text and arguments in order. Values go to the driver as they are. Raises KeyError for one that is missing."""
-        text, order, fixed = self._compiled.get(dialect.name) or self._compile(dialect)
-        if fixed:
-            values = {**fixed, **values}
-        return text, [values[name] for name in order]
+        text, given, fixed = self._compiled.get(dialect.name) or self._compile(dialect)
+        return text, given({**fixed, **values} if fixed else values)
 
-    def _compile(self, dialect: Dialect) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+    def _compile(self, dialect: Dialect) -> _Compiled:
         compiled = self._statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         assert isinstance(compiled, SQLCompiler)
         open_names = {name for name, bind in compiled.binds.items() if bind.required}
         fixed = {name: value for name, value in compiled.params.items() if name not in open_names}
-        made = (str(compiled), tuple(compiled.positiontup or ()), fixed)
+        made = (str(compiled), _in_order(tuple(compiled.positiontup or ())), fixed)
         self._compiled[dialect.name] = made
         return made
+
+
+def _in_order(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]

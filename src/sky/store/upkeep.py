@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -91,9 +92,9 @@ class _Timed:
         self._block = block
         self._sum = into
 
-    async def __aenter__(self) -> Transaction:
+    def __aenter__(self) -> Awaitable[Transaction]:
         self._begun = time.perf_counter()
-        return await self._block.__aenter__()
+        return self._block.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, failed: BaseException | None, trace: TracebackType | None

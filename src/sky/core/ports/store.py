@@ -69,6 +69,13 @@ class Rows(Protocol[E]):
         """
         ...
 
+    async def due_in(self, now: float, within: float) -> float:
+        """Seconds until the next row is due and nobody's, if nothing is written meanwhile; at most `within`.
+
+        Not above 0 if one is just now; a row whose lease has run out is one also for who is busy with it.
+        """
+        ...
+
     async def reload(self, claim: Claim[E]) -> Claim[E]:
         """The same claim with the letters that have arrived since."""
         ...
@@ -272,8 +279,8 @@ class LedgerRows(Protocol):
 class Duties(Protocol):
     """What one of several servers does for all of them, each under a lease by the store's clock."""
 
-    async def hold(self, name: str, holder: str, now: float, lease_s: float) -> bool:
-        """Take a duty that is free, or keep it; whether it is the holder's until `lease_s` from now."""
+    async def hold(self, names: Sequence[str], holder: str, now: float, lease_s: float) -> frozenset[str]:
+        """Take duties that are free, or keep them; those that are the holder's until `lease_s` from now."""
         ...
 
     async def let_go(self, name: str, holder: str) -> None:
