@@ -26,6 +26,8 @@ E = TypeVar("E")
 LEASE_S = 15.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds.
 POLL_S = 1.0
+#: Rows that are claimed at a time. On SQLite each is driven to its first wait in one go, so calls wait for all of them.
+_BATCH = 8
 #: Times that a letter is read which no rule accepts, once per lease, before it is set aside.
 _MOST_READINGS = 3
 #: Pause after a claim that failed.
@@ -120,7 +122,7 @@ class Driver(Generic[E]):
             return 0
         self._count += 1
         token = f"{self._holder}-{self._count}"
-        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, 32), but_not=self._running)
+        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, _BATCH), but_not=self._running)
         for claim in claims:
             id = self._noun.id_of(claim.entity)
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
