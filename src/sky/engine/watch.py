@@ -29,6 +29,8 @@ _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 _HOLD_S = 30.0
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
+#: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
+_LOOKED_THROUGH = 10_000
 
 
 class Watchers:
@@ -55,6 +57,7 @@ class Watchers:
                     except Exception:  # a full disk, say: the next look may do better, and none may be the last
                         log.exception("watchers: cannot look just now")
                         await self._clock.sleep(_LOOK_S)
+                    await self._clock.sleep(min(1.0, len(self._listeners) / _LOOKED_THROUGH))
                     await change.changed(_LOOK_S)
         finally:
             for task in self._listeners.values():
