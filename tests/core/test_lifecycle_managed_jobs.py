@@ -56,13 +56,13 @@ def test_from_submission_to_success():
         done = step(now, event)
         now = done.entity
         told.append((now.stage, now.status, now.schedule_state, done.orders))
-    LAUNCHING, ALIVE = ManagedJobScheduleState.LAUNCHING, ManagedJobScheduleState.ALIVE
+    going, alive = ManagedJobScheduleState.LAUNCHING, ManagedJobScheduleState.ALIVE
     assert told == [
-        (Stage.PLACING, Status.STARTING, LAUNCHING, (life.Launch(),)),
-        (Stage.LAUNCHING, Status.STARTING, LAUNCHING, (life.Look(),)),
-        (Stage.SUBMITTING, Status.STARTING, ALIVE, (life.OpenJob(),)),
-        (Stage.RUNNING, Status.RUNNING, ALIVE, None),
-        (Stage.ENDING, Status.SUCCEEDED, ALIVE, (life.Close(),)),
+        (Stage.PLACING, Status.STARTING, going, (life.Launch(),)),
+        (Stage.LAUNCHING, Status.STARTING, going, (life.Look(),)),
+        (Stage.SUBMITTING, Status.STARTING, alive, (life.OpenJob(),)),
+        (Stage.RUNNING, Status.RUNNING, alive, None),
+        (Stage.ENDING, Status.SUCCEEDED, alive, (life.Close(),)),
         (Stage.DONE, Status.SUCCEEDED, ManagedJobScheduleState.DONE, ()),
     ]
     assert (now.task.started_at, now.task.ended_at, now.task.duration(NOW)) == (900.0, 950.0, 50.0)
@@ -77,7 +77,11 @@ def test_a_lost_machine_leads_back_once_nothing_is_left():
     still = step(lost.entity, replace(GONE, phase=Phase.TERMINATING))
     assert still.entity.stage is Stage.CLEARING, "never two clusters at once"
     again = step(still.entity, GONE)
-    assert (again.entity.stage, again.entity.status, again.orders) == (Stage.PLACING, Status.RECOVERING, (life.Launch(),))
+    assert (again.entity.stage, again.entity.status, again.orders) == (
+        Stage.PLACING,
+        Status.RECOVERING,
+        (life.Launch(),),
+    )
     assert (again.entity.attempt, again.entity.cluster_id, again.entity.task.attempts) == (2, None, (1, 2))
     back = after(again.entity, life.Launched("c2", "name-1"), UP, replace(RUNS, start_at=990.0))
     assert (back.status, back.task.recovered_at, back.task.ran, back.lost) == (Status.RUNNING, 990.0, 100.0, ())

@@ -250,7 +250,6 @@ class ManagedJobWork:
         if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
             await self._desk.tell(cluster, cluster_life.DownAsked())
 
-
     async def _release(self, job: ManagedJob, order: life.Release) -> None:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         if self._logs is not None:

@@ -16,8 +16,14 @@ SERVER_ONLY = frozenset(
 SERVER_ONLY_KEYS = {
     "slurm": frozenset(["cluster_configs", "submit_as_user", "username_map"]),
     "jobs": frozenset(
-        ["consolidation_mode", "launches_at_once", "running_at_once", "running_per_user", "running_per_workspace",
-         "contact_lease"]
+        [
+            "consolidation_mode",
+            "launches_at_once",
+            "running_at_once",
+            "running_per_user",
+            "running_per_workspace",
+            "contact_lease",
+        ]
     ),
     "serve": frozenset(["consolidation_mode"]),
 }

@@ -92,9 +92,10 @@ def _job_recovery(value: object) -> dict[str, Any]:
         if said is False:
             del recovery[key]
         elif said is not None and said is not True:
-            recovery[key] = parse_duration_seconds(said)
-            if recovery[key] <= 0:
+            seconds = parse_duration_seconds(said)
+            if seconds <= 0:
                 raise ValueError(f"found '{said}' for {key}; allowed: a time above 0 such as 90m, 36h or 3 days")
+            recovery[key] = seconds
     codes = recovery.get("recover_on_exit_codes")
     if codes is not None:
         recovery["recover_on_exit_codes"] = sorted({codes} if isinstance(codes, int) else set(codes))
