@@ -118,6 +118,13 @@ CONFIG = Section(
             status_check=_section(
                 "jobs.status_check", "how often status is read", min_elapsed_seconds=_NUMBER, min_retries=_NUMBER
             ),
+            launches_at_once=Field(("integer",), "managed jobs that are being launched at a time", least=1),
+            running_at_once=Field(("integer",), "managed jobs that have begun and not ended, at a time", least=1),
+            running_per_user=Field(("integer",), "the same of one user", least=1),
+            running_per_workspace=Field(("integer",), "the same of one workspace", least=1),
+            contact_lease=Field(
+                ("number",), "seconds out of reach after which a job is begun anew although its machines run", least=1
+            ),
         ),
         "serve": _section("serve", "services", controller=_controller("serve")),
         "workspaces": Field(("mapping",), "settings by workspace", values=_OPEN, nullable_values=True),

@@ -193,6 +193,11 @@ class NoticeHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """What it was made for leaves it to its user."""
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -274,7 +279,7 @@ EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
     LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, StraysEnded,
-    Planned, NotPlanned,
+    Planned, NotPlanned, Released,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (
     Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,

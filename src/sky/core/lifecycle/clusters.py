@@ -33,6 +33,7 @@ from sky.core.lifecycle.cluster_facts import (
     Planned,
     Provision,
     ProvisionRefused,
+    Released,
     Replan,
     Resize,
     ResizeAsked,
@@ -110,6 +111,7 @@ __all__ = [
     "Planned",
     "Provision",
     "ProvisionRefused",
+    "Released",
     "Replan",
     "Resize",
     "ResizeAsked",
@@ -458,6 +460,12 @@ def strays_ended(cluster: Cluster, event: StraysEnded, now: float) -> Step[Clust
     return Step(without_strays(cluster, event, now), None, text)
 
 
+@TABLE.on([phase for phase in P if phase is not P.TERMINATED], Released, to=())
+def released(cluster: Cluster, event: Released, now: float) -> Step[Cluster]:
+    """From here on it is the user's, who alone ends it."""
+    return Step(replace(cluster, owner=None), None, "left to its user")
+
+
 @TABLE.on(_STANDING, NoticeHeard, to=())
 def told_of_its_end(cluster: Cluster, event: NoticeHeard, now: float) -> Step[Cluster]:
     """Nothing is saved yet: whoever asks is told, and the machines are looked at."""
@@ -524,6 +532,7 @@ _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
 _ignore_rest(StraysEnded, "gone with the rest")
+_ignore_rest(Released, "gone already")
 for _late in (
     ProvisionRefused,
     BootstrapFailed,

@@ -61,6 +61,11 @@ JOB_RECOVERY = Section(
     "resources.job_recovery",
     {
         "strategy": Field(("text",), "how a managed job recovers"),
+        "max_run_time": Field(("integer", "number", "text"), "how long a task may run in all, like 90m or 36h"),
+        "keep_on_failure": Field(
+            ("boolean", "integer", "number", "text"),
+            "keep the cluster of a task that failed: true, or for how long",
+        ),
         "max_restarts_on_errors": Field(("integer",), "restarts after failures of the job itself", least=0),
         "recover_on_exit_codes": Field(
             ("integer", "list"),
