@@ -42,6 +42,7 @@ from sky.core.lifecycle.cluster_facts import (
     StopAsked,
     StopNodes,
     StraysEnded,
+    Swept,
     TeardownFailed,
     TerminateNodes,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "StopAsked",
     "StopNodes",
     "StraysEnded",
+    "Swept",
     "TeardownFailed",
     "TerminateNodes",
     "condemned",
@@ -492,6 +494,12 @@ def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[
 def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     """Record what exists; the state of the machines decides, the agent only where all of them run."""
     return as_seen(cluster, event, now)
+
+
+@TABLE.on(tuple(P), Swept, to=())
+def swept(cluster: Cluster, event: Swept, now: float) -> Step[Cluster]:
+    """Only the story tells of it."""
+    return Step(cluster, None, f"removed by the sweep: {event.what}")
 
 
 # --- what means nothing ----------------------------------------------------------------------------------------------
