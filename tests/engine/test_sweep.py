@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sky.core.errors import ProviderDown
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal, Site
-from sky.core.model.offers import Offer, Placement
 from sky.core.model.ledger import Question
+from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import CreateAsk, Remnant
@@ -213,7 +213,9 @@ async def test_what_is_removed_stands_in_the_ledger_and_in_the_story(plane, monk
     now = plane.clock.now()
     drawn = Cluster("c6", "six", "ann", "default", Phase.TERMINATED, 0, now, now, 1, ended_at=now, entered=True)
     await plane.store.clusters.open(Step(drawn, ()), now)
-    cloud = Things(Remnant("volume", "vol-1", "c6", "here", now - 60.0), Remnant("security-group", "sg-1", "c6", "here"))
+    cloud = Things(
+        Remnant("volume", "vol-1", "c6", "here", now - 60.0), Remnant("security-group", "sg-1", "c6", "here")
+    )
     cloud._used = used
     monkeypatch.setattr(sweeps, "_IMAGES", 2)
     sweep = sweep_over(plane, cloud, monkeypatch)
