@@ -98,6 +98,9 @@ class SmallUpkeep:
     async def trouble(self) -> list[str]:
         return list(self.words)
 
+    async def notice(self):
+        return ""
+
     async def vitals(self) -> Vitals:
         return Vitals(Counts({"request": 3}, {"UP": 2}), {"request": 1}, Spent(4, 0.5))
 

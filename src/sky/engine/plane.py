@@ -49,6 +49,7 @@ from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
 from sky.engine.provision import Provisioner
+from sky.engine.quarantine import Quarantine
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
@@ -204,7 +205,10 @@ class ControlPlane:
         if self._care is not None:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
-        sweep = Sweep(self.store, self._providers, self._post, self.clock, self.access.usable, self._duties)
+        sweep = Sweep(
+            self.store, self._providers, self._post, self.clock, self.access.usable, self._duties,
+            Quarantine(self.store, self.clock, self.section),
+        )  # fmt: skip
         self._spawn(sweep.run(), "sweep")
 
     def _held(self) -> Mapping[str, int]:

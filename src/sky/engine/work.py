@@ -13,7 +13,7 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import BrokenRule, Step, Table, UnexpectedEvent
-from sky.core.ports import Claim, LeaseLost, Rows
+from sky.core.ports import Claim, LeaseLost, Rows, StandingOrder
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
 from sky.kit.signals import Signals
@@ -31,7 +31,7 @@ POLL_S, _CALM_S = 1.0, 5.0
 _A_LITTLE_S = 0.001
 #: Rows that are claimed at a time. On SQLite each is driven to its first wait in one go, so calls wait for all of them.
 _BATCH = 8
-#: Times that a letter is read which no rule accepts, once per lease, before it is set aside.
+#: Times that a letter, or what came of an order, is read which no rule accepts, once per lease, before it is set aside.
 _MOST_READINGS = 3
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
@@ -89,6 +89,8 @@ class Driver(Generic[E]):
         self._count = 0
         #: How often letters could not be read, by their numbers.
         self._misread: dict[int, int] = {}
+        #: How often what came of orders could not be read, by their keys.
+        self._misdone: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -220,9 +222,38 @@ class Driver(Generic[E]):
                 claim, standing = await self._attend(claim, order.key, act, mail.changed)
                 if not standing:
                     return claim
-                return await self._apply(claim, act.result(), done=order.key)
+                return await self._conclude(claim, order, act.result())
             finally:
                 await self._call_off(claim, act)
+
+    async def _conclude(self, claim: Claim[E], order: StandingOrder, event: object) -> Claim[E]:
+        """Record what came of an order. If no rule accepts that, the order is not carried out for ever: in the end it
+        counts as one that broke, and where that cannot be read either, it is set aside.
+        """
+        try:
+            step = self._noun.table.step(claim.entity, event, self._clock.now())
+        except Exception as error:  # as with letters: a rule may break on what nobody foresaw
+            tries = self._misdone[order.key] = self._misdone.get(order.key, 0) + 1
+            if tries < _MOST_READINGS:
+                raise
+            del self._misdone[order.key]
+            step = self._instead(claim.entity, order.order, event, error)
+            log.exception(
+                "%s %s: the order %s is set aside, after %d times: %r",
+                self._noun.name, self._noun.id_of(claim.entity), order.key, tries, event,
+            )  # fmt: skip
+        return await self._record(claim, step, event, done=order.key)
+
+    def _instead(self, entity: E, order: object, event: object, error: Exception) -> Step[E]:
+        """What follows from an order that is given up: what its noun says of one that broke, or nothing."""
+        told = f"{type(order).__name__}: {_set_aside(event, error)}"
+        try:
+            # In our words alone: the error may have anything in its text.
+            step = self._noun.table.step(entity, self._noun.crashed(order, RuntimeError(told)), self._clock.now())
+        except Exception:  # nothing else is known to follow: the entity stays as it is, and whoever asks is told
+            log.exception("%s %s: nothing follows from %s", self._noun.name, self._noun.id_of(entity), told)
+            return Step(entity, None, told)
+        return replace(step, text=f"{told}; {step.text}" if step.text else told)
 
     async def _call_off(self, claim: Claim[E], act: "asyncio.Task[object]") -> None:
         """Wait for the end of what is called off, which may take its time, and hold on to the row for as long."""

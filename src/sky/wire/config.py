@@ -98,6 +98,9 @@ CONFIG = Section(
             launches_at_once=Field(("integer",), "launches and starts worked on at a time, by each server", least=1),
             launches_per_user=Field(("integer",), "how many of these may be one user's", least=1),
             launches_on_record=Field(("integer",), "requests that have not ended, beyond which none is taken", least=1),
+            restore_grace_hours=Field(
+                ("number",), "hours after a restore for which machines that it does not know are left alone", least=0
+            ),
             drain_seconds=Field(("number",), "seconds for which a server that is to end still answers reads", least=0),
         ),
         "encryption": _section(

@@ -56,6 +56,13 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Swept:
+    """Something that was made for the cluster was found without an owner, and removed."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotPlanned:
     """No new plan could be made."""
 
@@ -279,7 +286,7 @@ EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
     LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, StraysEnded,
-    Planned, NotPlanned, Released,
+    Planned, NotPlanned, Released, Swept,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (
     Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,

@@ -43,6 +43,7 @@ from sky.core.lifecycle.cluster_facts import (
     StopAsked,
     StopNodes,
     StraysEnded,
+    Swept,
     TeardownFailed,
     TerminateNodes,
 )
@@ -64,6 +65,7 @@ from sky.core.lifecycle.placing import (
     HOPELESS,
     asking,
     condemned,
+    described,
     strays_to_end,
     unfit,
     without_strays,
@@ -121,6 +123,7 @@ __all__ = [
     "StopAsked",
     "StopNodes",
     "StraysEnded",
+    "Swept",
     "TeardownFailed",
     "TerminateNodes",
     "condemned",
@@ -181,6 +184,7 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
         moved(cluster, P.BOOTSTRAPPING, now),
         instances=event.instances,
         placement=placement,
+        resources=described(placement) if placement else cluster.resources,
         sites=(site,) if site else (),
         strays=(*cluster.strays, *event.left),
         identity=event.identity or cluster.identity,
@@ -500,6 +504,12 @@ def stopping_itself(cluster: Cluster, event: AutostopBegan, now: float) -> Step[
 def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     """Record what exists; the state of the machines decides, the agent only where all of them run."""
     return as_seen(cluster, event, now)
+
+
+@TABLE.on(tuple(P), Swept, to=())
+def swept(cluster: Cluster, event: Swept, now: float) -> Step[Cluster]:
+    """Only the story tells of it."""
+    return Step(cluster, None, f"removed by the sweep: {event.what}")
 
 
 # --- what means nothing ----------------------------------------------------------------------------------------------

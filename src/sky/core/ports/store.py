@@ -9,7 +9,7 @@ from sky.core.model.audit import AuditLine
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
-from sky.core.model.ledger import Line, Question, Settlement
+from sky.core.model.ledger import Booking, Line, Question, Settlement
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
@@ -269,6 +269,10 @@ class LedgerRows(Protocol):
 
     async def of_clusters(self, ids: Iterable[str]) -> Sequence[Line]:
         """All lines of these clusters, oldest first."""
+        ...
+
+    async def book(self, booking: Booking) -> None:
+        """Begin and end lines that follow from no commit; what is on record already is not begun again."""
         ...
 
     async def settle(self, settlement: Settlement) -> None:
