@@ -62,16 +62,17 @@ class Watchers:
             await asyncio.gather(*self._listeners.values(), return_exceptions=True)
 
     async def _reconcile(self) -> None:
-        living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
-        wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
+        phases = await self._store.clusters.phases()
+        wanted = {id for id, phase in phases.items() if phase in _LISTENED_TO and self._duties.listens_to(id)}
         for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
             task = self._listeners.pop(id)
             task.cancel()
             (ended,) = await asyncio.gather(task, return_exceptions=True)
             if isinstance(ended, Exception):
                 log.error("%s failed and is started again", task.get_name(), exc_info=ended)
-        for id, cluster in wanted.items():
-            if id not in self._listeners:
+        for id in [id for id in phases if id in wanted and id not in self._listeners]:
+            cluster = await self._store.clusters.get(id)
+            if cluster is not None and cluster.phase in _LISTENED_TO:
                 self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
         if self._duties.has("sweep"):
             await self._lose_jobs()

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, or_, select
 from sky.core.lifecycle.billing import booked
 from sky.core.lifecycle.clusters import EVENTS, ORDERS
 from sky.core.lifecycle.machine import Step
-from sky.core.model.clusters import Cluster
+from sky.core.model.clusters import Cluster, Phase
 from sky.core.ports import Claim
 from sky.store.database import Database, Transaction
 from sky.store.documents import Document
@@ -26,6 +26,7 @@ _NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
 _BY_NAME = Prepared(select(_T.doc).where(_T.living, _T.name == bindparam("wanted")))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
 _LIVING = Prepared(_NEWEST_FIRST.where(_T.living))
+_PHASES = Prepared(select(_T.id, _T.phase).where(_T.living).order_by(_T.created_at.desc()))
 _SINCE = Prepared(_NEWEST_FIRST.where(or_(_T.living, _T.ended_at > bindparam("later"))))
 
 
@@ -88,6 +89,11 @@ class SqlClusters(LeasedRows[Cluster]):
     async def living(self) -> list[Cluster]:
         """All living clusters, newest first."""
         return await self._many(_LIVING)
+
+    async def phases(self) -> Mapping[str, Phase]:
+        """The phase of each living cluster by its id, newest first; no document is read."""
+        async with self._db.read() as tx:
+            return {id: Phase(phase) for id, phase in await tx.all(_PHASES)}
 
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living ones and those that ended later than `ended_after`."""

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import Step
 from sky.core.model.audit import AuditLine
-from sky.core.model.clusters import Cluster
+from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.ledger import Line, Question, Settlement
@@ -124,6 +124,10 @@ class ClusterRows(Rows[Cluster], Protocol):
         ...
 
     async def living(self) -> list[Cluster]: ...
+
+    async def phases(self) -> Mapping[str, Phase]:
+        """The phase of each living cluster by its id, newest first: what is cheap to ask often."""
+        ...
 
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living clusters, and those that ended after a time, newest first."""
