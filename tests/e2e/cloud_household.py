@@ -59,11 +59,11 @@ class Clouds:
         """Machines of both clouds that exist, stopped ones too."""
         return [f"{cloud}:{host['name']}" for cloud, wire in self.wires.items() for host in wire.hosts()]
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, region: str = "us-east-1") -> Any:
         """A client of our own for AWS: the cloud's side."""
         made = session.Session()
         made.set_credentials("test", "test")
-        return made.create_client(service, region_name="us-east-1", endpoint_url=self.aws.url)
+        return made.create_client(service, region_name=region, endpoint_url=self.aws.url)
 
     def ec2(self) -> Any:
         return self.client("ec2")
@@ -89,10 +89,23 @@ class Clouds:
         found += [each["ImageId"] for each in ec2.describe_images(Owners=["self"], Filters=ours)["Images"]]
         return found + [each["SnapshotId"] for each in ec2.describe_snapshots(Filters=ours)["Snapshots"]]
 
-    def clean(self) -> None:
-        """No failures to come, no clusters, no machines."""
+    def groups_of_aws(self) -> list[str]:
+        """Security groups of clusters in all regions that are used here."""
+        ours = [{"Name": "tag-key", "Values": ["sky-cluster-id"]}]
+        found = []
+        for region in ("us-east-1", "us-west-2"):
+            told = self.client("ec2", region).describe_security_groups(Filters=ours)["SecurityGroups"]
+            found += [f"{region}/{each['GroupName']}" for each in told]
+        return found
+
+    def heal(self) -> None:
+        """No failures to come."""
         for wire in self.wires.values():
             wire.heal()
+
+    def clean(self) -> None:
+        """No failures to come, no clusters, no machines."""
+        self.heal()
         self.sky("down", "-a", "-y")
         until = time.monotonic() + 30
         while left := self.running():

@@ -18,6 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cloud_household import Clouds, move_in
+from replica_household import end_all
 
 Run = subprocess.CompletedProcess[str]
 
@@ -31,6 +32,7 @@ class Sky:
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SKY", "NO_COLOR", "XDG"))}
         self.env |= {"HOME": str(root), "SKY_STATE_DIR": str(self.state)}
         self.program = [str(Path(sys.executable).with_name("sky"))]
+        self.begun: list[subprocess.Popen[str]] = []
 
     def __call__(self, *words: str, answers: str = "", timeout: float = 90, cwd: Path | None = None) -> Run:
         return subprocess.run(
@@ -52,7 +54,7 @@ class Sky:
         return json.loads(self.good(*words, "-o", "json").stdout)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        begun = subprocess.Popen(
             [*self.program, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -61,6 +63,8 @@ class Sky:
             env=self.env,
             cwd=self.root,
         )
+        self.begun.append(begun)
+        return begun
 
     def server_pid(self) -> int | None:
         """The server of this state directory, from its lock file."""
@@ -112,6 +116,8 @@ def household() -> Iterator[Sky]:
     try:
         yield command
     finally:
+        end_all(command.begun)
+        command("jobs", "cancel", "-a", "-y")
         command("down", "-a", "-y")
         command("api", "stop")
         shutil.rmtree(root, ignore_errors=True)

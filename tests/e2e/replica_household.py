@@ -93,6 +93,7 @@ class House:
             "SKYPILOT_SERVICE_ACCOUNT_TOKEN": token,
         }
         self.servers: list[Server] = []
+        self._typed: list[subprocess.Popen[str]] = []
 
     def add(self, role: str, **env: str) -> Server:
         """Start one more server."""
@@ -104,7 +105,7 @@ class House:
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Type a command, and do not wait."""
         sky = str(Path(sys.executable).with_name("sky"))
-        return subprocess.Popen(
+        typed = subprocess.Popen(
             [sky, *words],
             env=self._at,
             cwd=self.root,
@@ -113,6 +114,8 @@ class House:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._typed.append(typed)
+        return typed
 
     def good(self, *words: str) -> str:
         """Type a command that succeeds; what it says."""
@@ -146,6 +149,7 @@ class House:
 
     def close(self) -> None:
         """End everything."""
+        end_all(self._typed)
         living = [each for each in self.servers if each.process is not None and each.process.poll() is None]
         for each in living:
             each.signal(signal.SIGCONT)
@@ -155,6 +159,14 @@ class House:
         for each in self.servers:
             each.stop()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def end_all(commands: "list[subprocess.Popen[str]]") -> None:
+    """End what still runs of them and close what is open: none is left for the garbage collector to complain of."""
+    for each in commands:
+        with each:
+            if each.poll() is None:
+                each.kill()
 
 
 @contextmanager

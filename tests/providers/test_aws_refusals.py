@@ -1,5 +1,7 @@
 """What goes wrong at Amazon's: each refusal is the right typed failure, and leaves nothing; looked at from its side."""
 
+import asyncio
+import threading
 from collections.abc import Mapping
 
 import pytest
@@ -175,6 +177,36 @@ async def test_an_api_that_is_away_for_a_moment_ends_no_machines(staged: World, 
     stage.answers["DescribeInstances"] = lambda _: next(left, None) if stage.calls(RUN) else None
     assert len(await staged.compute.create(ask(2))) == 2
     assert len(stage.calls(RUN)) == 1
+
+
+async def test_refused_launches_leave_no_groups_although_lists_lag_behind(staged: World, stage: Stage) -> None:
+    """A list by tags may not have what was made a second ago; what was made is known by its id."""
+    nothing = "<DescribeSecurityGroupsResponse><securityGroupInfo/></DescribeSecurityGroupsResponse>"
+    before = len(staged.client().describe_security_groups()["SecurityGroups"])
+    stage.answers["DescribeSecurityGroups"] = lambda _: nothing
+    staged.wire.fail(RUN, "InsufficientInstanceCapacity")
+    refused = await asyncio.gather(*(staged.compute.create(ask()) for _ in range(6)), return_exceptions=True)
+    assert [type(each) for each in refused] == [CapacityRefused] * 6
+    assert len(stage.calls("CreateSecurityGroup")) == 6
+    assert len(staged.client().describe_security_groups()["SecurityGroups"]) == before
+
+
+async def test_a_launch_that_is_called_off_while_its_group_is_made_leaves_none(staged: World, stage: Stage) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def late(fields: Mapping[str, str]) -> None:
+        asked.set()
+        go_on.wait(20)
+
+    stage.answers["CreateSecurityGroup"] = late
+    wanted = ask()
+    launch = asyncio.ensure_future(staged.compute.create(wanted))
+    await asyncio.to_thread(asked.wait, 20)
+    launch.cancel()
+    asyncio.get_running_loop().call_later(0.1, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await launch
+    assert staged.left(wanted.cluster_id) == []
 
 
 async def test_nothing_is_left_when_the_api_goes_down_in_the_middle(staged: World, stage: Stage) -> None:

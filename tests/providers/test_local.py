@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +53,25 @@ async def test_nodes_run_with_an_address_and_a_home_each(compute):
     assert len({node.reach["home"] for node in nodes}) == 3
     assert all(node.state is InstanceState.RUNNING for node in nodes)
     assert await compute.list(C1) == nodes
+
+
+STANDS_STILL = """
+import sys
+from pathlib import Path
+from sky.kit.turns import turn
+with turn(Path(sys.argv[1])):
+    print("taken", flush=True)
+    sys.stdin.readline()
+"""
+
+
+async def test_a_server_that_stands_still_while_it_chooses_holds_up_no_other(tmp_path, compute):
+    words = [sys.executable, "-c", STANDS_STILL, str(tmp_path / ".local.lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "taken\n"
+        other.send_signal(signal.SIGSTOP)
+        assert len(await compute.create(ask())) == 2
+        other.kill()
 
 
 async def test_creating_again_with_the_same_key_gives_the_same_machines(compute):

@@ -6,15 +6,16 @@ from sky.cli.status_view import Record, number, text
 from sky.cli.tables import clean
 from sky.cli.terminal import say
 from sky.sdk import clusters as sdk
-from sky.sdk import requests
+from sky.sdk import managed_jobs, requests
 
 
-@options.command("events", help="Tell what happened to a cluster, oldest first: every change and its reason.")
+@options.command("events", help="Tell what happened to a cluster, or to a managed job by its number, oldest first.")
 @options.cluster_name
 @options.output
 def events(cluster: str, *, form: str) -> int:
-    """Tell the story of a cluster."""
-    found: list[Record] = requests.get(sdk.cluster_events(cluster))
+    """Tell the story of a cluster, or of a managed job: no cluster's name is a number."""
+    asked = managed_jobs.events(int(cluster)) if cluster.isdecimal() else sdk.cluster_events(cluster)
+    found: list[Record] = requests.get(asked)
     if form != "table":
         emit([shape(event) for event in found], form)
         return exit_codes.OK

@@ -17,6 +17,7 @@ from sky.cli.table_of_commands import (
     CATALOG_ROWS,
     GPUS_ROWS,
     HIDDEN_COMMANDS,
+    JOBS_ROWS,
     SECTIONS,
     SSH_NODE,
     SSH_ROWS,
@@ -145,6 +146,7 @@ def _root_parameters() -> list[click.Parameter]:
 
 root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMANDS, params=_root_parameters())
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
+jobs = LazyGroup("jobs", JOBS_ROWS, help="Managed jobs: on clusters of their own, recovered from every loss.")
 workspace = LazyGroup("workspace", WORKSPACE_ROWS, help="Workspaces: which one is used, and who works where.")
 users = LazyGroup("users", USERS_ROWS, help="Users of a shared server, and tokens of service accounts.")
 token = LazyGroup("token", TOKEN_ROWS, help="Tokens of service accounts.")

@@ -150,6 +150,11 @@ def logs(
     return follow_job(cluster, job_ids[0] if job_ids else None, follow=follow, tail=tail, worker=worker)
 
 
+def lines_to(stream: TextIO) -> "_Lines":
+    """A stream for logs that knows whether its last line was ended."""
+    return _Lines(stream)
+
+
 class _Lines:
     """A stream that knows whether its last line was ended; what a job prints need not end so."""
 

@@ -23,6 +23,10 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("port-forward", "sky.cli.forward:port_forward", "Bring ports of a node to this machine."),
 )
 
+JOBS_COMMANDS: tuple[Row, ...] = (
+    ("jobs", "sky.cli.groups:jobs", "Managed jobs: on clusters of their own, recovered from every loss."),
+)
+
 INFRA_COMMANDS: tuple[Row, ...] = (
     ("check", "sky.cli.infra:check", "Show which infra can be used, and why others cannot."),
     ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
@@ -41,7 +45,6 @@ SERVER_COMMANDS: tuple[Row, ...] = (
 LATER_COMMANDS: tuple[Row, ...] = (
     ("storage", "sky.cli.later:storage", "Buckets."),
     ("volumes", "sky.cli.later:volumes", "Volumes that outlive a cluster."),
-    ("jobs", "sky.cli.later:jobs", "Managed jobs that recover by themselves."),
     ("dashboard", "sky.cli.later:dashboard", "The web page of the server."),
     ("serve", "sky.cli.later:serve", "Services with replicas and autoscaling."),
 )
@@ -57,6 +60,7 @@ HIDDEN_COMMANDS: tuple[Row, ...] = (
 
 SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Clusters and their jobs", CLUSTER_COMMANDS),
+    ("Managed jobs", JOBS_COMMANDS),
     ("Infra", INFRA_COMMANDS),
     ("Server", SERVER_COMMANDS),
     ("Not supported yet in this version", LATER_COMMANDS),
@@ -75,6 +79,15 @@ API_ROWS: tuple[Row, ...] = (
     ("login", "sky.cli.login:login", "Use a shared server."),
     ("logout", "sky.cli.login:logout", "Stop using a shared server."),
     ("audit", "sky.cli.users:audit", "Show who changed what on the server."),
+)
+
+JOBS_ROWS: tuple[Row, ...] = (
+    ("launch", "sky.cli.managed_jobs:launch", "Run one or several tasks as a managed job."),
+    ("queue", "sky.cli.managed_jobs:queue", "Show managed jobs, and why they are as they are."),
+    ("cancel", "sky.cli.managed_jobs:cancel", "End managed jobs and their clusters."),
+    ("logs", "sky.cli.managed_jobs:logs", "Follow or fetch the log of a managed job."),
+    ("pool", "sky.cli.later:pool", "Workers that jobs share (not supported yet)."),
+    ("dashboard", "sky.cli.later:jobs_dashboard", "The web page of the server (not supported yet)."),
 )
 
 WORKSPACE_ROWS: tuple[Row, ...] = (

@@ -48,8 +48,10 @@ class ClusterWork:
         note: Note,
         *,
         replan: Replanner | None = None,
+        moved: Callable[[Cluster, Cluster], None] | None = None,
     ) -> None:
-        """`replan` looks anew where a cluster could be had; None never finds another place."""
+        """`replan` looks anew where a cluster could be had, None never finds a place; `moved` hears of commits."""
+        self._moved = moved
         self._replanner = replan
         self.rows = rows
         self._provisioner = provisioner
@@ -89,6 +91,8 @@ class ClusterWork:
         """Wake who waits for this cluster, and whoever shows all of them."""
         self._signals.notify(f"cluster:{after.id}")
         self._signals.notify("clusters")
+        if self._moved is not None:
+            self._moved(before, after)
 
     async def act(self, entity: Cluster, key: str, order: object) -> object:
         return await self._acts[type(order)](entity, key, order)

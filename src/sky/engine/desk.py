@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError, PermissionDeniedError
+from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError, NotSupportedError, PermissionDeniedError
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.requests import Request
 from sky.core.policy.rights import touches
@@ -125,6 +125,11 @@ class Desk:
 def mine(request: Request, cluster: Cluster) -> Cluster:
     """The cluster, if the request may touch it. Raises PermissionDeniedError."""
     if touches(request.reach, request.user, request.workspace, owner=cluster.user, inside=cluster.workspace):
+        if cluster.owner is not None and not request.body.get("purge"):
+            raise NotSupportedError(
+                f"Cluster '{cluster.name}' is a managed job's, which alone starts and ends it. `sky jobs queue` shows "
+                "the job, `sky jobs cancel` ends both."
+            )
         return cluster
     raise PermissionDeniedError(
         f"Cluster '{cluster.name}' is {cluster.user}'s, in the workspace '{cluster.workspace}': {request.user} may not "

@@ -43,8 +43,10 @@ class JobWork:
         clock: Clock,
         signals: Signals,
         section: Callable[[str], Mapping[str, object]],
+        moved: Callable[[Job, Job], None] | None = None,
     ) -> None:
-        """`section` gives a section of the server's configuration."""
+        """`section` gives a section of the server's configuration; `moved` is told of each commit."""
+        self._moved = moved
         self.rows = rows
         self._clusters = clusters
         self._fleet = fleet
@@ -71,6 +73,8 @@ class JobWork:
         """Wake who waits for this job or lists its cluster's."""
         self._signals.notify(f"job:{after.id}")
         self._signals.notify(f"jobs:{after.cluster_id}")
+        if self._moved is not None:
+            self._moved(before, after)
 
     def crashed(self, order: object, error: Exception) -> object:
         reason = f"internal error: {type(error).__name__}: {error}"
@@ -165,7 +169,7 @@ def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | Non
         "run": task.run,
         "setup": task.setup if job.run_setup else None,
         "num_nodes": task.num_nodes,
-        "envs": {**_git_variables(task, job), **without_login(task.envs)},
+        "envs": {**_git_variables(task, job), **without_login(task.envs), **job.variables},
         "secrets": without_login(task.secrets),
         "cpus": cpus,
         "accelerators": {accelerators.name: accelerators.count} if accelerators is not None else None,

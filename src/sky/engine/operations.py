@@ -9,6 +9,7 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
+from sky.engine import managed_requests
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
 from sky.engine.launch import execute, launch
@@ -115,6 +116,8 @@ HANDLERS: Mapping[str, Handler] = {
     "autostop": autostop,
     "cancel": cancel,
     "catalog_refresh": catalog_refresh,
+    "jobs/launch": managed_requests.launch,
+    "jobs/cancel": managed_requests.cancel,
 }
 
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)

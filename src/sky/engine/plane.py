@@ -35,12 +35,16 @@ from sky.core.model.workspaces import DEFAULT
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, Catalogs, Fleet, KeepsMachines, LogPiece, MachineReport, Providers, Store
 from sky.engine.access import AccessBoard
+from sky.engine.admission import Admission
 from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk, Talk
 from sky.engine.duties import Alone, Duties
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
+from sky.engine.managed_jobs import ManagedJobWork, Nudges
+from sky.engine.managed_logs import ManagedLogs
+from sky.engine.managed_reads import ManagedReads
 from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
@@ -64,7 +68,7 @@ log = logging.getLogger(__name__)
 
 #: Rows of each noun that are driven at the same time. Most of them only wait, and a cluster that hangs must not take
 #: the places of all others.
-_CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000}
+_CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000, "managed_job": 2_000}
 #: How long an agent holds a log that has nothing new, in seconds.
 _LOG_HOLD_S = 10.0
 #: Seconds between attempts to go on reading a log whose node does not answer.
@@ -107,6 +111,7 @@ class ControlPlane:
         duties: Duties | None = None,
         works: bool = True,
         new_key: NewKey | None = None,
+        managed_logs: ManagedLogs | None = None,
     ) -> None:
         """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
         self.store = store
@@ -147,6 +152,9 @@ class ControlPlane:
         self._drivers: list[Driver[object]] = []
         self.upkeep = Upkeep(store, clock, self._tasks, self._held, fleet.connections, new_key)
         self._reads: Shared[LogPiece] = Shared()
+        self._managed_logs = managed_logs
+        self._admission = Admission(store, self._post, clock, signals, section, self._duties)
+        self.managed = ManagedReads(store, clock, signals, self._admission, managed_logs)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -157,6 +165,7 @@ class ControlPlane:
             return
         self._spawn(self._duties.run(), "duties")
         holder = new_id(self.clock.now())
+        nudges = Nudges(self._desk, self._duties)
         nouns = (
             RequestWork(self._desk, HANDLERS, Turns(self._limits)),
             ClusterWork(
@@ -167,8 +176,12 @@ class ControlPlane:
                 self.signals,
                 self._say,
                 replan=partial(replanned, self._desk),
+                moved=nudges.cluster,
             ),
-            JobWork(self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section),
+            JobWork(
+                self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section, nudges.job
+            ),
+            ManagedJobWork(self._desk, self._managed_logs),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(
@@ -182,6 +195,10 @@ class ControlPlane:
             self._spawn(driver.run(), f"driver of {noun.name}s")
         watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         self._spawn(watchers.run(), "watchers")
+        self._spawn(nudges.run(), "wake-ups of managed jobs")
+        self._spawn(self._admission.run(), "admission of managed jobs")
+        if self._managed_logs is not None:
+            self._spawn(self._managed_logs.run(), "logs of managed jobs")
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
         if self._care is not None:
@@ -336,13 +353,18 @@ class ControlPlane:
 
     # --- clusters ------------------------------------------------------------------------------------------------
 
-    async def clusters(self, names: Sequence[str] | None = None, *, refresh: bool = False) -> list[Cluster]:
-        """Living clusters, newest first; `names` may hold shell globs. `refresh` asks the providers first."""
-        chosen = _named(await self.store.clusters.living(), names)
+    async def clusters(
+        self, names: Sequence[str] | None = None, *, refresh: bool = False, managed: bool = False
+    ) -> list[Cluster]:
+        """Living clusters, newest first; `names` may hold shell globs. `refresh` asks the providers first.
+
+        Those of managed jobs only where they are `managed` that are asked for, or by a plain name.
+        """
+        chosen = _named(await self.store.clusters.living(), names, managed=managed)
         if not refresh:
             return chosen
         await asyncio.gather(*(self._refresh(each) for each in chosen if cluster_life.LOOK_AGAIN.get(each.phase)))
-        return _named(await self.store.clusters.living(), names)
+        return _named(await self.store.clusters.living(), names, managed=managed)
 
     async def named(self, name: str) -> Cluster | None:
         """The living cluster of exactly this name."""
@@ -555,10 +577,11 @@ class ControlPlane:
         return compute
 
 
-def _named(clusters: list[Cluster], names: Sequence[str] | None) -> list[Cluster]:
+def _named(clusters: list[Cluster], names: Sequence[str] | None, *, managed: bool) -> list[Cluster]:
+    shown = [each for each in clusters if managed or each.owner is None or each.name in (names or ())]
     if names is None:
-        return clusters
-    return [each for each in clusters if any(fnmatch.fnmatchcase(each.name, name) for name in names)]
+        return shown
+    return [each for each in shown if any(fnmatch.fnmatchcase(each.name, name) for name in names)]
 
 
 def _ports(text: str) -> range:

@@ -22,6 +22,16 @@ STORIES_S = 30 * 86400.0
 UPLOADS_S = 86400.0
 
 
+#: How long after their end managed jobs are kept, with story and log, in seconds.
+MANAGED_JOBS_S = 30 * 86400.0
+
+
+class JobLogs(Protocol):
+    """Where logs of managed jobs are kept."""
+
+    def drop(self, number: int) -> None: ...
+
+
 class TalkFiles(Protocol):
     """Where progress of requests is kept."""
 
@@ -43,7 +53,9 @@ class Retention:
         clock: Clock,
         hours: Callable[[], float],
         duties: Duties | None = None,
+        managed_logs: JobLogs | None = None,
     ) -> None:
+        self._managed_logs = managed_logs
         self._store = store
         self._talk = talk
         self._uploads = uploads
@@ -69,6 +81,11 @@ class Retention:
         while gone := await self._store.forget(requests_before, now - STORIES_S):
             for request_id in gone:
                 self._talk.drop(request_id)
+            await self._clock.sleep(0)
+        while numbers := await self._store.forget_managed_jobs(now - MANAGED_JOBS_S):
+            if self._managed_logs is not None:
+                for number in numbers:
+                    self._managed_logs.drop(number)
             await self._clock.sleep(0)
         removed = self._uploads(await self._store.manifests_in_use(), now - UPLOADS_S)
         if removed:

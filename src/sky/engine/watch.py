@@ -29,6 +29,8 @@ _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 _HOLD_S = 30.0
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
+#: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
+_LOOKED_THROUGH = 10_000
 
 
 class Watchers:
@@ -55,6 +57,7 @@ class Watchers:
                     except Exception:  # a full disk, say: the next look may do better, and none may be the last
                         log.exception("watchers: cannot look just now")
                         await self._clock.sleep(_LOOK_S)
+                    await self._clock.sleep(min(1.0, len(self._listeners) / _LOOKED_THROUGH))
                     await change.changed(_LOOK_S)
         finally:
             for task in self._listeners.values():
@@ -62,17 +65,16 @@ class Watchers:
             await asyncio.gather(*self._listeners.values(), return_exceptions=True)
 
     async def _reconcile(self) -> None:
-        phases = await self._store.clusters.phases()
-        wanted = {id for id, phase in phases.items() if phase in _LISTENED_TO and self._duties.listens_to(id)}
+        living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
+        wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
         for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
             task = self._listeners.pop(id)
             task.cancel()
             (ended,) = await asyncio.gather(task, return_exceptions=True)
             if isinstance(ended, Exception):
                 log.error("%s failed and is started again", task.get_name(), exc_info=ended)
-        for id in [id for id in phases if id in wanted and id not in self._listeners]:
-            cluster = await self._store.clusters.get(id)
-            if cluster is not None and cluster.phase in _LISTENED_TO:
+        for id, cluster in wanted.items():
+            if id not in self._listeners:
                 self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
         if self._duties.has("sweep"):
             await self._lose_jobs()

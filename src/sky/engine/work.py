@@ -29,6 +29,8 @@ LEASE_S = 15.0
 POLL_S, _CALM_S = 1.0, 5.0
 #: So much later than a row is due it is looked for, lest it be missed by a rounding.
 _A_LITTLE_S = 0.001
+#: Rows that are claimed at a time. On SQLite each is driven to its first wait in one go, so calls wait for all of them.
+_BATCH = 8
 #: Times that a letter is read which no rule accepts, once per lease, before it is set aside.
 _MOST_READINGS = 3
 #: Pause after a claim that failed.
@@ -127,7 +129,7 @@ class Driver(Generic[E]):
             return left + _A_LITTLE_S
         self._count += 1
         token = f"{self._holder}-{self._count}"
-        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, 32), but_not=self._running)
+        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, _BATCH), but_not=self._running)
         for claim in claims:
             id = self._noun.id_of(claim.entity)
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")

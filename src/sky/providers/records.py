@@ -3,7 +3,6 @@
 Several servers may share them: who changes one reads it anew under a lock, and who reads it looks whether it changed.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -11,19 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sky.kit.turns import Turn, turn
+
 #: What tells one version of a file from another.
 Stamp = tuple[int, int, int]
 
 
-def save(path: Path, value: object) -> None:
-    """Write JSON; it survives a crash."""
+def save(path: Path, value: object, during: Turn | None = None) -> None:
+    """Write JSON; it survives a crash. Raises TurnLost, and writes nothing, if the turn it is part of has passed on."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with fresh.open("w") as file:
         json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        if during is not None:
+            during.check()
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def stamp(path: Path) -> Stamp | None:
@@ -36,12 +42,7 @@ def stamp(path: Path) -> Stamp | None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[Turn]:
     """Nobody else is in such a block of this record. The block waits for nothing, and has no other one inside."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    with turn(path.with_name(f".{path.name}.lock")) as taken:
+        yield taken

@@ -6,12 +6,13 @@ can read and mend it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sky.kit.turns import Turn, turn
 
 
 class KnownNodes:
@@ -26,19 +27,19 @@ class KnownNodes:
 
     def pin(self, name: str, key: str) -> str:
         """Remember a key if there is none yet; the one that holds."""
-        with self._locked():
+        with self._alone() as taken:
             known = self._read()
             if name not in known:
-                self._write({**known, name: key})
+                self._write({**known, name: key}, taken)
                 return key
             return known[name]
 
     def forget(self, name: str) -> None:
         """Take the next key that is shown under this name."""
-        with self._locked():
+        with self._alone() as taken:
             known = self._read()
             if known.pop(name, None) is not None:
-                self._write(known)
+                self._write(known, taken)
 
     def _read(self) -> dict[str, str]:
         try:
@@ -48,19 +49,18 @@ class KnownNodes:
         parts = [line.split(None, 2) for line in lines if line and not line.startswith("#")]
         return {words[0]: f"{words[1]} {words[2].split()[0]}" for words in parts if len(words) == 3}
 
-    def _write(self, known: dict[str, str]) -> None:
+    def _write(self, known: dict[str, str], taken: Turn) -> None:
         fresh = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.writelines(f"{name} {key}\n" for name, key in known.items())
-        fresh.replace(self.path)
+        try:
+            taken.check()
+            fresh.replace(self.path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def _alone(self) -> Iterator[Turn]:
+        with turn(self.path.with_name(f".{self.path.name}.lock")) as taken:
+            yield taken

@@ -30,6 +30,7 @@ class AdminPolicyRequestName(StrEnum):
     OPTIMIZE = "optimize"
     CLUSTER_LAUNCH = "cluster.launch"
     CLUSTER_EXEC = "cluster.exec"
+    JOBS_LAUNCH = "jobs.launch"
 
 
 @dataclass(slots=True)

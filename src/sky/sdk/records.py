@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sky.core.model.statuses import ClusterStatus, JobStatus, RequestStatus
+from sky.core.model.statuses import ClusterStatus, JobStatus, ManagedJobScheduleState, ManagedJobStatus, RequestStatus
 
 
 class Record(dict[str, Any]):
@@ -82,6 +82,46 @@ class EventRecord(Record):
     """One line of a cluster's story."""
 
 
+class ManagedJobRecord(Record):
+    """A task of a managed job as `sky.jobs.queue` tells it."""
+
+
+class JobIds(list[int]):
+    """Ids of the managed jobs that a launch opened: a list and, where there is one, also wherever a number is expected.
+
+    `int(ids)`, `ids == 7`, `{7: …}[ids]`, `f"{ids}"` and an argument `job_id=ids` are then those of the id. As JSON, in
+    `repr` and in loops it is the list.
+    """
+
+    def _one(self) -> int:
+        if len(self) != 1:
+            raise TypeError(f"these are {len(self)} managed jobs, not one: {list(self)!r}")
+        return self[0]
+
+    def __int__(self) -> int:
+        return self._one()
+
+    def __index__(self) -> int:
+        return self._one()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, int):
+            return len(self) == 1 and self[0] == other
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self._one())
+
+    def __str__(self) -> str:
+        return str(self[0]) if len(self) == 1 else super().__str__()
+
+    def __format__(self, spec: str) -> str:
+        return format(self[0], spec) if len(self) == 1 else super().__format__(spec)
+
+
 class RequestPayload(Record):
     """A request as `sky.api_status` tells it."""
 
@@ -147,6 +187,19 @@ def _job(told: Mapping[str, Any]) -> ClusterJobRecord:
     return record
 
 
+def _managed_job(told: Mapping[str, Any]) -> ManagedJobRecord:
+    record = ManagedJobRecord(told)
+    if "status" in record:
+        record["status"] = ManagedJobStatus(record["status"])
+    if "schedule_state" in record:
+        record["schedule_state"] = ManagedJobScheduleState(record["schedule_state"])
+    return record
+
+
+def _managed_jobs(told: Mapping[str, Any]) -> tuple[list[ManagedJobRecord], int, dict[str, int], int]:
+    return [_managed_job(each) for each in told["jobs"]], told["total"], told["status_counts"], told["total_no_filter"]
+
+
 def _cost(told: Mapping[str, Any]) -> CostRecord:
     record = CostRecord(told)
     record["status"] = ClusterStatus(record["status"]) if record["status"] else None
@@ -195,6 +248,11 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "down": lambda told: None,
     "autostop": lambda told: None,
     "cancel": lambda told: None,
+    "jobs/launch": lambda told: (JobIds(told["job_ids"]), None),
+    "jobs/queue": _managed_jobs,
+    "jobs/queue/1": lambda told: _managed_jobs(told)[0],
+    "jobs/cancel": lambda told: None,
+    "jobs/events": lambda told: [EventRecord(each) for each in told],
 }
 
 

@@ -85,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plane = builder(given.plane)(settings)
             # What was imported stays for good; the collector need not look at it again and again.
             gc.freeze()
+            # A look at all that a thousand launches hold takes a tenth of a second, and nobody is answered meanwhile.
+            gc.set_threshold(10_000, 20, 50)
             gc.enable()
             asyncio.run(serve(plane, settings, on_ready=lambda: _tell_ready(given.ready_fd)))
     except AlreadyRunning as running:

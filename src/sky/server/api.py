@@ -153,7 +153,8 @@ class Api:
                 raise Draining("The API server is about to end; ask again in a moment.")
             id = self._request_id(call)
             if name in NAMES:
-                body = {**await self._allowed(call, name, kind, body), **(extra or {})}
+                allow = self._tasks_allowed if "dag" in body else self._allowed
+                body = {**await allow(call, name, kind, body), **(extra or {})}
             scope = await self.may.for_request(call.caller, name, body)
             call.workspace = scope.workspace
             with self.at_work():
@@ -175,6 +176,18 @@ class Api:
         # What a policy makes of a request is held to the same rules as what users make.
         asked = {key: value for key, value in body.items() if key in kind.__struct_fields__}
         changed: dict[str, Any] = plain(decode(kind, encode({**asked, "task": allowed.task, "config": allowed.config})))
+        return changed
+
+    async def _tasks_allowed(self, call: Call, name: str, kind: type[B], body: dict[str, Any]) -> dict[str, Any]:
+        """The same of several tasks, each of which the policy sees by itself."""
+        tasks = list(body["dag"]["tasks"])
+        config = body["config"]
+        for at, task in enumerate(tasks):
+            allowed = await self.policies.judge(name, task, config, {}, call.caller, client_of(call))
+            tasks[at], config = dict(allowed.task), dict(allowed.config)
+        changed: dict[str, Any] = plain(
+            decode(kind, encode({**body, "dag": {**body["dag"], "tasks": tasks}, "config": config}))
+        )
         return changed
 
     @contextmanager

@@ -13,6 +13,7 @@ from sky.server.routes import (
     infra,
     jobs,
     login,
+    managed_jobs,
     nodes,
     plans,
     requests,
@@ -33,6 +34,7 @@ def build_app(
     routes = [
         *clusters.routes(api, board),
         *jobs.routes(api),
+        *managed_jobs.routes(api),
         *nodes.routes(api),
         *requests.routes(api),
         *infra.routes(api),

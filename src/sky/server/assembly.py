@@ -7,6 +7,7 @@ from sky.core.ports import Store
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.duties import Alone, Among, Duties
+from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.engine.retention import REQUESTS_H, Retention
@@ -60,10 +61,13 @@ def build(settings: Settings) -> ControlPlane:
     )
     catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
     access = AccessBoard(registry, clock)
+    fleet = NodeFleet(blob, keys, registry.secret, partial(config.section, "provision"))
+    managed_logs = ManagedLogs(root / "managed_jobs", store, fleet, clock, signals, duties)
     return ControlPlane(
         store=store,
         providers=registry,
-        fleet=NodeFleet(blob, keys, registry.secret, partial(config.section, "provision")),
+        fleet=fleet,
+        managed_logs=managed_logs,
         clock=clock,
         signals=signals,
         talk=talk,
@@ -74,7 +78,7 @@ def build(settings: Settings) -> ControlPlane:
         closing=(registry.close, shells.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
-        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties),
+        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties, managed_logs),
         duties=duties,
         works=settings.role is not Role.API,
         new_key=vault.rotate,

@@ -5,16 +5,19 @@ name of whom to ask.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError
 from sky.core.model.clusters import Cluster
 from sky.core.model.ledger import Line
+from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.requests import Request
 from sky.core.model.users import Caller
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy import rights
 from sky.core.policy.rights import Reach
+from sky.core.ports import JobQuery
 from sky.server.plane import ControlPlane
 
 
@@ -106,11 +109,50 @@ class Permissions:
                 raise PermissionDeniedError(f"The name '{cluster_name}' is taken; choose another.") from None
             if cluster is not None:
                 return Scope(cluster.workspace, rights.reach(caller, await self._of(cluster)))
-        if name == "launch":
+        if name in ("launch", "jobs/launch"):
             found = await self.workspace(caller, asked_workspace(body))
             return Scope(found.name, rights.reach(caller, found))
+        if name == "jobs/cancel":
+            return await self._to_cancel(caller, body)
         # The cluster is not there, or there is none: the request says so itself, in the words that everybody gets.
         return Scope(DEFAULT, rights.reach(caller, await self._plane.workspaces.get(DEFAULT)))
+
+    # --- managed jobs --------------------------------------------------------------------------------------------
+
+    async def managed_job(self, caller: Caller, number: int) -> ManagedJob | None:
+        """The job of this number; None if there is none that is shown to the caller."""
+        job = await self._plane.managed.by_number(number)
+        if job is None:
+            return None
+        return job if _shown(caller, job.user, await self._plane.workspaces.get(job.workspace)) else None
+
+    async def to_list(self, caller: Caller, query: JobQuery) -> JobQuery:
+        """The question, asked of nothing that the caller may not see."""
+        if self.all_seeing(caller):
+            return query
+        spaces = (await self.workspaces()).values()
+        if query.users == [caller.user]:
+            open_to = [each.name for each in spaces if rights.looks(caller, caller.user, each)]
+        else:
+            open_to = [each.name for each in spaces if rights.sees(caller, each)]
+        return replace(query, workspaces=open_to)
+
+    async def _to_cancel(self, caller: Caller, body: Mapping[str, object]) -> Scope:
+        """Where jobs are to be ended: in the workspace of those that are named, else in the caller's."""
+        numbers = body.get("job_ids")
+        for number in numbers if isinstance(numbers, list) else ():
+            job = await self.managed_job(caller, int(number))
+            if job is None:
+                raise no_managed_job(int(number))
+            space = await self._plane.workspaces.get(job.workspace)
+            if not rights.acts(caller, job.user, space):
+                raise PermissionDeniedError(
+                    f"Managed job {number} is {job.user}'s, in the workspace '{job.workspace}': only they and admins "
+                    "may end it."
+                )
+            return Scope(job.workspace, rights.reach(caller, space))
+        found = await self.workspace(caller, None)
+        return Scope(found.name, rights.reach(caller, found))
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -149,6 +191,9 @@ class Permissions:
 def asked_workspace(body: Mapping[str, object]) -> str | None:
     """The workspace that a launch names: in its task's `config`, or in the client's layers."""
     task = body.get("task")
+    dag = body.get("dag")
+    if isinstance(dag, Mapping) and dag.get("tasks"):
+        task = dag["tasks"][0]
     within = task.get("config") if isinstance(task, Mapping) else None
     for layer in (within, body.get("config")):
         if isinstance(layer, Mapping) and layer.get("active_workspace"):
@@ -167,6 +212,11 @@ def _space(spaces: Mapping[str, Workspace], name: str) -> Workspace:
 
 def _absent(name: str) -> ClusterDoesNotExist:
     return ClusterDoesNotExist(f"Cluster '{name}' not found. `sky status` lists those that exist.")
+
+
+def no_managed_job(number: int) -> ValueError:
+    """For one that there is not, or not for the caller."""
+    return ValueError(f"Managed job {number} not found. `sky jobs queue -a` lists those on record.")
 
 
 def _no_request(prefix: str) -> ValueError:

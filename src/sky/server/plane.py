@@ -10,12 +10,13 @@ from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
+from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.vitals import Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
-from sky.core.ports import Access, Audit, Catalogs, LogPiece, MachineReport, Users
+from sky.core.ports import Access, Audit, Catalogs, JobQuery, Listed, LogPiece, MachineReport, Users
 from sky.engine.plans import Answer, Questions, Said
 from sky.engine.workspaces import Workspaces
 from sky.kit.clock import Clock
@@ -46,6 +47,28 @@ class Upkeep(Protocol):
     async def rows(self, most: int) -> Mapping[str, Iterable[Mapping[str, object]]]: ...
 
 
+class ManagedReads(Protocol):
+    """See `engine.managed_reads.ManagedReads`."""
+
+    async def listed(self, query: JobQuery) -> Listed: ...
+
+    async def get(self, id: str) -> ManagedJob | None: ...
+
+    async def by_number(self, number: int) -> ManagedJob | None: ...
+
+    async def story(self, job: ManagedJob) -> list[Entry]: ...
+
+    async def why(self, job: ManagedJob) -> str: ...
+
+    async def wait(self, job: ManagedJob, at: int | None, timeout: float) -> ManagedJob:
+        """The job once it, or its task at a position, has ended; or as it is after `timeout` seconds."""
+        ...
+
+    def log(
+        self, job: ManagedJob, at: int, *, follow: bool, tail: int = 0, offset: int | None = None
+    ) -> AsyncIterator[LogPiece]: ...
+
+
 class ControlPlane(Protocol):
     """The engine behind the routes. Signals topics used here: `clusters` and `request:<id>`."""
 
@@ -74,6 +97,8 @@ class ControlPlane(Protocol):
 
     @property
     def upkeep(self) -> Upkeep: ...
+    @property
+    def managed(self) -> ManagedReads: ...
 
     async def start(self) -> None: ...
 
@@ -110,7 +135,9 @@ class ControlPlane(Protocol):
         """Where the request's talk for its user is appended; may not exist yet."""
         ...
 
-    async def clusters(self, names: Sequence[str] | None, *, refresh: bool) -> list[Cluster]: ...
+    async def clusters(self, names: Sequence[str] | None, *, refresh: bool, managed: bool = False) -> list[Cluster]:
+        """Living ones; those of managed jobs only if they are asked for, or by name."""
+        ...
 
     async def named(self, name: str) -> Cluster | None:
         """The living cluster of exactly this name."""

@@ -20,7 +20,13 @@ from sky.wire.policies import ANSWER_S, MOST, Allowed, Asked, ask_service, is_se
 #: What a policy is not shown, and cannot set, of the server's configuration.
 _HIDDEN = frozenset(["api_server", "db", "admin_policy", "plugins"])
 #: Names of requests by the calls that make them.
-NAMES = {"launch": "cluster.launch", "exec": "cluster.exec", "optimize": "optimize", "validate": "validate"}
+NAMES = {
+    "launch": "cluster.launch",
+    "exec": "cluster.exec",
+    "jobs/launch": "jobs.launch",
+    "optimize": "optimize",
+    "validate": "validate",
+}
 
 
 class Policies:

@@ -13,6 +13,7 @@ from sky.store.database import Database, settle
 from sky.store.duties import SqlDuties
 from sky.store.jobs import SqlJobs
 from sky.store.ledger import SqlLedger
+from sky.store.managed_jobs import SqlManagedJobs
 from sky.store.outcomes import SqlOutcomes
 from sky.store.requests import SqlRequests
 from sky.store.schema import VALUES
@@ -39,6 +40,7 @@ class SqlStore:
         self.clusters = SqlClusters(database, sealer)
         self.jobs = SqlJobs(database, sealer)
         self.requests = SqlRequests(database, sealer)
+        self.managed_jobs = SqlManagedJobs(database, sealer)
         self.stories = SqlStories(database)
         self.outcomes = SqlOutcomes(database)
         self.ledger = SqlLedger(database)
@@ -67,16 +69,23 @@ class SqlStore:
         async with self._db.write() as tx:
             return await retention.forget(tx, requests_before, clusters_before)
 
+    async def forget_managed_jobs(self, before: float) -> list[int]:
+        """Delete a batch of managed jobs that ended before then; their numbers."""
+        async with self._db.write() as tx:
+            return await retention.forget_managed_jobs(tx, before)
+
     async def manifests_in_use(self) -> set[str]:
         """Manifests of uploads that requests or jobs may still ask for."""
         async with self._db.read() as tx:
-            requests, jobs = await retention.documents_of_open(tx)
+            requests, jobs, managed = await retention.documents_of_open(tx)
         found: set[str] = set()
         for request in self.requests.loaded(requests):
             uploads = request.body.get("uploads")
             found |= {str(manifest) for manifest in uploads.values()} if isinstance(uploads, Mapping) else set()
         for job in self.jobs.loaded(jobs):
             found |= set(job.uploads.values())
+        for one in self.managed_jobs.loaded(managed):
+            found |= set(one.uploads.values())
         return found
 
     async def counts(self, now: float) -> Counts:
@@ -104,7 +113,7 @@ class SqlStore:
             return 0
         now = self._sealer.key_id
         changed = 0
-        for rows in (self.clusters, self.jobs, self.requests):
+        for rows in (self.clusters, self.jobs, self.requests, self.managed_jobs):
             changed += await rows.reseal()
         await self.set_value(_SEALED_WITH, now)
         return changed

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, or_, select
 
 from sky.store.database import Transaction
-from sky.store.schema import CLUSTERS, JOBS, REQUESTS, STORIES, VALUES
+from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, REQUESTS, STORIES, VALUES
 
 _BATCH = 200
 #: Notes of autostops that a launch met, at most; see `engine/launch.py`.
@@ -55,8 +55,19 @@ async def _ids(tx: Transaction, *where: object) -> list[str]:
     return [id for (id,) in await tx.all(query)]
 
 
-async def documents_of_open(tx: Transaction) -> tuple[list[str], list[str]]:
-    """Documents of requests and of jobs that have not ended."""
+async def forget_managed_jobs(tx: Transaction, before: float) -> list[int]:
+    """One batch of managed jobs that ended before then, with their stories; their numbers."""
+    old = select(MANAGED_JOBS.c.id, MANAGED_JOBS.c.number).where(MANAGED_JOBS.c.ended_at < before).limit(_BATCH)
+    found = await tx.all(old)
+    ids = [id for id, _ in found]
+    await tx.change(delete(STORIES).where(STORIES.c.entity == "managed_job", STORIES.c.entity_id.in_(ids)))
+    await tx.change(delete(MANAGED_JOBS).where(MANAGED_JOBS.c.id.in_(ids)))
+    return [number for _, number in found]
+
+
+async def documents_of_open(tx: Transaction) -> tuple[list[str], list[str], list[str]]:
+    """Documents of requests, of jobs and of managed jobs that have not ended."""
     requests = await tx.all(select(REQUESTS.c.doc).where(REQUESTS.c.status.not_in(_ENDED)))
     jobs = await tx.all(select(JOBS.c.doc).where(JOBS.c.phase != "DONE"))
-    return [doc for (doc,) in requests], [doc for (doc,) in jobs]
+    managed = await tx.all(select(MANAGED_JOBS.c.doc).where(MANAGED_JOBS.c.ended_at.is_(None)))
+    return [doc for (doc,) in requests], [doc for (doc,) in jobs], [doc for (doc,) in managed]

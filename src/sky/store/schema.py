@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaD
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0004"
+REVISION = "0005"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -48,11 +48,13 @@ CLUSTERS = Table(
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     *_lease(),
+    Column("owner", _words(64)),
 )
 _LIVING = text("living")
 Index("clusters_living_name", CLUSTERS.c.name, unique=True, sqlite_where=_LIVING, postgresql_where=_LIVING)
 Index("clusters_due", CLUSTERS.c.due_at)
 Index("clusters_request", CLUSTERS.c.request_id)
+Index("clusters_owner", CLUSTERS.c.owner)
 
 JOBS = Table(
     "jobs",
@@ -67,6 +69,31 @@ JOBS = Table(
 )
 Index("jobs_number", JOBS.c.cluster_id, JOBS.c.job_id)
 Index("jobs_due", JOBS.c.due_at)
+
+MANAGED_JOBS = Table(
+    "managed_jobs",
+    METADATA,
+    Column("id", _words(40), primary_key=True),
+    Column("number", Integer, unique=True, nullable=False),
+    Column("key", _words(128), unique=True, nullable=False),
+    Column("request_id", _words(64), nullable=False),
+    Column("name", _words(256), nullable=False),
+    Column("user_name", _words(128), nullable=False),
+    Column("workspace", _words(64), nullable=False),
+    Column("status", _words(32), nullable=False),
+    Column("stage", _words(32), nullable=False),
+    Column("turn", Float, nullable=False),
+    Column("cluster_id", _words(40)),
+    Column("job_key", _words(64)),
+    Column("seen_phase", _words(32), nullable=False),
+    Column("seen_version", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    *_lease(),
+)
+Index("managed_jobs_due", MANAGED_JOBS.c.due_at)
+Index("managed_jobs_turn", MANAGED_JOBS.c.stage, MANAGED_JOBS.c.turn)
+Index("managed_jobs_request", MANAGED_JOBS.c.request_id)
 
 REQUESTS = Table(
     "requests",

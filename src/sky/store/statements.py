@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ARRAY, Boolean, ClauseElement, ColumnElement, Float, String, bindparam
+from sqlalchemy import ARRAY, ClauseElement, ColumnElement, Float, String, bindparam
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import NullType
 
 #: The database's own clock in seconds since the epoch: as of the statement, so that an index can be used with it.
 _DATABASE_CLOCK = "extract(epoch from statement_timestamp())::float8"
@@ -41,7 +42,8 @@ class Among(ColumnElement[bool]):
     """Whether a column's text is in a list of any length: the parameter `name`, a list of strings."""
 
     inherit_cache = False
-    type = Boolean()
+    # Of no type: a truth value would be compared with 1 on SQLite, which then reads every row instead of an index.
+    type = NullType()  # type: ignore[assignment]
 
     def __init__(self, column: ColumnElement[str], name: str) -> None:
         self.column = column

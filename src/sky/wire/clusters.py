@@ -125,6 +125,7 @@ class StatusBody(Body):
     all_users: bool = False
     include_credentials: bool = False
     summary: bool = False
+    include_managed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a `refresh` that means nothing."""
@@ -312,6 +313,7 @@ def status_response(cluster: Cluster, last: Entry | None, *, summary: bool) -> S
         autostop=_whole(cluster.autostop.idle_minutes),
         to_down=cluster.autostop.down,
         owner=cluster.user,
+        is_managed=cluster.owner is not None,
         metadata={"phase": cluster.phase.value, "request_id": cluster.request_id},
         cluster_hash=cluster.id,
         cluster_ever_up=cluster.ever_up,

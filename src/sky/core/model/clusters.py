@@ -142,7 +142,8 @@ class Cluster:
     where the user asked to retry until up and no new plan can be made; `wrong` are those (place, type, spot) for which
     the request is not fit. `strays` are ended again and again until they are gone.
     `beside` are placements that were tried at the side of others, the newest. `entered`: what the cluster costs is in
-    the ledger (`core.model.ledger`); else, as of those from before there was one, in `intervals` alone.
+    the ledger (`core.model.ledger`); else, as of those from before there was one, in `intervals` alone. `owner` is what
+    it was made for and is ended by, `managed:<id>` of a managed job; None for the user themselves.
     """
 
     id: str
@@ -183,6 +184,7 @@ class Cluster:
     wrong: tuple[tuple[str, str, bool], ...] = ()
     beside: tuple[Placement, ...] = ()
     entered: bool = False
+    owner: str | None = None
 
     @property
     def where(self) -> tuple[Site, ...]:

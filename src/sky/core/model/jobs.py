@@ -22,7 +22,8 @@ class Job:
     """A job as recorded by the server.
 
     `id` is ours from the first moment and the key under which the node takes the job once; `job_id` is the number
-    that the node gave it. `uploads` maps a source as written in the task to the manifest of its content.
+    that the node gave it. `uploads` maps a source as written in the task to the manifest of its content. `variables`
+    are given to it beside those of its task.
     """
 
     id: str
@@ -49,3 +50,4 @@ class Job:
     log_dir: str | None = None
     cancel_asked: bool = False
     git_commit: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)

@@ -55,3 +55,43 @@ class RequestStatus(StrEnum):
     def is_terminal(self) -> bool:
         """Whether nothing can follow."""
         return self in (RequestStatus.SUCCEEDED, RequestStatus.FAILED, RequestStatus.CANCELLED)
+
+
+class ManagedJobStatus(StrEnum):
+    """How far a managed job, or one of its tasks, has come."""
+
+    PENDING = "PENDING"
+    #: No longer entered; programs still name it.
+    DEPRECATED_SUBMITTED = "DEPRECATED_SUBMITTED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    WINDING_DOWN = "WINDING_DOWN"
+    RECOVERING = "RECOVERING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+    FAILED_SETUP = "FAILED_SETUP"
+    FAILED_PRECHECKS = "FAILED_PRECHECKS"
+    FAILED_NO_RESOURCE = "FAILED_NO_RESOURCE"
+    FAILED_CONTROLLER = "FAILED_CONTROLLER"
+
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in (ManagedJobStatus.SUCCEEDED, ManagedJobStatus.CANCELLED) or self.is_failed()
+
+    def is_failed(self) -> bool:
+        """Whether the job has ended badly."""
+        return self.value.startswith("FAILED")
+
+
+class ManagedJobScheduleState(StrEnum):
+    """Whether a managed job waits for its turn, is being launched, or lives, as the interface names it."""
+
+    INACTIVE = "INACTIVE"
+    WAITING = "WAITING"
+    ALIVE_WAITING = "ALIVE_WAITING"
+    LAUNCHING = "LAUNCHING"
+    ALIVE_BACKOFF = "ALIVE_BACKOFF"
+    ALIVE = "ALIVE"
+    DONE = "DONE"

@@ -6,14 +6,16 @@ from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import Step
 from sky.core.model.audit import AuditLine
-from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.ledger import Line, Question, Settlement
+from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
 from sky.core.model.users import Token, User
 from sky.core.model.vitals import Counts, Spent
+from sky.core.policy.admission import UnderWay, Waiting
 
 E = TypeVar("E")
 
@@ -125,10 +127,6 @@ class ClusterRows(Rows[Cluster], Protocol):
 
     async def living(self) -> list[Cluster]: ...
 
-    async def phases(self) -> Mapping[str, Phase]:
-        """The phase of each living cluster by its id, newest first: what is cheap to ask often."""
-        ...
-
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living clusters, and those that ended after a time, newest first."""
         ...
@@ -156,6 +154,67 @@ class JobRows(Rows[Job], Protocol):
         ...
 
     async def by_request(self, request_id: str) -> Job | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which managed jobs are asked for; what is None asks for all. Times are of their submission, in seconds."""
+
+    numbers: Sequence[int] | None = None
+    users: Sequence[str] | None = None
+    workspaces: Sequence[str] | None = None
+    statuses: Sequence[str] | None = None
+    unfinished: bool = False
+    name: str | None = None
+    after: float | None = None
+    before: float | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The newest of the jobs that were asked for, and how many of them there are by status."""
+
+    jobs: Sequence[ManagedJob]
+    counts: Mapping[str, int]
+
+
+class ManagedJobRows(Rows[ManagedJob], Protocol):
+    """Managed jobs."""
+
+    async def open(self, steps: Sequence[Step[ManagedJob]], now: float) -> list[ManagedJob]:
+        """Record the jobs of one request, with their numbers; if it has any on record, those."""
+        ...
+
+    async def by_number(self, number: int) -> ManagedJob | None: ...
+
+    async def of_request(self, request_id: str) -> list[ManagedJob]: ...
+
+    async def listed(self, query: JobQuery) -> Listed:
+        """Newest first."""
+        ...
+
+    async def waiting(self, most: int) -> list[Waiting]:
+        """Those that wait, in the order of their turn."""
+        ...
+
+    async def before(self, turn: float) -> int:
+        """How many wait whose turn is earlier."""
+        ...
+
+    async def under_way(self) -> UnderWay: ...
+
+    async def moved(self, most: int) -> list[str]:
+        """Ids of those whose cluster, or job there, is not as it was when it was looked at last."""
+        ...
+
+    async def logged(self) -> list[tuple[str, str]]:
+        """Ids of those that may have a job on a cluster, each with that cluster's."""
+        ...
+
+    async def stray_clusters(self) -> list[tuple[str, str]]:
+        """Living clusters that were some managed job's and are not needed by it any more, each with the job's id."""
+        ...
 
 
 class RequestRows(Rows[Request], Protocol):
@@ -323,6 +382,8 @@ class Store(Protocol):
     @property
     def requests(self) -> RequestRows: ...
     @property
+    def managed_jobs(self) -> ManagedJobRows: ...
+    @property
     def stories(self) -> Stories: ...
     @property
     def outcomes(self) -> Outcomes: ...
@@ -343,6 +404,10 @@ class Store(Protocol):
 
     async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
         """Delete a batch of what ended before these times; ids of the requests among it, empty when none is left."""
+        ...
+
+    async def forget_managed_jobs(self, before: float) -> list[int]:
+        """Delete a batch of managed jobs that ended before then; their numbers, none when none is left."""
         ...
 
     async def manifests_in_use(self) -> Collection[str]:

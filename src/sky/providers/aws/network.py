@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from sky.core.errors import ProviderDown, ProviderFailure, RequestInvalid
 from sky.kit.backoff import delays
+from sky.kit.together import unbroken
 from sky.providers.aws import marks
 from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import AwsConfig
@@ -57,6 +58,8 @@ class Network:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
+        #: Groups that were made for clusters, by region and cluster: a list that lags behind does not have them yet.
+        self._made: dict[tuple[str, str], set[str]] = {}
 
     async def subnets(self, region: str, zone: str | None, config: AwsConfig, nodes: int) -> Sequence[Subnet]:
         """One subnet for each zone that has one (or for this zone alone), by zone. Raises RequestInvalid if none."""
@@ -107,23 +110,29 @@ class Network:
         """Remove what was made for a cluster alone, as soon as its machines let go of it."""
         filters = marks.of_cluster(owner.installation, owner.cluster_id)
         groups = await self._clients.pages(region, "DescribeSecurityGroups", "SecurityGroups", Filters=filters)
-        for group in groups:
-            if marks.GROUPED in marks.read(group.get("Tags")):
-                await self._delete(region, "DeletePlacementGroup", GroupName=owner.group)
-            await self._delete(region, "DeleteSecurityGroup", GroupId=str(group.get("GroupId", "")))
+        made = self._made.get((region, owner.cluster_id), set())
+        close = owner.group in made or any(marks.GROUPED in marks.read(group.get("Tags")) for group in groups)
+        if close:
+            await self._delete(region, "DeletePlacementGroup", GroupName=owner.group)
+        for group in sorted({str(group.get("GroupId", "")) for group in groups} | made - {owner.group}):
+            await self._delete(region, "DeleteSecurityGroup", GroupId=group)
+        self._made.pop((region, owner.cluster_id), None)
 
     async def placement_group(self, region: str, groups: Sequence[str], owner: Owner) -> str:
         """A group of machines that stand close together; its name. The mark comes first, so that it is never lost."""
         mark = [{"Key": marks.GROUPED, "Value": "yes"}]
         await self._settled(lambda: self._clients.ec2(region, "CreateTags", Resources=[groups[-1]], Tags=mark))
         tags = marks.tags(owner.labels, marks.own(owner.installation, owner.cluster_id))
+        self._note(region, owner, owner.group)
         try:
-            await self._clients.ec2(
-                region,
-                "CreatePlacementGroup",
-                GroupName=owner.group,
-                Strategy="cluster",
-                TagSpecifications=marks.on(["placement-group"], tags),
+            await unbroken(
+                self._clients.ec2(
+                    region,
+                    "CreatePlacementGroup",
+                    GroupName=owner.group,
+                    Strategy="cluster",
+                    TagSpecifications=marks.on(["placement-group"], tags),
+                )
             )
         except ProviderFailure as error:
             if code_behind(error) != "InvalidPlacementGroup.Duplicate":
@@ -176,14 +185,19 @@ class Network:
         if found is not None:
             await self._allow_each(region, found, rules, members=members)
             return found
-        made = await self._make(
-            region,
-            vpc,
-            owner.group,
-            marks.tags(owner.labels, {"Name": owner.group}, marks.own(owner.installation, owner.cluster_id)),
-        )
+        made = await unbroken(self._make_ours(region, vpc, owner))
         await self._allow(region, made, rules, members=members)
         return made
+
+    async def _make_ours(self, region: str, vpc: str, owner: Owner) -> str:
+        """The group, noted in any case: a call that is under way makes it although its caller has gone away."""
+        tags = marks.tags(owner.labels, {"Name": owner.group}, marks.own(owner.installation, owner.cluster_id))
+        made = await self._make(region, vpc, owner.group, tags)
+        self._note(region, owner, made)
+        return made
+
+    def _note(self, region: str, owner: Owner, name: str) -> None:
+        self._made.setdefault((region, owner.cluster_id), set()).add(name)
 
     async def _find(self, region: str, vpc: str, name: str) -> str | None:
         filters = [*_only("group-name", name), *_only("vpc-id", vpc)]

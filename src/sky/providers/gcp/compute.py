@@ -25,7 +25,7 @@ from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk, DiskImage, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
-from sky.kit.together import together
+from sky.kit.together import together, unbroken
 from sky.providers.gcp import (
     gpu_network,
     groups,
@@ -41,7 +41,7 @@ from sky.providers.gcp import (
 )
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
-from sky.providers.gcp.gang import Source, to_the_end, unbroken, whole
+from sky.providers.gcp.gang import Source, to_the_end, whole
 from sky.providers.gcp.instances import Machine, Parts
 from sky.providers.gcp.machines import Grouped, Singles
 from sky.providers.gcp.manifest import MANIFEST

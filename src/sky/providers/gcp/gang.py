@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from sky.core.errors import ProviderDown, ProviderFailure, Throttled
 from sky.kit.clock import Clock, SystemClock
-from sky.kit.together import together
+from sky.kit.together import together, unbroken
 from sky.providers.gcp.instances import Machine
 
 T = TypeVar("T")
@@ -70,20 +70,6 @@ async def _sweep(source: Source, undo: Step, clock: Clock) -> ProviderFailure | 
             break
     log.warning("machines of an attempt that failed may be left: %s", left)
     return left
-
-
-async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Do something to its end, although the caller is cancelled meanwhile; that cancellation comes after it."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
 
 
 async def to_the_end(work: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -5,7 +5,6 @@ is the record: what `list` says is read from it and from the process table, neve
 """
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from sky.core.errors import CapacityRefused, ProviderDown
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.offers import Offer
 from sky.core.ports import Access, CreateAsk
+from sky.kit.turns import Turn, turn
 from sky.providers.local import processes
 from sky.providers.local.offers import found_devices, machine
 from sky.providers.registry import Settings
@@ -95,8 +95,11 @@ class LocalCompute:
         try:
             devices = await self._devices() if wanted is not None else ()
             for rank in ask.wanted:
-                with self._choosing():
-                    self._make(ask, rank, self._free(devices, wanted))
+                with self._choosing() as taken:
+                    node = self._draw(ask, rank, self._free(devices, wanted))
+                    taken.check()
+                    self._write(node)
+                self._keep(node)
         except (OSError, subprocess.SubprocessError) as error:
             await self._clear(ask)
             raise ProviderDown(f"cannot make a node under {self._root}: {error}") from error
@@ -160,8 +163,13 @@ class LocalCompute:
             try:
                 wanted = None if node.devices is None else len(node.devices)
                 devices = await self._devices() if wanted is not None else ()
-                with self._choosing():
-                    nodes.append(self._keep(replace(node, devices=self._free(devices, wanted))))
+                with self._choosing() as taken:
+                    drawn = replace(
+                        node, devices=self._free(devices, wanted, node.id), keeper=0, born="", stopped=False
+                    )
+                    taken.check()
+                    self._write(drawn)
+                nodes.append(self._keep(drawn))
             except CapacityRefused:
                 await self.stop(cluster_id)  # all or none: a part of a cluster is of no use to anybody
                 raise
@@ -198,24 +206,24 @@ class LocalCompute:
         return tuple(index for index, _ in await asyncio.to_thread(found_devices))
 
     @contextmanager
-    def _choosing(self) -> Iterator[None]:
+    def _choosing(self) -> Iterator[Turn]:
         """From the look at what is free to the record of who has it; no other server on these folders looks then.
 
-        The block waits for nothing: this process would wait for itself.
+        No program is started meanwhile: a server that stands still in such a block holds up the others.
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(self._root.with_name(f".{self._root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        with turn(self._root.with_name(f".{self._root.name}.lock")) as taken:
+            yield taken
 
-    def _free(self, there: Sequence[int], count: int | None) -> tuple[int, ...] | None:
-        """Devices that no running node holds; None where none are asked for. Raises CapacityRefused for too few."""
+    def _free(self, there: Sequence[int], count: int | None, own: str = "") -> tuple[int, ...] | None:
+        """Devices that no other node has, running or begun; None where none are asked for.
+
+        Raises CapacityRefused for too few.
+        """
         if count is None:
             return None
-        held = {index for node in self._nodes(None) if _alive(node) for index in node.devices or ()}
+        others = [node for node in self._nodes(None) if node.id != own and (_begun(node) or _alive(node))]
+        held = {index for node in others for index in node.devices or ()}
         free = [index for index in there if index not in held]
         if len(free) < count:
             raise CapacityRefused(
@@ -225,7 +233,7 @@ class LocalCompute:
             )
         return tuple(free[:count])
 
-    def _make(self, ask: CreateAsk, rank: int, devices: tuple[int, ...] | None) -> _Node:
+    def _draw(self, ask: CreateAsk, rank: int, devices: tuple[int, ...] | None) -> _Node:
         node_id = f"{ask.cluster_id}-{rank}"
         home = self._root / ask.cluster_id / str(rank) / "home"
         home.mkdir(parents=True, mode=0o700)
@@ -233,12 +241,10 @@ class LocalCompute:
             parent.chmod(0o700)
         ip = next(self._free_ips())
         socket = str(sockets() / f"{node_id}.sock")
-        drawn = _Node(node_id, ask.key, ask.cluster_id, ask.cluster_name, rank, ip, 0, "", False, socket, devices)
-        return self._keep(drawn)
+        return _Node(node_id, ask.key, ask.cluster_id, ask.cluster_name, rank, ip, 0, "", False, socket, devices)
 
     def _keep(self, node: _Node) -> _Node:
-        """Start a keeper; the record is written before, so that a crash in between leaves a node that can be ended."""
-        self._write(node)
+        """Start a keeper; its record is there already, so that a crash in between leaves a node that can be ended."""
         keeper, born = processes.start_keeper(node.id, self._home(node))
         kept = replace(node, keeper=keeper, born=born, stopped=False)
         self._write(kept)
@@ -321,6 +327,11 @@ def _remove(folder: Path) -> None:
         with suppress(OSError):
             Path(path).chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begun(node: _Node) -> bool:
+    """Whether it is on record and is to have its keeper at any moment."""
+    return node.keeper == 0 and not node.stopped
 
 
 def _alive(node: _Node) -> bool:

@@ -388,10 +388,11 @@ class SlurmCompute:
 
     def _keep(self, cluster_id: str, held: _Held | None) -> None:
         """Keep it, or with None keep it no longer."""
-        with alone(self._path):
+        with alone(self._path) as taken:
             others = {key: each for key, each in self._held.items() if key != cluster_id}
             self._kept = others if held is None else {**others, cluster_id: held}
-            save(self._path, {key: asdict(each) for key, each in self._kept.items()})
+            self._seen = None
+            save(self._path, {key: asdict(each) for key, each in self._kept.items()}, taken)
             self._seen = stamp(self._path)
 
 

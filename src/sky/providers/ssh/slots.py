@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sky.core.errors import ProviderDown
 from sky.core.ports import CreateAsk
+from sky.kit.turns import Turn
 from sky.providers.records import Stamp, alone, save, stamp
 from sky.providers.ssh.inventory import Facts, Owner
 from sky.providers.ssh.pools import Machine
@@ -181,7 +182,7 @@ class Ledger:
         self._path = path
         self._slots: dict[str, Slot] | None = None
         self._seen: Stamp | None = None
-        self._inside = False
+        self._turn: Turn | None = None
 
     def known(self) -> bool:
         """Whether there is a record; one that cannot be read is put aside."""
@@ -191,15 +192,15 @@ class Ledger:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """From a look to the change that follows from it, during which no other server looks so; waits for nothing."""
-        if self._inside:
+        if self._turn is not None:
             yield
             return
-        with alone(self._path):
-            self._inside = True
+        with alone(self._path) as taken:
+            self._turn = taken
             try:
                 yield
             finally:
-                self._inside = False
+                self._turn = None
 
     def begin(self, slots: Mapping[str, Slot]) -> None:
         """The record is this from now on, unless another server has begun one."""
@@ -268,5 +269,6 @@ class Ledger:
 
     def _write(self) -> None:
         slots = sorted((self._slots or {}).values(), key=lambda slot: (slot.cluster_id, slot.rank))
-        save(self._path, [asdict(slot) for slot in slots])
+        self._seen = None
+        save(self._path, [asdict(slot) for slot in slots], self._turn)
         self._seen = stamp(self._path)

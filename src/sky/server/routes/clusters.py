@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from sky.core.errors import ClusterDoesNotExist
+from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.users import Caller
 from sky.server.api import Api
@@ -31,6 +34,9 @@ from sky.wire.ledger import LedgerBody, LedgerRecord, ledger_record, question
 STATUS_FRESH_S = 1.0
 #: Encoded answers kept at a time; one per set of arguments.
 MOST_STATUSES = 64
+#: Parts of answers that are kept beyond those of an answer and its like.
+MOST_TOLD = 1000
+_NEVER = (-1, msgspec.Raw())
 
 
 class StatusBoard:
@@ -40,6 +46,8 @@ class StatusBoard:
         self._api = api
         self._kept: dict[tuple[object, ...], tuple[float, bytes]] = {}
         self._changes = 0
+        #: What is told of a cluster, by its id and whether in short, with the version of which that is.
+        self._told: dict[tuple[str, bool], tuple[int, msgspec.Raw]] = {}
 
     async def watch(self) -> None:
         """Forget answers when clusters change; runs for as long as the server."""
@@ -57,22 +65,35 @@ class StatusBoard:
         # Whoever may see the same gets the same answer.
         seer = (caller.user, caller.role, caller.workspaces)
         everybody = body.all_users and self._api.may.all_seeing(caller)
-        key = (names, body.summary, body.all_users, None if everybody else seer)
+        key = (names, body.summary, body.all_users, body.include_managed, None if everybody else seer)
         kept = self._kept.get(key)
         now = plane.clock.now()
         if kept is not None and not refresh and 0 <= now - kept[0] <= STATUS_FRESH_S:
             return kept[1]
         changes = self._changes
-        known = await plane.clusters(names, refresh=refresh)
+        known = await plane.clusters(names, refresh=refresh, managed=body.include_managed)
         # A name is a name; a glob means those of one's own, unless everybody's are asked for.
         clusters = await self._api.may.shown(caller, known, everybody=body.all_users, named=names or ())
-        last = await plane.last_entries([cluster.id for cluster in clusters])
-        told = encode([status_response(each, last.get(each.id), summary=body.summary) for each in clusters])
+        told = encode(await self._parts(clusters, summary=body.summary))
         if changes == self._changes:
             if len(self._kept) >= MOST_STATUSES:
                 self._kept.clear()
             self._kept[key] = (now, told)
         return told
+
+    async def _parts(self, clusters: Sequence[Cluster], *, summary: bool) -> list[msgspec.Raw]:
+        """What is told of each, encoded; made anew for those that have changed since they were told of last."""
+        known = self._told
+        if len(known) > 2 * len(clusters) + MOST_TOLD:
+            known.clear()
+        changed = [each for each in clusters if known.get((each.id, summary), _NEVER)[0] != each.version]
+        if changed:
+            # A line of a cluster's story is written with a version of it: without a new one, there is no new line.
+            last = await self._api.plane.last_entries([cluster.id for cluster in changed])
+            for each in changed:
+                told = encode(status_response(each, last.get(each.id), summary=summary))
+                known[each.id, summary] = (each.version, msgspec.Raw(told))
+        return [known[each.id, summary][1] for each in clusters]
 
 
 def routes(api: Api, board: StatusBoard) -> list[Route]:

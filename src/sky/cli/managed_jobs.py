@@ -1,0 +1,363 @@
+"""jobs launch, queue, cancel, logs: managed jobs. Loaded by the group `jobs` when one of them runs."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from sky.cli import exit_codes, options, tables, times
+from sky.cli.entrypoint import COMMAND_NAME, classify
+from sky.cli.jobs import DEFAULT_TAIL, lines_to
+from sky.cli.launch import typed
+from sky.cli.output import emit
+from sky.cli.prompts import confirm
+from sky.cli.status_view import Record, number, text
+from sky.cli.targets import print_request_id, talk_of_going_on
+from sky.cli.terminal import Progress, paint, say, talk
+from sky.core.errors import JobExitCode, not_supported
+from sky.sdk import managed_jobs as sdk
+from sky.sdk import requests
+
+_COLUMNS = (
+    "ID", "TASK", "WORKSPACE", "NAME", "USER", "REQUESTED", "SUBMITTED", "TOT. DURATION", "JOB DURATION",
+    "#RECOVERIES", "STATUS",
+)  # fmt: skip
+_MORE_COLUMNS = ("WORKER_CLUSTER", "WORKER_JOB_ID", "STARTED", "INFRA", "RESOURCES", "SCHED. STATE", "DETAILS")
+#: Jobs shown unless --limit says otherwise.
+DEFAULT_LIMIT = 50
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@options.command("launch", help="Run ENTRYPOINT (YAML of one or several tasks, or a command) as a managed job.")
+@options.entrypoint
+@click.option("-c", "--cluster", "old_name", hidden=True)
+@click.option("--job-recovery", help="How it recovers: EAGER_NEXT_REGION, FAILOVER, none, or a strategy of your own.")
+@click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
+@click.option("-p", "--pool", help="Run in a pool (not supported yet).")
+@click.option("--num-jobs", type=click.IntRange(min=1), help="So many jobs of the same, each with its own rank.")
+@click.option("--job-group", help="Attach to a job group (not supported yet).")
+@click.option("--no-job-group", is_flag=True, help="Not as a part of the job group that this runs in.")
+@options.task_options
+@click.option("--priority", help="-1000 to 1000: higher is begun sooner.")
+@options.yes
+@options.asynchronous
+@options.output
+def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **flags: Any) -> int:
+    """Run tasks as a managed job."""
+    for option, feature in (("pool", "Running managed jobs in a pool"), ("job_group", "Attaching to a job group")):
+        if flags[option] is not None:
+            raise not_supported(feature)
+    from sky.cli.tasks import make_dag  # noqa: PLC0415 - 90 ms that help need not pay
+
+    name = flags["name"] or old_name
+    made = make_dag(classify(entrypoint), {**flags, "name": None})
+    for task in getattr(made, "tasks", [made]):
+        _override_recovery(task, flags["job_recovery"])
+    name = name or getattr(made, "name", None) or COMMAND_NAME
+    count = flags["num_jobs"]
+    what = f"{count} managed jobs {name!r}" if count else f"a managed job {name!r}"
+    if flags["yes"]:
+        talk(f"Launching {what}.")
+    else:
+        confirm(f"Launching {what}. Proceed?", assume_yes=False)
+    request_id = str(sdk.launch(made, name, num_jobs=count, _command=typed()))
+    if flags["asynchronous"]:
+        print_request_id(request_id, form)
+        return exit_codes.OK
+    try:
+        with Progress("Submitting…", without="Managed Job ID:") as progress:
+            ids, _ = requests.stream_and_get(request_id, output_stream=progress)
+    except KeyboardInterrupt:
+        talk_of_going_on([request_id])
+        return exit_codes.INTERRUPTED
+    return _submitted(list(ids), request_id, form, follow=not flags["detach_run"] and len(ids) == 1)
+
+
+def _override_recovery(task: Any, strategy: str | None) -> None:
+    if strategy is not None:
+        kept = next(iter(task.resources)).job_recovery or {}
+        task.set_resources_override({"job_recovery": {**kept, "strategy": strategy}})
+
+
+def _submitted(ids: Sequence[int], request_id: str, form: str, *, follow: bool) -> int:
+    shown = ", ".join(map(str, ids))
+    data = sys.stdout if form == "table" else sys.stderr
+    data.write(f"Job submitted, ID: {shown}\nManaged Job ID: {shown}\n")
+    data.flush()
+    if len(ids) == 1:
+        talk(
+            f"  Cancel: sky jobs cancel {shown}   Log: sky jobs logs {shown}   Decisions: sky events {shown}   "
+            "All: sky jobs queue", "dim",
+        )  # fmt: skip
+    code = _follow(ids[0], None, follow=True, tail=0, stream=data) if follow else exit_codes.OK
+    if form != "table":
+        emit({"request_id": request_id, "job_ids": list(ids), "exit_code": code if follow else None}, form)
+    return code
+
+
+def _follow(job_id: int | None, task: str | None, *, follow: bool, tail: int, name: str | None = None,
+            stream: Any = None) -> int:  # fmt: skip
+    """Relay a log and return the job's exit code; Ctrl-C stops the relay only."""
+    data = lines_to(stream or sys.stdout)
+    try:
+        code = int(sdk.tail_logs(name, job_id, follow, tail=tail, output_stream=data, task=task))  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        which = "" if job_id is None else f" {job_id}"
+        talk(f"\nStopped following; the job runs on. Follow: sky jobs logs{which}   Cancel: sky jobs cancel{which}")
+        return exit_codes.INTERRUPTED
+    if code == JobExitCode.NOT_FOUND:
+        talk(f"Managed job {name or job_id or ''} not found.", "yellow")
+    elif code != JobExitCode.NOT_FINISHED:
+        data.end_line()
+        data.write(f"Managed job finished (status: {_final_word(job_id, name, code)}).\n")
+        data.flush()
+    return code
+
+
+def _final_word(job_id: int | None, name: str | None, code: int) -> str:
+    """The status of a job that ended; the code alone tells all but how it failed."""
+    if code != JobExitCode.FAILED or job_id is None:
+        return JobExitCode(code).name
+    found = requests.get(sdk.queue(job_ids=[job_id]))
+    words = [str(each["job_status"]) for each in found]
+    return words[0] if words else "FAILED"
+
+
+@options.command("queue", help="Show managed jobs, newest first.")
+@click.option("-v", "--verbose", is_flag=True, help="More columns.")
+@click.option("-l", "--limit", default=str(DEFAULT_LIMIT), help="Jobs to show (50), or all.")
+@click.option("-r", "--refresh", is_flag=True, help="Accepted; what is shown is always what is so.")
+@click.option("-s", "--skip-finished", is_flag=True, help="Only jobs that have not ended.")
+@click.option("--status", "statuses", multiple=True, help="Only jobs of this status; repeatable.")
+@click.option("--since", help="Submitted within this time: 90m, 48h, 7d.")
+@click.option("--after", help="Submitted after this time: 2026-01-31 or 2026-01-31T12:00.")
+@click.option("--before", help="Submitted before this time.")
+@click.option("--infra", help="Only those on infra with this in its name.")
+@click.option("--why", type=int, metavar="ID", help="Why this job is as it is: every decision with its reason.")
+@options.all_users
+@click.option("-a", "--all", "everything", is_flag=True, help="All jobs, however many.")
+@options.output
+def queue(*, form: str, **flags: Any) -> int:
+    """Show managed jobs."""
+    if flags["why"] is not None:
+        return _why(flags["why"], form)
+    limit = _limit(flags["limit"], everything=flags["everything"])
+    after = times.now() - _span(flags["since"]) if flags["since"] else _moment(flags["after"], "--after")
+    found = sdk.queue_v2(
+        refresh=flags["refresh"],
+        skip_finished=flags["skip_finished"],
+        all_users=flags["all_users"],
+        limit=limit,
+        statuses=[each.upper() for each in flags["statuses"]] or None,
+        submitted_after=after,
+        submitted_before=_moment(flags["before"], "--before"),
+        infra_match=flags["infra"],
+    )
+    records, total, counts, _ = requests.get(found)
+    if form != "table":
+        emit([shape(each) for each in records], form)
+        return exit_codes.OK
+    if not records:
+        say("No managed jobs." if not total else "No managed jobs to show.")
+        return exit_codes.OK
+    _print_queue(records, verbose=flags["verbose"], all_users=flags["all_users"])
+    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    more = f" ({limit} shown; -l all shows every one)" if limit is not None and total > limit else ""
+    say(f"{total} managed job{'s' if total != 1 else ''}{more}: {told}")
+    return exit_codes.OK
+
+
+def shape(job: Record) -> dict[str, object]:
+    """Return a task of a managed job as `-o json` promises it."""
+    plain = (
+        "job_id", "task_id", "job_name", "task_name", "workspace", "user_name", "status", "schedule_state",
+        "resources", "submitted_at", "start_at", "end_at", "last_recovered_at", "job_duration", "recovery_count",
+        "restarts_on_errors", "exit_codes", "infra", "cluster_resources", "price_hourly", "use_spot", "priority",
+        "rank", "num_jobs", "current_cluster_name", "job_id_on_pool_cluster", "details", "failure_reason",
+    )  # fmt: skip
+    return {key: getattr(job.get(key), "value", job.get(key)) for key in plain}
+
+
+def _print_queue(records: Sequence[Record], *, verbose: bool, all_users: bool) -> None:
+    spaces = len({text(each, "workspace") for each in records}) > 1
+    left_out = {*(() if spaces else ("WORKSPACE",)), *(() if all_users else ("USER",))}
+    columns = (*_COLUMNS, *(_MORE_COLUMNS if verbose else ()))
+    shown = [at for at, name in enumerate(columns) if name not in left_out]
+    rows = []
+    for each in records:
+        if number(each, "num_tasks") > 1 and each.get("task_id") == 0:
+            same = [other for other in records if other.get("job_id") == each.get("job_id")]
+            rows.append(_summary(same, verbose))
+        rows.append(_row(each, verbose))
+    say(tables.render([columns[at] for at in shown], [[row[at] for at in shown] for row in rows]))
+
+
+def _row(job: Record, verbose: bool) -> list[object]:
+    at = times.now()
+    several = number(job, "num_tasks") > 1
+    submitted, ended = number(job, "submitted_at"), number(job, "end_at")
+    row: list[object] = [
+        f" └ {job.get('job_id')}" if several else job.get("job_id"),
+        job.get("task_id") if several else "-",
+        text(job, "workspace"),
+        text(job, "task_name") if several else text(job, "job_name"),
+        text(job, "user_name"),
+        text(job, "resources"),
+        times.ago(submitted, at),
+        times.duration((ended or at) - submitted),
+        times.duration(job.get("job_duration")),  # type: ignore[arg-type]
+        job.get("recovery_count"),
+        text(job, "status"),
+    ]
+    if verbose:
+        row += [
+            job.get("current_cluster_name") or "-",
+            job.get("job_id_on_pool_cluster") or "-",
+            times.ago(number(job, "start_at"), at),
+            job.get("infra") or "-",
+            job.get("cluster_resources_full") or "-",
+            text(job, "schedule_state"),
+            tables.clean(job.get("details") or "-"),
+        ]
+    return row
+
+
+def _summary(tasks: Sequence[Record], verbose: bool) -> list[object]:
+    """The row of a job of several tasks."""
+    first = tasks[0]
+    ended = number(tasks[-1], "end_at")
+    at = times.now()
+    ran = [each.get("job_duration") for each in tasks]
+    row: list[object] = [
+        first.get("job_id"), "", text(first, "workspace"), text(first, "job_name"), text(first, "user_name"),
+        f"{len(tasks)} tasks", times.ago(number(first, "submitted_at"), at),
+        times.duration((ended or at) - number(first, "submitted_at")),
+        times.duration(sum(each for each in ran if isinstance(each, int | float))),
+        sum(int(number(each, "recovery_count")) for each in tasks), text(first, "job_status"),
+    ]  # fmt: skip
+    return row + ["-"] * len(_MORE_COLUMNS) if verbose else row
+
+
+def _why(job_id: int, form: str) -> int:
+    records, _, _, _ = requests.get(sdk.queue_v2(job_ids=[job_id], why=True))
+    if not records:
+        talk(f"Managed job {job_id} not found.", "yellow")
+        return exit_codes.ERROR
+    told = requests.get(sdk.events(job_id))
+    if form != "table":
+        emit({"job": [shape(each) for each in records], "events": [dict(each) for each in told]}, form)
+        return exit_codes.OK
+    print_story(told)
+    current = next((each for each in records if not sdk.is_over(each["status"])), records[-1])
+    why = f": {tables.clean(current.get('details'))}" if current.get("details") else ""
+    say(f"Managed job {job_id} is {text(current, 'status')} ({text(current, 'schedule_state')}){why}")
+    return exit_codes.OK
+
+
+def print_story(events: Sequence[Mapping[str, Any]]) -> None:
+    """Write the lines of a story."""
+    for event in events:
+        before, after = str(event.get("before") or ""), str(event.get("after") or "")
+        shown = f"  [{f'{before} → {after}' if before else after}]" if before != after and after else ""
+        say(f"{times.local_time(event.get('time'))}  {tables.clean(event.get('text') or '')}{shown}")
+
+
+def _limit(said: str, *, everything: bool) -> int | None:
+    if everything or said.lower() in ("all", "none"):
+        return None
+    if not said.isdecimal():
+        raise click.UsageError(f"--limit {said}: a number, or all.")
+    return int(said)
+
+
+def _span(said: str) -> float:
+    found = _SPAN.fullmatch(said.strip().lower())
+    if found is None:
+        raise click.UsageError(f"--since {said}: a number and s, m, h, d or w, such as 48h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _moment(said: str | None, option: str) -> float | None:
+    if said is None:
+        return None
+    from datetime import datetime  # noqa: PLC0415 - few ask for it
+
+    try:
+        return datetime.fromisoformat(said).timestamp()
+    except ValueError:
+        raise click.UsageError(f"{option} {said}: a time such as 2026-01-31 or 2026-01-31T12:00.") from None
+
+
+@options.command("cancel", help="End managed jobs: those given, those of a name, or all of yours.")
+@click.argument("job_ids", nargs=-1, type=int, metavar="[IDS]...")
+@click.option("-n", "--name", help="Those under way of this name.")
+@click.option("-p", "--pool", help="Those of a pool (not supported yet).")
+@click.option("--task", help="Only this task (not supported yet).")
+@click.option("--graceful", is_flag=True, help="Let their processes end by themselves first.")
+@click.option("--graceful-timeout", type=float, help="For so many seconds (60).")
+@click.option("-a", "--all", "everything", is_flag=True, help="All of yours.")
+@options.all_users
+@options.yes
+@options.asynchronous
+@options.output
+def cancel(job_ids: tuple[int, ...], *, form: str, **flags: Any) -> int:
+    """End managed jobs."""
+    ways = [bool(job_ids), flags["name"] is not None, flags["everything"] or flags["all_users"]]
+    if sum(ways) != 1:
+        raise click.UsageError("Pass job ids, --name, or --all (or --all-users): one of them.")
+    what = "all managed jobs" if flags["everything"] or flags["all_users"] else f"the managed jobs {flags['name']!r}"
+    if job_ids:
+        what = f"managed job{'s' if len(job_ids) > 1 else ''} {', '.join(map(str, job_ids))}"
+    confirm(f"Cancelling {what}. Proceed?", assume_yes=flags["yes"])
+    request_id = str(
+        sdk.cancel(
+            flags["name"],
+            list(job_ids) or None,
+            flags["everything"],
+            flags["all_users"],
+            flags["pool"],
+            flags["graceful"],
+            flags["graceful_timeout"],
+            flags["task"],
+        )
+    )
+    if flags["asynchronous"]:
+        print_request_id(request_id, form)
+        return exit_codes.OK
+    with Progress("Cancelling…") as progress:
+        requests.stream_and_get(request_id, output_stream=progress)
+    talk(paint("✓ ", "green", sys.stderr) + f"Cancelling {what}; their clusters go with them.")
+    if form != "table":
+        emit({"request_id": request_id, "job_ids": list(job_ids)}, form)
+    return exit_codes.OK
+
+
+@options.command("logs", help="Follow the log of a managed job (default: the newest), over all of its recoveries.")
+@click.argument("job_id", required=False, type=int)
+@click.argument("task", required=False)
+@click.option("-n", "--name", help="The newest job of this name.")
+@click.option("--follow/--no-follow", default=True, help="Go on with new lines, or stop at what is there.")
+@click.option("--controller", is_flag=True, help="What was decided about the job, instead of its log.")
+@click.option("-r", "--refresh", is_flag=True, help="Accepted; what is shown is always what is so.")
+@click.option("-s", "--sync-down", is_flag=True, help="Download the log to ~/sky_logs.")
+@click.option("--tail", type=click.IntRange(min=0), default=DEFAULT_TAIL, help="Last lines (1000); 0 for all.")
+@options.output
+def logs(job_id: int | None, task: str | None, *, form: str, **flags: Any) -> int:
+    """Show logs."""
+    if flags["sync_down"]:
+        paths = sdk.download_logs(flags["name"], job_id, controller=flags["controller"])
+        if form != "table":
+            emit({str(number): path for number, path in paths.items()}, form)
+        for number_, path in paths.items() if form == "table" else ():
+            say(f"Managed job {number_} logs: {path}")
+        if not paths:
+            talk("No such managed job.", "yellow")
+        return exit_codes.OK if paths else int(JobExitCode.NOT_FOUND)
+    if form != "table":
+        raise click.UsageError(f"A log is shown as it is; -o {form} goes with --sync-down.")
+    if flags["controller"]:
+        return int(sdk.tail_logs(flags["name"], job_id, controller=True))  # type: ignore[arg-type]
+    return _follow(job_id, task, follow=flags["follow"], tail=flags["tail"], name=flags["name"])

@@ -1,0 +1,152 @@
+"""What requests about managed jobs do: put jobs on record, ask for their end. Both can be repeated after a crash."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sky.core.errors import NotSupportedError, PermissionDeniedError
+from sky.core.lifecycle import managed_jobs as life
+from sky.core.model.dags import DagSpec
+from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
+from sky.core.model.requests import Request
+from sky.core.model.tasks import TaskSpec
+from sky.core.policy.recovery import strategy_name
+from sky.core.policy.rights import touches
+from sky.core.ports import JobQuery
+from sky.engine.desk import Desk, flag, text
+from sky.engine.recovering import check_strategy
+from sky.engine.refusals import refuse_unsupported
+from sky.kit.ids import new_id
+
+#: The most jobs that one request opens.
+MOST_JOBS = 10_000
+
+
+async def launch(desk: Desk, request: Request) -> object:
+    """Result: `{"job_ids": [numbers]}`."""
+    body = request.body
+    config = body.get("dag")
+    dag = DagSpec.from_config(config if isinstance(config, Mapping) else {})
+    check(dag)
+    count = _count(body)
+    now = desk.clock.now()
+    steps = [life.opening(drawn(desk, request, dag, now, rank=rank, count=count)) for rank in range(count or 1)]
+    jobs = await desk.store.managed_jobs.open(steps, now)
+    desk.signals.notify("managed_jobs:room")
+    numbers = [job.number for job in jobs]
+    desk.talk.say(request.id, f"Managed Job ID: {', '.join(map(str, numbers))}")
+    return {"job_ids": numbers}
+
+
+def check(dag: DagSpec) -> None:
+    """Raise for what cannot be run as a managed job."""
+    if not dag.tasks:
+        raise ValueError("There is no task to run.")
+    if dag.is_job_group:
+        raise NotSupportedError("execution: parallel (job groups): not supported yet in this version")
+    chain = tuple((at, at + 1) for at in range(len(dag.tasks) - 1))
+    if dag.edges and tuple(sorted(dag.edges)) != chain:
+        raise NotSupportedError("tasks that are no chain: not supported yet in this version")
+    for task in dag.tasks:
+        refuse_unsupported(task)
+        if task.run is None and task.setup is None:
+            raise ValueError(f"The task {task.name or ''} has nothing to run.")
+        check_strategy(strategy_name(task.resources[0].job_recovery or {}))
+
+
+def drawn(
+    desk: Desk, request: Request, dag: DagSpec, now: float, *, rank: int | None = None, count: int | None = None
+) -> ManagedJob:
+    """A job as it is to be recorded; its number comes with that."""
+    body = request.body
+    name = text(body, "name") or dag.name or dag.tasks[0].name or "sky-cmd"
+    # A lone task goes by the name of its job.
+    tasks = dag.tasks if len(dag.tasks) > 1 else (replace(dag.tasks[0], name=name),)
+    config, uploads = body.get("config"), body.get("uploads")
+    return ManagedJob(
+        id=new_id(now),
+        number=0,
+        key=f"{request.id}:{rank or 0}",
+        name=name if count is None else f"{name}-{rank}",
+        user=request.user,
+        workspace=request.workspace,
+        stage=Stage.WAITING,
+        version=0,
+        created_at=now,
+        tasks=tuple(ManagedTask(task.name, resources=asked_for(task)) for task in tasks),
+        task_configs={str(at): task.to_config() for at, task in enumerate(tasks)},
+        layers=config if isinstance(config, Mapping) else {},
+        uploads={key: str(value) for key, value in uploads.items()} if isinstance(uploads, Mapping) else {},
+        request_id=request.id,
+        reach=request.reach,
+        command=text(body, "command") or "",
+        priority=dag.tasks[0].resources[0].priority or 0,
+        rank=rank if count is not None else None,
+        num_jobs=count,
+        lease_s=_lease(desk.section("jobs")),
+    )
+
+
+def _lease(section: Mapping[str, object]) -> float:
+    said = section.get("contact_lease")
+    return float(said) if isinstance(said, int | float) and said > 0 else CONTACT_LEASE_S
+
+
+def _count(body: Mapping[str, object]) -> int | None:
+    count = body.get("num_jobs")
+    if count is None:
+        return None
+    if not isinstance(count, int) or not 1 <= count <= MOST_JOBS:
+        raise ValueError(f"num_jobs: found {count!r}; allowed: 1 to {MOST_JOBS}")
+    return count
+
+
+def asked_for(task: TaskSpec) -> str:
+    """What a task asks for, in one line: `2x [H100:8][Spot]`."""
+    first = task.resources[0]
+    what = str(first.accelerator_request or f"CPU:{first.cpus or '1+'}")
+    return f"{task.num_nodes}x [{what}]{'[Spot]' if first.use_spot else ''}"
+
+
+async def cancel(desk: Desk, request: Request) -> object:
+    """Result: `{"cancelled": [numbers]}`: those that had not ended."""
+    body = request.body
+    chosen = await _chosen(desk, request)
+    timeout = body.get("graceful_timeout")
+    asked = life.CancelAsked(
+        request.user,
+        graceful=flag(body, "graceful"),
+        timeout=float(timeout) if isinstance(timeout, int | float) else None,
+    )
+    for job in chosen:
+        await desk.post.send("managed_job", desk.store.managed_jobs, job.id, asked)
+    return {"cancelled": sorted(job.number for job in chosen)}
+
+
+async def _chosen(desk: Desk, request: Request) -> Sequence[ManagedJob]:
+    body, rows = request.body, desk.store.managed_jobs
+    numbers, name = body.get("job_ids"), text(body, "name")
+    if isinstance(numbers, list) and numbers:
+        found = (await rows.listed(JobQuery(numbers=[int(each) for each in numbers]))).jobs
+        missing = sorted(set(map(int, numbers)) - {job.number for job in found})
+        if missing:
+            raise ValueError(f"Managed job {', '.join(map(str, missing))} not found. `sky jobs queue -a` lists them.")
+        for job in found:
+            if not _theirs(request, job):
+                raise PermissionDeniedError(
+                    f"Managed job {job.number} is {job.user}'s, in the workspace '{job.workspace}': {request.user} may "
+                    "not change it."
+                )
+    elif name is not None:
+        found = (await rows.listed(JobQuery(name=name, unfinished=True))).jobs
+        if not any(_theirs(request, job) for job in found):
+            raise ValueError(f"No managed job called '{name}' is under way. `sky jobs queue` lists those that are.")
+    elif flag(body, "all") or flag(body, "all_users"):
+        users = None if flag(body, "all_users") else [request.user]
+        found = (await rows.listed(JobQuery(users=users, unfinished=True))).jobs
+    else:
+        raise ValueError("Nothing says which managed jobs: ids, a name, all, or all_users.")
+    return [job for job in found if job.ended_at is None and _theirs(request, job)]
+
+
+def _theirs(request: Request, job: ManagedJob) -> bool:
+    return touches(request.reach, request.user, request.workspace, owner=job.user, inside=job.workspace)
