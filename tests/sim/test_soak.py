@@ -65,7 +65,7 @@ async def test_a_soak_plays_what_is_not_on_record(tmp_path):
 
 async def test_a_seed_that_fails_is_shrunk_put_on_record_and_played_again(tmp_path):
     path, said = tmp_path / "soak.record", []
-    tally = await Soak(Record(path), 1, 1, said.append, planted="bill left open").run(jobs=1, seconds=None)
+    tally = await Soak(Record(path), 1, 1, said.append, ["--planted", "bill left open"]).run(jobs=1, seconds=None)
     assert tally.failed == [1]
     assert any(line.startswith("seed 1: ") for line in said)
     (line,) = [json.loads(each) for each in path.read_text().splitlines()]

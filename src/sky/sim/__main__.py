@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from sky.sim import traces
 from sky.sim.hunt import hunt, shrink
+from sky.sim.markets import Market
 from sky.sim.planted import PLANTED
 from sky.sim.play import play
 from sky.sim.record import Record, asked
@@ -30,7 +32,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sky.sim", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, help in (("play", "one seed, with its trace"), ("shrink", "the fewest faults with which it fails")):
-        verbs.add_parser(verb, help=help).add_argument("seed", type=int)
+        one = verbs.add_parser(verb, help=help)
+        one.add_argument("seed", type=int)
+        one.add_argument("--market", type=Path, help="recorded spot markets: a folder, an archive or a file")
     hunting = verbs.add_parser("hunt", help="find each planted bug")
     hunting.add_argument("--minutes", type=float, default=5.0, help="at most, for each")
     hunting.add_argument("--from", dest="first", type=int, default=1, help="the first seed")
@@ -40,22 +44,32 @@ def _arguments() -> argparse.Namespace:
     soaking.add_argument("--jobs", type=int, default=1, help="processes that play (default: 1)")
     soaking.add_argument("--record", type=Path, default=None, help="a file that says what was played, to go on from")
     soaking.add_argument("--planted", choices=sorted(PLANTED), help="with a bug in the code")
+    soaking.add_argument("--market", type=Path, help="recorded spot markets: a folder, an archive or a file")
     return parser.parse_args()
 
 
 def _play(options: argparse.Namespace) -> int:
-    outcome = play(options.seed)
+    outcome = play(options.seed, recorded=_market(options))
     print("\n".join(outcome.trace))
     print(f"{outcome.steps} steps, {outcome.seconds:.0f} s of its own time, digest {outcome.digest}")
     print("\n".join(f"BROKEN: {line}" for line in outcome.broken) or "all invariants hold")
     return 1 if outcome.broken else 0
 
 
+def _market(options: argparse.Namespace) -> Market | None:
+    if options.market is None:
+        return None
+    found = traces.load(options.market)
+    return found[options.seed % len(found)]
+
+
 def _soak(options: argparse.Namespace) -> int:
     first, last = options.seeds or (1, _ENDLESS)
     minutes = options.minutes if options.minutes is not None or options.seeds else 1.0
     record = Record(options.record)
-    soak = Soak(record, first, last, lambda line: print(line, flush=True), planted=options.planted)
+    how = [*(["--planted", options.planted] if options.planted else ())]
+    how += ["--market", str(options.market)] if options.market else []
+    soak = Soak(record, first, last, lambda line: print(line, flush=True), how)
 
     async def main() -> Tally:
         return await soak.run(options.jobs, None if minutes is None else minutes * 60)
@@ -69,7 +83,7 @@ def _soak(options: argparse.Namespace) -> int:
 
 
 def _shrink(options: argparse.Namespace) -> int:
-    for fault in shrink(options.seed, print):
+    for fault in shrink(options.seed, print, _market(options)):
         print(f"{fault.at:8.3f} s: {fault}")
     return 1
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sky.sim.faults import Fault
+from sky.sim.markets import Market
 from sky.sim.planted import PLANTED
 from sky.sim.play import Outcome, drawn, play
 
@@ -16,9 +17,11 @@ def seeds(first: int, *, seconds: float, most: int | None = None) -> Iterator[Ou
         seed += 1
 
 
-def shrink(seed: int, say: Callable[[str], None] = lambda line: None) -> tuple[Fault, ...]:
+def shrink(
+    seed: int, say: Callable[[str], None] = lambda line: None, recorded: Market | None = None
+) -> tuple[Fault, ...]:
     """The fewest faults found with which a seed still breaks an invariant; raises ValueError for one that does not."""
-    faults = list(drawn(seed))
+    faults = list(drawn(seed, recorded))
     if not play(seed, tuple(faults)).broken:
         raise ValueError(f"seed {seed} breaks nothing")
     size = max(1, len(faults) // 2)

@@ -14,12 +14,13 @@ from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 from sky.core.model.ledger import Billed, Question
+from sky.sim import spot
 from sky.sim.world import World
 
 #: Seconds for which a machine may be without an owner once everything works: a sweep, and the time that it takes.
 _UNOWNED_S = 100.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
-_BLIND_S, _DEAREST = 900.0, 3 * 0.8
+_BLIND_S, _DEAREST = 900.0, 3 * 0.8 * spot.DEAREST
 #: USD by which the ledger may differ from what the clouds charge for a cluster.
 _CENT = 0.005
 
@@ -113,6 +114,9 @@ def _ways(table: Table[Any]) -> tuple[frozenset[tuple[str, str]], frozenset[tupl
 
 async def _money(world: World) -> AsyncIterator[str]:
     """The ledger is what the clouds charge, to the cent; what clusters themselves know, but for what nobody saw."""
+    for cloud in world.clouds.values():
+        for line in cloud.unheard_of:
+            yield line
     charged: dict[str, float] = {}
     for machine in world.machines():
         mark = machine.mark.partition("-h")[0]

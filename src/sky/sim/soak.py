@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,15 +38,15 @@ class Tally:
 class Soak:
     """Plays the seeds `first` to `last` that `record` does not have, after those that failed before.
 
-    `say` is told of each that breaks something, and now and then how far it is. `planted`: see `planted`.
+    `say` is told of each that breaks something, and now and then how far it is. `how` are words for `player`.
     """
 
     def __init__(
-        self, record: Record, first: int, last: int, say: Callable[[str], None], *, planted: str | None = None
+        self, record: Record, first: int, last: int, say: Callable[[str], None], how: Sequence[str] = ()
     ) -> None:
         self._record = record
         self._say = say
-        self._planted = planted
+        self._how = how
         self._began = self._written = time.monotonic()
         self._left = self._seeds(first, last)
         self.tally = Tally()
@@ -77,9 +77,8 @@ class Soak:
     async def _player(self) -> None:
         """One process, and another in its place if it gets stuck."""
         for seed in self._left:
-            arguments = [self._planted] if self._planted else []
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "sky.sim.player", *arguments,
+                sys.executable, "-m", "sky.sim.player", *self._how,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             try:
