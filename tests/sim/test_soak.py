@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -94,11 +93,11 @@ async def test_a_soak_that_is_called_off_leaves_nothing_behind(tmp_path):
 
 def _children(pid: int) -> list[int]:
     found = []
-    for each in filter(str.isdigit, os.listdir("/proc")):
+    for each in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
-            words = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            words = (each / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(words[1]) == pid:
-            found.append(int(each))
+            found.append(int(each.name))
     return found

@@ -59,8 +59,8 @@ def _play(options: argparse.Namespace) -> int:
 def _market(options: argparse.Namespace) -> Market | None:
     if options.market is None:
         return None
-    found = traces.load(options.market)
-    return found[options.seed % len(found)]
+    found, seed = traces.load(options.market), int(options.seed)
+    return found[seed % len(found)]
 
 
 def _soak(options: argparse.Namespace) -> int:

@@ -89,7 +89,7 @@ class Cloud:
         #: Zones without spot machines (a count above 0), and what these cost as a share of the price on demand.
         self.dry: Counter[str] = Counter()
         self.shares: dict[str, float] = dict.fromkeys(zones, 1 / 3)
-        #: Prices that it ever named by zone, type and market, and prices that machines were asked for at and never were.
+        #: Prices that it ever named by zone, type and market; and what was asked for at any other.
         self.named: set[tuple[str, str, bool, float]] = set()
         self.unheard_of: list[str] = []
         #: Seconds until a new machine is listed.

@@ -146,7 +146,7 @@ def _market_dry(world: World, fault: Fault) -> None:
 
 
 def _price_moves(world: World, fault: Fault) -> None:
-    """What a spot machine of a zone costs from now on, as a share of the price on demand; those there are keep theirs."""
+    """What a new spot machine of a zone costs from now on, as a share of the price on demand."""
     world.clouds[fault.where.partition("-")[0]].shares[fault.where] = fault.dose
 
 

@@ -1,4 +1,4 @@
-"""Seed after seed in this process; what a failing one can do without; whether a planted bug is found. See `__main__`."""
+"""Seed after seed in this process; what a failing one can do without; whether a planted bug is found."""
 
 import time
 from collections.abc import Callable, Iterator

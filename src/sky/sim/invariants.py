@@ -51,6 +51,9 @@ async def at_rest(world: World) -> AsyncIterator[str]:
             yield f"{machine.name} ({machine.mark}) is left and costs money"
     for cluster in await world.disk.clusters.living():
         yield f"cluster {cluster.name} is still on record as {cluster.phase}: {cluster.reason}"
+    for cloud in world.clouds.values():
+        for line in cloud.unheard_of:
+            yield line
     for check in (_requests_ended, _jobs_as_they_were, _stories_along_tables, _money):
         async for line in check(world):
             yield line
@@ -114,9 +117,6 @@ def _ways(table: Table[Any]) -> tuple[frozenset[tuple[str, str]], frozenset[tupl
 
 async def _money(world: World) -> AsyncIterator[str]:
     """The ledger is what the clouds charge, to the cent; what clusters themselves know, but for what nobody saw."""
-    for cloud in world.clouds.values():
-        for line in cloud.unheard_of:
-            yield line
     charged: dict[str, float] = {}
     for machine in world.machines():
         mark = machine.mark.partition("-h")[0]

@@ -84,7 +84,7 @@ class Play:
         """Wait until nothing is left to complain of, or for as long as that may take; what is left."""
         await asyncio.sleep(max(0.0, self.world.calm_since - self.world.loop.time()))
         until = self.world.loop.time() + _SETTLE_S
-        while (left := await self._complaints()) and self.world.loop.time() < until:
+        while (left := await self._complaints()) and self.world.loop.time() < until:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(10.0)
         return left
 

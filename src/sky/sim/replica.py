@@ -109,7 +109,7 @@ class Gated:
 
     def __init__(self, replica: Replica, inner: object, label: str) -> None:
         self._inner = inner
-        for name in _ways_out(type(inner)):
+        for name in _ways_out(type(inner)):  # type: ignore[arg-type] # types can be hashed
             self.__dict__[name] = _gated(replica, getattr(inner, name), f"{label}.{name}")
 
     def __getattr__(self, name: str) -> Any:
