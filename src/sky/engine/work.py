@@ -131,7 +131,9 @@ class Driver(Generic[E]):
             return left + _A_LITTLE_S
         self._count += 1
         token = f"{self._holder}-{self._count}"
-        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, _BATCH), but_not=self._running)
+        claims = await self._noun.rows.claim(
+            self._clock.now(), LEASE_S, token, min(room, _BATCH), but_not=self._running
+        )
         for claim in claims:
             id = self._noun.id_of(claim.entity)
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
