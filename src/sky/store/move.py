@@ -1,4 +1,4 @@
-"""Carries all records from a SQLite file to PostgreSQL, or back: `python -m sky.store move`. No server may run on either.
+"""Carries all records from a SQLite file to PostgreSQL, or back: `python -m sky.store move`, while no server runs.
 
 Every row is copied as it is, so what is sealed stays sealed, and the same keys open it. Leases and duties stay behind:
 nobody holds anything afterwards. The target gets everything in one transaction, or nothing.
@@ -148,14 +148,13 @@ def _copy(table: Table, source: Connection, target: Connection) -> int:
     texts = [column.name for column in table.columns if isinstance(column.type, String)]
     count = 0
     for page in source.execution_options(yield_per=_PAGE).execute(asked).mappings().partitions(_PAGE):
-        target.execute(insert(table), [_fit(table, row, texts) for row in page])
+        target.execute(insert(table), [_fit(table, dict(row), texts) for row in page])
         count += len(page)
     return count
 
 
-def _fit(table: Table, row: Mapping[str, Any], texts: list[str]) -> dict[str, Any]:
+def _fit(table: Table, made: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     """A row as it is written: held by nobody, and without the zero bytes that PostgreSQL's texts cannot have."""
-    made = dict(row)
     if "lease_until" in table.columns:
         made |= {"lease_until": 0.0, "token": None}
     for name in texts:
