@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 E = TypeVar("E")
 
-#: A lease holds this long without being renewed, in seconds; it is renewed each third of that.
-LEASE_S = 15.0
+#: A lease holds this long without being renewed, in seconds; it is renewed each third of that. With the look for rows
+#: that nobody notifies, what a dead server held is taken over within 15.
+LEASE_S = 12.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds: where wake-ups do not all arrive, and
 #: where they do. What becomes due by itself meanwhile is known beforehand.
 POLL_S, _CALM_S = 1.0, 5.0
