@@ -1,8 +1,8 @@
 """Deadline policies: what a job that must end in time runs on next, spot, on-demand or nothing, and where.
 
-Called by the engine for managed jobs with `strategy: deadline`, and by `sky.sim.simulate` over recorded markets. A policy
-is a plain function of what is observed and of a small memory of its own; it reads no clock and may be asked at any
-moment, as often as one likes. Times are seconds, prices USD per hour, sums USD. docs/policies.md tells the model.
+Called by the engine for managed jobs with `strategy: deadline`, and by `sky.sim.simulate` over recorded markets. A
+policy is a plain function of what is observed and of a small memory of its own; it reads no clock and may be asked at
+any moment, as often as one likes. Times are seconds, prices USD per hour, sums USD. docs/policies.md tells the model.
 """
 
 import math

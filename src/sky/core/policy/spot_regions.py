@@ -62,10 +62,14 @@ def tiered(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:
         wanted = paced(seen, cheap)
         if running is not None and cheap is not None and not same(cheap, running) and pays(seen, cheap):
             wanted = Decision(cheap, MOVE)
-        elif wanted.offer is not None and not wanted.offer.spot and dear is not None and may_begin(seen, dear):
-            if seen.running is None or pays(seen, dear):
-                wanted = Decision(dear, DEAR)
+        elif wanted.offer is not None and not wanted.offer.spot and dear is not None and _stands_in(seen, dear):
+            wanted = Decision(dear, DEAR)
     return net(seen, wanted._replace(review=seen.now)), memory
+
+
+def _stands_in(seen: Observation, dear: Offer) -> bool:
+    """Whether dear spot is to be taken in place of on-demand."""
+    return may_begin(seen, dear) and (seen.running is None or pays(seen, dear))
 
 
 def _dear(seen: Observation, running: Offer, cheap: Offer | None) -> Decision:
@@ -84,7 +88,7 @@ FADE = 4 * HOUR
 PRIOR = 2 * HOUR
 #: The pace below which nothing is bought for the sake of the pace: work left per time left.
 PACE = 0.8
-#: Shares of the cheapest on-demand price that an hour of progress may cost: to begin on spot, to leave on-demand for it.
+#: What an hour of progress may cost to begin on spot, and to leave on-demand for it; shares of the price of on-demand.
 BEGIN = 0.6
 LEAVE = 0.45
 #: A move has to be cheaper by this share.
@@ -157,8 +161,8 @@ def adaptive(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:
     """Our default: progress where it costs least by what was seen of each zone, on-demand only where the pace asks.
 
     Differs from `tiered` in three ways: offers are compared by what an hour of progress costs on them, with the losses
-    that are to be expected; while there is much time (`PACE`) it waits for spot; on-demand is left as soon as spot looks
-    lasting, and not only when ahead.
+    that are to be expected; while there is much time (`PACE`) it waits for spot; on-demand is left as soon as spot
+    looks lasting, and not only when ahead.
     """
     memory = watched(seen, memory)
     ceiling = seen.on_demand[0].price if seen.on_demand else max((offer.price for offer in seen.spot), default=0.0)
