@@ -31,6 +31,11 @@ INFRA_COMMANDS: tuple[Row, ...] = (
     ("check", "sky.cli.infra:check", "Show which infra can be used, and why others cannot."),
     ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
     ("optimize", "sky.cli.optimize:optimize", "Show where a task would run, and why not elsewhere."),
+    (
+        "simulate",
+        "sky.cli.simulate:simulate",
+        "Show what a job with a deadline would have cost under several policies.",
+    ),
     ("catalog", "sky.cli.groups:catalog", "Prices: how good and how old they are, and newer ones."),
     ("ssh", "sky.cli.groups:ssh", "A shell on a node of a cluster; pools of machines reached by SSH."),
 )
