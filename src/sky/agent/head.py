@@ -145,7 +145,11 @@ class Head:
         # A full disk must not leave a job that never ends: it is tried until there is room again.
         while True:
             try:
-                self._ledger.move(job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason)
+                known = self._ledger.get(job_id)
+                facts = dict(known.facts if known is not None else {}, **verdict.facts)
+                self._ledger.move(
+                    job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason, facts=facts
+                )
                 return
             except sqlite3.OperationalError as error:
                 print("agent: job %d cannot be recorded yet: %s" % (job_id, error), file=sys.stderr, flush=True)
@@ -275,7 +279,7 @@ class Head:
 
     def _shown(self, job: Job) -> Dict[str, Any]:
         shown = {name: getattr(job, name) for name in ("job_id", "key", "status", "submitted_at", "start_at", "end_at")}
-        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid")})
+        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid", "facts")})
         shown.update({"name": job.spec.name, "user": job.spec.user, "num_nodes": job.spec.num_nodes})
         shown.update({"resources": job.spec.resources_text(), "log_dir": os.path.join(self._node.logs, job.log_dir)})
         return shown

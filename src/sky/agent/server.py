@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
-from . import PROTOCOL, containers
+from . import PROTOCOL, care, containers
 from .delta import Deltas
 from .fan import Fan
 from .fields import Fields, Refused, bad
@@ -51,7 +51,7 @@ class Agent:
         self._clock = clock
         self._started_at = clock()
         self._boot_id = _boot_id()
-        self._tasks = Tasks(node, environ)
+        self._tasks = Tasks(node, environ, clock)
         self._sync = Sync(node)
         self._deltas = Deltas(self._sync)
         self._wire = _wire(node)
@@ -69,6 +69,7 @@ class Agent:
             "shutdown": self._shutdown,
             "task_start": self._task_start,
             "task_wait": self._task_wait,
+            "task_look": self._task_look,
             "task_kill": self._task_kill,
             "task_log": self._task_log,
             "task_forget": self._task_forget,
@@ -294,6 +295,7 @@ class Agent:
             fields.text("log"),
             fields.integers("devices", 0, 1023),
             image=containers.parse(content.raw("container")),
+            care=care.parse(content.raw("care")),
         )
         return {"pid": pid}, b""
 
@@ -302,6 +304,12 @@ class Agent:
         return await self._tasks.wait(
             fields.name("key"), fields.choice("phase", PHASES), fields.number("wait", 0, 60, 0.0)
         ), b""
+
+    async def _task_look(self, fields: Fields, body: bytes) -> Reply:
+        del body
+        key, phase, log = fields.name("key"), fields.choice("phase", PHASES), fields.text("log")
+        wait = fields.number("wait", 0, 60, 0.0)
+        return await self._tasks.look(key, phase, log, fields.raw("known"), wait), b""
 
     async def _task_kill(self, fields: Fields, body: bytes) -> Reply:
         del body

@@ -6,13 +6,14 @@ for again, so that a missed event delays news but never loses it.
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.model.clusters import Cluster, InstanceState, Phase
-from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.jobs import NOTHING_SEEN, CheckpointSeen, FailureCause, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
 from sky.core.ports import AgentClient, Fleet, Store
 from sky.engine.duties import Alone, Duties
@@ -29,6 +30,8 @@ _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 _HOLD_S = 30.0
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
+#: What nodes may say of a job, and nothing else.
+_CAUSES, _CONCERNS = frozenset(FailureCause), ("late", "large")
 
 
 class Watchers:
@@ -209,13 +212,36 @@ def reported(record: Mapping[str, object]) -> job_life.Reported:
         end_at=_seconds(record.get("end_at")),
         exit_codes=tuple(int(code) for code in codes) if isinstance(codes, list) else (),
         reason=str(record["reason"]) if record.get("reason") else None,
+        seen=_seen(facts := _mapping(record.get("facts"))),
+        cause=FailureCause(str(facts["cause"])) if facts.get("cause") in _CAUSES else None,
     )
+
+
+def _seen(facts: Mapping[str, object]) -> Seen:
+    """What a node says that it sees, as far as it has the right shape."""
+    progress, found, concerns = _seconds(facts.get("progress")), None, facts.get("concerns")
+    given = _mapping(facts.get("checkpoint"))
+    at, size = _seconds(given.get("at")), _seconds(given.get("bytes"))
+    if at is not None and size is not None and 0 <= size < 1e18:
+        found = CheckpointSeen(str(given.get("name"))[:200], at, int(size), given.get("whole") is not False)
+    return Seen(
+        progress=progress if progress is not None and 0 <= progress <= 1 else None,
+        progress_at=_seconds(facts.get("progress_at")),
+        checkpoint=found,
+        concerns=tuple(each for each in _CONCERNS if isinstance(concerns, list) and each in concerns),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def differs(job: Job, news: job_life.Reported) -> bool:
     """Whether the news says anything that the record does not."""
+    if news.seen not in (job.seen, NOTHING_SEEN):
+        return True
     return (job.status, job.start_at, job.end_at) != (news.status, news.start_at, news.end_at)
 
 
 def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
