@@ -17,6 +17,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 from . import schedule, states
 from .autostop import Autostop
 from .connection import CallRefused, ConnectionLost
+from .farewell import FINAL
 from .fields import Fields, Refused
 from .gang import Gang, Verdict, node_log
 from .ledger import Job, Ledger
@@ -67,7 +68,7 @@ class Head:
         self._kick()
         self.autostop.begin()
         # A worker is listened to wherever it is: a line that breaks is how its death is known while no job runs.
-        for rank in range(0 if self._node.notice else 1, self._node.num_nodes):
+        for rank in range(self._node.num_nodes):
             self._spawn(self._follow_notices(rank))
 
     # The queue
@@ -213,10 +214,25 @@ class Head:
 
     def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
         fields = Fields(notice, "a notice")
+        if fields.raw("hook") is not None:
+            self._record_hook(boot_id, rank, fields)
+            return
         facts = {"what": fields.name("what"), "at": fields.number("at", 0, 1e12), "rank": rank}
         told, known = [boot_id, rank, facts["what"]], self._ledger.setting(_NOTICES) or []
         if told not in known:
             self._ledger.event("notice", deadline=fields.number("deadline", 0, 1e12, None), **facts)
+            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
+            for job_id, held in self._running.items():
+                if facts["what"] in FINAL and rank in {slot.node for slot in held.slots}:
+                    self._ledger.tell(job_id, {"noticed_at": facts["at"]})
+
+    def _record_hook(self, boot_id: str, rank: int, fields: Fields) -> None:
+        """How something ended that was done because of a notice; once, as notices are."""
+        at, text = fields.number("at", 0, 1e12), fields.text("text", limit=1000)
+        told, known = [boot_id, rank, at, text], self._ledger.setting(_NOTICES) or []
+        if told not in known:
+            job_id = self._ledger.find(fields.name("key"))
+            self._ledger.event("hook", status=fields.name("hook"), rank=rank, at=at, of_job=job_id, text=text)
             self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
 
     async def close(self) -> None:

@@ -16,9 +16,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
-from . import PROTOCOL, care, containers
+from . import PROTOCOL, care, containers, notices
+from .chaos import Chaos
 from .delta import Deltas
 from .fan import Fan
+from .farewell import Farewells
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -58,6 +60,9 @@ class Agent:
         self._watching: Optional[asyncio.Future[None]] = None
         self._notices: List[Dict[str, Any]] = []
         self._noticed = Signal()
+        self._note = notices.Note(node.home, self._boot_id)
+        self._farewells = Farewells(node, self._tasks, clock, self._tell)
+        self._chaos = Chaos(node, self._tasks, clock, self._announce, _detach)
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -66,6 +71,7 @@ class Agent:
             "kill_all": self._kill_all,
             "power_off": self._power_off,
             "notices": self._heard,
+            "chaos": self._chaos.strike,
             "shutdown": self._shutdown,
             "task_start": self._task_start,
             "task_wait": self._task_wait,
@@ -93,6 +99,7 @@ class Agent:
         self._peers: List[Peer] = [Myself(self.handle)] + [
             Peer(address, self._wire) for address in self._node.peers[1:]
         ]
+        self._chaos.peers = self._peers
         head = Head(self._node, self._ledger, self._peers, self._clock)
         self._verbs.update(
             {
@@ -122,6 +129,8 @@ class Agent:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        await self._farewells.close()
+        await self._chaos.close()
         server.close()
         if door is not None:
             await door.close()
@@ -139,19 +148,23 @@ class Agent:
         self._done.set()
 
     async def _watch_notices(self) -> None:
-        from . import notices  # noqa: PLC0415 - only where a cloud gives any
-
-        note = notices.Note(self._node.home, self._boot_id)
-
         async def tell(notice: notices.Notice) -> None:
-            self._notices.append(notice._asdict())
-            self._noticed.fire()
-            try:
-                note.write(notice)
-            except OSError as error:
-                print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+            self._announce(notice)
 
         await notices.watch(self._node.notice, self._node.metadata, self._clock, tell)
+
+    def _announce(self, notice: notices.Notice) -> None:
+        """This machine will go: the head, the tasks and whoever looks are told."""
+        self._tell(notice._asdict())
+        try:
+            self._note.write(notice)
+        except OSError as error:
+            print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+        self._farewells.begin(notice)
+
+    def _tell(self, record: Dict[str, Any]) -> None:
+        self._notices.append(record)
+        self._noticed.fire()
 
     def _open_door(self) -> Optional[Listener]:
         if self._wire is None or not self._node.listen:

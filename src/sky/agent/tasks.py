@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import care as cares
-from . import memory, processes, progress
+from . import memory, notices, processes, progress
 from .container import FAILED
 from .containers import Containers, Image
 from .fields import Refused, relative_path
@@ -80,6 +80,7 @@ class Tasks:
         self._containers = Containers(node, self._has_gpus)
         self._clock = clock
         os.makedirs(self._root, mode=0o700, exist_ok=True)
+        self._notice = os.path.join(node.home, notices.FILE)
         self._programs = progress.install(node.home)
         os.makedirs(node.logs, exist_ok=True)
 
@@ -139,7 +140,7 @@ class Tasks:
     ) -> Dict[str, str]:
         values = {
             progress.VARIABLE: task.stem + ".progress",
-            "SKYPILOT_PREEMPTION_NOTICE": os.path.join(self._node.home, ".sky", "notice.json"),
+            "SKYPILOT_PREEMPTION_NOTICE": self._notice,
         }
         if care is not None and care.path is not None:
             values["SKYPILOT_CHECKPOINT_DIR"] = place = cares.folder(care.path, self._node.home)
@@ -243,17 +244,89 @@ class Tasks:
             return {"facts": {}, "over": True}
         if task.watched is None:
             said, path = task.stem + ".progress", self._log_path(log)
-            care = self._care(task.stem) or cares.Care()
+            care = self.care_of(task) or cares.Care()
             task.watched = cares.Watched(care, self._node.home, said, path, self._clock)
         facts = await task.watched.facts(known, wait, task, self._files)
         return {"facts": facts, "over": task.over}
 
-    def _care(self, stem: str) -> Optional[cares.Care]:
+    def care_of(self, task: Task) -> Optional[cares.Care]:
+        """What the job wants watched and done; None where that is nothing."""
         try:
-            with open(stem + ".care", encoding="utf-8") as file:
+            with open(task.stem + ".care", encoding="utf-8") as file:
                 return cares.parse(json.load(file))
         except (OSError, ValueError, Refused):
             return None
+
+    def living(self, phase: str) -> List[Tuple[str, Task]]:
+        """Key and task of each job that is in a phase now, those that an agent before this one started included."""
+        ending = ".%s.pid" % phase
+        keys = [name[: -len(ending)] for name in os.listdir(self._root) if name.endswith(ending)]
+        found = [(key, self._find(key, phase)) for key in sorted(keys)]
+        return [(key, task) for key, task in found if task is not None and not task.over]
+
+    def claim_farewell(self, task: Task) -> bool:
+        """Whether nobody has begun yet what the task wants done before the machine goes; from now on somebody has."""
+        try:
+            os.close(os.open(task.stem + ".told", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            return True
+        except OSError:
+            return False
+
+    def told(self, key: str) -> Dict[str, str]:
+        """Variables for a script that acts for a job from outside of it."""
+        task = self._find(key, "run")
+        care = self.care_of(task) if task is not None else None
+        values = {"SKY_NODE_ID": self._node.node_id, "SKYPILOT_PREEMPTION_NOTICE": self._notice}
+        if care is not None and care.path is not None:
+            values["SKYPILOT_CHECKPOINT_DIR"] = cares.folder(care.path, self._node.home)
+        return values
+
+    async def signal(self, key: str, task: Task, word: str) -> int:
+        """Send a signal to the processes of a task, wherever they are; how many got it.
+
+        The shell that runs the script gets it only if the script has a trap for it, for it would end without waiting
+        for what it has started.
+        """
+        number = int(getattr(signal, "SIG" + word))
+        name = self._containers.named(task.stem)
+        if name is not None:
+            return await self._containers.signal(name, task.mark, word)
+        told = 0
+        for pid, _ in processes.marked(task.mark):
+            shell = processes.parent(pid) == task.pid
+            if pid == task.pid or (shell and self._waits(pid) and not processes.catches(pid, number)):
+                continue
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+                told += 1
+        return told
+
+    def _waits(self, pid: int) -> bool:
+        """Whether a process has children."""
+        return any(processes.parent(each) == pid for each, _ in processes.marked("%s/" % self._node.node_id))
+
+    async def strike(self, key: str, *, starved: bool) -> int:
+        """`kill -9` of all processes of a job on this node, which may not know why; how many there were.
+
+        `starved`: as when the kernel ends them for want of memory.
+        """
+        count = 0
+        for phase in PHASES:
+            task = self._find(key, phase)
+            if task is None or task.over:
+                continue
+            if starved:
+                memory.mark(task.stem)
+            name = self._containers.named(task.stem)
+            if name is not None:
+                count += await self._containers.signal(name, task.mark, "KILL")
+            for pid, _ in processes.marked(task.mark):
+                # The wrapper stays, as it does when the kernel chooses the largest: it writes the exit code.
+                if pid != task.pid:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                        count += 1
+        return count
 
     async def wait(self, key: str, phase: str, seconds: float) -> Dict[str, Any]:
         """Wait until the phase has ended, at most `seconds`: {status: running | exited | lost, rc}."""

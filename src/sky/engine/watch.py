@@ -133,7 +133,8 @@ class Watchers:
                 if any(each.get("kind") == "node" for each in events):
                     # The head says that a node is lost: its provider knows what is so.
                     await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
-                for heard_of in [notice for each in events if (notice := announced(each, cluster)) is not None]:
+                told = [announced(each, cluster) or hook_ended(each, cluster) for each in events]
+                for heard_of in [each for each in told if each is not None]:
                     await self._post.send("cluster", self._store.clusters, cluster.id, heard_of)
                 for each in events:
                     if _stops_itself(each, cluster):
@@ -203,6 +204,17 @@ def announced(event: Mapping[str, object], cluster: Cluster) -> cluster_life.Not
     return cluster_life.NoticeHeard(rank if isinstance(rank, int) else 0, str(event.get("what"))[:40], ahead)
 
 
+def hook_ended(event: Mapping[str, object], cluster: Cluster) -> cluster_life.HookEnded | None:
+    """What an event says of something that was done because a machine goes; None for one of another kind."""
+    at, rank, number = _seconds(event.get("at")), event.get("rank"), event.get("of_job")
+    stale = at is not None and cluster.launched_at is not None and at < cluster.launched_at
+    if event.get("kind") != "hook" or stale:
+        return None
+    whose = f"job {number}: " if isinstance(number, int) else ""
+    said = f"{whose}{str(event.get('text'))[:1000]}"
+    return cluster_life.HookEnded(str(event.get("status"))[:40], rank if isinstance(rank, int) else 0, said)
+
+
 def reported(record: Mapping[str, object]) -> job_life.Reported:
     """The agent's record of a job as an event. Raises ValueError on a status that is not one."""
     codes = record.get("exit_codes")
@@ -229,6 +241,7 @@ def _seen(facts: Mapping[str, object]) -> Seen:
         progress_at=_seconds(facts.get("progress_at")),
         checkpoint=found,
         concerns=tuple(each for each in _CONCERNS if isinstance(concerns, list) and each in concerns),
+        noticed_at=_seconds(facts.get("noticed_at")),
     )
 
 

@@ -42,6 +42,7 @@ class CheckpointSeen:
 class Seen:
     """What the node sees of a job. `progress` is between 0 and 1, and was said at `progress_at`.
 
+    `noticed_at` is when one of its nodes was told that it will be taken away.
     `concerns` are `late` (no checkpoint for longer than the task wants) and `large` (above its size).
     """
 
@@ -49,6 +50,7 @@ class Seen:
     progress_at: float | None = None
     checkpoint: CheckpointSeen | None = None
     concerns: tuple[str, ...] = ()
+    noticed_at: float | None = None
 
 
 NOTHING_SEEN = Seen()
