@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -13,17 +12,6 @@ from sky.agent import care, checkpoints, memory, progress
 from sky.agent.fields import Refused
 
 CGROUPS = Path("/sys/fs/cgroup")
-
-
-async def seen(cluster, job_id, wanted, seconds=40.0):
-    """The job's record once `wanted` holds of its facts."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        job = await cluster.head.job(job_id)
-        if wanted(job["facts"]):
-            return job
-        assert asyncio.get_running_loop().time() < deadline, job
-        await asyncio.sleep(0.05)
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -83,10 +71,10 @@ async def test_the_checkpoint_of_a_job_is_told_while_it_runs(cluster):
     )
     wanted = {"path": "~/ck", "every": 0.2, "max_bytes": 4}
     job_id = await cluster.submit(f"mkfifo ~/go; {script}; read x <~/go", care=wanted)
-    job = await seen(cluster, job_id, lambda facts: facts.get("concerns") == ["large"])
+    job = await cluster.seen(job_id, lambda facts: facts.get("concerns") == ["large"])
     found = job["facts"]["checkpoint"]
     assert (found["name"], found["bytes"]) == ("s1", 8) and abs(found["at"] - time.time()) < 60
-    await seen(cluster, job_id, lambda facts: facts.get("concerns") == ["late", "large"])
+    await cluster.seen(job_id, lambda facts: facts.get("concerns") == ["late", "large"])
     (cluster.nodes[0].home / "go").write_text("x\n")
     assert (await cluster.until(job_id))["facts"]["checkpoint"] == found
 
@@ -96,11 +84,11 @@ async def test_the_checkpoint_of_a_job_is_told_while_it_runs(cluster):
 
 async def test_a_job_says_how_far_it_is(cluster):
     job_id = await cluster.submit("mkfifo ~/go; sky progress 0.42; read x <~/go; sky progress 75%; read x <~/go")
-    job = await seen(cluster, job_id, lambda facts: facts.get("progress") == 0.42)
+    job = await cluster.seen(job_id, lambda facts: facts.get("progress") == 0.42)
     assert abs(job["facts"]["progress_at"] - time.time()) < 60
     cluster.kill_agent(await cluster.nodes[0].pid())
     (cluster.nodes[0].home / "go").write_text("x\n")
-    await seen(cluster, job_id, lambda facts: facts.get("progress") == 0.75)
+    await cluster.seen(job_id, lambda facts: facts.get("progress") == 0.75)
     (cluster.nodes[0].home / "go").write_text("x\n")
     assert (await cluster.until(job_id))["status"] == "SUCCEEDED"
 
@@ -118,8 +106,12 @@ async def test_shares_at_the_ends(cluster, words, share):
 
 
 async def test_other_words_go_to_the_program_behind(cluster):
-    program = "mkdir -p ~/b; printf '#!/bin/sh\\necho real \"$@\"\\n' >~/b/sky; chmod +x ~/b/sky; PATH=${PATH%%:*}:$HOME/b:/usr/bin:/bin"
-    assert "real status -a" in (await cluster.result(await cluster.submit(f"{program}; sky status -a")))[1]
+    script = """
+        PATH=${PATH%%:*}:$HOME/b:/usr/bin:/bin
+        mkdir -p ~/b; printf '#!/bin/sh\\necho real "$@"\\n' >~/b/sky; chmod +x ~/b/sky
+        sky status -a
+    """
+    assert "real status -a" in (await cluster.result(await cluster.submit(script)))[1]
 
 
 async def test_progress_is_read_in_the_log(cluster):
@@ -127,7 +119,7 @@ async def test_progress_is_read_in_the_log(cluster):
         "echo step 1/8; echo step 2/8; mkfifo ~/go; read x <~/go; echo loss step 6/8 done; echo step 9/8",
         care={"pattern": r"step (\d+)/(\d+)"},
     )
-    await seen(cluster, job_id, lambda facts: facts.get("progress") == 0.25)
+    await cluster.seen(job_id, lambda facts: facts.get("progress") == 0.25)
     (cluster.nodes[0].home / "go").write_text("x\n")
     assert (await cluster.until(job_id))["facts"]["progress"] == 0.75
 

@@ -11,6 +11,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
+from sky.engine.faults import chaos
 from sky.engine.launch import execute, launch
 from sky.engine.waiting import until
 
@@ -115,6 +116,7 @@ HANDLERS: Mapping[str, Handler] = {
     "autostop": autostop,
     "cancel": cancel,
     "catalog_refresh": catalog_refresh,
+    "chaos": chaos,
 }
 
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)

@@ -10,6 +10,7 @@ from sky.server.routes import (
     audit,
     catalog,
     clusters,
+    faults,
     infra,
     jobs,
     login,
@@ -33,6 +34,7 @@ def build_app(
     routes = [
         *clusters.routes(api, board),
         *jobs.routes(api),
+        *faults.routes(api),
         *nodes.routes(api),
         *requests.routes(api),
         *infra.routes(api),
