@@ -43,6 +43,10 @@ SECTIONS: tuple[tuple[str, Section], ...] = (
     ("volumes.PATH", fields.TASK_VOLUME),
     ("service", fields.SERVICE),
     ("pool", fields.POOL),
+    ("checkpoint", fields.CHECKPOINT),
+    ("progress", fields.PROGRESS),
+    ("on_oom", fields.ON_OOM),
+    ("on_preemption", fields.ON_PREEMPTION),
     ("config", fields.TASK_CONFIG),
     ("the header of a file with several tasks", fields.HEADER),
 )

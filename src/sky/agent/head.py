@@ -17,6 +17,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 from . import schedule, states
 from .autostop import Autostop
 from .connection import CallRefused, ConnectionLost
+from .farewell import FINAL
 from .fields import Fields, Refused
 from .gang import Gang, Verdict, node_log
 from .ledger import Job, Ledger
@@ -67,7 +68,7 @@ class Head:
         self._kick()
         self.autostop.begin()
         # A worker is listened to wherever it is: a line that breaks is how its death is known while no job runs.
-        for rank in range(0 if self._node.notice else 1, self._node.num_nodes):
+        for rank in range(self._node.num_nodes):
             self._spawn(self._follow_notices(rank))
 
     # The queue
@@ -145,7 +146,11 @@ class Head:
         # A full disk must not leave a job that never ends: it is tried until there is room again.
         while True:
             try:
-                self._ledger.move(job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason)
+                known = self._ledger.get(job_id)
+                facts = dict(known.facts if known is not None else {}, **verdict.facts)
+                self._ledger.move(
+                    job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason, facts=facts
+                )
                 return
             except sqlite3.OperationalError as error:
                 print("agent: job %d cannot be recorded yet: %s" % (job_id, error), file=sys.stderr, flush=True)
@@ -209,10 +214,25 @@ class Head:
 
     def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
         fields = Fields(notice, "a notice")
+        if fields.raw("hook") is not None:
+            self._record_hook(boot_id, rank, fields)
+            return
         facts = {"what": fields.name("what"), "at": fields.number("at", 0, 1e12), "rank": rank}
         told, known = [boot_id, rank, facts["what"]], self._ledger.setting(_NOTICES) or []
         if told not in known:
             self._ledger.event("notice", deadline=fields.number("deadline", 0, 1e12, None), **facts)
+            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
+            for job_id, held in self._running.items():
+                if facts["what"] in FINAL and rank in {slot.node for slot in held.slots}:
+                    self._ledger.tell(job_id, {"noticed_at": facts["at"]})
+
+    def _record_hook(self, boot_id: str, rank: int, fields: Fields) -> None:
+        """How something ended that was done because of a notice; once, as notices are."""
+        at, text = fields.number("at", 0, 1e12), fields.text("text", limit=1000)
+        told, known = [boot_id, rank, at, text], self._ledger.setting(_NOTICES) or []
+        if told not in known:
+            job_id = self._ledger.find(fields.name("key"))
+            self._ledger.event("hook", status=fields.name("hook"), rank=rank, at=at, of_job=job_id, text=text)
             self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
 
     async def close(self) -> None:
@@ -275,7 +295,7 @@ class Head:
 
     def _shown(self, job: Job) -> Dict[str, Any]:
         shown = {name: getattr(job, name) for name in ("job_id", "key", "status", "submitted_at", "start_at", "end_at")}
-        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid")})
+        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid", "facts")})
         shown.update({"name": job.spec.name, "user": job.spec.user, "num_nodes": job.spec.num_nodes})
         shown.update({"resources": job.spec.resources_text(), "log_dir": os.path.join(self._node.logs, job.log_dir)})
         return shown

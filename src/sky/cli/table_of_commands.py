@@ -20,6 +20,7 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("start", "sky.cli.clusters:start", "Start stopped clusters again."),
     ("down", "sky.cli.clusters:down", "Remove clusters and all that is on them."),
     ("events", "sky.cli.events:events", "Tell the story of a cluster in plain words."),
+    ("chaos", "sky.cli.faults:chaos", "Cause a fault, to see whether jobs recover."),
     ("port-forward", "sky.cli.forward:port_forward", "Bring ports of a node to this machine."),
 )
 
@@ -58,6 +59,7 @@ LATER_COMMANDS: tuple[Row, ...] = (
 HIDDEN_COMMANDS: tuple[Row, ...] = (
     ("show-gpus", "sky.cli.gpus:gpus_list", "Old name of `gpus list`."),
     ("volume", "sky.cli.later:volumes", "Same as volumes."),
+    ("progress", "sky.cli.faults:progress", "Inside of a job: say how far it is."),
     ("ui", "sky.cli.later:dashboard", "Same as dashboard."),
     ("status-kubernetes", "sky.cli.later:status_kubernetes", "Resources of all users in a Kubernetes context."),
     ("local", "sky.cli.later:local", "A Kubernetes cluster on this machine."),

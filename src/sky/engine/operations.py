@@ -12,6 +12,7 @@ from sky.core.model.requests import Request
 from sky.engine import managed_requests
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
+from sky.engine.faults import chaos
 from sky.engine.launch import execute, launch
 from sky.engine.waiting import until
 
@@ -118,6 +119,7 @@ HANDLERS: Mapping[str, Handler] = {
     "catalog_refresh": catalog_refresh,
     "jobs/launch": managed_requests.launch,
     "jobs/cancel": managed_requests.cancel,
+    "chaos": chaos,
 }
 
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)

@@ -210,6 +210,12 @@ class AgentClient:
         """End all task processes and carry out the node's own `stop` or `down`."""
         await self.call("power_off", {"mode": mode}, timeout=60.0)
 
+    async def strike(self, fault: str, *, key: str | None = None, seconds: float = 0.0, rank: int | None = None) -> int:
+        """Let something go wrong on the node, once (see `sky.agent.chaos`); how much was struck."""
+        args = {"fault": fault, "key": key, "seconds": seconds, "rank": rank}
+        reply, _ = await self.call("chaos", args, repeat=False)
+        return int(reply["struck"])
+
     async def shutdown(self) -> None:
         """Let the agent leave; tasks go on."""
         await self.call("shutdown", repeat=False)

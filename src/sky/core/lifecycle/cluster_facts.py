@@ -205,6 +205,15 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class HookEnded:
+    """What was done on a node because of `event` (preemption, stop, down) has ended, or was begun; `said` is how."""
+
+    event: str
+    rank: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -285,7 +294,7 @@ class EndStrays:
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, StraysEnded,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, HookEnded, StraysEnded,
     Planned, NotPlanned, Released, Swept,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (

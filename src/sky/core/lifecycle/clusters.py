@@ -21,6 +21,7 @@ from sky.core.lifecycle.cluster_facts import (
     DownAsked,
     Due,
     EndStrays,
+    HookEnded,
     LookFailed,
     NodesCreated,
     NodesObserved,
@@ -101,6 +102,7 @@ __all__ = [
     "DownAsked",
     "Due",
     "EndStrays",
+    "HookEnded",
     "LookFailed",
     "NodesCreated",
     "NodesObserved",
@@ -478,6 +480,12 @@ def told_of_its_end(cluster: Cluster, event: NoticeHeard, now: float) -> Step[Cl
     return Step(cluster, (Observe(),), f"its provider says: {text}")
 
 
+@TABLE.on([phase for phase in P if phase is not P.TERMINATED], HookEnded, to=())
+def hook_ended(cluster: Cluster, event: HookEnded, now: float) -> Step[Cluster]:
+    """Nothing follows from it; it is told."""
+    return Step(cluster, None, f"node {event.rank}, {event.event}: {event.said}")
+
+
 @TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to=())
 def look_closer(cluster: Cluster, event: AgentSilent, now: float) -> Step[Cluster]:
     """Contact lost is not a machine lost: ask the provider first."""
@@ -537,6 +545,7 @@ _ignore_rest(AutostopFailed, "the cluster has moved on")
 _ignore_rest(AutostopBegan, "the cluster is being stopped, built or ended by order")
 _ignore_rest(NodesObserved, "an order under way decides")
 _ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
+_ignore_rest(HookEnded, "gone; what its nodes did before is of no consequence")
 _ignore_rest(NoticeHeard, "no machine of it runs, or an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
