@@ -30,6 +30,7 @@ class JobSpec(NamedTuple):
     submitted_at: float
     cancel_grace: float
     container: Optional[Dict[str, Any]]
+    traceparent: Optional[str] = None
 
     def resources_text(self) -> str:
         """The request in the form of the queue's table: `2x[CPU:0.5,H100:1]`."""
@@ -70,6 +71,7 @@ def parse(values: Any, now: float) -> JobSpec:
         submitted_at=fields.number("submitted_at", 0, 1e12, now),
         cancel_grace=fields.number("cancel_grace", 0, 3600, 10.0),
         container=_container(fields.raw("container")),
+        traceparent=fields.text("traceparent", None, 60),
     )
 
 
