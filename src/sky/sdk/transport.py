@@ -314,20 +314,29 @@ def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
 
     Raises APIVersionMismatchError if the two sides are too far apart.
     """
+    version = headers.get(HEADER_VERSION.lower())
+    if version not in (None, __version__) and endpoint.state is not None and endpoint.key not in _asked:
+        _asked.add(endpoint.key)
+        if _stop_idle(endpoint, endpoint.state):
+            return True
+    check_version(endpoint, headers)
+    return False
+
+
+def check_version(endpoint: Endpoint, headers: Mapping[str, str]) -> None:
+    """Make sure that an answer is of a server that this client can talk to; `headers` have lower-case names.
+
+    Raises APIVersionMismatchError if the two sides are too far apart, ApiServerConnectionError if it is none of ours.
+    """
     theirs = headers.get(HEADER_API_VERSION.lower())
     version = headers.get(HEADER_VERSION.lower())
     if theirs is None or version is None:
         raise ApiServerConnectionError(f"What answers at {endpoint} is not an API server of this product.")
-    if version != __version__ and endpoint.state is not None and endpoint.key not in _asked:
-        _asked.add(endpoint.key)
-        if _stop_idle(endpoint, endpoint.state):
-            return True
     if not theirs.isdecimal() or int(theirs) < MIN_API_VERSION:
         raise APIVersionMismatchError(
             f"The API server ({version[:40]}, interface {theirs[:10]}) is too old for this client ({__version__}, "
             f"interface {API_VERSION}). Upgrade it; a local one restarts with `sky api stop` and the next command."
         )
-    return False
 
 
 def _stop_idle(endpoint: Endpoint, state: Path) -> bool:
