@@ -136,6 +136,7 @@ class Head:
             verdict = Verdict(states.FAILED_DRIVER, None, "the agent failed: %s: %s" % (type(error).__name__, error))
             gang.halt(str(verdict.reason))
         await self._record(job.job_id, verdict)
+        self._tell_spans(job.job_id)
         gang.log.close(done=True)
         del self._gangs[job.job_id], self._running[job.job_id]
         self._kick()
@@ -155,6 +156,18 @@ class Head:
             except sqlite3.OperationalError as error:
                 print("agent: job %d cannot be recorded yet: %s" % (job_id, error), file=sys.stderr, flush=True)
                 await asyncio.sleep(_RECORD_AGAIN)
+
+    def _tell_spans(self, job_id: int) -> None:
+        """How long a job waited and ran, for who traces it; the server hands it on."""
+        job = self._ledger.get(job_id)
+        if job is None or not job.spec.traceparent or job.start_at is None:
+            return
+        facts = {"traceparent": job.spec.traceparent, "job_id": job_id, "outcome": job.status}
+        parts = (("queue", job.submitted_at, job.start_at), ("job", job.start_at, job.end_at or job.start_at))
+        with suppress(sqlite3.Error):
+            for name, begun, end in parts:
+                failed = name == "job" and job.status != states.SUCCEEDED
+                self._ledger.event("span", name=name, begun=begun, end=end, failed=failed, **facts)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -209,7 +209,7 @@ class Ledger:
         os.replace(path + ".new", path)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Append an event that is not a job's state: kind is `autostop`, `hook`, `node` or `notice`."""
+        """Append an event that is not a job's state: kind is `autostop`, `hook`, `node`, `notice` or `span`."""
         with self._transaction() as db:
             self._append(db, dict(facts, kind=kind))
         self.changed.fire()

@@ -31,6 +31,7 @@ class JobSpec(NamedTuple):
     cancel_grace: float
     container: Optional[Dict[str, Any]]
     care: Optional[Dict[str, Any]] = None
+    traceparent: Optional[str] = None
 
     def resources_text(self) -> str:
         """The request in the form of the queue's table: `2x[CPU:0.5,H100:1]`."""
@@ -72,6 +73,7 @@ def parse(values: Any, now: float) -> JobSpec:
         cancel_grace=fields.number("cancel_grace", 0, 3600, 10.0),
         container=_container(fields.raw("container")),
         care=care.stored(care.parse(fields.raw("care"))),
+        traceparent=fields.text("traceparent", None, 60),
     )
 
 

@@ -19,6 +19,7 @@ from sky.engine.refusals import WEB
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
+from sky.kit.tracing import CURRENT, TRACING
 
 #: vCPUs that a job holds on each node unless it asks for some, so that many share a node.
 DEFAULT_CPU_DEMAND = 0.5
@@ -111,7 +112,11 @@ class JobWork:
             return await self._sync(cluster, job)
         head = await self._fleet.head(cluster)
         if isinstance(order, life.Submit):
-            job_id, log_dir = await head.submit(job.id, specification(job, cluster, self._section("docker")))
+            spec = specification(job, cluster, self._section("docker"))
+            if TRACING.on and CURRENT.get():
+                # The node tells of the job's time within the same trace.
+                spec = {**spec, "traceparent": CURRENT.get()}
+            job_id, log_dir = await head.submit(job.id, spec)
             # The watcher may have seen news of the job before its number was on record.
             self._signals.notify(f"submitted:{cluster.id}")
             return life.Submitted(job_id, log_dir)

@@ -64,6 +64,7 @@ from sky.kit.clock import Clock
 from sky.kit.ids import new_id
 from sky.kit.ids import request_id as fresh_request_id
 from sky.kit.signals import Signals
+from sky.kit.tracing import CURRENT
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ class ControlPlane:
                 self.signals,
                 holder=holder,
                 concurrency=_CONCURRENCY[noun.name],
+                trace_of=self._trace_of,
             )
             self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
@@ -210,6 +212,12 @@ class ControlPlane:
             Quarantine(self.store, self.clock, self.section),
         )  # fmt: skip
         self._spawn(sweep.run(), "sweep")
+
+    async def _trace_of(self, row: object) -> str:
+        """The span that asked for what is done about a row, as long as that request has not ended."""
+        asked = row.id if isinstance(row, Request) else getattr(row, "request_id", None)
+        request = await self.store.requests.get(asked) if asked else None
+        return request.trace if request is not None and not request.status.is_terminal() else ""
 
     def _held(self) -> Mapping[str, int]:
         return {driver.name: driver.held for driver in self._drivers}
@@ -280,6 +288,7 @@ class ControlPlane:
             cluster_name=str(body["cluster_name"]) if body.get("cluster_name") else None,
             workspace=workspace,
             reach=str(reach),
+            trace=CURRENT.get(),
         )
         request, _ = await self.store.requests.open(drawn, now)
         self.signals.notify("work:request")

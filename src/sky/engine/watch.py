@@ -21,6 +21,7 @@ from sky.engine.post import Post
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
+from sky.kit.tracing import TRACING, Value, traceparent_of
 
 log = logging.getLogger(__name__)
 
@@ -136,13 +137,7 @@ class Watchers:
                 if any(each.get("kind") == "node" for each in events):
                     # The head says that a node is lost: its provider knows what is so.
                     await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
-                told = [announced(each, cluster) or hook_ended(each, cluster) for each in events]
-                for heard_of in [each for each in told if each is not None]:
-                    await self._post.send("cluster", self._store.clusters, cluster.id, heard_of)
-                for each in events:
-                    if _stops_itself(each, cluster):
-                        began = cluster_life.AutostopBegan(bool(each.get("down")))
-                        await self._post.send("cluster", self._store.clusters, cluster.id, began)
+                await self._tell_cluster(cluster, events)
                 if not events and not early:
                     # Nothing for a while: look all the same, so that no news is lost for longer than this.
                     await self._catch_up(head, cluster)
@@ -156,6 +151,17 @@ class Watchers:
                     # Not before what was heard is handed on: after a crash it is to be heard again.
                     heard = position
                     await self._store.set_value(key, str(position))
+
+    async def _tell_cluster(self, cluster: Cluster, events: Sequence[Mapping[str, object]]) -> None:
+        """Hand on what events say of the cluster itself."""
+        told = [announced(each, cluster) or hook_ended(each, cluster) for each in events]
+        for heard_of in [each for each in told if each is not None]:
+            await self._post.send("cluster", self._store.clusters, cluster.id, heard_of)
+        for each in events:
+            _record_span(each, cluster)
+            if _stops_itself(each, cluster):
+                began = cluster_life.AutostopBegan(bool(each.get("down")))
+                await self._post.send("cluster", self._store.clusters, cluster.id, began)
 
     async def _catch_up(self, head: AgentClient, cluster: Cluster) -> None:
         unended = {
@@ -188,6 +194,20 @@ class Watchers:
             elif differs(job, news):
                 await self._post.send("job", self._store.jobs, job.id, news)
         return early
+
+
+def _record_span(event: Mapping[str, object], cluster: Cluster) -> None:
+    """A span that the head has measured, handed on; after a crash it may be told twice."""
+    recorder, parent = TRACING.recorder, traceparent_of(event.get("traceparent"))
+    begun, end = _seconds(event.get("begun")), _seconds(event.get("end"))
+    if event.get("kind") == "span" and recorder is not None and parent and begun is not None and end is not None:
+        about: dict[str, Value] = {
+            "sky.cluster": cluster.id,
+            "sky.rank": 0,
+            "sky.outcome": str(event.get("outcome"))[:40],
+        }
+        name, failed = f"agent {str(event.get('name'))[:40]}", bool(event.get("failed"))
+        recorder.ended(name, parent, begun, max(begun, end), about, failed=failed)
 
 
 def _stops_itself(event: Mapping[str, object], cluster: Cluster) -> bool:

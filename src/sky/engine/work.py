@@ -17,10 +17,14 @@ from sky.core.ports import Claim, LeaseLost, Rows, StandingOrder
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
 from sky.kit.signals import Signals
+from sky.kit.tracing import TRACING, span
 
 log = logging.getLogger(__name__)
 
 E = TypeVar("E")
+
+#: The span that a row's work belongs to; empty for work that nobody waits for.
+TraceOf = Callable[[object], Awaitable[str]]
 
 #: A lease holds this long without being renewed, in seconds; it is renewed each third of that. With the look for rows
 #: that nobody notifies, what a dead server held is taken over within 15.
@@ -79,8 +83,19 @@ class Noun(Protocol[E]):
 class Driver(Generic[E]):
     """Drives all rows of one noun, up to `concurrency` at a time."""
 
-    def __init__(self, noun: Noun[E], clock: Clock, signals: Signals, *, holder: str, concurrency: int) -> None:
+    def __init__(
+        self,
+        noun: Noun[E],
+        clock: Clock,
+        signals: Signals,
+        *,
+        holder: str,
+        concurrency: int,
+        trace_of: TraceOf | None = None,
+    ) -> None:
+        """`trace_of` finds the span that a row's work is part of, where there is one."""
         self._noun = noun
+        self._trace_of = trace_of
         self._clock = clock
         self._signals = signals
         self._holder = holder
@@ -164,6 +179,7 @@ class Driver(Generic[E]):
                     claim = await self._carry_out(claim)
             # Nothing to do: say when to look again, which a commit that left orders could not.
             await noun.rows.release(claim)
+            TRACING.at_rest(noun.id_of(claim.entity))
         except LeaseLost as lost:
             log.info("lease lost: %s", lost)
         except asyncio.CancelledError:
@@ -205,9 +221,13 @@ class Driver(Generic[E]):
         self, claim: Claim[E], step: Step[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
     ) -> Claim[E]:
         noun, now = self._noun, self._clock.now()
-        after = await noun.rows.commit(
-            claim, step, event, now=now, due_at=noun.due_at(step.entity, now), letters=letters, done=done
-        )
+        parent = await self._parent(claim.entity)
+        with span(f"{noun.name} {type(event).__name__}", parent=parent) as made:
+            after = await noun.rows.commit(
+                claim, step, event, now=now, due_at=noun.due_at(step.entity, now), letters=letters, done=done
+            )
+            if made is not None:
+                made.note(**{f"sky.{noun.name}": noun.id_of(after.entity)}, orders=len(step.orders or ()))
         noun.committed(claim.entity, after.entity)
         return after
 
@@ -295,10 +315,26 @@ class Driver(Generic[E]):
 
     async def _act(self, entity: E, key: str, order: object) -> object:
         try:
-            return await self._noun.act(entity, key, order)
+            name = f"{self._noun.name} {type(order).__name__}"
+            with span(name, parent=await self._parent(entity)) as made:
+                if made is not None:
+                    made.note(**_about(self._noun.name, self._noun.id_of(entity), entity))
+                return await self._noun.act(entity, key, order)
         except Exception as error:
             log.exception("%s: %s failed in an unforeseen way", self._noun.name, type(order).__name__)
             return self._noun.crashed(order, error)
+
+    async def _parent(self, entity: E) -> str:
+        """The span that work on this row belongs to; empty where none is recorded."""
+        if not TRACING.on or self._trace_of is None:
+            return ""
+        return TRACING.awaited(self._noun.id_of(entity)) or await self._trace_of(entity)
+
+
+def _about(noun: str, id: str, entity: object) -> dict[str, str]:
+    """What a span says of its row: whose names are shown anyway, and nothing that was said to a task."""
+    named = {"sky.user": getattr(entity, "user", ""), "sky.name": getattr(entity, "name", "") or ""}
+    return {f"sky.{noun}": id, **named}
 
 
 def _set_aside(event: object, error: Exception) -> str:

@@ -112,6 +112,9 @@ CONFIG = Section(
             ),
             function=_TEXT,
         ),
+        "telemetry": _section(
+            "telemetry", "where traces go", endpoint=Field(("text",), "an OTLP receiver, by HTTP"), service_name=_TEXT
+        ),
         "jobs": _section(
             "jobs",
             "managed jobs",

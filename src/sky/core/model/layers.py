@@ -10,7 +10,7 @@ from typing import Any
 #: Settings that are the server's alone: a client's do not reach it.
 SERVER_ONLY = frozenset(
     ["api_server", "allowed_clouds", "workspaces", "workspace_config", "rbac", "db", "daemons", "metrics", "catalog",
-     "dashboard", "plugins", "admin_policy", "encryption"]
+     "dashboard", "plugins", "admin_policy", "encryption", "telemetry"]
 )  # fmt: skip
 #: The same for single keys of a section.
 SERVER_ONLY_KEYS = {
