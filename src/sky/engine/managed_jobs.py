@@ -16,6 +16,7 @@ from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Table
+from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
@@ -28,7 +29,7 @@ from sky.core.policy import recovery
 from sky.core.policy.rights import Reach, infra_for
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
-from sky.engine.launch import describe, hedging
+from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plans import Said
 from sky.engine.recovering import strategies
@@ -154,7 +155,7 @@ class ManagedJobWork:
             created_at=now,
             status_at=now,
             num_nodes=task.num_nodes,
-            resources=describe(placements[0]),
+            resources=described(placements[0]),
             resources_config=task.resources[0].to_yaml_config(),
             command=job.command,
             task_config=task.to_config(),
@@ -384,7 +385,7 @@ def where_of(placement: Placement) -> Where:
         offer.instance_type,
         offer.use_spot,
         placement.price_hourly,
-        describe(placement),
+        described(placement),
     )
 
 
