@@ -302,7 +302,7 @@ class NodeFleet:
             )
         return self._clients[key]
 
-    async def _open(self, cluster: Cluster, node: Instance) -> Connection:
+    async def _open(self, cluster: Cluster, node: Instance) -> "Connection":
         try:
             self._refuse_if_cut(node)
         except AgentUnreachable as error:
