@@ -19,8 +19,9 @@ from .watch import FileWatch
 
 SIGNALS = ("TERM", "INT", "HUP", "USR1", "USR2")
 _HOOKS, _SCRIPT = 32, 1 << 14
-#: Seconds between two looks at the folder of checkpoints: least, where the job says nothing, and most.
-_LOOK = (2.0, 15.0, 60.0)
+#: Seconds between two looks at the folder of checkpoints: least, while there is none, and most. A look may take no more
+#: than this part of the time.
+_LOOK, _SHARE = (2.0, 5.0, 15.0), 0.02
 #: One that is this many times as late as the job wants them is worth a word.
 _LATE = 1.5
 #: Seconds between two looks at the log of a job that writes all the time.
@@ -105,7 +106,8 @@ class Watched:
         self._folder = Folder(folder(care.path, home)) if care.path else None
         self._pattern = progress.LogPattern(care.pattern, log) if care.pattern else None
         self._facts: Dict[str, Any] = {}
-        self._looked = 0.0
+        self._looked = float("-inf")
+        self._cost = 0.0
 
     async def facts(self, known: Any, wait: float, task: Any, files: FileWatch) -> Dict[str, Any]:
         """What is seen: at once if it differs from `known`, else when it does, at most after `wait` seconds."""
@@ -135,11 +137,14 @@ class Watched:
         """When to look at the folder again, by the loop's clock."""
         if self._folder is None:
             return loop.time() + 3600
-        least, usual, most = _LOOK
-        every = self._care.every
-        pause = usual if every is None else min(max(every / 4, least), most)
-        # One that was seen being written is looked at again as soon as it may be done.
-        return self._looked + min(pause, SETTLED + 0.2) if self._folder.unsettled else self._looked + pause
+        least, early, most = _LOOK
+        pause = most if self._care.every is None else min(max(self._care.every / 4, least), most)
+        if "checkpoint" not in self._facts:
+            pause = min(pause, early)
+        if self._folder.unsettled:
+            # One that was seen being written is looked at again as soon as it may be done.
+            pause = min(pause, SETTLED + 0.2)
+        return self._looked + max(pause, self._cost / _SHARE)
 
     async def _look(self, loop: asyncio.AbstractEventLoop, last: bool) -> None:
         facts = dict(self._facts)
@@ -150,8 +155,10 @@ class Watched:
         if share is not None and share != facts.get("progress"):
             facts.update(progress=share, progress_at=round(self._clock(), 3))
         if self._folder is not None and (last or loop.time() >= self._next(loop)):
+            began = loop.time()
             found = await loop.run_in_executor(None, self._folder.newest, self._clock())
             self._looked = loop.time()
+            self._cost = self._looked - began
             if found is not None:
                 facts["checkpoint"] = told(found)
             concerns = self._concerns(facts.get("checkpoint"))
