@@ -245,7 +245,8 @@ async def test_rules_and_policies_that_outlive_a_cluster_are_known_by_what_they_
     for each in bed.everywhere("instances"):
         bed.delete(f"zones/{ZONE}/instances/{each['name']}")
     bed.post("global/firewalls", {"name": "of-others", "network": "global/networks/default", "description": "mine"})
-    told = bed.get("global/firewalls")["items"][0]["description"]
+    rules = bed.get("global/firewalls")["items"]
+    told = next(each["description"] for each in rules if "gone-2" in each.get("description", ""))
     copied = {"name": "copied", "network": "global/networks/default", "description": told}
     bed.post("global/firewalls", copied)
     found = await bed.compute.remnants(regions=["us-central1"])

@@ -6,7 +6,7 @@ line of its own. Once a cluster is gone, its lines are settled with what the pro
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Stray
@@ -51,7 +51,8 @@ def things(cluster: Cluster, now: float) -> Things:
     if offer is not None:
         begun = next((begin for begin, end, _ in cluster.intervals if end is None), now)
         begun = now if cluster.entered else begun
-        lines += [line for each in cluster.instances if (line := _of_machine(cluster, offer, each, begun)) is not None]
+        for each in cluster.instances:
+            lines += _of_machine(cluster, offer, each, begun)
     if cluster.clone_of and offer is not None:
         lines.append(
             _line(cluster, offer, Billed.IMAGE, cluster.clone_of, now)._replace(price_hourly=0.0, note=NO_PRICE)
@@ -85,16 +86,23 @@ def unknown_machine(cloud: str, machine: str, mark: str, since: float, until: st
                  note=f"{UNKNOWN}; kept until {until}")  # fmt: skip
 
 
-def _of_machine(cluster: Cluster, offer: Offer, instance: Instance, begun: float) -> Entry | None:
-    began = instance.since or begun
-    if instance.state in _RUNS:
+def _of_machine(cluster: Cluster, offer: Offer, instance: Instance, begun: float) -> Iterator[Entry]:
+    """The lines of a machine; of its disk and its address while it runs, too, where their prices are known."""
+    began, placement, runs = instance.since or begun, cluster.placement, instance.state in _RUNS
+    if runs:
         line = _line(cluster, offer, Billed.MACHINE, _name(instance), began)
-        reserved = cluster.placement.reserved_nodes if cluster.placement else 0
-        return line._replace(price_hourly=0.0, note=_RESERVED) if instance.rank < reserved else line
-    if instance.state is InstanceState.STOPPED and not offer.shared:
-        line = _line(cluster, offer, Billed.DISK, _name(instance), began)
-        return line._replace(price_hourly=0.0, note=NO_PRICE)
-    return None
+        reserved = placement.reserved_nodes if placement else 0
+        yield line._replace(price_hourly=0.0, note=_RESERVED) if instance.rank < reserved else line
+    if offer.shared or not (runs or instance.state is InstanceState.STOPPED):
+        return
+    disk = placement.disk_hourly if placement else None
+    if disk is not None:
+        yield _line(cluster, offer, Billed.DISK, _name(instance), began)._replace(price_hourly=disk)
+    elif not runs:
+        yield _line(cluster, offer, Billed.DISK, _name(instance), began)._replace(price_hourly=0.0, note=NO_PRICE)
+    address = placement.address_hourly if placement else None
+    if runs and address is not None and instance.external_ip:
+        yield _line(cluster, offer, Billed.ADDRESS, instance.external_ip, began)._replace(price_hourly=address)
 
 
 def _of_stray(cluster: Cluster, stray: Stray) -> Entry:

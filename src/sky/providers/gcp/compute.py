@@ -20,9 +20,9 @@ from sky.core.errors import (
     RequestInvalid,
 )
 from sky.core.model.clusters import Instance, InstanceState
-from sky.core.model.machines import Login
+from sky.core.model.machines import Login, MachineSpec
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk, DiskImage, Remnant
+from sky.core.ports import Access, CreateAsk, DiskImage, Extras, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.together import together, unbroken
@@ -40,6 +40,7 @@ from sky.providers.gcp import (
 )
 from sky.providers.gcp.access import Account, Accounts
 from sky.providers.gcp.config import GcpConfig, read_config
+from sky.providers.gcp.extras import extras
 from sky.providers.gcp.gang import Source, to_the_end, whole
 from sky.providers.gcp.instances import Machine, Parts
 from sky.providers.gcp.machines import Grouped, Singles
@@ -292,6 +293,10 @@ class GcpCompute:
         call = await self._call()
         if name in {each.name for each in await images.clones(self._rest, call.account, self._installation)}:
             await self._rest.removed(call.account, f"/{name}")
+
+    def extras(self, offer: Offer, machine: MachineSpec) -> Extras:
+        """What a machine's disk and public address cost."""
+        return extras(offer, machine)
 
     async def remnants(self, *, regions: Collection[str] | None = None) -> Sequence[Remnant]:
         """Disks and addresses with a cluster's labels, rules and placement policies that tell of one."""
