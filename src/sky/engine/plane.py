@@ -221,6 +221,7 @@ class ControlPlane:
                 await self._fleet.forget(cluster.id)
         except (OSError, RuntimeError, ServerTemporarilyUnavailableError) as error:
             log.warning("the records are out of reach at the end: %s", error)
+        await self._talk.written()
         for close in self._closing:
             await close()
         await self.store.close()
@@ -333,6 +334,10 @@ class ControlPlane:
     def progress_file(self, request_id: str) -> Path:
         """Where a request's talk for the user is appended."""
         return self._talk.path(request_id)
+
+    async def progress(self, request_id: str) -> Path:
+        """The same, with all in it that any server has said."""
+        return await self._talk.here(request_id)
 
     # --- clusters ------------------------------------------------------------------------------------------------
 

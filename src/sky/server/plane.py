@@ -110,6 +110,10 @@ class ControlPlane(Protocol):
         """Where the request's talk for its user is appended; may not exist yet."""
         ...
 
+    async def progress(self, request_id: str) -> Path:
+        """The same, with all in it that any server has said."""
+        ...
+
     async def clusters(self, names: Sequence[str] | None, *, refresh: bool) -> list[Cluster]: ...
 
     async def named(self, name: str) -> Cluster | None:
