@@ -18,6 +18,7 @@ from typing import Protocol
 
 from sky.core.errors import ClientError, ServerTemporarilyUnavailableError
 from sky.kit.paths import private_dir
+from sky.kit.together import together
 from sky.server.failures import TooLarge
 from sky.wire.packs import unpack
 from sky.wire.protocol import MAX_BLOB
@@ -29,6 +30,8 @@ _BROKEN_OFF_S = 3600.0
 RESERVE = 512 * 1024 * 1024
 #: Bytes of an upload after which the room is looked at again.
 _LOOK_EVERY = 64 * 1024 * 1024
+#: Blobs that are fetched at a time.
+_FETCHED = 32
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -74,19 +77,21 @@ class BlobStore:
 
     async def fetch(self, names: Iterable[str]) -> None:
         """Have blobs in the directory that another server was sent. Raises FileNotFoundError."""
-        if self._far is None:
+        if (far := self._far) is None:
             return
-        for name in dict.fromkeys(names):
-            target = self.path(name)
-            if not _asked_for(target):
-                aside = self._aside / f"{name}.{secrets.token_hex(8)}"
-                try:
-                    await self._far.get(name, aside)
-                    await asyncio.to_thread(_check, aside, name)
-                    target.parent.mkdir(mode=0o700, exist_ok=True)
-                    aside.replace(target)
-                finally:
-                    aside.unlink(missing_ok=True)
+        gone = [name for name in dict.fromkeys(names) if not _asked_for(self.path(name))]
+        for first in range(0, len(gone), _FETCHED):
+            await together(self._fetch(far, name) for name in gone[first : first + _FETCHED])
+
+    async def _fetch(self, far: Far, name: str) -> None:
+        target, aside = self.path(name), self._aside / f"{name}.{secrets.token_hex(8)}"
+        try:
+            await far.get(name, aside)
+            await asyncio.to_thread(_check, aside, name)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
 
     async def prune(self, manifests: Collection[str], before: float) -> int:
         """Remove blobs last asked for before a time and used by none of these manifests; how many."""

@@ -1,7 +1,7 @@
 """Uploaded content in an object store (`s3://`, `gs://`, `file://`), for servers that share no directory.
 
 Made by `assembly` and `api` where `SKY_SHARED` names one; used by `blobs` beside the directory, which is a cache of
-this server's own then. An object is there whole or not at all, which is the store's promise. The library is in an extra.
+this server's own then. An object is there whole or not at all: that is the store's promise.
 """
 
 import asyncio
