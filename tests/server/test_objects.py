@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 
 import pytest
@@ -95,6 +96,21 @@ async def test_what_is_old_is_asked_for_again_and_what_nobody_needs_goes(servers
     assert await two.prune([named(manifest)], time.time() + 60) == 1
     ahead[0] = 0
     assert await one.missing([named(each) for each in (b"kept", b"left", manifest)]) == [named(b"left")]
+
+
+async def test_copies_that_nobody_uses_are_thrown_away(tmp_path):
+    one, two = (BlobStore(tmp_path / name, far=ObjectStore(f"file://{tmp_path}/far", time.time)) for name in "ab")
+    for each in (b"old", b"new", b"newer"):
+        await one.put(named(each), pieces(each))
+    await two.fetch([named(b"old")])
+    os.utime(two.path(named(b"old")), (1, 1))
+    await two.fetch([named(b"new")])
+    assert two.path(named(b"old")).exists()
+    two._trimmed = float("-inf")
+    await two.fetch([named(b"newer")])
+    assert not two.path(named(b"old")).exists()
+    assert two.path(named(b"new")).exists()
+    assert await two.missing([named(b"old")]) == []
 
 
 async def test_a_store_that_is_gone_is_told_in_words(tmp_path, monkeypatch):

@@ -32,6 +32,8 @@ RESERVE = 512 * 1024 * 1024
 _LOOK_EVERY = 64 * 1024 * 1024
 #: Blobs that are fetched at a time.
 _FETCHED = 32
+#: Seconds between looks for copies that are used no more, and without use after which one goes.
+_TRIM_S, _UNUSED_S = 3600.0, 86400.0
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,6 +63,7 @@ class BlobStore:
     def __init__(self, root: Path, most: int = MAX_BLOB, far: Far | None = None) -> None:
         self.root = private_dir(root)
         self._far = far
+        self._trimmed = float("-inf")
         self._most = most
         self._aside = private_dir(root / "incoming")
         _clear(self._aside)
@@ -82,6 +85,9 @@ class BlobStore:
         gone = [name for name in dict.fromkeys(names) if not _asked_for(self.path(name))]
         for first in range(0, len(gone), _FETCHED):
             await together(self._fetch(far, name) for name in gone[first : first + _FETCHED])
+        if gone and (now := asyncio.get_running_loop().time()) > self._trimmed + _TRIM_S:
+            self._trimmed = now
+            await asyncio.to_thread(_trim, self.root, self._aside)
 
     async def _fetch(self, far: Far, name: str) -> None:
         target, aside = self.path(name), self._aside / f"{name}.{secrets.token_hex(8)}"
@@ -168,6 +174,15 @@ def _clear(aside: Path) -> None:
         with suppress(FileNotFoundError):
             if aside.stat().st_mtime - left.stat().st_mtime > _BROKEN_OFF_S:
                 left.unlink(missing_ok=True)
+
+
+def _trim(root: Path, aside: Path) -> None:
+    """Remove copies that were not used for long. By the file system's own clock: something was just made in `aside`."""
+    now = aside.stat().st_mtime
+    for path in root.glob("??/*"):
+        with suppress(FileNotFoundError):
+            if now - path.stat().st_mtime > _UNUSED_S:
+                path.unlink()
 
 
 def _asked_for(path: Path) -> bool:
