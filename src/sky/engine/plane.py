@@ -28,7 +28,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer
-from sky.core.model.requests import Request
+from sky.core.model.requests import LASTING, Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.model.workspaces import DEFAULT
@@ -49,7 +49,7 @@ from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
-from sky.engine.turns import LASTING, Limits, Turns, limits_of
+from sky.engine.turns import Limits, Turns, limits_of
 from sky.engine.upkeep import NewKey, Upkeep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, update
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
@@ -32,6 +32,8 @@ class LeasedRows(Generic[E]):
     """Rows of one noun. Sub-classes name the noun and say which columns an entity fills."""
 
     noun: str
+    #: What is claimed before what is due for longer.
+    first: ColumnElement[Any] | None = None
 
     def __init__(
         self, database: Database, table: Table, document: Document[E], events: Iterable[type], orders: Iterable[type]
@@ -41,7 +43,7 @@ class LeasedRows(Generic[E]):
         self._document = document
         self._events = Tagged(events)
         self._orders = Tagged(orders)
-        self._sql = _Sql(table, self.noun)
+        self._sql = _Sql(table, self.noun, self.first)
 
     def columns(self, entity: E) -> Mapping[str, object]:
         """The searched columns of an entity."""
@@ -327,11 +329,11 @@ class _Sql:
     lock is the transaction itself.
     """
 
-    def __init__(self, table: Table, noun: str) -> None:
+    def __init__(self, table: Table, noun: str, first: ColumnElement[Any] | None) -> None:
         t, id, held = table, table.c.id == bindparam("id"), table.c.token == bindparam("held_token")
         mine, ours = LETTERS.c.entity == noun, ORDERS.c.entity == noun
         due = select(t.c.id).where(t.c.due_at <= Now(), t.c.lease_until <= Now())
-        due = due.order_by(t.c.due_at).limit(bindparam("most"))
+        due = due.order_by(*() if first is None else (first,), t.c.due_at).limit(bindparam("most"))
         guarded = (t.c.id == bindparam("held_id"), held, t.c.version == bindparam("held_version"))
         open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
         filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
