@@ -20,6 +20,8 @@ T = TypeVar("T")
 _AT_ONCE = 32
 #: Seconds after which an object is asked for anew, so that it is not removed before a launch that names it has begun.
 _RENEWED_AFTER_S = 43200.0
+#: Seconds for which one that was seen need not be asked for, and how many of these are kept in mind.
+_SEEN_S, _MOST_SEEN = 3600.0, 200_000
 _FOLDER = "blobs"
 
 
@@ -48,18 +50,25 @@ class ObjectStore:
             raise ValueError(f"SKY_SHARED: {refused}") from None
         self._library: Any = obstore
         self._now = now
+        #: When objects were there, by their names.
+        self._seen: dict[str, float] = {}
         self.shown = url
 
     async def missing(self, names: Sequence[str]) -> list[str]:
         """Those that are not there, and those that have been there for so long that they may soon be removed."""
 
         async def asked(name: str) -> bool:
+            if 0 <= self._now() - self._seen.get(name, float("-inf")) <= _SEEN_S:
+                return False
             try:
                 found = await self._library.head_async(self._store, _key(name))
             except FileNotFoundError:
                 return True
             made: datetime = found["last_modified"]
-            return self._now() - made.timestamp() > _RENEWED_AFTER_S
+            if self._now() - made.timestamp() > _RENEWED_AFTER_S:
+                return True
+            self._see(name)
+            return False
 
         return [name for name, gone in zip(names, await self._each(asked, names), strict=True) if gone]
 
@@ -68,8 +77,14 @@ class ObjectStore:
 
         async def send(each: tuple[str, Path]) -> None:
             await self._library.put_async(self._store, _key(each[0]), each[1])
+            self._see(each[0])
 
         await self._each(send, files)
+
+    def _see(self, name: str) -> None:
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[name] = self._now()
 
     async def get(self, name: str, path: Path) -> None:
         """Fetch one into a new file. Raises FileNotFoundError."""
