@@ -236,6 +236,25 @@ def test_with_nothing_but_pgbouncer_news_come_by_looking(postgres, pgbouncer):
         until(lambda: all("do not arrive" in each.log for each in servers), 30)
 
 
+def test_uploads_and_talk_without_a_shared_directory(house, s3):
+    bucket, env = s3.bucket()
+    house.env |= {**env, "SKY_SHARED": f"s3://{bucket}/sky"}
+    api, worker = house.add("api"), house.add("worker")
+    tree = house.root / "tree"
+    tree.mkdir()
+    for number in range(50):
+        (tree / f"f{number}").write_text(f"content {number % 40}")
+    said = house.good("launch", "-y", "-c", "c", "--workdir", str(tree), f"cat f7 f49 >> {house.root}/ran")
+    # Said by the one that did it, and read from the other.
+    assert "1 node running" in said
+    assert (house.root / "ran").read_text() == "content 7content 9"
+    assert not any((house.root / "shared" / name).exists() for name in ("blobs", "requests"))
+    (id,) = {row["request_id"] for row in house.json("api", "status", "-a") if row["name"] == "launch"}
+    assert "1 node running" in house.good("api", "logs", id)
+    for each in (api, worker):
+        assert "made-up" not in each.log
+
+
 def test_passwords_and_addresses_are_told_to_nobody(house):
     servers = [house.add("api"), house.add("worker")]
     house.good("launch", "-y", "-c", "c", f"env >> {house.root}/environment; ps axww >> {house.root}/processes")

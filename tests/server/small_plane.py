@@ -195,6 +195,9 @@ class SmallPlane:
     async def launched_by(self, cluster_name: str) -> str | None:
         return self.known[cluster_name].request_id if cluster_name in self.known else None
 
+    async def progress(self, id: str):
+        return self.progress_file(id)
+
     def say(self, id: str, text: str) -> None:
         with self.progress_file(id).open("a") as out:
             out.write(text)

@@ -28,7 +28,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer
-from sky.core.model.requests import Request
+from sky.core.model.requests import LASTING, Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.model.workspaces import DEFAULT
@@ -54,7 +54,7 @@ from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
-from sky.engine.turns import LASTING, Limits, Turns, limits_of
+from sky.engine.turns import Limits, Turns, limits_of
 from sky.engine.upkeep import NewKey, Upkeep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
@@ -250,6 +250,7 @@ class ControlPlane:
                 await self._fleet.forget(cluster.id)
         except (OSError, RuntimeError, ServerTemporarilyUnavailableError) as error:
             log.warning("the records are out of reach at the end: %s", error)
+        await self._talk.written()
         for close in self._closing:
             await close()
         await self.store.close()
@@ -363,6 +364,10 @@ class ControlPlane:
     def progress_file(self, request_id: str) -> Path:
         """Where a request's talk for the user is appended."""
         return self._talk.path(request_id)
+
+    async def progress(self, request_id: str) -> Path:
+        """The same, with all in it that any server has said."""
+        return await self._talk.here(request_id)
 
     # --- clusters ------------------------------------------------------------------------------------------------
 

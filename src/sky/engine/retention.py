@@ -4,7 +4,7 @@ Run by `plane`. What is alive, or was a moment ago, is never touched; what clust
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from sky.core.ports import Store
@@ -39,7 +39,7 @@ class TalkFiles(Protocol):
 
 
 #: Removes uploads that no manifest in the collection uses and that were last asked for before a time; how many.
-PruneUploads = Callable[[Collection[str], float], int]
+PruneUploads = Callable[[Collection[str], float], Awaitable[int]]
 
 
 class Retention:
@@ -87,6 +87,6 @@ class Retention:
                 for number in numbers:
                     self._managed_logs.drop(number)
             await self._clock.sleep(0)
-        removed = self._uploads(await self._store.manifests_in_use(), now - UPLOADS_S)
+        removed = await self._uploads(await self._store.manifests_in_use(), now - UPLOADS_S)
         if removed:
             log.info("retention: %d uploaded files were removed", removed)

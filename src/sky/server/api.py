@@ -19,6 +19,7 @@ from sky.server.authentication import Authentication
 from sky.server.blobs import BlobStore
 from sky.server.failures import Draining, told
 from sky.server.metrics import Metrics
+from sky.server.objects import far_of
 from sky.server.people import People
 from sky.server.permissions import Permissions
 from sky.server.plane import ControlPlane
@@ -69,7 +70,7 @@ class Api:
         self.started_at = started_at
         self.pid = pid
         self.reads = Reads()
-        self.blobs = BlobStore(settings.files / "blobs")
+        self.blobs = BlobStore(settings.passing / "blobs", far=far_of(settings, plane.clock.now))
         self.open_streams = 0
         self.metrics = Metrics()
         #: Set when the process is to end soon: nothing new is taken on, reads are still answered.

@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +63,7 @@ class NodeFleet:
     """See `core.ports.Fleet`. `blob` finds uploaded content by hash.
 
     `keys` are this installation's; `secret` finds a password by cloud and the name that `Instance.reach` has for it.
-    `provision` is the configuration's section of that name.
+    `provision` is the configuration's section of that name. `fetch` has blobs where `blob` finds them.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class NodeFleet:
         keys: KeyRing | None = None,
         secret: Callable[[str, str], str | None] | None = None,
         provision: Callable[[], Mapping[str, object]] = dict,
+        fetch: Callable[[Collection[str]], Awaitable[None]] | None = None,
     ) -> None:
         self._blob = blob
+        self._fetch = fetch
         self._keys = keys
         self._secret = secret
         self._provision = provision
@@ -200,7 +202,11 @@ class NodeFleet:
     async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
         """Bring an uploaded tree to every node."""
         try:
+            if self._fetch is not None:
+                await self._fetch([manifest])
             entries = await asyncio.to_thread(_entries, self._blob(manifest))
+            if self._fetch is not None:
+                await self._fetch([str(entry["hash"]) for entry in entries if entry.get("hash")])
         except FileNotFoundError:
             raise AgentRefused("the uploaded files are no longer on the server; run the command again") from None
         nodes = sorted(cluster.instances, key=lambda node: node.rank)

@@ -136,6 +136,10 @@ class ControlPlane(Protocol):
         """Where the request's talk for its user is appended; may not exist yet."""
         ...
 
+    async def progress(self, request_id: str) -> Path:
+        """The same, with all in it that any server has said."""
+        ...
+
     async def clusters(self, names: Sequence[str] | None, *, refresh: bool, managed: bool = False) -> list[Cluster]:
         """Living ones; those of managed jobs only if they are asked for, or by name."""
         ...

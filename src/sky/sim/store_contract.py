@@ -56,6 +56,15 @@ class LeaseContract:
         await bed.one.store.clusters.release(first)  # harmless
         await self._commit(bed, bed.two, second)
 
+    async def test_what_is_short_is_claimed_before_launches_that_are_due_for_longer(self, bed: Bed) -> None:
+        """However many they are."""
+        for number in range(5):
+            await bed.one.store.requests.open(request(f"launch-{number}", created_at=1.0), bed.one.now())
+        await bed.passes(0.01)
+        await bed.one.store.requests.open(request("down-1", "down"), bed.one.now())
+        claimed = await bed.two.store.requests.claim(bed.two.now(), bed.lease_s, "t", 2)
+        same([claim.entity.id for claim in claimed], ["down-1", "launch-0"])
+
     async def test_a_renewed_lease_holds(self, bed: Bed) -> None:
         """For longer than it would have."""
         await bed.opened()

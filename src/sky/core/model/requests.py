@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from sky.core.model.statuses import RequestStatus
 
+#: Requests that last, by name: nothing else waits behind them.
+LASTING = frozenset({"launch", "start"})
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

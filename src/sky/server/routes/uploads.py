@@ -14,7 +14,7 @@ def routes(api: Api) -> list[Route]:
 
     async def missing(call: Call) -> Reply:
         body = decode(MissingBody, await call.body())
-        return Reply(encode(MissingAnswer(missing=api.blobs.missing(body.hashes))))
+        return Reply(encode(MissingAnswer(missing=await api.blobs.missing(body.hashes))))
 
     async def put(call: Call) -> Reply:
         name = call.params["hash"]
