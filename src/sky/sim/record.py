@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sky
-
 
 class Seeds:
     """A set of whole numbers, kept as ranges."""
@@ -108,7 +106,7 @@ def asked(words: str) -> tuple[int, int]:
 @cache
 def revision() -> str:
     """Twelve hexadecimal digits that stand for the code that runs."""
-    root = Path(sky.__file__).parent
+    root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
