@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
@@ -111,22 +112,33 @@ class User:
             return await plane.submit(name, body, user=self.name, request_id=id)
 
         world.tell(f"{self.name} asks for {name} {id[:8]}")
-        while True:
-            try:
-                await world.ask(submit)
-                break
-            except ServerTemporarilyUnavailableError:
-                await asyncio.sleep(2.0)
+        await self._submitted(id, submit)
         if self._rng.random() < gives_up:
             await asyncio.sleep(self._rng.uniform(0.0, 40.0))
             await self._call_off(id)
         done: Any = None
         while done is None or not done.status.is_terminal():
-            done = await world.ask(lambda plane: plane.wait(id, 20.0))
+            try:
+                done = await world.ask(lambda plane: plane.wait(id, 20.0))
+            except ValueError:
+                if not world.may_be_lost(id):
+                    raise
+                # It went with the power. A request that is sent again is the same one.
+                world.tell(f"{self.name}'s {name} {id[:8]} is not known any more")
+                await self._submitted(id, submit)
         said = str((done.error or {}).get("message", ""))[:120]
         world.tell(f"{self.name}'s {name} {id[:8]} is {done.status.value} {said}")
         self.doing = ""
         return said
+
+    async def _submitted(self, id: str, submit: Callable[[ControlPlane], Awaitable[Request]]) -> None:
+        while True:
+            try:
+                await self._world.ask(submit)
+                self._world.asked[id] = self._world.loop.time()
+                return
+            except ServerTemporarilyUnavailableError:
+                await asyncio.sleep(2.0)
 
     async def _call_off(self, id: str) -> None:
         while True:
@@ -135,3 +147,8 @@ class User:
                 return
             except ServerTemporarilyUnavailableError:
                 await asyncio.sleep(2.0)
+            except ValueError:
+                if not self._world.may_be_lost(id):
+                    raise
+                # It went with the power, and what it began goes with the sweep.
+                return

@@ -1,6 +1,8 @@
 """What there is in one world, and what is written down of it. `play` fills it with servers, people and faults."""
 
 import asyncio
+import sqlite3
+from collections import deque
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol, TypeVar
@@ -15,6 +17,8 @@ from sky.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
+#: A disk keeps what was written to it this many seconds ago, at most this many states of it.
+IMAGE_S, IMAGES = 4.0, 9
 #: The zones of its clouds.
 ZONES = ("aws-r-a", "aws-r-b", "gcp-r-a", "gcp-r-b")
 
@@ -58,6 +62,11 @@ class World:
         for cloud in self.clouds.values():
             cloud.lag_s = self.chance(f"lag of {cloud.name}").choice((0.0, 0.0, 5.0))
         self.disk = SqliteStore(None)
+        #: What would be there after a power failure: what was on the disk at these times, newest last.
+        #: When requests were last taken, by their ids, and which times a power failure took back.
+        self.asked: dict[str, float] = {}
+        self.lost: list[tuple[float, float]] = []
+        self.images: deque[tuple[float, bytes]] = deque(maxlen=IMAGES)
         self.servers: list[Process] = []
         self.people: list[Person] = []
         self._callers = self.chance("callers")
@@ -80,6 +89,30 @@ class World:
         if what not in self.broken:
             self.broken.append(what)
             self.tell(f"BROKEN: {what}")
+
+    # --- the disk ------------------------------------------------------------------------------------------------
+
+    def keep_image(self) -> None:
+        """Remember what is on record now."""
+        self.images.append((self.loop.time(), raw(self.disk).serialize()))
+
+    def lose(self, seconds: float) -> None:
+        """Put the records back to what they were so long ago: what was not on the disk yet is gone.
+
+        SQLite's log is whole up to a commit, whatever is torn behind that; see `tests/store/test_torn.py`.
+        """
+        now = self.loop.time()
+        at, image = next((each for each in reversed(self.images) if each[0] <= now - seconds), self.images[0])
+        self.lost.append((at, now))
+        self.images.clear()
+        self.disk._file.close()
+        self.disk = SqliteStore(None)
+        raw(self.disk).deserialize(image)
+        self.keep_image()
+
+    def may_be_lost(self, request: str) -> bool:
+        """Whether a request was taken in a time that a power failure took back."""
+        return any(since <= self.asked[request] <= until for since, until in self.lost)
 
     # --- servers -------------------------------------------------------------------------------------------------
 
@@ -122,3 +155,8 @@ class World:
     def machines(self) -> list[Machine]:
         """All machines that there ever were."""
         return [each for cloud in self.clouds.values() for each in cloud.machines.values()]
+
+
+def raw(store: SqliteStore) -> sqlite3.Connection:
+    """The connection of a store in memory."""
+    return store._file._transaction.raw
