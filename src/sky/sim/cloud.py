@@ -221,7 +221,7 @@ class CloudClient:
                 # One that was there before and is gone says nothing of those that were just made, listed or not.
                 states = [each.state for each in listed if each.machine in made]
                 if states.count(InstanceState.RUNNING) == len(made):
-                    return listed
+                    return sorted({each.rank: each for each in listed}.values(), key=lambda each: each.rank)
                 if InstanceState.TERMINATED in states:
                     raise CapacityRefused("a machine was taken back while it started")
                 await asyncio.sleep(2.0)

@@ -8,7 +8,6 @@ from random import Random
 
 from sky.sim.world import World
 
-
 #: The fault after which records are not what they were.
 POWER = "power fails"
 

@@ -63,9 +63,9 @@ async def _requests_ended(world: World) -> AsyncIterator[str]:
     for user in world.people:
         for id in user.requests:
             found = await world.disk.requests.get(id)
-            if found is None and not world.may_be_lost(id):
+            if found is None:
                 yield f"request {id} was taken and is not on record"
-            elif found is not None and not found.status.is_terminal():
+            elif not found.status.is_terminal():
                 yield f"request {id} ({found.name}) never ended: {found.status}"
 
 

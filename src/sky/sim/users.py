@@ -112,30 +112,22 @@ class User:
             return await plane.submit(name, body, user=self.name, request_id=id)
 
         world.tell(f"{self.name} asks for {name} {id[:8]}")
-        await self._submitted(id, submit)
+        await self._submitted(submit)
         if self._rng.random() < gives_up:
             await asyncio.sleep(self._rng.uniform(0.0, 40.0))
             await self._call_off(id)
         done: Any = None
         while done is None or not done.status.is_terminal():
-            try:
-                done = await world.ask(lambda plane: plane.wait(id, 20.0))
-            except ValueError:
-                if not world.may_be_lost(id):
-                    raise
-                # It went with the power. A request that is sent again is the same one.
-                world.tell(f"{self.name}'s {name} {id[:8]} is not known any more")
-                await self._submitted(id, submit)
+            done = await world.ask(lambda plane: plane.wait(id, 20.0))
         said = str((done.error or {}).get("message", ""))[:120]
         world.tell(f"{self.name}'s {name} {id[:8]} is {done.status.value} {said}")
         self.doing = ""
         return said
 
-    async def _submitted(self, id: str, submit: Callable[[ControlPlane], Awaitable[Request]]) -> None:
+    async def _submitted(self, submit: Callable[[ControlPlane], Awaitable[Request]]) -> None:
         while True:
             try:
                 await self._world.ask(submit)
-                self._world.asked[id] = self._world.loop.time()
                 return
             except ServerTemporarilyUnavailableError:
                 await asyncio.sleep(2.0)
@@ -147,8 +139,3 @@ class User:
                 return
             except ServerTemporarilyUnavailableError:
                 await asyncio.sleep(2.0)
-            except ValueError:
-                if not self._world.may_be_lost(id):
-                    raise
-                # It went with the power, and what it began goes with the sweep.
-                return

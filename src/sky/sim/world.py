@@ -61,11 +61,8 @@ class World:
         }
         for cloud in self.clouds.values():
             cloud.lag_s = self.chance(f"lag of {cloud.name}").choice((0.0, 0.0, 5.0))
-        self.disk = SqliteStore(None)
+        self.disk: SqliteStore = Disk(self)
         #: What would be there after a power failure: what was on the disk at these times, newest last.
-        #: When requests were last taken, by their ids, and which times a power failure took back.
-        self.asked: dict[str, float] = {}
-        self.lost: list[tuple[float, float]] = []
         self.images: deque[tuple[float, bytes]] = deque(maxlen=IMAGES)
         self.servers: list[Process] = []
         self.people: list[Person] = []
@@ -96,23 +93,24 @@ class World:
         """Remember what is on record now."""
         self.images.append((self.loop.time(), raw(self.disk).serialize()))
 
+    def made_durable(self) -> None:
+        """What is on record now stays there."""
+        if self.images:
+            self.images.clear()
+            self.keep_image()
+
     def lose(self, seconds: float) -> None:
-        """Put the records back to what they were so long ago: what was not on the disk yet is gone.
+        """Put the records back to what they were so long ago, but for what was made durable.
 
         SQLite's log is whole up to a commit, whatever is torn behind that; see `tests/store/test_torn.py`.
         """
         now = self.loop.time()
-        at, image = next((each for each in reversed(self.images) if each[0] <= now - seconds), self.images[0])
-        self.lost.append((at, now))
+        _, image = next((each for each in reversed(self.images) if each[0] <= now - seconds), self.images[0])
         self.images.clear()
         self.disk._file.close()
-        self.disk = SqliteStore(None)
+        self.disk = Disk(self)
         raw(self.disk).deserialize(image)
         self.keep_image()
-
-    def may_be_lost(self, request: str) -> bool:
-        """Whether a request was taken in a time that a power failure took back."""
-        return any(since <= self.asked[request] <= until for since, until in self.lost)
 
     # --- servers -------------------------------------------------------------------------------------------------
 
@@ -155,6 +153,17 @@ class World:
     def machines(self) -> list[Machine]:
         """All machines that there ever were."""
         return [each for cloud in self.clouds.values() for each in cloud.machines.values()]
+
+
+class Disk(SqliteStore):
+    """The records, on a disk that may lose what it was not waited for."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(None)
+        self._world = world
+
+    async def durable(self) -> None:
+        self._world.made_durable()
 
 
 def raw(store: SqliteStore) -> sqlite3.Connection:
