@@ -80,8 +80,6 @@ _LOG_AGAIN_S = 1.0
 _RECORDED_S = 45.0
 #: Seconds for which a count of open requests is good.
 _COUNT_S = 1.0
-
-
 #: Lines of a story that are told, of its clusters and of its jobs each.
 _MOST_LINES = 10_000
 
@@ -293,6 +291,7 @@ class ControlPlane:
         )
         request, _ = await self.store.requests.open(drawn, now)
         self.signals.notify("work:request")
+        await self.store.durable()
         return request
 
     def _limits(self) -> Limits:
@@ -316,7 +315,7 @@ class ControlPlane:
         found = await self.store.requests.find(prefix) if prefix else []
         exact = [each for each in found if each.id == prefix]
         if len(exact or found) == 1:
-            return (exact or found)[0]
+            return await self._told((exact or found)[0])
         if not found:
             raise ValueError(f"Request '{prefix}' not found. `sky api status -a` lists those on record.")
         raise ValueError(f"'{prefix}' begins several request ids: {', '.join(each.id for each in found)}")
@@ -330,11 +329,15 @@ class ControlPlane:
 
         try:
             async with asyncio.timeout(timeout):
-                return await until(
-                    self.signals, f"request:{request.id}", load, lambda now: now.status.is_terminal()
-                )  # fmt: skip
+                ended = await until(self.signals, f"request:{request.id}", load, lambda now: now.status.is_terminal())
         except TimeoutError:
-            return await load()
+            ended = await load()
+        return await self._told(ended)
+
+    async def _told(self, request: Request) -> Request:
+        if request.status.is_terminal():
+            await self.store.durable()
+        return request
 
     async def requests(self, *, finished: bool, cluster_name: str | None, limit: int | None) -> list[Request]:
         """The newest requests; only open ones unless `finished`."""

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sky.sim import traces
@@ -72,12 +74,13 @@ def _soak(options: argparse.Namespace) -> int:
     soak = Soak(record, first, last, lambda line: print(line, flush=True), how)
 
     async def main() -> Tally:
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lambda: me.cancel() if me is not None else None)
         return await soak.run(options.jobs, None if minutes is None else minutes * 60)
 
-    try:
+    with suppress(asyncio.CancelledError):
         asyncio.run(main())
-    except KeyboardInterrupt:
-        print()
     print(f"{soak.tally}; {len(record.held)} on record, {sorted(record.broken)[:20]} broken")
     return 1 if soak.tally.failed else 0
 

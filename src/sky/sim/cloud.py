@@ -211,14 +211,18 @@ class CloudClient:
     async def create(self, ask: CreateAsk) -> Sequence[Instance]:
         """One request per node, then wait; what was begun is ended when it does not come to its end."""
         try:
-            for rank in ask.wanted:
+            made = [
                 await self._insist(f"run {ask.cluster_id}:{rank}", lambda rank=rank: self._cloud.run(  # type: ignore[misc]
-                    f"{ask.key}:{rank}", ask, rank))  # fmt: skip
+                    f"{ask.key}:{rank}", ask, rank).name)
+                for rank in ask.wanted
+            ]  # fmt: skip
             for _ in range(200):
-                there = {each.rank: each for each in await self.list(ask.cluster_id)}
-                if all(rank in there and there[rank].state is InstanceState.RUNNING for rank in ask.wanted):
-                    return sorted(there.values(), key=lambda each: each.rank)
-                if any(there[rank].state is InstanceState.TERMINATED for rank in ask.wanted if rank in there):
+                listed = await self.list(ask.cluster_id)
+                # One that was there before and is gone says nothing of those that were just made, listed or not.
+                states = [each.state for each in listed if each.machine in made]
+                if states.count(InstanceState.RUNNING) == len(made):
+                    return sorted({each.rank: each for each in listed}.values(), key=lambda each: each.rank)
+                if InstanceState.TERMINATED in states:
                     raise CapacityRefused("a machine was taken back while it started")
                 await asyncio.sleep(2.0)
             raise ProviderDown("machines did not start in time")

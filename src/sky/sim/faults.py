@@ -8,6 +8,9 @@ from random import Random
 
 from sky.sim.world import World
 
+#: The fault after which records are not what they were.
+POWER = "power fails"
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -135,6 +138,13 @@ def _deaf(world: World, fault: Fault) -> None:
     world.bells.deafen(fault.lasts)
 
 
+def _power_fails(world: World, fault: Fault) -> None:
+    """The only server's machine loses its power, and its disk what came last; shared databases are elsewhere."""
+    if len(world.servers) == 1:
+        world.servers[0].crash("as the power fails")
+        world.lose(30.0 * fault.dose)
+
+
 def _market_dry(world: World, fault: Fault) -> None:
     """Spot machines of a zone are taken back, one after the other, and no others are to be had there."""
     cloud = world.clouds[fault.where.partition("-")[0]]
@@ -172,6 +182,7 @@ _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "disk slow": _slow_disk,
     "server paused": _pause,
     "wake-ups lost": _deaf,
+    POWER: _power_fails,
     "market dry": _market_dry,
     "price moves": _price_moves,
 }

@@ -15,6 +15,7 @@ from sky.engine.provision import Provisioner
 from sky.engine.sweep import Sweep
 from sky.server.fleet import HeadAgent
 from sky.sim.replica import REPLICA, Died
+from sky.sim.world import Disk
 from sky.store import clusters as stored_clusters
 from sky.store.clusters import SqlClusters
 from sky.store.leases import LeasedRows
@@ -153,10 +154,21 @@ def bill_written_apart() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def told_before_it_is_safe() -> Iterator[None]:
+    """Who is answered may be told of what the next power failure takes back."""
+
+    async def durable(self: object) -> None:
+        pass
+
+    with mock.patch.object(Disk, "durable", durable):
+        yield
+
+
 PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     each.__name__.replace("_", " "): each
     for each in (
         lease_not_checked, order_not_recorded, machines_asked_anew, sweep_forgotten, end_not_carried_out,
-        job_submitted_anew, letter_read_too_early, bill_left_open, bill_written_apart,
+        job_submitted_anew, letter_read_too_early, bill_left_open, bill_written_apart, told_before_it_is_safe,
     )
 }  # fmt: skip

@@ -15,13 +15,13 @@ from random import Random
 
 from sky.kit.ids import drawn_from
 from sky.sim import invariants, spot
-from sky.sim.faults import Fault, draw
+from sky.sim.faults import POWER, Fault, draw
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
 from sky.sim.markets import Market
 from sky.sim.replica import count_tasks
 from sky.sim.server import Server
 from sky.sim.users import User
-from sky.sim.world import ZONES, World
+from sky.sim.world import IMAGE_S, ZONES, World
 
 #: Seconds of a world in which people and faults are at work, and after which it has to have come to rest.
 BUSY_S = 200.0
@@ -60,7 +60,9 @@ class Play:
         count_tasks(world.loop)
         servers = [asyncio.ensure_future(each.live()) for each in self._servers]
         weather = asyncio.ensure_future(self._weather())
-        watch = asyncio.ensure_future(self._watch())
+        watch = [asyncio.ensure_future(self._watch())]
+        if len(self._servers) == 1 and any(each.kind == POWER for each in self._faults):
+            watch.append(asyncio.ensure_future(self._disk()))
         people = [asyncio.ensure_future(user.live()) for user in self._users]
         left: list[str] | None = None
         try:
@@ -70,10 +72,12 @@ class Play:
         except TimeoutError:
             waiting = [user.name for user, life in zip(self._users, people, strict=True) if not life.done()]
             world.violated(f"users still wait for an answer: {waiting}; {[u.doing for u in self._users]}")
+        except Exception as error:  # noqa: BLE001 - nobody foresaw it: that is what is looked for
+            world.violated(f"somebody met with {type(error).__name__}: {error}")
         finally:
-            for each in (*people, weather, watch):
+            for each in (*people, weather, *watch):
                 each.cancel()
-            await asyncio.gather(*people, weather, watch, return_exceptions=True)
+            await asyncio.gather(*people, weather, *watch, return_exceptions=True)
         for line in await self._complaints() if left is None else left:
             world.violated(line)
         for server in servers:
@@ -97,6 +101,12 @@ class Play:
             self.world.tell(f"fault: {fault}")
             fault.strike(self.world)
             self.world.calm_since = max(self.world.calm_since, self.world.loop.time() + fault.lasts)
+
+    async def _disk(self) -> None:
+        """Keep what a power failure would leave, in worlds that have one."""
+        while True:
+            self.world.keep_image()
+            await asyncio.sleep(IMAGE_S)
 
     async def _watch(self) -> None:
         while True:

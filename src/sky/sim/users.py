@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
@@ -111,12 +112,7 @@ class User:
             return await plane.submit(name, body, user=self.name, request_id=id)
 
         world.tell(f"{self.name} asks for {name} {id[:8]}")
-        while True:
-            try:
-                await world.ask(submit)
-                break
-            except ServerTemporarilyUnavailableError:
-                await asyncio.sleep(2.0)
+        await self._submitted(submit)
         if self._rng.random() < gives_up:
             await asyncio.sleep(self._rng.uniform(0.0, 40.0))
             await self._call_off(id)
@@ -127,6 +123,14 @@ class User:
         world.tell(f"{self.name}'s {name} {id[:8]} is {done.status.value} {said}")
         self.doing = ""
         return said
+
+    async def _submitted(self, submit: Callable[[ControlPlane], Awaitable[Request]]) -> None:
+        while True:
+            try:
+                await self._world.ask(submit)
+                return
+            except ServerTemporarilyUnavailableError:
+                await asyncio.sleep(2.0)
 
     async def _call_off(self, id: str) -> None:
         while True:

@@ -1,6 +1,8 @@
 """What there is in one world, and what is written down of it. `play` fills it with servers, people and faults."""
 
 import asyncio
+import sqlite3
+from collections import deque
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol, TypeVar
@@ -15,6 +17,8 @@ from sky.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
+#: A disk keeps what was written to it this many seconds ago, at most this many states of it.
+IMAGE_S, IMAGES = 4.0, 9
 #: The zones of its clouds.
 ZONES = ("aws-r-a", "aws-r-b", "gcp-r-a", "gcp-r-b")
 
@@ -57,7 +61,9 @@ class World:
         }
         for cloud in self.clouds.values():
             cloud.lag_s = self.chance(f"lag of {cloud.name}").choice((0.0, 0.0, 5.0))
-        self.disk = SqliteStore(None)
+        self.disk: SqliteStore = Disk(self)
+        #: What would be there after a power failure: what was on the disk at these times, newest last.
+        self.images: deque[tuple[float, bytes]] = deque(maxlen=IMAGES)
         self.servers: list[Process] = []
         self.people: list[Person] = []
         self._callers = self.chance("callers")
@@ -80,6 +86,31 @@ class World:
         if what not in self.broken:
             self.broken.append(what)
             self.tell(f"BROKEN: {what}")
+
+    # --- the disk ------------------------------------------------------------------------------------------------
+
+    def keep_image(self) -> None:
+        """Remember what is on record now."""
+        self.images.append((self.loop.time(), raw(self.disk).serialize()))
+
+    def made_durable(self) -> None:
+        """What is on record now stays there."""
+        if self.images:
+            self.images.clear()
+            self.keep_image()
+
+    def lose(self, seconds: float) -> None:
+        """Put the records back to what they were so long ago, but for what was made durable.
+
+        SQLite's log is whole up to a commit, whatever is torn behind that; see `tests/store/test_torn.py`.
+        """
+        now = self.loop.time()
+        _, image = next((each for each in reversed(self.images) if each[0] <= now - seconds), self.images[0])
+        self.images.clear()
+        self.disk._file.close()
+        self.disk = Disk(self)
+        raw(self.disk).deserialize(image)
+        self.keep_image()
 
     # --- servers -------------------------------------------------------------------------------------------------
 
@@ -122,3 +153,19 @@ class World:
     def machines(self) -> list[Machine]:
         """All machines that there ever were."""
         return [each for cloud in self.clouds.values() for each in cloud.machines.values()]
+
+
+class Disk(SqliteStore):
+    """The records, on a disk that may lose what it was not waited for."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(None)
+        self._world = world
+
+    async def durable(self) -> None:
+        self._world.made_durable()
+
+
+def raw(store: SqliteStore) -> sqlite3.Connection:
+    """The connection of a store in memory."""
+    return store._file._transaction.raw

@@ -50,6 +50,9 @@ class SqlStore:
         self.users = SqlUsers(database)
         self.audit = SqlAudit(database)
 
+    async def durable(self) -> None:
+        """Of a database that has what is committed on its disk there is nothing to wait for; see `sqlite`."""
+
     async def get_value(self, key: str) -> str | None:
         """A small named value."""
         async with self._db.read() as tx:

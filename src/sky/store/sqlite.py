@@ -46,6 +46,10 @@ class SqliteStore(SqlStore):
         if await self.keep_sealed():
             self._file.scrub()
 
+    async def durable(self) -> None:
+        """Return once what was committed before is on the disk. Raises OSError."""
+        await self._file.sync()
+
     async def backup(self, path: str) -> None:
         """Copy everything as of one moment into a new file. Raises FileExistsError, OSError."""
         await self._file.backup(Path(path))
@@ -61,6 +65,10 @@ class SqliteDatabase:
     def __init__(self, path: Path | None) -> None:
         """Open `path` (None: in memory), creating or migrating the schema. Raises RuntimeError for a newer schema."""
         self._path = path
+        #: Commits so far, and those that are known to be on the disk; who is writing there now, and who will next.
+        self._commits = self._synced = 0
+        self._syncing: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
         if path is None:
             raw = _in_memory()
             self._closed: Callable[[], object] = raw.close
@@ -110,6 +118,7 @@ class SqliteDatabase:
         try:
             if failed is None and raw.in_transaction:
                 raw.execute("COMMIT")
+                self._commits += 1
         except sqlite3.Error as error:
             failed = error
             raise self._in_words(error) from error
@@ -134,6 +143,26 @@ class SqliteDatabase:
                 copied.execute("PRAGMA journal_mode=DELETE").fetchall()
 
         await asyncio.to_thread(copy)
+
+    async def sync(self) -> None:
+        """Wait until the disk has all commits so far; in a thread, once for all who wait, and so that nobody else does.
+
+        The database itself syncs only when it folds its log into the file: a commit that waited for the disk would hold
+        up the whole process for milliseconds.
+        """
+        if self._path is None or self._synced == self._commits:
+            return
+        if self._next is None:
+            # Of what is being written now, the last commit may not be a part.
+            self._next = asyncio.ensure_future(self._sync_after(self._path, self._syncing))
+        await asyncio.shield(self._next)
+
+    async def _sync_after(self, path: Path, before: "asyncio.Task[None] | None") -> None:
+        if before is not None:
+            await asyncio.wait((before,))
+        self._syncing, self._next, commits = self._next, None, self._commits
+        await asyncio.to_thread(_to_disk, path)
+        self._synced = max(self._synced, commits)
 
     def scrub(self) -> None:
         """Write the file anew, so that no free page and no log keeps what was overwritten. Seconds for a large one."""
@@ -279,3 +308,16 @@ def revision(connection: Connection) -> str | None:
 def _private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600, exist_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    # The log first, as a checkpoint would; its name in the folder is as new as it is.
+    for each in (path.with_name(path.name + "-wal"), path, path.parent):
+        try:
+            handle = os.open(each, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

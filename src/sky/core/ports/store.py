@@ -400,6 +400,10 @@ class Store(Protocol):
     @property
     def audit(self) -> Audit: ...
 
+    async def durable(self) -> None:
+        """Return once what was committed before outlives a power failure: before anybody is told that it is on record."""
+        ...
+
     async def get_value(self, key: str) -> str | None:
         """A small named value (a watcher's position, a check's outcome)."""
         ...
