@@ -179,14 +179,12 @@ class Optimum:
     def _last(self, np: Any, rate: float, per_tick: int, until: int) -> "np.ndarray[Any, Any]":
         """Return the cost of ending within this tick, per unit left."""
         left = np.arange(per_tick + 1)
-        if self.rules.last_tick is LastTick.USED:
-            cost = rate * left / per_tick
-        elif self.rules.last_tick is LastTick.WHOLE:
-            cost = np.full(per_tick + 1, rate)
-        else:
-            cost = np.zeros(per_tick + 1)
-        found: np.ndarray[Any, Any] = np.where(left <= until, cost, np.inf)
-        return found
+        shares: np.ndarray[Any, Any] = left / per_tick
+        if self.rules.last_tick is not LastTick.USED:
+            shares[:] = self.rules.last_tick is LastTick.WHOLE
+        shares *= rate
+        shares[left > until] = np.inf
+        return shares
 
 
 def scripted(plan: list[tuple[str, bool] | None], gap: float) -> Policy:
