@@ -198,8 +198,9 @@ class Optimum:
     def _last(self, np: Any, rate: float, per_tick: int, until: int) -> "Table":
         """Return the cost of ending within this tick, per unit left."""
         left = np.arange(per_tick + 1)
-        shares: np.ndarray[Any, Any] = left / per_tick
+        shares: Table = left / per_tick
         if self.rules.last_tick is not LastTick.USED:
+            # Free is next to nothing: a way to run that is not to be had has an infinite price, and stays infinite.
             shares[:] = 1.0 if self.rules.last_tick is LastTick.WHOLE else 1e-12
         shares *= rate
         shares[left > until] = np.inf
