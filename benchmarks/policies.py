@@ -38,6 +38,8 @@ TABLE_H100 = {
     "optimum": (840.1499, 792.8371, 754.9509, 720.6770, 661.9949, 571.3817, 426.1730, 285.3269),
     "uniform-progress-away": (1187.6441, 1128.7656, 1073.5410, 1024.0827, 936.0897, 795.0058, 568.9803, 343.8347),
 }
+#: The optimum takes a hundred times as long as a play: it is worked out for each of so many starts, gaps on the same.
+OPTIMUM_EVERY = 6
 PLAYED = ("adaptive", "tiered", "uniform-progress", "uniform-progress-away", "greedy", "on-demand")
 PUBLISHED = ("uniform-progress", "uniform-progress-away", "greedy")
 
@@ -142,10 +144,12 @@ def _dense(one: Set, ratio: float, place: int) -> dict[str, list[float]]:
     job = job_of(market, one.ticks, ratio, OURS)
     player = Player(market, job, OURS)
     starts = player.starts(one.step)
-    found = {"late": [0.0], "optimum": [Optimum(market, job, OURS, start).cost() for start in starts]}
+    least = [Optimum(market, job, OURS, start).cost() for start in starts[::OPTIMUM_EVERY]]
+    found: dict[str, list[float]] = {"late": [0.0], "optimum": least}
     for name in PLAYED:
         runs = [player.play(POLICIES[name][0], start) for start in starts]
         found[name] = [run.cost for run in runs]
+        found[f"{name}, where it is known"] = found[name][::OPTIMUM_EVERY]
         found["late"][0] += sum(not run.kept for run in runs)
     return found
 
@@ -163,38 +167,41 @@ def judged(found: dict[str, Any]) -> list[str]:
     return missed
 
 
+def over(costs: dict[str, list[float]], policy: str) -> float:
+    """Return a policy's cost over the optimum's, on the starts for which that is known."""
+    return fmean(costs[f"{policy}, where it is known"]) / fmean(costs["optimum"])
+
+
 def table(found: dict[str, Any]) -> str:
     """Return the tables of docs/policies.md."""
     lines = []
     for name, ratios in found.items():
-        starts = len(next(iter(ratios.values()))["optimum"])
+        starts = len(next(iter(ratios.values()))["adaptive"])
         lines += [f"**{name}** ({starts} starts per ratio)", "", "| Deadline / work | " + " | ".join(ratios) + " |",
                   "|---" * (len(ratios) + 1) + "|"]  # fmt: skip
-        for policy in ("optimum", *PLAYED):
+        for policy in PLAYED:
             cells = [f"{fmean(costs[policy]):,.2f}" for costs in ratios.values()]
             lines.append(f"| {policy} | " + " | ".join(cells) + " |")
-        gaps = [f"{fmean(costs['adaptive']) / fmean(costs['optimum']) - 1:+.1%}" for costs in ratios.values()]
         best = [
             f"{fmean(costs['adaptive']) / min(fmean(costs[each]) for each in PUBLISHED) - 1:+.1%}"
             for costs in ratios.values()
         ]
-        lines += ["| adaptive over the optimum | " + " | ".join(gaps) + " |",
-                  "| adaptive over the best published | " + " | ".join(best) + " |", ""]  # fmt: skip
+        lines.append("| adaptive over the best published | " + " | ".join(best) + " |")
+        for policy in ("adaptive", "uniform-progress"):
+            cells = [f"{over(costs, policy) - 1:+.1%}" for costs in ratios.values()]
+            lines.append(f"| {policy} over the optimum | " + " | ".join(cells) + " |")
+        lines.append("")
     return "\n".join(lines)
 
 
 def picture(found: dict[str, Any], path: Path) -> None:
     """Draw cost over the optimum's by deadline ratio, the mean over all sets."""
     lines = {
-        policy: {
-            float(ratio): fmean(
-                fmean(ratios[ratio][policy]) / fmean(ratios[ratio]["optimum"]) for ratios in found.values()
-            )
-            for ratio in map(str, RATIOS)
-        }
+        policy: {float(ratio): fmean(over(ratios[ratio], policy) for ratios in found.values())
+                 for ratio in map(str, RATIOS)}
         for policy in PLAYED
         if policy != "on-demand"
-    }
+    }  # fmt: skip
     plots.ratios(lines, path, "Dense starts, mean over seven sets of recorded markets")
 
 

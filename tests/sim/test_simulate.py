@@ -191,15 +191,15 @@ def test_the_table_of_one_zone_comes_out():
     zones = [Market(one.zone, held.gap, (one,)) for held in found for one in held.zones]
     assert (len(zones), {held.ticks for held in zones}) == (8, {1764})
     for policy, hours in ((greedy, 31.081), (uniform_progress, 25.235)):
-        # Every ninth start of each zone; all of them are the benchmark's.
+        # Each 39th start of each zone; all of them are the benchmark's.
         runs = [
             player.play(policy, start)
             for held in zones
             for player in [Player(held, Job(48 * HOUR, 60 * HOUR), CANT_BE_LATE)]
-            for start in player.starts(9)
+            for start in player.starts(39)
         ]
         assert all(run.kept for run in runs)
-        assert fmean(run.on_demand_work for run in runs) / HOUR == pytest.approx(hours, abs=0.25)
+        assert fmean(run.on_demand_work for run in runs) / HOUR == pytest.approx(hours, abs=0.5)
 
 
 # --- traces ------------------------------------------------------------------------------------------------------
