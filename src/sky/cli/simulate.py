@@ -91,7 +91,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 def simulate(entrypoint: tuple[str, ...], *, form: str, plot: Path | None, **flags: Any) -> int:
     """Play, and show a table."""
     from sky.sim import plots, trials  # noqa: PLC0415 - other commands are spared it
-    from sky.sim import simulate as play
+    from sky.sim import simulate as play  # noqa: PLC0415
 
     if (flags["traces"] is None) == (flags["seeds"] is None):
         raise click.UsageError("Name either --traces or --seeds: recorded markets, or generated ones.")

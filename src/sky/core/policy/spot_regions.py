@@ -89,7 +89,7 @@ PRIOR = 2 * HOUR
 #: The pace below which nothing is bought for the sake of the pace: work left per time left.
 PACE = 0.8
 #: What an hour of progress may cost to begin on spot, and to leave on-demand for it; shares of the price of on-demand.
-BEGIN = 0.6
+BEGIN = 0.65
 LEAVE = 0.45
 #: A move has to be cheaper by this share.
 MARGIN = 0.02
