@@ -75,3 +75,22 @@ def test_chaos_says_what_it_cannot_do(sky):
     assert missing.returncode == 1 and "not found" in missing.stderr
     wrong = sky("chaos", "flood", "c", "-y")
     assert wrong.returncode == 2 and "flood" in wrong.stderr
+
+
+def test_hooks_run_on_the_head_before_it_stops_and_goes(sky):
+    marks = sky.root / "marks"
+    (sky.root / "task.yaml").write_text(f"""
+resources: {{infra: local}}
+config:
+  hooks:
+    - {{run: 'echo $SKYPILOT_HOOK_EVENT $SKYPILOT_GRACE_PERIOD_SECONDS >>{marks}; exit 7', timeout: 9}}
+    - {{run: 'echo only at stop >>{marks}', events: [stop]}}
+run: echo hi
+""")
+    sky.good("launch", "-c", "c", "-y", "task.yaml")
+    sky.good("stop", "c", "-y")
+    assert marks.read_text() == "stop 9\nonly at stop\n"
+    assert "stopped; a hook ended with exit code 7; a hook ended with exit code 0" in sky.good("events", "c").stdout
+    sky.good("start", "c", "-y")
+    sky.good("down", "c", "-y")
+    assert marks.read_text() == "stop 9\nonly at stop\ndown 9\n"
