@@ -167,3 +167,18 @@ async def test_machines_of_a_cloud_are_spared(start_cluster):
     cluster = await start_cluster(infra={"cloud": "aws", "region": "r", "zone": None})
     with pytest.raises(AgentError, match="one's own"):
         await cluster.head.strike("kill")
+
+
+async def test_hooks_of_an_end_run_once_per_claim(cluster):
+    home = cluster.nodes[0].home
+    scripts = [("echo $SKYPILOT_HOOK_EVENT >>~/ran", 5.0), ("exit 3", 5.0), ("sleep 60", 0.2)]
+    said = await cluster.head.hooks("stop", "stop-1", scripts)
+    assert [each.partition(" code ")[2][:3] for each in said] == ["0", "3", "124"]
+    assert await cluster.head.hooks("stop", "stop-1", scripts) == said
+    cluster.kill_agent(await cluster.nodes[0].pid())
+    assert await cluster.head.hooks("stop", "stop-1", scripts) == []
+    assert (home / "ran").read_text() == "stop\n"
+    assert await cluster.head.hooks("stop", "stop-2", [("echo again >>~/ran", 5.0)]) == [
+        "a hook ended with exit code 0"
+    ]
+    assert (home / "ran").read_text() == "stop\nagain\n"

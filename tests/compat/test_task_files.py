@@ -254,8 +254,6 @@ REFUSED = {
     "kubernetes.yaml": ["not supported yet on kubernetes"],
     "slurm.yaml": ["slurm cannot be used", "there is no Host in ~/.slurm/config"],
     "ssh_pool.yaml": ["no ~/.sky/ssh_node_pools.yaml"],
-    "autostop_hook.yaml": ["autostop.hook", "not supported yet on local"],
-    "hooks.yaml": ["config.hooks", "not supported yet on local"],
     "tpu.yaml": ["us-central2", "catalog", "gcp"],
     "old_style.yaml": ["aws cannot be used", "no credentials"],
     "by_ratio_and_filters.yaml": ["not supported yet on runpod"],

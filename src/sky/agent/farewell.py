@@ -7,11 +7,11 @@ it among its events. The end of the machine is not waited for by anybody here.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from typing import Any, Callable, Dict, Set
 
+from .hooks import log_output
 from .node import Node
 from .notices import Notice
 from .shell import run_script
@@ -65,13 +65,7 @@ class Farewells:
         late = " (it took longer than %g s)" % seconds if rc == _TIMED_OUT else ""
         self._report(key, "its script ended with exit code %d%s" % (rc, late))
         with suppress(OSError):  # a full disk: the story has it all the same
-            self._keep(output)
-
-    def _keep(self, output: bytes) -> None:
-        folder = os.path.join(self._node.home, ".sky", "hooks")
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, EVENT + ".log"), "ab") as file:
-            file.write(output)
+            log_output(self._node.home, EVENT, output)
 
     def _report(self, key: str, text: str) -> None:
         print("agent: %s, job %s: %s" % (EVENT, key, text), file=sys.stderr, flush=True)

@@ -24,6 +24,7 @@ from .farewell import Farewells
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
+from .hooks import Hooks
 from .ledger import Ledger
 from .logs import CHUNK
 from .node import Node
@@ -109,6 +110,7 @@ class Agent:
                 "cancel": head.cancel,
                 "events": head.events,
                 "read_log": head.read_log,
+                "hooks": Hooks(self._node, self._ledger).run,
                 "autostop": head.autostop.set,
                 "autostop_get": head.autostop.get,
                 "sync_fan": Fan(self._sync, self._peers).fan,

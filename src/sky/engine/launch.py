@@ -15,7 +15,7 @@ from sky.core.errors import (
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle.placing import described
-from sky.core.model.autostop import AutostopConfig
+from sky.core.model.autostop import DEFAULT_HOOK_TIMEOUT_SECONDS, AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase, Site
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import PLANNED_BY_SERVER, for_launch, merge
@@ -136,7 +136,9 @@ def wanted_autostop(task: TaskSpec, body: Mapping[str, object]) -> Autostop | No
     if idle is None and not down:
         if config is None or not config.enabled:
             return None
-        return Autostop(config.idle_minutes, config.down, str(wait_for or config.wait_for or "jobs_and_ssh"))
+        timeout = config.hook_timeout or DEFAULT_HOOK_TIMEOUT_SECONDS
+        hooks = ({"run": config.hook, "timeout": float(timeout)},) if config.hook else ()
+        return Autostop(config.idle_minutes, config.down, str(wait_for or config.wait_for or "jobs_and_ssh"), hooks)
     minutes = float(str(idle)) if idle is not None else 0.0
     return Autostop(minutes, down, wait_for or "jobs_and_ssh")
 
@@ -425,7 +427,7 @@ async def _submit(
 async def _set_autostop(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
     """Set after the job is in the queue: a cluster that goes when idle must not go before it."""
     if wanted is not None:
-        await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+        await desk.tell(cluster, cluster_life.AutostopAsked(cluster.autostop_with_hooks(wanted)))
 
 
 def _check_fits(cluster: Cluster, task: TaskSpec) -> None:

@@ -28,7 +28,7 @@ async def start(desk: Desk, request: Request) -> object:
     if cluster.phase is not Phase.UP:
         raise ClusterSetUpError(f"Cluster '{cluster.name}' did not start: {cluster.reason or cluster.phase}")
     if wanted is not None:
-        await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+        await desk.tell(cluster, cluster_life.AutostopAsked(cluster.autostop_with_hooks(wanted)))
     return {"cluster_name": cluster.name}
 
 
@@ -47,11 +47,9 @@ async def autostop(desk: Desk, request: Request) -> object:
     cluster = await desk.own(request, _name(request))
     if cluster.phase in _NOT_HEARING:
         raise _cannot_hear(cluster)
-    wanted = Autostop(
-        float(str(request.body.get("idle_minutes", -1))),
-        flag(request.body, "down"),
-        text(request.body, "wait_for") or "jobs_and_ssh",
-    )
+    wait_for = text(request.body, "wait_for") or "jobs_and_ssh"
+    minutes = float(str(request.body.get("idle_minutes", -1)))
+    wanted = cluster.autostop_with_hooks(Autostop(minutes, flag(request.body, "down"), wait_for))
     if wanted.enabled and not wanted.down:
         desk.provisioner.check_stoppable(cluster)
     letter = await desk.tell(cluster, cluster_life.AutostopAsked(wanted))

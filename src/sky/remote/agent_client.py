@@ -196,6 +196,17 @@ class AgentClient:
         """The setting, with idle_since."""
         return (await self.call("autostop_get"))[0]
 
+    async def hooks(self, event: str, claim: str, scripts: Sequence[tuple[str, float]]) -> list[str]:
+        """Run scripts on the head before it is stopped or goes, once per claim; how each ended, in words.
+
+        A script comes with its time limit in seconds. This takes as long as they do.
+        """
+        wanted = [{"run": run, "timeout": timeout} for run, timeout in scripts]
+        within = sum(timeout for _, timeout in scripts) + _MARGIN
+        args = {"event": event, "claim": claim, "scripts": wanted}
+        reply, _ = await self.call("hooks", args, timeout=within, patience=_PATIENCE)
+        return [str(each) for each in reply["said"]]
+
     # Every node
 
     async def run(

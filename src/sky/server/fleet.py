@@ -179,6 +179,14 @@ class NodeFleet:
             raise AgentUnreachable(f"cut off by `sky chaos` for another {left:.0f} s")
         self._cut.pop(node.id, None)
 
+    async def hooks(self, cluster: Cluster, event: str, scripts: Sequence[tuple[str, float]]) -> Sequence[str]:
+        """The head runs them; a head that does not answer soon is not waited for."""
+        if cluster.head is None:
+            return ()
+        client = self._client(cluster, cluster.head)
+        await client.hello(timeout=_PING_S)
+        return await client.hooks(event, f"{event}-{cluster.status_at:.6f}", scripts)
+
     async def quiesce(self, cluster: Cluster) -> None:
         """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
         ordered = sorted(cluster.instances, key=lambda node: node.rank)

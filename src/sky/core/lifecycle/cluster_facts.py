@@ -143,14 +143,17 @@ class AutostopBegan:
 
 @dataclass(frozen=True, slots=True)
 class NodesStopped:
-    """No node runs any more; those that exist are listed."""
+    """No node runs any more; those that exist are listed. `said`: how the hooks that ran before have ended."""
 
     instances: tuple[Instance, ...]
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodesTerminated:
-    """Nothing of the cluster exists any more."""
+    """Nothing of the cluster exists any more. `said`: how the hooks that ran before have ended."""
+
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -420,13 +420,13 @@ def stopped(cluster: Cluster, event: NodesStopped, now: float) -> Step[Cluster]:
     settled = replace(billing_ends(cluster, now), instances=event.instances, autostop=Autostop())
     if not event.instances:
         return Step(gone(settled, now, "stopped before any machine existed"), (), "nothing to keep; removed")
-    return Step(moved(settled, P.STOPPED, now), (), "stopped")
+    return Step(moved(settled, P.STOPPED, now), (), "; ".join(("stopped", *event.said)))
 
 
 @TABLE.on(P.TERMINATING, NodesTerminated, to={P.TERMINATED})
 def terminated(cluster: Cluster, event: NodesTerminated, now: float) -> Step[Cluster]:
     """The record becomes history."""
-    return Step(gone(cluster, now, cluster.reason), (), "terminated")
+    return Step(gone(cluster, now, cluster.reason), (), "; ".join(("terminated", *event.said)))
 
 
 @TABLE.on(P.STOPPING, TeardownFailed, to={P.DEGRADED})

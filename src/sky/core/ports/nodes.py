@@ -67,6 +67,13 @@ class Fleet(Protocol):
         """
         ...
 
+    async def hooks(self, cluster: Cluster, event: str, scripts: Sequence[tuple[str, float]]) -> Sequence[str]:
+        """Run scripts (with their limits in seconds) on the head before it is stopped (`stop`) or goes (`down`).
+
+        Once for each time that the cluster is; how each ended, in words. Raises AgentUnreachable and AgentRefused.
+        """
+        ...
+
     async def quiesce(self, cluster: Cluster) -> None:
         """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
         ...
