@@ -176,7 +176,7 @@ def test_a_pipeline_from_a_file_and_listings(sky, eventually):
     ran = sky.good("jobs", "launch", "-y", "p.yaml")
     assert re.search(r"\(a, pid=\d+\) one\n(.*\n)*\(b, pid=\d+\) two\n", ran.stdout)
     shown = sky.good("jobs", "queue", "-v").stdout
-    assert re.search(r"1 +line +2 tasks .*SUCCEEDED", shown)
+    assert re.search(r"1 +- +line +2 tasks .*SUCCEEDED", shown)
     assert re.search(r"└ 1 +0 +a ", shown)
     assert "two" not in sky.good("jobs", "logs", "1", "a").stdout
     why = sky.good("jobs", "queue", "--why", "1").stdout

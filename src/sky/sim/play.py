@@ -15,6 +15,7 @@ from sky.kit.ids import drawn_from
 from sky.sim import invariants
 from sky.sim.faults import Fault, draw
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
+from sky.sim.managed_users import Manager
 from sky.sim.replica import count_tasks
 from sky.sim.server import Server
 from sky.sim.users import User
@@ -43,11 +44,14 @@ class Outcome:
 class Play:
     """A world with everybody in it. `faults` replaces those that the seed would bring."""
 
-    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault] | None, users: int) -> None:
+    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault] | None, users: int, managers: int = 0) -> None:
         world = self.world = World(loop, seed)
         count = world.chance("servers").choice((1, 2))
         self._servers = [Server(world, f"server {number}", alone=count == 1) for number in range(1, count + 1)]
-        self._users = [User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)]
+        self._users: list[User | Manager] = [
+            User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)
+        ]
+        self._users += [Manager(world, f"m{at}", world.chance(f"manager {at}")) for at in range(managers)]
         world.servers, world.people = list(self._servers), list(self._users)
         self._faults = drawn(seed) if faults is None else faults
 
@@ -96,8 +100,8 @@ class Play:
             await invariants.meanwhile(self.world)
 
 
-def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3) -> Outcome:
-    """Run one world to its end."""
+def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3, managers: int = 0) -> Outcome:
+    """Run one world to its end, with so many people who use clusters, and who have their jobs managed."""
     ids = Random(f"{seed}:ids")  # noqa: S311 - a world that can be repeated
     before = random.getstate()
     random.seed(seed)
@@ -105,7 +109,7 @@ def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3) -> Ou
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        plays.append(Play(loop, seed, faults, users))
+        plays.append(Play(loop, seed, faults, users, managers))
         await plays[0].main()
 
     try:

@@ -122,7 +122,18 @@ class GatedStore:
 
     def __init__(self, replica: Replica, inner: Any) -> None:
         self._gated = Gated(replica, inner, "store")
-        for name in ("clusters", "jobs", "requests", "stories", "outcomes", "duties", "users", "audit", "ledger"):
+        for name in (
+            "clusters",
+            "jobs",
+            "requests",
+            "stories",
+            "outcomes",
+            "duties",
+            "users",
+            "audit",
+            "ledger",
+            "managed_jobs",
+        ):
             setattr(self, name, Gated(replica, getattr(inner, name), name))
 
     def __getattr__(self, name: str) -> Any:
