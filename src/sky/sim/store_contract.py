@@ -20,6 +20,7 @@ from sky.core.model.ledger import Question, Settlement
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import Claim, LeaseLost
+from sky.sim.managed_job_contract import ManagedJobContract
 from sky.sim.store_bed import PLACE, Bed, Side, cluster, job, request, same, true
 from sky.sim.user_contract import UserContract
 
@@ -517,7 +518,9 @@ class LedgerContract:
               [("i-1", now - 7, now + 18), ("i-2", now, now + 1)])  # fmt: skip
 
 
-class StoreContract(LeaseContract, LetterContract, RecordContract, LedgerContract, CareContract, UserContract):
+class StoreContract(
+    LeaseContract, LetterContract, RecordContract, LedgerContract, CareContract, UserContract, ManagedJobContract
+):
     """All of it."""
 
 
