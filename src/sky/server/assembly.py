@@ -9,7 +9,7 @@ from sky.engine.catalog import CatalogCare
 from sky.engine.duties import Alone, Among, Duties
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
-from sky.engine.retention import REQUESTS_H, Retention
+from sky.engine.retention import Kept, Retention, kept_of
 from sky.engine.talk import FileTalk
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.signals import Signals
@@ -39,9 +39,8 @@ def build(settings: Settings) -> ControlPlane:
     vault = keys_of(settings, config)
     store, duties = _records(settings, signals, clock, Sealer(vault))
 
-    def hours() -> float:
-        said = config.section("api_server").get("requests_retention_hours")
-        return float(said) if isinstance(said, int | float) else REQUESTS_H
+    def kept() -> Kept:
+        return kept_of(config.section("api_server"))
 
     keys = KeyRing(root / "keys")
 
@@ -74,7 +73,7 @@ def build(settings: Settings) -> ControlPlane:
         closing=(registry.close, shells.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
-        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties),
+        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, kept, duties),
         duties=duties,
         works=settings.role is not Role.API,
         new_key=vault.rotate,
