@@ -50,7 +50,7 @@ def build_app(
         *upkeep.routes(api),
     ]
     gate = Gatekeeper(
-        api.people, token, hosts, api.ways, api.passwords, lambda: blocks_of(api.plane.section("rbac").get("roles"))
+        api.people, token, hosts, api.ways, blocked=lambda: blocks_of(api.plane.section("rbac").get("roles"))
     )
     auditor = Auditor(api.plane.audit, api.plane.clock)
     return App([*routes, server.openapi(api, routes)], gate, auditor, api.metrics.seen)

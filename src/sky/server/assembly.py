@@ -7,6 +7,7 @@ from sky.core.ports import Store
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.duties import Alone, Among, Duties
+from sky.engine.parts import Parts
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.engine.retention import Kept, Retention, kept_of
@@ -59,7 +60,7 @@ def build(settings: Settings) -> ControlPlane:
     )
     catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
     access = AccessBoard(registry, clock)
-    return ControlPlane(
+    parts = Parts(
         store=store,
         providers=registry,
         fleet=NodeFleet(blob, keys, registry.secret, partial(config.section, "provision")),
@@ -78,6 +79,7 @@ def build(settings: Settings) -> ControlPlane:
         works=settings.role is not Role.API,
         new_key=vault.rotate,
     )
+    return ControlPlane(parts)
 
 
 def keys_of(settings: Settings, config: ConfigFile) -> KeyFile:

@@ -87,12 +87,12 @@ class Gatekeeper:
         token: str | None,
         hosts: Collection[str] | None,
         ways: Authentication,
-        passwords: Passwords,
+        *,
         blocked: Callable[[], Blocks] = dict,
     ) -> None:
         """`blocked` are the calls that the configuration takes from a role."""
         self._people = people
-        self._passwords = passwords
+        self._passwords = Passwords(people)
         self._blocked = blocked
         self._secret = token.encode() if token else None
         self._hosts = hosts

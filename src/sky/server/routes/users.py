@@ -190,7 +190,8 @@ class _Users:
         return _done(done, errors)
 
     async def export(self, call: Call) -> Reply:
-        people = [each for each in await self._people.users.all() if each.kind is UserKind.PERSON]
+        everybody = await self._people.users.all()
+        people = [each for each in everybody if each.kind is UserKind.PERSON and each.name != self._people.owner]
         rows = [Row(each.name, await self._api.passwords.hash_of(each.name) or "", each.role) for each in people]
         return Reply(encode(RosterRecord(csv_content=write_roster(rows), user_count=len(rows))))
 
