@@ -27,6 +27,7 @@ SHORT = {
     "catalog.py": ["--offers", "5000", "--runs", "1"],
     "optimizer.py": ["--offers", "3000", "--runs", "1"],
     "plans.py": ["--runs", "1"],
+    "hostile_calls.py": ["--minutes", "0.05", "--examples", "2"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
     "replicas.py": ["--requests", "200", "--clusters", "1"],
     "server.py": ["--requests", "200", "--clusters", "2"],
