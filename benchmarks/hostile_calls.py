@@ -240,7 +240,14 @@ class Server:
     def sky(self, *words: str) -> None:
         """Run the command line against it."""
         code = "from sky.cli import main; main()"
-        subprocess.run([sys.executable, "-c", code, *words], env=self.env, cwd=self.root, check=True, timeout=120)
+        subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env=self.env,
+            cwd=self.root,
+            check=True,
+            timeout=120,
+            stdout=subprocess.DEVNULL,
+        )
 
     def log_troubles(self) -> Iterator[str]:
         """Tracebacks in the server's log, each kind once."""

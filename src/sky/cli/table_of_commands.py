@@ -112,9 +112,12 @@ USERS_ROWS: tuple[Row, ...] = (
     ("list", "sky.cli.users:list_", "Show the users."),
     ("create", "sky.cli.users:create", "Let somebody in."),
     ("set-role", "sky.cli.users:set_role", "Make a user admin, user or viewer."),
+    ("set-password", "sky.cli.users:set_password", "Give a user another password."),
     ("disable", "sky.cli.users:disable", "Shut a user out."),
     ("enable", "sky.cli.users:enable", "Let a user in again."),
     ("delete", "sky.cli.users:delete", "Forget a user and their tokens."),
+    ("import", "sky.cli.users:import_", "Let in and change the users of a table."),
+    ("export", "sky.cli.users:export", "Write all users as a table."),
     ("token", "sky.cli.groups:token", "Tokens of service accounts."),
 )
 

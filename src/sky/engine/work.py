@@ -38,6 +38,8 @@ _A_LITTLE_S = 0.001
 _BATCH = 8
 #: Times that a letter, or what came of an order, is read which no rule accepts, once per lease, before it is set aside.
 _MOST_READINGS = 3
+#: How the line of a story begins that tells of such a letter.
+SET_ASIDE = "set aside, since it cannot be acted upon"
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
 
@@ -340,4 +342,4 @@ def _about(noun: str, id: str, entity: object) -> dict[str, str]:
 def _set_aside(event: object, error: Exception) -> str:
     """The line of the story. What else breaks may have anything in its text; that stays in the log."""
     why = str(error) if isinstance(error, UnexpectedEvent | BrokenRule) else f"{type(error).__name__}, see the log"
-    return f"set aside, since it cannot be acted upon: {type(event).__name__}: {why}"
+    return f"{SET_ASIDE}: {type(event).__name__}: {why}"

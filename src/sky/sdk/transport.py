@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, SkyError, from_wire
 from sky.kit.paths import private_dir, socket_path, state_dir
@@ -43,13 +44,19 @@ DRAIN_S = 60.0
 
 
 class Endpoint:
-    """A server to talk to. `state` is set for a local one, which is started when it is not there."""
+    """A server to talk to. `state` is set for a local one, which is started when it is not there.
 
-    __slots__ = ("address", "key", "state", "token")
+    With `basic`, the token is a user's name and password with a colon between them.
+    """
 
-    def __init__(self, address: Address, token: str | None = None, state: Path | None = None) -> None:
+    __slots__ = ("address", "basic", "key", "state", "token")
+
+    def __init__(
+        self, address: Address, token: str | None = None, state: Path | None = None, *, basic: bool = False
+    ) -> None:
         self.address = address
         self.token = token
+        self.basic = basic
         self.state = state
         self.key = (str(address), token)
 
@@ -68,14 +75,22 @@ def local_endpoint(state: Path | None = None) -> Endpoint:
 
 
 def parse_endpoint(url: str, token: str | None = None) -> Endpoint:
-    """An endpoint from `http://host:port`, `https://host` or `unix:///path/to/socket`. Raises ValueError."""
+    """An endpoint from `http://host:port`, `https://host` or `unix:///path/to/socket`. Raises ValueError.
+
+    `https://user:password@host` names who comes by a password, `https://:token@host` a token.
+    """
     parts = urlsplit(url.strip())
     if parts.scheme == "unix" and parts.path:
         return Endpoint(Address("unix", path=parts.path), token)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"Not an API server endpoint: {url!r}. Write http://HOST:PORT, https://HOST or unix:///PATH.")
+        shown = re.sub(r"//[^/]*@", "//…@", url)
+        raise ValueError(
+            f"Not an API server endpoint: {shown!r}. Write http://HOST:PORT, https://HOST or unix:///PATH."
+        )
     default = 443 if parts.scheme == "https" else DEFAULT_PORT
     address = Address(parts.scheme, host=parts.hostname, port=parts.port or default, prefix=parts.path.rstrip("/"))
+    if parts.username and parts.password and not token:
+        return Endpoint(address, f"{unquote(parts.username)}:{unquote(parts.password)}", basic=True)
     return Endpoint(address, token or parts.password)
 
 
@@ -244,8 +259,14 @@ def headers_for(endpoint: Endpoint, more: Mapping[str, str] | None = None) -> di
     """Headers of every call to an endpoint, and more."""
     made = {HEADER_API_VERSION: str(API_VERSION), HEADER_VERSION: __version__, "Content-Type": "application/json"}
     if endpoint.token:
-        made["Authorization"] = f"Bearer {endpoint.token}"
+        made["Authorization"] = _basic(endpoint.token) if endpoint.basic else f"Bearer {endpoint.token}"
     return {**made, **traces.headers(), **(more or {})}
+
+
+def _basic(named: str) -> str:
+    from base64 import b64encode  # noqa: PLC0415 - few come by a password
+
+    return f"Basic {b64encode(named.encode()).decode()}"
 
 
 def _exchange(endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes | Path) -> Answer:

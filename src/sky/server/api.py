@@ -20,10 +20,12 @@ from sky.server.blobs import BlobStore
 from sky.server.failures import Draining, told
 from sky.server.metrics import Metrics
 from sky.server.objects import far_of
+from sky.server.passwords import Passwords
 from sky.server.people import People
 from sky.server.permissions import Permissions
 from sky.server.plane import ControlPlane
 from sky.server.policies import NAMES, Policies
+from sky.server.quota import Quota
 from sky.server.reads import Read, Reads
 from sky.server.settings import Settings
 from sky.wire.codec import Body, decode, encode, plain
@@ -62,6 +64,7 @@ class Api:
     ) -> None:
         self.plane = plane
         self.people = people
+        self.passwords = Passwords(people)
         self.ways = ways
         self.may = Permissions(plane)
         self.policies = Policies(plane.configuration)
@@ -71,6 +74,7 @@ class Api:
         self.pid = pid
         self.reads = Reads()
         self.blobs = BlobStore(settings.passing / "blobs", far=far_of(settings, plane.clock.now))
+        self.quota = Quota(plane.clock, lambda: plane.section("api_server"))
         self.open_streams = 0
         self.metrics = Metrics()
         #: Set when the process is to end soon: nothing new is taken on, reads are still answered.

@@ -117,7 +117,9 @@ class Call:
         return size
 
     def query(self) -> dict[str, list[str]]:
-        """Query parameters, each with all its values."""
+        """Query parameters, each with all its values. Raises ClientError for NUL in one."""
+        if b"%00" in self.raw_query or b"\0" in self.raw_query:
+            raise ClientError("A parameter holds the character NUL, which nothing here may.")
         found: dict[str, list[str]] = {}
         for key, value in parse_qsl(self.raw_query.decode("latin-1"), keep_blank_values=True):
             found.setdefault(key, []).append(value)

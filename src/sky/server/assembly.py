@@ -11,9 +11,10 @@ from sky.engine.catalog import CatalogCare
 from sky.engine.desk import Talk
 from sky.engine.duties import Alone, Among, Duties
 from sky.engine.managed_logs import ManagedLogs
+from sky.engine.parts import Parts
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
-from sky.engine.retention import REQUESTS_H, Retention
+from sky.engine.retention import Kept, Retention, kept_of
 from sky.engine.talk import FileTalk, RecordTalk
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.signals import Signals
@@ -51,9 +52,8 @@ def build(settings: Settings) -> ControlPlane:
     said = settings.passing / "requests"
     talk: Talk = FileTalk(said, signals) if far is None else RecordTalk(said, signals, store.talk, clock)
 
-    def hours() -> float:
-        said = config.section("api_server").get("requests_retention_hours")
-        return float(said) if isinstance(said, int | float) else REQUESTS_H
+    def kept() -> Kept:
+        return kept_of(config.section("api_server"))
 
     keys = KeyRing(root / "keys")
 
@@ -74,7 +74,7 @@ def build(settings: Settings) -> ControlPlane:
     access = AccessBoard(registry, clock)
     fleet = NodeFleet(blob, keys, registry.secret, partial(config.section, "provision"), blobs.fetch)
     managed_logs = ManagedLogs(root / "managed_jobs", store, fleet, clock, signals, duties)
-    return ControlPlane(
+    parts = Parts(
         store=store,
         providers=registry,
         fleet=fleet,
@@ -89,11 +89,12 @@ def build(settings: Settings) -> ControlPlane:
         closing=(registry.close, shells.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
-        retention=Retention(store, talk, blobs.prune, clock, hours, duties, managed_logs),
+        retention=Retention(store, talk, blobs.prune, clock, kept, duties, managed_logs),
         duties=duties,
         works=settings.role is not Role.API,
         new_key=vault.rotate,
     )
+    return ControlPlane(parts)
 
 
 def keys_of(settings: Settings, config: ConfigFile) -> KeyFile:

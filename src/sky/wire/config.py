@@ -88,6 +88,8 @@ CONFIG = Section(
             endpoint=_TEXT,
             service_account_token=_TEXT,
             requests_retention_hours=_NUMBER,
+            audit_retention_days=Field(("number",), "days that the audit log is kept (400); below zero: for ever"),
+            uploads_per_user_gb=Field(("number",), "what a user may upload within a day (200)", least=0),
             logs_retention_hours=_NUMBER,
             cluster_event_retention_hours=_NUMBER,
             cluster_debug_event_retention_hours=_NUMBER,

@@ -361,7 +361,7 @@ class Users(Protocol):
 
 
 class Audit(Protocol):
-    """The audit log. It only grows."""
+    """The audit log. Nobody changes it; what is older than its retention is forgotten."""
 
     async def add(self, line: AuditLine) -> None: ...
 
@@ -369,6 +369,10 @@ class Audit(Protocol):
         self, *, limit: int, before: int | None = None, user: str | None = None, since: float | None = None
     ) -> list[AuditLine]:
         """Newest first, two lines per call at most; of lines below the number `before`, if it is given."""
+        ...
+
+    async def forget(self, before: float) -> int:
+        """Delete a batch of lines from before a time; how many, 0 when none is left."""
         ...
 
 
