@@ -153,3 +153,13 @@ class UserContract:
         await bed.one.store.audit.add(line._replace(target=odd, detail="x" * 5000))
         (last,) = await read(limit=1)
         same((last.target, len(last.detail)), (odd.replace("\ud800", "?"), 5000))
+
+    async def test_old_lines_of_the_audit_log_are_forgotten(self, bed: Bed) -> None:
+        """Those from before a time and no others, until none is left."""
+        one, two = bed.one.store.audit, bed.two.store.audit
+        for at in range(6):
+            await one.add(AuditLine(float(at), f"c{at}", "ann", "token", "127.0.0.1", "POST /x", "", "team"))
+        gone = 0
+        while count := await two.forget(4.0):
+            gone += count
+        same((gone, [line.call for line in await one.read(limit=9)]), (4, ["c5", "c4"]))
