@@ -103,6 +103,16 @@ def pgbouncer(postgres: Any) -> Iterator[int]:
         yield port
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    """S3 on this machine: `bucket()` makes one, and gives the environment by which it is reached."""
+    pytest.importorskip("obstore", reason="the extra `objects` is not installed")
+    pytest.importorskip("moto", reason="moto is not installed")
+    made = _module("databases").S3()
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def database(postgres: Any) -> Iterator[str]:
     """The name of a fresh database on it."""

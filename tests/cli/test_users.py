@@ -106,3 +106,19 @@ def test_login_says_what_is_missing(sky):
     assert sky("api", "logout").returncode == 1
     done = sky("api", "login", "-e", "http://127.0.0.1:1", "--token", "-", answers="\n")
     assert done.returncode == 2
+
+
+def test_a_table_of_users_comes_in_and_goes_out(sky, tmp_path):
+    table = tmp_path / "users.csv"
+    table.write_text("username,password,role\nu.tab,long enough,viewer\nu bad,x,user\n")
+    done = sky("users", "import", str(table))
+    assert (done.returncode, "1 users taken, 1 not" in done.stderr + done.stdout) == (1, True)
+    out = sky.good("users", "export").stdout
+    assert out.splitlines()[0] == "username,password,role"
+    (line,) = [each for each in out.splitlines() if each.startswith("u.tab,")]
+    assert "$scrypt$" in line
+    assert "long enough" not in out
+    sky.good("users", "delete", "u.tab", "-y")
+    table.write_text(out)
+    sky.good("users", "import", str(table))
+    assert "u.tab" in sky.good("users", "list").stdout

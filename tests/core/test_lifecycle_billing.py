@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sky.core.lifecycle import clusters as life
-from sky.core.lifecycle.billing import MAYBE, NO_PRICE, bill, booked, settled
+from sky.core.lifecycle.billing import MAYBE, NO_PRICE, bill, booked, outlived, settled
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal, Site, Stray
 from sky.core.model.ledger import Billed, Line, Span
@@ -63,6 +63,43 @@ def test_a_machine_that_stops_goes_on_as_its_disk_and_says_that_its_price_is_not
     ]
     gone = booked(after, replace(after, phase=Phase.TERMINATED), 99.0)
     assert [(each.kind, each.ended) for each in gone.ended] == [(Billed.DISK, 99.0)] * 2
+
+
+def test_disks_and_addresses_whose_prices_are_known_are_lines_of_their_own():
+    priced = replace(Placement(OFFER, 2, 4, 16), disk_hourly=0.03, address_hourly=0.005)
+    nodes = (replace(node(0, since=90.0), external_ip="9.9.9.1"), node(1))
+    before = cluster(Phase.PROVISIONING, instances=())
+    up = life.TABLE.step(before, life.NodesCreated(nodes, priced), 100.0).entity
+    begun = booked(before, up, 100.0).begun
+    assert [(each.kind, each.resource, each.began, each.price_hourly, each.note) for each in begun] == [
+        (Billed.MACHINE, "i-0", 90.0, 1.5, ""),
+        (Billed.DISK, "i-0", 90.0, 0.03, ""),
+        (Billed.ADDRESS, "9.9.9.1", 90.0, 0.005, ""),
+        (Billed.MACHINE, "i-1", 100.0, 1.5, ""),
+        (Billed.DISK, "i-1", 100.0, 0.03, ""),
+    ]
+    stopping = replace(up, phase=Phase.STOPPING)
+    off = life.TABLE.step(stopping, life.NodesStopped((node(0, S, 170.0), node(1, S))), 180.0).entity
+    booking = booked(stopping, off, 180.0)
+    assert booking.begun == (), "a disk goes on as it was"
+    ended = [(each.kind, each.resource, each.ended) for each in booking.ended]
+    assert ended == [
+        (Billed.MACHINE, "i-0", 170.0),
+        (Billed.ADDRESS, "9.9.9.1", 180.0),
+        (Billed.MACHINE, "i-1", 180.0),
+    ]
+    entries = [each._replace(ended=3700.0) for each in begun if each.kind is not Billed.MACHINE]
+    told = bill(up, entries, 9999.0)
+    assert told.times == () and told.cost == pytest.approx(sum(each.cost(9999.0) for each in entries))
+
+
+def test_what_outlived_its_cluster_has_a_line_from_the_clusters_end_on():
+    gone = cluster(Phase.TERMINATED, ended_at=50.0)
+    line = outlived(gone, "cloud", ("volume", "v-1", "c", "r1"), 10.0, 80.0)
+    assert (line.kind, line.resource, line.began, line.ended, line.owner) == (Billed.DISK, "v-1", 50.0, 80.0, "u")
+    assert outlived(gone, "cloud", ("security-group", "sg", "c", "r1"), None, 80.0) is None
+    unknown = outlived(None, "cloud", ("address", "a-1", "x", "r1"), None, 80.0)
+    assert (unknown.kind, unknown.cluster_id, unknown.owner, unknown.began) == (Billed.ADDRESS, "x", "", 80.0)
 
 
 def test_a_machine_that_is_taken_back_ends_alone():

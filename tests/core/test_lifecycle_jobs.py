@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sky.core.lifecycle import jobs as life
-from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.jobs import CheckpointSeen, FailureCause, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
 
 
@@ -90,3 +90,35 @@ def test_any_sequence_ends_once(events):
             assert after == current
         assert (after.phase is JobPhase.DONE) == after.status.is_terminal()
         current = after
+
+
+DECLARED = {"checkpoint": {"path": "/ck", "every": "600s", "max_size": "1GB"}, "progress": {"duration": "100s"}}
+CHECKPOINT = CheckpointSeen("s1", 10.0, 2_000_000_000)
+
+
+def test_what_is_seen_is_recorded_and_told_only_where_somebody_should_look():
+    running = job(status=JobStatus.RUNNING, start_at=1.0, task_config=DECLARED)
+    first = step(running, life.Reported(JobStatus.RUNNING, 1.0, seen=Seen(0.4, 2.0, CHECKPOINT)))
+    assert first.entity.seen.checkpoint == CHECKPOINT and first.text == "" and first.orders is None
+    concerned = step(first.entity, life.Reported(JobStatus.RUNNING, 1.0, seen=Seen(0.4, 2.0, CHECKPOINT, ("large",))))
+    assert "s1 takes 2 GB" in concerned.text and "max_size" in concerned.text
+    both = Seen(0.5, 3.0, CHECKPOINT, ("late", "large"))
+    later = step(concerned.entity, life.Reported(JobStatus.RUNNING, 1.0, seen=both))
+    assert "longer than 600s" in later.text and "takes" not in later.text
+    silent = step(later.entity, life.Reported(JobStatus.RUNNING, 1.0))
+    assert silent.entity.seen == both, "news without it does not take it back"
+
+
+def test_why_it_failed_stays_on_record():
+    report = life.Reported(JobStatus.FAILED, 1.0, 2.0, (137,), "run failed", cause=FailureCause.OUT_OF_MEMORY)
+    assert step(job(), report).entity.cause is FailureCause.OUT_OF_MEMORY
+
+
+def test_progress_is_what_it_says_itself_or_the_time_that_has_passed():
+    running = job(status=JobStatus.RUNNING, start_at=100.0, task_config=DECLARED)
+    assert running.progress(150.0) == 0.5
+    assert running.progress(1000.0) == 0.99
+    assert replace(running, seen=Seen(0.1)).progress(150.0) == 0.1
+    assert replace(running, status=JobStatus.SUCCEEDED).progress(150.0) == 1.0
+    assert replace(running, task_config={}).progress(150.0) is None
+    assert replace(running, start_at=None).progress(150.0) is None

@@ -47,6 +47,9 @@ class Clouds:
     def __init__(self, sky: Any, aws: Any, gcp: Any) -> None:
         self.sky, self.aws, self.gcp = sky, aws, gcp
         self.wires = {"aws": aws, "gcp": gcp}
+        self._session = session.Session()
+        self._session.set_credentials("test", "test")
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def launch(self, name: str, resources: Mapping[str, Any], *words: str, run: str = "true", **task: Any) -> Any:
         path = self.sky.root / f"{name}.yaml"
@@ -61,9 +64,10 @@ class Clouds:
 
     def client(self, service: str, region: str = "us-east-1") -> Any:
         """A client of our own for AWS: the cloud's side."""
-        made = session.Session()
-        made.set_credentials("test", "test")
-        return made.create_client(service, region_name=region, endpoint_url=self.aws.url)
+        if (service, region) not in self._clients:
+            made = self._session.create_client(service, region_name=region, endpoint_url=self.aws.url)
+            self._clients[service, region] = made
+        return self._clients[service, region]
 
     def ec2(self) -> Any:
         return self.client("ec2")
@@ -106,7 +110,8 @@ class Clouds:
     def clean(self) -> None:
         """No failures to come, no clusters, no machines."""
         self.heal()
-        self.sky("down", "-a", "-y")
+        if self.running():
+            self.sky("down", "-a", "-y")
         until = time.monotonic() + 30
         while left := self.running():
             assert time.monotonic() < until, f"left running: {left}"

@@ -25,8 +25,10 @@ SHORT = {
     "agent.py": ["--starts", "1", "--jobs", "5", "--idle", "0.1"],
     "cli.py": ["--runs", "1"],
     "catalog.py": ["--offers", "5000", "--runs", "1"],
+    "launches.py": ["--launches", "8", "--seconds", "1", "--spread", "1"],
     "optimizer.py": ["--offers", "3000", "--runs", "1"],
     "plans.py": ["--runs", "1"],
+    "hostile_calls.py": ["--minutes", "0.05", "--examples", "2"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
     "replicas.py": ["--requests", "200", "--clusters", "1"],
     "server.py": ["--requests", "200", "--clusters", "2"],
@@ -37,7 +39,11 @@ SHORT = {
 
 
 #: Made-up worlds, and what is run by the interpreter of another implementation.
-PARTS = {"worlds.py", *(f"reference_{part}.py" for part in ("world", "catalog", "optimizer", "server"))}
+PARTS = {
+    "worlds.py",
+    "made_up_cloud.py",
+    *(f"reference_{part}.py" for part in ("world", "catalog", "optimizer", "server")),
+}
 
 
 def test_every_benchmark_is_run_here():

@@ -4,7 +4,6 @@ nothing running, as the cloud itself sees it."""
 from dataclasses import dataclass, field
 
 import pytest
-from botocore import session
 from cloud_household import landed, places
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clouds"), pytest.mark.timeout(240)]
@@ -111,9 +110,7 @@ def matches(world, match):
     """The fields of a request that a rule is for, once for each subnet of the zones that it names."""
     if "zone" not in match or not match["zone"].startswith("us-east-1"):
         return [match]
-    ec2 = session.Session().create_client(
-        "ec2", "us-east-1", endpoint_url=world.aws.url, aws_access_key_id="test", aws_secret_access_key="test"
-    )
+    ec2 = world.ec2()
     zones = [{"Name": "availability-zone", "Values": [match["zone"]]}]
     return [
         {"NetworkInterface.1.SubnetId": subnet["SubnetId"]} for subnet in ec2.describe_subnets(Filters=zones)["Subnets"]

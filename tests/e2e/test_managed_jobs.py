@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +137,54 @@ def test_cancelled_jobs_leave_nothing(sky, eventually, pause):
     assert status(sky) == "CANCELLED"
     assert sky("jobs", "logs", "1").returncode == 103
     eventually(lambda: nothing_left(sky))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_server_is_killed_again_and_again_with_jobs_in_every_state(sky, eventually, seed):
+    """Each job runs once, none is lost, and nothing is left."""
+    rng = random.Random(seed)
+    (sky.root / ".sky").mkdir(exist_ok=True)
+    (sky.root / ".sky" / "config.yaml").write_text(json.dumps({"jobs": {"running_at_once": 3}}))
+    ran = sky.root / "ran"
+    script = f"echo $SKYPILOT_JOB_RANK begun >> {ran}; sleep 0.7; echo $SKYPILOT_JOB_RANK ended >> {ran}"
+    sky.good("jobs", "launch", "-y", "-d", "-n", "many", "--infra", "local", "--num-jobs", "6", script)
+    cancelled = submit(sky, "-n", "long", "sleep 1000")
+    for kill in range(4):
+        time.sleep(rng.uniform(0.1, 1.5))  # a moment of their lives, not a wait for anything
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(sky.server_pid(), signal.SIGKILL)
+        if kill == 1:
+            sky.good("jobs", "cancel", "-y", str(cancelled))
+    eventually(lambda: all(each["schedule_state"] == "DONE" for each in queue(sky).values()), 90)
+    told = queue(sky)
+    assert {number: each["status"] for number, each in told.items()} == {
+        **dict.fromkeys(range(1, 7), "SUCCEEDED"),
+        cancelled: "CANCELLED",
+    }
+    assert sum(each["recovery_count"] for each in told.values()) == 0
+    assert sorted(ran.read_text().splitlines()) == sorted(
+        f"{rank} {word}" for rank in range(6) for word in ("begun", "ended")
+    )
+    eventually(lambda: nothing_left(sky))
+
+
+def test_a_pipeline_from_a_file_and_listings(sky, eventually):
+    (sky.root / "p.yaml").write_text(
+        "name: line\n---\nname: a\nresources: {infra: local}\nrun: echo one\n---\nname: b\n"
+        "resources: {infra: local}\nrun: echo two\n"
+    )
+    ran = sky.good("jobs", "launch", "-y", "p.yaml")
+    assert re.search(r"\(a, pid=\d+\) one\n(.*\n)*\(b, pid=\d+\) two\n", ran.stdout)
+    shown = sky.good("jobs", "queue", "-v").stdout
+    assert re.search(r"1 +- +line +2 tasks .*SUCCEEDED", shown)
+    assert re.search(r"└ 1 +0 +a ", shown)
+    assert "two" not in sky.good("jobs", "logs", "1", "a").stdout
+    why = sky.good("jobs", "queue", "--why", "1").stdout
+    assert "looking for a place" in why
+    assert sky.good("events", "1").stdout in why
+    assert sky("jobs", "logs", "99").returncode == 102
+    assert sky("jobs", "cancel", "-y", "99").returncode == 1
+    paths = sky.json("jobs", "logs", "1", "--sync-down")
+    assert "one" in Path(paths["1"], "run.log").read_text()
+    assert sky.json("jobs", "queue", "--status", "FAILED") == []
+    assert len(sky.json("jobs", "queue", "--since", "1h", "--infra", "loc")) == 2

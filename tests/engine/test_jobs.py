@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from sky.agent import care
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as life
 from sky.core.model.clusters import Cluster, Phase
-from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.jobs import CheckpointSeen, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
 from sky.engine import watch
-from sky.engine.jobs import JobWork
+from sky.engine.jobs import JobWork, specification
 from sky.engine.post import Post
 from sky.engine.watch import Watchers
 from sky.kit.clock import SystemClock
@@ -209,3 +210,56 @@ async def test_a_node_that_its_head_lost_or_will_lose_is_looked_at_at_once(world
         await world.watchers._follow(world.head, cluster)
     (claim,) = await world.store.clusters.claim(1e9, 1e9, "t", 10) or [None]
     assert [letter.event for letter in (claim.letters if claim else ())] == looks
+
+
+FACTS = {
+    "progress": 0.5,
+    "progress_at": 9.0,
+    "checkpoint": {"name": "s1", "at": 8.0, "bytes": 100, "whole": True},
+    "concerns": ["late"],
+    "noticed_at": 7.0,
+}
+
+
+async def test_what_the_node_sees_of_a_job_is_handed_on_when_it_changes(world):
+    await world.cluster()
+    job = await world.job(JobPhase.ON_CLUSTER, job_id=7, start_at=5.0)
+    plain, news = watch.reported(RECORD), watch.reported({**RECORD, "facts": FACTS})
+    assert not watch.differs(job, plain) and watch.differs(job, news)
+    seen = Seen(0.5, 9.0, CheckpointSeen("s1", 8.0, 100), ("late",), 7.0)
+    assert news.seen == seen and not watch.differs(replace(job, seen=seen), news)
+    assert not watch.differs(replace(job, seen=seen), plain), "an agent of before says nothing of it"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None,
+        "much",
+        {"progress": 2, "checkpoint": {"name": "x", "at": "now", "bytes": 3}},
+        {"progress": float("nan"), "checkpoint": {"at": float("inf"), "bytes": 1}, "concerns": "late"},
+        {"checkpoint": {"at": 1.0, "bytes": -1}, "cause": "boredom", "concerns": ["odd"]},
+    ],
+)
+def test_of_what_a_node_says_only_what_has_the_right_shape_is_believed(facts):
+    news = watch.reported({**RECORD, "facts": facts})
+    assert (news.seen, news.cause) == (Seen(), None)
+
+
+def test_a_specification_says_what_is_to_be_watched_and_done():
+    task = {
+        "run": "x",
+        "checkpoint": {"path": "~/ck", "every": "60s", "max_size": "2GB"},
+        "progress": {"pattern": r"(\d+)%"},
+        "on_preemption": {"signal": "TERM", "grace": "90s", "run": "save"},
+        "config": {"hooks": [{"run": "a"}, {"run": "b", "events": ["stop"]}, {"run": "c", "timeout": 5}]},
+    }
+    drawn = Job("j", "c1", "one", "r", "u", JobPhase.SUBMITTING, JobStatus.INIT, 0, 1.0, task_config=task)
+    spec = specification(drawn, Cluster("c1", "one", "u", "default", Phase.UP, 0, 1.0, 1.0, 1))
+    scripts = [{"run": "save", "timeout": 90.0}, {"run": "a", "timeout": 3600}, {"run": "c", "timeout": 5}]
+    farewell = {"signal": "TERM", "grace": 90.0, "scripts": scripts}
+    watched = {"path": "~/ck", "every": 60.0, "max_bytes": 2e9, "pattern": r"(\d+)%"}
+    assert spec["care"] == {**watched, "farewell": farewell}
+    assert care.stored(care.parse(spec["care"])) == spec["care"], "and the node takes it"
+    bare = replace(drawn, task_config={"run": "x"})
+    assert specification(bare, Cluster("c1", "one", "u", "default", Phase.UP, 0, 1.0, 1.0, 1))["care"] is None

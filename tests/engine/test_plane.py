@@ -9,8 +9,11 @@ import pytest
 
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
 from sky.core.lifecycle import jobs as job_life
+from sky.core.lifecycle import requests as request_life
+from sky.core.lifecycle.machine import Table, UnexpectedEvent
 from sky.core.model.clusters import Phase
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.engine import work
 from sky.engine.jobs import JobWork
 from sky.engine.waiting import until
 from sky.providers.local import processes
@@ -349,3 +352,25 @@ async def test_a_request_does_not_begin_with_old_news(plane, ask):
     assert (started[0], started.count("c: up")) == ("c: starting", 1)
     assert await talk_of("autostop", idle_minutes=10) == ["c: autostop after 10 idle min"]
     assert (await talk_of("down"))[0] == "c: terminating"
+
+
+async def test_a_request_that_could_not_be_told_something_says_so_in_the_events_of_its_cluster(plane, ask, monkeypatch):
+    step = Table.step
+
+    def picky(table, entity, event, now):
+        if isinstance(event, request_life.Begun) and entity.status is RequestStatus.SUCCEEDED:
+            raise UnexpectedEvent("request: no rule for it")
+        return step(table, entity, event, now)
+
+    monkeypatch.setattr(work, "LEASE_S", 0.2)
+    monkeypatch.setattr(Table, "step", picky)
+    request = await ask("launch", {"task": {"run": "true"}, "cluster_name": "c"})
+    await plane._post.send("request", plane.store.requests, request.id, request_life.Begun())
+
+    async def told():
+        return [line for line in await plane.stories("c") if line.text.startswith(work.SET_ASIDE)]
+
+    async with asyncio.timeout(30):
+        (line,) = await until(plane.signals, f"request:{request.id}", told, bool)
+    assert "Begun" in line.text
+    assert {each.entity for each in await plane.stories("c")} >= {"cluster", "request"}

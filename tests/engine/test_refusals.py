@@ -19,7 +19,6 @@ def task(**config):
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ({"config": {"hooks": [{"run": "true"}]}}, "config.hooks"),
         ({"managed_secrets": ["global.TOKEN"]}, "managed_secrets"),
         ({"secrets": ["secrets:TOKEN"]}, "secrets by reference"),
         ({"event_callback": "echo hi"}, "event_callback"),

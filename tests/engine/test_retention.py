@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import text
 
 from sky.core.lifecycle.machine import Step
+from sky.core.model.audit import AuditLine
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.engine.retention import Kept, kept_of
 from sky.kit.paths import private_dir
 
 DAY = 86400.0
@@ -98,9 +100,33 @@ async def test_uploads_go_a_day_after_their_last_use(world, state):
 
 async def test_the_configuration_says_how_long(world, monkeypatch):
     await world.add_request("old", RequestStatus.FAILED, world.t - 2 * DAY)
-    monkeypatch.setattr(world._retention, "_hours", lambda: -1.0)
+    monkeypatch.setattr(world._retention, "_kept", lambda: Kept(requests_h=-1.0))
     await world._retention.once()
     assert await world.store.requests.get("old") is not None
-    monkeypatch.setattr(world._retention, "_hours", lambda: 1.0)
+    monkeypatch.setattr(world._retention, "_kept", lambda: kept_of({"requests_retention_hours": 1}))
     await world._retention.once()
     assert await world.store.requests.get("old") is None
+
+
+async def test_the_audit_log_is_kept_for_its_time(world, monkeypatch):
+    async def line(call, days):
+        at = world.t - days * DAY
+        await world.audit.add(AuditLine(at, call, "u", "token", "", "POST /down", target="", outcome="done"))
+
+    for number in range(3):
+        await line(f"old-{number}", 401)
+    await line("recent", 399)
+    await line("now", 0)
+
+    async def left():
+        return [each.call for each in await world.audit.read(limit=10)]
+
+    await world._retention.once()
+    assert await left() == ["now", "recent"]
+    monkeypatch.setattr(world._retention, "_kept", lambda: kept_of({"audit_retention_days": -1}))
+    await line("old-again", 4000)
+    await world._retention.once()
+    assert await left() == ["old-again", "now", "recent"]
+    monkeypatch.setattr(world._retention, "_kept", lambda: kept_of({"audit_retention_days": 30}))
+    await world._retention.once()
+    assert await left() == ["now"]

@@ -38,7 +38,8 @@ class House:
         self.told += 1
 
     async def settle(self):
-        for _ in range(5):
+        # One begins in each round of the loop.
+        for _ in range(40):
             await asyncio.sleep(0)
 
     async def end_one(self, user):
@@ -69,6 +70,22 @@ async def test_the_first_of_another_user_does_not_wait_behind_a_thousand(house):
     await house.settle()
     assert house.began[-1] == "b"
     assert house.turns.waiting == house.told == 992
+
+
+async def test_of_a_thousand_that_may_begin_the_only_one_of_another_is_next():
+    house = House(Limits(2000, 1600))
+    for _ in range(1000):
+        house.ask("a")
+    await asyncio.sleep(0)
+    house.ask("b")
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert house.began[-1] == "b" or house.began[-2] == "b"
+    assert len(house.began) < 6
+    assert house.told == 0
+    while house.turns.waiting:
+        await asyncio.sleep(0)
+    await house.close()
 
 
 async def test_what_is_short_never_waits(house):

@@ -7,7 +7,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -72,6 +74,7 @@ class World:
         self.compute = self.other(self.ring)
         self._session = botocore.session.Session()
         self._session.set_credentials("test", "test")
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def other(self, ring: KeyRing) -> AwsCompute:
         """The provider of another installation."""
@@ -79,7 +82,11 @@ class World:
         return AwsCompute(made, Hasty())
 
     def client(self, service: str = "ec2", region: str = HOME) -> Any:
-        return self._session.create_client(service, region_name=region, endpoint_url=self.wire.url)
+        made = self._clients.get((service, region))
+        if made is None:
+            made = self._session.create_client(service, region_name=region, endpoint_url=self.wire.url)
+            self._clients[service, region] = made
+        return made
 
     def machines(self, cluster_id: str | None = None, region: str = HOME) -> list[dict[str, Any]]:
         """Machines that are not ended, as the cloud has them."""
@@ -124,11 +131,26 @@ class World:
             self.client().terminate_instances(InstanceIds=left)
 
 
+@contextmanager
+def one_description() -> Iterator[None]:
+    """Sessions made inside read the descriptions of services once for all: each would take a tenth of a second."""
+    plain = botocore.session.create_loader
+    botocore.session.create_loader = _loader
+    try:
+        yield
+    finally:
+        botocore.session.create_loader = plain
+
+
+_loader = cache(botocore.session.create_loader)
+
+
 @pytest.fixture
 async def world(aws_wire: Any, tmp_path: Path) -> Any:
-    made = World(aws_wire, tmp_path)
-    yield made
-    await made.clear()
+    with one_description():
+        made = World(aws_wire, tmp_path)
+        yield made
+        await made.clear()
 
 
 class Stage:
@@ -212,9 +234,10 @@ def stage(aws_wire: Any) -> Iterator[Stage]:
 @pytest.fixture
 async def staged(aws_wire: Any, stage: Stage, tmp_path: Path) -> Any:
     """A world whose provider asks through the stage."""
-    made = World(aws_wire, tmp_path, stage.url)
-    yield made
-    await made.clear()
+    with one_description():
+        made = World(aws_wire, tmp_path, stage.url)
+        yield made
+        await made.clear()
 
 
 def machines_xml(states: Mapping[str, str], reason: str = "") -> str:

@@ -113,9 +113,9 @@ def test_refresh_is_a_boolean_or_a_word(served: Served, asked: object, word: str
     told: list[bool] = []
     seen = served.plane.clusters
 
-    async def clusters_of(names: Any, *, refresh: bool) -> Any:
+    async def clusters_of(names: Any, *, refresh: bool, managed: bool) -> Any:
         told.append(refresh)
-        return await seen(names, refresh=refresh)
+        return await seen(names, refresh=refresh, managed=managed)
 
     served.plane.clusters = clusters_of  # type: ignore[method-assign]
     requests.get(clusters.status(refresh=asked))

@@ -101,6 +101,7 @@ CHANGES = [
     ("/down", {"cluster_name": "annas", "purge": True}),
     ("/autostop", {"cluster_name": "annas", "idle_minutes": 1}),
     ("/cancel", {"cluster_name": "annas", "all": True}),
+    ("/chaos", {"cluster_name": "annas", "fault": "kill"}),
     ("/launch", {**TASK, "cluster_name": "mine", "clone_disk_from": "annas"}),
 ]
 

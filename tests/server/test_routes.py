@@ -12,7 +12,7 @@ from sky.version import API_VERSION
 
 #: Every route that the interface promises.
 ROUTES = [
-    *("/launch", "/exec", "/start", "/stop", "/down", "/autostop", "/cancel"),
+    *("/launch", "/exec", "/start", "/stop", "/down", "/autostop", "/cancel", "/chaos"),
     *("/status", "/queue", "/job_status", "/cost_report", "/ledger", "/endpoints", "/cluster_events"),
     *("/check", "/enabled_clouds", "/list_accelerators", "/list_accelerator_counts", "/optimize", "/validate"),
     *("/logs", "/download_logs", "/provision_logs"),

@@ -1,4 +1,4 @@
-"""PostgreSQL and PgBouncer for tests: a private cluster in a folder of its own, gone with the run.
+"""PostgreSQL, PgBouncer and S3 for tests: private ones in folders of their own, gone with the run.
 
 Imported by `tests/conftest.py`. Started as an ordinary user, since neither runs as root. What is written need not
 outlive the machine, so nothing is forced to disk.
@@ -11,8 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -165,6 +167,34 @@ class Postgres:
         return subprocess.run(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder, **_as_ordinary()
         )
+
+
+class S3:
+    """An S3 of this machine, as moto plays it."""
+
+    def __init__(self) -> None:
+        port = _free_port()
+        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._url = f"http://127.0.0.1:{port}"
+        _until_somebody_listens(port, self._process)
+
+    def bucket(self) -> tuple[str, dict[str, str]]:
+        """Make a bucket; its name, and the environment by which it is reached."""
+        name = f"b{secrets.token_hex(6)}"
+        urllib.request.urlopen(urllib.request.Request(f"{self._url}/{name}", method="PUT"), timeout=60).close()
+        return name, {
+            "AWS_ENDPOINT_URL": self._url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "made-up",
+            "AWS_SECRET_ACCESS_KEY": "made-up",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(30)
 
 
 def pgbouncer_program() -> str | None:

@@ -1,5 +1,8 @@
 """`sky users …` and `sky api audit`: who may do what on a server, and who did. Loaded when one of them runs."""
 
+import sys
+from typing import TextIO
+
 import click
 
 from sky.cli import exit_codes, options, tables, times
@@ -49,13 +52,45 @@ def list_(*, form: str) -> int:
     return exit_codes.OK
 
 
-@options.command("create", help="Let somebody in who comes by a login or a proxy later. There are no passwords.")
+@options.command("create", help="Let somebody in who comes by a login or a proxy later, or by a password.")
 @click.argument("name")
 @click.option("--role", type=_ROLES, default="user", help="What they may do (user).")
+@click.option("--password-stdin", is_flag=True, help="Read their password from standard input; see auth.basic.")
 @options.output
-def create(name: str, *, role: str, form: str) -> int:
+def create(name: str, *, role: str, password_stdin: bool, form: str) -> int:
     """Let somebody in."""
-    return _changed(sdk.create_user(name, role), form, f"{name} is {role}.")
+    return _changed(sdk.create_user(name, role, password=_password(password_stdin)), form, f"{name} is {role}.")
+
+
+@options.command("set-password", help="Give a user another password, read from standard input.")
+@click.argument("name")
+@options.output
+def set_password(name: str, *, form: str) -> int:
+    """Give a user another password."""
+    return _changed(sdk.update_user(name, password=_password(True)), form, f"{name} has a new password.")
+
+
+def _password(wanted: bool) -> str | None:
+    """The first line of the standard input: in the words of the command everybody on the machine could read it."""
+    return sys.stdin.readline().rstrip("\r\n") if wanted else None
+
+
+@options.command("import", help="Let in and change the users of a table: a file with username, password and role.")
+@click.argument("file", type=click.File("r"), default="-")
+def import_(file: TextIO) -> int:
+    """Take the users of a table."""
+    done = sdk.import_users(file.read())
+    talk(f"{done.success_count} users taken, {done.error_count} not.")
+    for each in done["errors"]:
+        talk(f"  {each}")
+    return exit_codes.ERROR if done.error_count else exit_codes.OK
+
+
+@options.command("export", help="Write all users as a table that `sky users import` reads, with hashes of passwords.")
+def export() -> int:
+    """Write all users as a table."""
+    say(sdk.export_users().rstrip("\n"))
+    return exit_codes.OK
 
 
 @options.command("set-role", help="Make a user admin, user or viewer; their service accounts may not do more.")

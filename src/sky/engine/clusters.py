@@ -175,6 +175,7 @@ class ClusterWork:
                 return life.NodesStopped(())
             site = provisioner.owned(cluster)
             stoppable = provisioner.stoppable(compute, site)
+            said = await self._hooks(cluster, "stop")
             await self._fleet.quiesce(cluster)
             if cluster.autostop.enabled and cluster.autostop.down:
                 # Its head remembers that it was to go down, and may come up again before it is told otherwise.
@@ -190,21 +191,33 @@ class ClusterWork:
             return life.TeardownFailed(str(error))
         finally:
             await self._fleet.forget(cluster.id)
-        return life.NodesStopped(tuple(stopped))
+        return life.NodesStopped(tuple(stopped), said)
 
     async def _terminate(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.TerminateNodes)
         await self._clock.sleep(order.delay)
+        said: tuple[str, ...] = ()
         try:
             if cluster.site is not None:
                 await self._provisioner.compute_of(cluster)
+                said = await self._hooks(cluster, "down")
             await self._fleet.quiesce(cluster)
             await self._end_everywhere(cluster)
         except _PLACE_FAILURES as error:
             return life.TeardownFailed(str(error))
         finally:
             await self._fleet.forget(cluster.id)
-        return life.NodesTerminated()
+        return life.NodesTerminated(said)
+
+    async def _hooks(self, cluster: Cluster, event: str) -> tuple[str, ...]:
+        """Let the head do what its task wants done before; one that is out of reach is not waited for. How it ended."""
+        scripts = cluster.hooks(event)
+        if not scripts or not cluster.ever_up or cluster.purge:
+            return ()
+        try:
+            return tuple(await self._fleet.hooks(cluster, event, scripts))
+        except (AgentUnreachable, AgentRefused) as error:
+            return (f"its hooks could not be run: {error}",)
 
     async def _end_everywhere(self, cluster: Cluster) -> None:
         """End what is at any of its sites. One that fails keeps nothing at the others alive."""

@@ -38,6 +38,16 @@ class Talk(Protocol):
 
     def path(self, request_id: str) -> Path: ...
 
+    async def here(self, request_id: str) -> Path:
+        """The same, brought up to date."""
+        ...
+
+    async def written(self) -> None:
+        """Once what was said can be read by all servers."""
+        ...
+
+    def drop(self, request_id: str) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:

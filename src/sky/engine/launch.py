@@ -14,7 +14,8 @@ from sky.core.errors import (
 )
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
-from sky.core.model.autostop import AutostopConfig
+from sky.core.lifecycle.placing import described
+from sky.core.model.autostop import DEFAULT_HOOK_TIMEOUT_SECONDS, AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase, Site
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import PLANNED_BY_SERVER, for_launch, merge
@@ -135,7 +136,9 @@ def wanted_autostop(task: TaskSpec, body: Mapping[str, object]) -> Autostop | No
     if idle is None and not down:
         if config is None or not config.enabled:
             return None
-        return Autostop(config.idle_minutes, config.down, str(wait_for or config.wait_for or "jobs_and_ssh"))
+        timeout = config.hook_timeout or DEFAULT_HOOK_TIMEOUT_SECONDS
+        hooks = ({"run": config.hook, "timeout": float(timeout)},) if config.hook else ()
+        return Autostop(config.idle_minutes, config.down, str(wait_for or config.wait_for or "jobs_and_ssh"), hooks)
     minutes = float(str(idle)) if idle is not None else 0.0
     return Autostop(minutes, down, wait_for or "jobs_and_ssh")
 
@@ -298,7 +301,7 @@ def _drawn(desk: Desk, request: Request, task: TaskSpec, name: str, placements: 
         created_at=now,
         status_at=now,
         num_nodes=task.num_nodes,
-        resources=describe(placements[0]),
+        resources=described(placements[0]),
         resources_config=task.resources[0].to_yaml_config(),
         request_id=request.id,
         command=text(request.body, "command") or "",
@@ -424,7 +427,7 @@ async def _submit(
 async def _set_autostop(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
     """Set after the job is in the queue: a cluster that goes when idle must not go before it."""
     if wanted is not None:
-        await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+        await desk.tell(cluster, cluster_life.AutostopAsked(cluster.autostop_with_hooks(wanted)))
 
 
 def _check_fits(cluster: Cluster, task: TaskSpec) -> None:
@@ -457,13 +460,6 @@ def _unavailable(cluster: Cluster) -> ResourcesUnavailableError:
     return ResourcesUnavailableError(
         f"Cluster '{cluster.name}' could not be launched: {cluster.reason}.{lines}", failover_history=history
     )
-
-
-def describe(placement: Placement) -> str:
-    """What each node of a cluster has, in one line: `(cpus=8, mem=32, H100:8)`."""
-    parts = [f"cpus={placement.cpus:g}", f"mem={placement.memory_gb:g}"]
-    parts += [f"{name}:{count:g}" for name, count in placement.accelerators.items()]
-    return f"({', '.join(parts)})"
 
 
 def _job_resources(task: TaskSpec) -> str:

@@ -12,6 +12,7 @@ from sky.core.model.requests import Request
 from sky.engine import managed_requests
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
+from sky.engine.faults import chaos
 from sky.engine.launch import execute, launch
 from sky.engine.waiting import until
 
@@ -27,7 +28,7 @@ async def start(desk: Desk, request: Request) -> object:
     if cluster.phase is not Phase.UP:
         raise ClusterSetUpError(f"Cluster '{cluster.name}' did not start: {cluster.reason or cluster.phase}")
     if wanted is not None:
-        await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+        await desk.tell(cluster, cluster_life.AutostopAsked(cluster.autostop_with_hooks(wanted)))
     return {"cluster_name": cluster.name}
 
 
@@ -46,11 +47,9 @@ async def autostop(desk: Desk, request: Request) -> object:
     cluster = await desk.own(request, _name(request))
     if cluster.phase in _NOT_HEARING:
         raise _cannot_hear(cluster)
-    wanted = Autostop(
-        float(str(request.body.get("idle_minutes", -1))),
-        flag(request.body, "down"),
-        text(request.body, "wait_for") or "jobs_and_ssh",
-    )
+    wait_for = text(request.body, "wait_for") or "jobs_and_ssh"
+    minutes = float(str(request.body.get("idle_minutes", -1)))
+    wanted = cluster.autostop_with_hooks(Autostop(minutes, flag(request.body, "down"), wait_for))
     if wanted.enabled and not wanted.down:
         desk.provisioner.check_stoppable(cluster)
     letter = await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
@@ -118,6 +117,7 @@ HANDLERS: Mapping[str, Handler] = {
     "catalog_refresh": catalog_refresh,
     "jobs/launch": managed_requests.launch,
     "jobs/cancel": managed_requests.cancel,
+    "chaos": chaos,
 }
 
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)

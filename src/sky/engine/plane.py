@@ -8,7 +8,7 @@ import asyncio
 import fnmatch
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,41 +28,38 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer
-from sky.core.model.requests import Request
+from sky.core.model.requests import LASTING, Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.model.workspaces import DEFAULT
 from sky.core.policy.rights import Reach
-from sky.core.ports import Access, Catalogs, Fleet, KeepsMachines, LogPiece, MachineReport, Providers, Store
-from sky.engine.access import AccessBoard
+from sky.core.ports import Access, KeepsMachines, LogPiece, MachineReport
 from sky.engine.admission import Admission
-from sky.engine.catalog import CatalogCare
 from sky.engine.clusters import ClusterWork
-from sky.engine.desk import Desk, Talk
-from sky.engine.duties import Alone, Duties
+from sky.engine.desk import Desk
+from sky.engine.duties import Alone
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
 from sky.engine.managed_jobs import ManagedJobWork, Nudges
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.managed_reads import ManagedReads
 from sky.engine.operations import HANDLERS
-from sky.engine.plans import Planner
+from sky.engine.parts import Parts
 from sky.engine.post import Post
 from sky.engine.provision import Provisioner
+from sky.engine.quarantine import Quarantine
 from sky.engine.requests import RequestWork
-from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
 from sky.engine.turns import LASTING, Limits, Turns, limits_of
-from sky.engine.upkeep import NewKey, Upkeep
+from sky.engine.upkeep import Upkeep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
-from sky.engine.work import Driver
+from sky.engine.work import SET_ASIDE, Driver
 from sky.engine.workspaces import Workspaces
-from sky.kit.clock import Clock
 from sky.kit.ids import new_id
 from sky.kit.ids import request_id as fresh_request_id
-from sky.kit.signals import Signals
+from sky.kit.tracing import CURRENT
 
 log = logging.getLogger(__name__)
 
@@ -82,77 +79,52 @@ _COUNT_S = 1.0
 _MOST_LINES = 10_000
 
 
-def _nothing_set(place: str) -> Mapping[str, object]:
-    return {}
-
-
 class ControlPlane:
     """See the module. `start` and `stop` bound the loops; everything else may be called in between."""
 
-    def __init__(  # noqa: PLR0913 - the one place where all parts come together
-        self,
-        store: Store,
-        providers: Providers,
-        fleet: Fleet,
-        clock: Clock,
-        signals: Signals,
-        talk: Talk,
-        *,
-        catalogs: Catalogs,
-        access: AccessBoard,
-        planner: Planner,
-        section: Callable[[str], Mapping[str, object]] = _nothing_set,
-        configuration: Callable[[], Mapping[str, object]] = dict,
-        closing: Sequence[Callable[[], Awaitable[None]]] = (),
-        retention: Retention | None = None,
-        care: CatalogCare | None = None,
-        duties: Duties | None = None,
-        works: bool = True,
-        new_key: NewKey | None = None,
-        managed_logs: ManagedLogs | None = None,
-    ) -> None:
-        """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
+    def __init__(self, parts: Parts) -> None:
+        store, clock, signals = parts.store, parts.clock, parts.signals
         self.store = store
         self.clock = clock
         self.signals = signals
-        self._providers = providers
-        self._fleet = fleet
-        self._talk = talk
+        self._providers = parts.providers
+        self._fleet = parts.fleet
+        self._talk = parts.talk
         self._post = Post(clock, signals)
-        self.catalogs = catalogs
-        self.access = access
-        self.planner = planner
-        self._provisioner = Provisioner(providers, store.outcomes, clock, section, self._say)
+        self.catalogs = parts.catalogs
+        self.access = parts.access
+        self.planner = parts.planner
+        self._provisioner = Provisioner(parts.providers, store.outcomes, clock, parts.section, self._say)
         self.users, self.audit = store.users, store.audit
-        self.section, self.configuration = section, configuration
-        self.workspaces = Workspaces(store.users, section)
+        self.section, self.configuration = parts.section, parts.configuration
+        self.workspaces = Workspaces(store.users, parts.section)
         self._desk = Desk(
             store,
             self._post,
             clock,
             signals,
-            fleet,
-            talk,
-            catalogs,
-            planner,
+            parts.fleet,
+            parts.talk,
+            parts.catalogs,
+            parts.planner,
             self._provisioner,
-            section,
+            parts.section,
             self.workspaces,
         )
-        self._closing = closing
-        self._retention = retention
-        self._care = care
-        self._duties = duties or Alone()
-        self._works = works
+        self._closing = parts.closing
+        self._retention = parts.retention
+        self._care = parts.care
+        self._duties = parts.duties or Alone()
+        self._works = parts.works
         self._tasks: list[asyncio.Task[None]] = []
         #: Requests that had not ended when they were counted, and were taken on since.
         self._open, self._counted_at = 0, float("-inf")
         self._drivers: list[Driver[object]] = []
-        self.upkeep = Upkeep(store, clock, self._tasks, self._held, fleet.connections, new_key)
+        self.upkeep = Upkeep(store, clock, self._tasks, self._held, parts.fleet.connections, parts.new_key)
         self._reads: Shared[LogPiece] = Shared()
-        self._managed_logs = managed_logs
-        self._admission = Admission(store, self._post, clock, signals, section, self._duties)
-        self.managed = ManagedReads(store, clock, signals, self._admission, managed_logs)
+        self._managed_logs = parts.managed_logs
+        self._admission = Admission(store, self._post, clock, signals, parts.section, self._duties)
+        self.managed = ManagedReads(store, clock, signals, self._admission, parts.managed_logs)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -188,6 +160,7 @@ class ControlPlane:
                 self.signals,
                 holder=holder,
                 concurrency=_CONCURRENCY[noun.name],
+                trace_of=self._trace_of,
             )
             self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
@@ -202,8 +175,17 @@ class ControlPlane:
         if self._care is not None:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
-        sweep = Sweep(self.store, self._providers, self._post, self.clock, self.access.usable, self._duties)
+        sweep = Sweep(
+            self.store, self._providers, self._post, self.clock, self.access.usable, self._duties,
+            Quarantine(self.store, self.clock, self.section),
+        )  # fmt: skip
         self._spawn(sweep.run(), "sweep")
+
+    async def _trace_of(self, row: object) -> str:
+        """The span that asked for what is done about a row, as long as that request has not ended."""
+        asked = row.id if isinstance(row, Request) else getattr(row, "request_id", None)
+        request = await self.store.requests.get(asked) if asked else None
+        return request.trace if request is not None and not request.status.is_terminal() else ""
 
     def _held(self) -> Mapping[str, int]:
         return {driver.name: driver.held for driver in self._drivers}
@@ -236,6 +218,7 @@ class ControlPlane:
                 await self._fleet.forget(cluster.id)
         except (OSError, RuntimeError, ServerTemporarilyUnavailableError) as error:
             log.warning("the records are out of reach at the end: %s", error)
+        await self._talk.written()
         for close in self._closing:
             await close()
         await self.store.close()
@@ -274,6 +257,7 @@ class ControlPlane:
             cluster_name=str(body["cluster_name"]) if body.get("cluster_name") else None,
             workspace=workspace,
             reach=str(reach),
+            trace=CURRENT.get(),
         )
         request, _ = await self.store.requests.open(drawn, now)
         self.signals.notify("work:request")
@@ -354,6 +338,10 @@ class ControlPlane:
         """Where a request's talk for the user is appended."""
         return self._talk.path(request_id)
 
+    async def progress(self, request_id: str) -> Path:
+        """The same, with all in it that any server has said."""
+        return await self._talk.here(request_id)
+
     # --- clusters ------------------------------------------------------------------------------------------------
 
     async def clusters(
@@ -389,12 +377,16 @@ class ControlPlane:
             log.warning("refresh of %s took too long; showing what is on record", cluster.name)
 
     async def stories(self, cluster_name: str) -> list[Entry]:
-        """The story of a cluster, of its earlier namesakes and of their jobs, oldest first."""
+        """The story of a cluster, of its earlier namesakes and of their jobs, oldest first.
+
+        Of requests about it only what they could not be told.
+        """
         own = await self._story("cluster", cluster_name)
         jobs = await self._story("job", cluster_name)
         if not own:
             await self._desk.cluster(cluster_name)
-        return sorted((*own, *jobs), key=lambda entry: entry.seq)
+        asked = [line for line in await self._story("request", cluster_name) if line.text.startswith(SET_ASIDE)]
+        return sorted((*own, *jobs, *asked), key=lambda entry: entry.seq)
 
     async def _story(self, entity: str, name: str) -> list[Entry]:
         """All lines, page by page; of a very long story the newest."""

@@ -6,7 +6,7 @@ Called by `clusters`, which carries the orders; what comes back are the events o
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sky.core.errors import (
@@ -34,12 +34,13 @@ from sky.core.ports import (
     KeepsSize,
     OpensPorts,
     Outcomes,
+    PricesExtras,
     Providers,
     Quotas,
     Stoppable,
     StopsSome,
 )
-from sky.kit.backoff import delays
+from sky.kit.backoff import delays, stretched
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,12 @@ class Provisioner:
         had, refused, left = await self._first(cluster, key, sides)
         if had is not None:
             return life.NodesCreated(
-                had.instances, had.placement, had.site, had.identity, tuple(_without(refused, had.placement)), left
+                had.instances,
+                self._priced(cluster, had.placement),
+                had.site,
+                had.identity,
+                tuple(_without(refused, had.placement)),
+                left,
             )
         main = next(each for each in refused if each.placement == order.placement)
         return life.ProvisionRefused(main.scope, main.reason, tuple(_without(refused, order.placement)), left)
@@ -267,7 +273,7 @@ class Provisioner:
             try:
                 return await call()
             except Throttled as throttled:
-                await self._clock.sleep(min(throttled.retry_after, _THROTTLE_WAIT_S))
+                await self._clock.sleep(stretched(min(throttled.retry_after, _THROTTLE_WAIT_S)))
         return await call()
 
     async def learn(self, placement: Placement, kind: OutcomeKind, reason: str = "") -> None:
@@ -277,6 +283,14 @@ class Provisioner:
             at = self._clock.now()
             where = (offer.cloud, offer.region, offer.zone, offer.instance_type, offer.market)
             await self._outcomes.add(Outcome(at, *where, kind, placement.num_nodes, reason))
+
+    def _priced(self, cluster: Cluster, placement: Placement) -> Placement:
+        """The placement with what its disks and addresses cost, as far as its place knows."""
+        compute = self._providers.compute(placement.offer.cloud)
+        if not isinstance(compute, PricesExtras):
+            return placement
+        extras = compute.extras(placement.offer, equipment(cluster.task_config, placement, cluster.clone_of))
+        return replace(placement, disk_hourly=extras.disk_hourly, address_hourly=extras.address_hourly)
 
     # --- parts ---------------------------------------------------------------------------------------------------
 

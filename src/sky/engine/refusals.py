@@ -15,8 +15,6 @@ WEB = ("http://", "https://")
 
 def refuse_unsupported(task: TaskSpec) -> None:
     """Raise NotSupportedError for what would change the outcome and cannot be carried out, naming the field."""
-    first = task.resources[0]
-    autostop = first.autostop_config
     absent = {
         "volumes": task.volumes,
         "file_mounts of object stores": task.storage_mounts,
@@ -25,8 +23,6 @@ def refuse_unsupported(task: TaskSpec) -> None:
         "managed_secrets": task.managed_secrets,
         "secrets by reference": task.secret_refs,
         "event_callback": task.event_callback,
-        "config.hooks": task.config.get("hooks"),
-        "resources.autostop.hook": autostop is not None and autostop.hook,
         "resources.volumes": any(each.volumes for each in task.resources),
     }
     where = place(task)
@@ -60,6 +56,8 @@ def without_effect(
         for key in keys
         if (settings or {}).get(section, {}).get(key)
     ]
+    # A job of a cluster is run once, with what the cluster has.
+    said += ["on_oom"] if task.on_oom is not None else []
     return [*said, *sorted(f"resources.{key}" for key in idle)]
 
 

@@ -79,6 +79,9 @@ class RequestWork:
                 return life.Finished(await handler(self._desk, entity))
         except (SkyError, ValueError, PermissionError, FileNotFoundError) as error:
             return life.Failed(to_wire(error))
+        finally:
+            # Whoever sees that it has ended has all that was said before.
+            await self._desk.talk.written()
 
 
 def _end_of(request: Request, now: float) -> AuditLine:

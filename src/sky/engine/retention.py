@@ -1,10 +1,11 @@
-"""Forgets what nobody asks for any more: ended requests, their talk, old stories, uploads that nothing uses.
+"""Forgets what nobody asks for any more: ended requests, their talk, old stories, uploads, lines of the audit log.
 
 Run by `plane`. What is alive, or was a moment ago, is never touched; what clusters cost is kept for good.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from sky.core.ports import Store
@@ -20,6 +21,8 @@ REQUESTS_H = 24.0
 #: How long after a cluster's end its story and its jobs' are kept, and uploads after their last use, in seconds.
 STORIES_S = 30 * 86400.0
 UPLOADS_S = 86400.0
+#: How long lines of the audit log are kept unless the configuration says otherwise, in days.
+AUDIT_DAYS = 400.0
 
 
 #: How long after their end managed jobs are kept, with story and log, in seconds.
@@ -39,11 +42,29 @@ class TalkFiles(Protocol):
 
 
 #: Removes uploads that no manifest in the collection uses and that were last asked for before a time; how many.
-PruneUploads = Callable[[Collection[str], float], int]
+PruneUploads = Callable[[Collection[str], float], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How long ended requests are kept, in hours, and lines of the audit log, in days; below zero: for ever."""
+
+    requests_h: float = REQUESTS_H
+    audit_days: float = AUDIT_DAYS
+
+
+def kept_of(section: Mapping[str, object]) -> Kept:
+    """What the section `api_server` of the configuration says."""
+
+    def number(name: str, usual: float) -> float:
+        said = section.get(name)
+        return float(said) if isinstance(said, int | float) else usual
+
+    return Kept(number("requests_retention_hours", REQUESTS_H), number("audit_retention_days", AUDIT_DAYS))
 
 
 class Retention:
-    """The loop. `hours` is asked at each round, so that a changed configuration is heeded; below zero: for ever."""
+    """The loop. `kept` is asked at each round, so that a changed configuration is heeded."""
 
     def __init__(
         self,
@@ -51,7 +72,7 @@ class Retention:
         talk: TalkFiles,
         uploads: PruneUploads,
         clock: Clock,
-        hours: Callable[[], float],
+        kept: Callable[[], Kept],
         duties: Duties | None = None,
         managed_logs: JobLogs | None = None,
     ) -> None:
@@ -60,7 +81,7 @@ class Retention:
         self._talk = talk
         self._uploads = uploads
         self._clock = clock
-        self._hours = hours
+        self._kept = kept
         self._duties = duties or Alone()
 
     async def run(self) -> None:
@@ -76,17 +97,19 @@ class Retention:
 
     async def once(self) -> None:
         """One round."""
-        now, hours = self._clock.now(), self._hours()
-        requests_before = now - hours * 3600 if hours >= 0 else 0.0
+        now, kept = self._clock.now(), self._kept()
+        requests_before = now - kept.requests_h * 3600 if kept.requests_h >= 0 else 0.0
         while gone := await self._store.forget(requests_before, now - STORIES_S):
             for request_id in gone:
                 self._talk.drop(request_id)
+            await self._clock.sleep(0)
+        while kept.audit_days >= 0 and await self._store.audit.forget(now - kept.audit_days * 86400):
             await self._clock.sleep(0)
         while numbers := await self._store.forget_managed_jobs(now - MANAGED_JOBS_S):
             if self._managed_logs is not None:
                 for number in numbers:
                     self._managed_logs.drop(number)
             await self._clock.sleep(0)
-        removed = self._uploads(await self._store.manifests_in_use(), now - UPLOADS_S)
+        removed = await self._uploads(await self._store.manifests_in_use(), now - UPLOADS_S)
         if removed:
             log.info("retention: %d uploaded files were removed", removed)

@@ -2,7 +2,8 @@
 
 `requests` takes a turn before it carries a request out. What lasts (launches, starts) waits in a lane of its own, so
 that what is short never waits behind it. Within the lane whoever has the fewest under way goes first, and nobody has
-all of it: so many launches of one user do not hold up the first one of another.
+all of it: so many launches of one user do not hold up the first one of another. One begins at a time, since to plan it
+takes milliseconds in one go: between two of them, calls are answered and whoever came meanwhile is looked at.
 """
 
 import asyncio
@@ -11,8 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-#: Requests that last, by name.
-LASTING = frozenset({"launch", "start"})
+from sky.core.model.requests import LASTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Turns:
         self._limits = limits
         self._busy: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        #: Whether the next one is given its turn in the next round of the event loop.
+        self._giving = False
 
     @property
     def waiting(self) -> int:
@@ -70,7 +72,9 @@ class Turns:
         self._give()
         if bell.done():
             return
-        wait()
+        limits, ahead = self._limits(), len(self._waiting.get(user, ()))
+        if self._busy.total() + self.waiting > limits.at_once or self._busy[user] + ahead > limits.per_user:
+            wait()
         try:
             await bell
         except asyncio.CancelledError:
@@ -88,9 +92,9 @@ class Turns:
         self._give()
 
     def _give(self) -> None:
-        """Give free turns, each to a user with the fewest; of equals to whom has waited longer since the last."""
+        """Give a free turn to a user with the fewest; of equals to whom has waited longer since the last."""
         limits = self._limits()
-        while self._busy.total() < limits.at_once:
+        while not self._giving and self._busy.total() < limits.at_once:
             free = [user for user in self._waiting if self._busy[user] < limits.per_user]
             if not free:
                 return
@@ -103,6 +107,12 @@ class Turns:
             if not bell.cancelled():
                 self._busy[user] += 1
                 bell.set_result(None)
+                self._giving = True
+                asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._giving = False
+        self._give()
 
     def _forget(self, user: str, bell: "asyncio.Future[None]") -> None:
         waiting = self._waiting.get(user)

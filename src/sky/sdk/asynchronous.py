@@ -20,7 +20,17 @@ from sky.sdk import workspaces as spaces
 from sky.sdk.http1 import query
 from sky.sdk.ids import RequestId
 from sky.sdk.streams import Followed, Writer
-from sky.sdk.transport import CALL_S, PAUSES, STREAM_S, Answer, Endpoint, current_endpoint, headers_for, raise_error
+from sky.sdk.transport import (
+    CALL_S,
+    PAUSES,
+    STREAM_S,
+    Answer,
+    Endpoint,
+    check_version,
+    current_endpoint,
+    headers_for,
+    raise_error,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -81,6 +91,7 @@ async def _ask(target: str) -> Any:
     async def attempt() -> Answer:
         async with _client(endpoint, CALL_S) as client:
             response = await client.get(target, headers=headers_for(endpoint))
+            check_version(endpoint, response.headers)
             return Answer(response.status_code, response.headers, response.content)
 
     answer = await _repeat(endpoint, attempt)
@@ -100,7 +111,7 @@ async def get(request_id: str) -> Any:
             return await asyncio.to_thread(requests.value_of, told)
 
 
-async def _pieces(followed: Followed, method: str, target: Callable[[], tuple[str, object]]) -> AsyncIterator[str]:
+async def pieces(followed: Followed, method: str, target: Callable[[], tuple[str, object]]) -> AsyncIterator[str]:
     httpx = _httpx()
     endpoint = current_endpoint()
     failures = 0
@@ -112,6 +123,7 @@ async def _pieces(followed: Followed, method: str, target: Callable[[], tuple[st
                 _client(endpoint, STREAM_S) as client,
                 client.stream(method, path, content=data, headers=headers_for(endpoint)) as response,
             ):
+                check_version(endpoint, response.headers)
                 if response.status_code >= 400:
                     raise_error(Answer(response.status_code, response.headers, await response.aread()))
                 async for line in response.aiter_lines():
@@ -139,13 +151,13 @@ async def stream_response_async(request_id: str, config: StreamConfig | None = N
     config = config or StreamConfig()
     if config.log_path is not None:
         raise not_supported("Streaming a server-side log by its path")
-    followed = Followed(_never)
+    followed = Followed(never)
 
     def target() -> tuple[str, object]:
         pairs = [("request_id", str(request_id)), ("offset", followed.offset), ("tail", config.tail)]
         return "/api/stream" + query([*pairs, ("follow", config.follow)]), None
 
-    async for text in _pieces(followed, "GET", target):
+    async for text in pieces(followed, "GET", target):
         followed.write(text, config.output_stream)
     return followed.status
 
@@ -181,16 +193,16 @@ async def tail_logs(
     def target() -> tuple[str, object]:
         return "/logs", {**body, "offset": followed.offset}
 
-    async for text in _pieces(followed, "POST", target):
+    async for text in pieces(followed, "POST", target):
         followed.write(text, output_stream)
     return int(JobExitCode.NOT_FOUND if followed.code is None else followed.code)
 
 
-def _never(offset: int | None) -> Any:
-    raise AssertionError("read with `_pieces`")
+def never(offset: int | None) -> Any:
+    raise AssertionError("read with `pieces`")
 
 
-def _awaited(function: Callable[..., RequestId[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+def awaited(function: Callable[..., RequestId[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
     """The coroutine function of a call: makes it, and awaits its value, relaying its talk if `stream_logs` is given."""
 
     @functools.wraps(function)
@@ -208,7 +220,7 @@ def _awaited(function: Callable[..., RequestId[T]]) -> Callable[..., Coroutine[A
     return run
 
 
-def _threaded(function: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
+def threaded(function: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
     """The coroutine function of a call that is short or blocks by nature."""
 
     @functools.wraps(function)
@@ -218,39 +230,39 @@ def _threaded(function: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T
     return run
 
 
-launch = _awaited(clusters.launch)
-exec = _awaited(clusters.exec)
-status = _awaited(clusters.status)
-start = _awaited(clusters.start)
-stop = _awaited(clusters.stop)
-down = _awaited(clusters.down)
-autostop = _awaited(clusters.autostop)
-queue = _awaited(clusters.queue)
-job_status = _awaited(clusters.job_status)
-cancel = _awaited(clusters.cancel)
-cost_report = _awaited(clusters.cost_report)
-ledger = _awaited(clusters.ledger)
-endpoints = _awaited(clusters.endpoints)
-optimize = _awaited(plans.optimize)
-cluster_events = _awaited(clusters.cluster_events)
-check = _awaited(infra.check)
-enabled_clouds = _awaited(infra.enabled_clouds)
-list_accelerators = _awaited(infra.list_accelerators)
-list_accelerator_counts = _awaited(infra.list_accelerator_counts)
-api_cancel = _awaited(requests.api_cancel)
-workspaces = _awaited(spaces.workspaces)
-set_preferred_workspace = _awaited(spaces.set_preferred_workspace)
+launch = awaited(clusters.launch)
+exec = awaited(clusters.exec)
+status = awaited(clusters.status)
+start = awaited(clusters.start)
+stop = awaited(clusters.stop)
+down = awaited(clusters.down)
+autostop = awaited(clusters.autostop)
+queue = awaited(clusters.queue)
+job_status = awaited(clusters.job_status)
+cancel = awaited(clusters.cancel)
+cost_report = awaited(clusters.cost_report)
+ledger = awaited(clusters.ledger)
+endpoints = awaited(clusters.endpoints)
+optimize = awaited(plans.optimize)
+cluster_events = awaited(clusters.cluster_events)
+check = awaited(infra.check)
+enabled_clouds = awaited(infra.enabled_clouds)
+list_accelerators = awaited(infra.list_accelerators)
+list_accelerator_counts = awaited(infra.list_accelerator_counts)
+api_cancel = awaited(requests.api_cancel)
+workspaces = awaited(spaces.workspaces)
+set_preferred_workspace = awaited(spaces.set_preferred_workspace)
 
-validate = _threaded(plans.validate)
-download_logs = _threaded(clusters.download_logs)
-api_status = _threaded(requests.api_status)
-api_info = _threaded(server.api_info)
-api_start = _threaded(server.api_start)
-api_stop = _threaded(server.api_stop)
-api_server_logs = _threaded(server.api_server_logs)
-api_login = _threaded(login.api_login)
-api_logout = _threaded(login.api_logout)
-get_user_workspace = _threaded(spaces.get_user_workspace)
+validate = threaded(plans.validate)
+download_logs = threaded(clusters.download_logs)
+api_status = threaded(requests.api_status)
+api_info = threaded(server.api_info)
+api_start = threaded(server.api_start)
+api_stop = threaded(server.api_stop)
+api_server_logs = threaded(server.api_server_logs)
+api_login = threaded(login.api_login)
+api_logout = threaded(login.api_logout)
+get_user_workspace = threaded(spaces.get_user_workspace)
 
 __all__ = [
     "RequestCancelled",

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, SkyError, from_wire
 from sky.kit.paths import private_dir, socket_path, state_dir
-from sky.sdk import settings
+from sky.sdk import settings, traces
 from sky.sdk.http1 import Address, CannotConnect, Connection, ConnectionLost, NotHttp, Response
 from sky.version import API_VERSION, __version__
 from sky.wire.protocol import (
@@ -43,13 +44,19 @@ DRAIN_S = 60.0
 
 
 class Endpoint:
-    """A server to talk to. `state` is set for a local one, which is started when it is not there."""
+    """A server to talk to. `state` is set for a local one, which is started when it is not there.
 
-    __slots__ = ("address", "key", "state", "token")
+    With `basic`, the token is a user's name and password with a colon between them.
+    """
 
-    def __init__(self, address: Address, token: str | None = None, state: Path | None = None) -> None:
+    __slots__ = ("address", "basic", "key", "state", "token")
+
+    def __init__(
+        self, address: Address, token: str | None = None, state: Path | None = None, *, basic: bool = False
+    ) -> None:
         self.address = address
         self.token = token
+        self.basic = basic
         self.state = state
         self.key = (str(address), token)
 
@@ -68,14 +75,22 @@ def local_endpoint(state: Path | None = None) -> Endpoint:
 
 
 def parse_endpoint(url: str, token: str | None = None) -> Endpoint:
-    """An endpoint from `http://host:port`, `https://host` or `unix:///path/to/socket`. Raises ValueError."""
+    """An endpoint from `http://host:port`, `https://host` or `unix:///path/to/socket`. Raises ValueError.
+
+    `https://user:password@host` names who comes by a password, `https://:token@host` a token.
+    """
     parts = urlsplit(url.strip())
     if parts.scheme == "unix" and parts.path:
         return Endpoint(Address("unix", path=parts.path), token)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"Not an API server endpoint: {url!r}. Write http://HOST:PORT, https://HOST or unix:///PATH.")
+        shown = re.sub(r"//[^/]*@", "//…@", url)
+        raise ValueError(
+            f"Not an API server endpoint: {shown!r}. Write http://HOST:PORT, https://HOST or unix:///PATH."
+        )
     default = 443 if parts.scheme == "https" else DEFAULT_PORT
     address = Address(parts.scheme, host=parts.hostname, port=parts.port or default, prefix=parts.path.rstrip("/"))
+    if parts.username and parts.password and not token:
+        return Endpoint(address, f"{unquote(parts.username)}:{unquote(parts.password)}", basic=True)
     return Endpoint(address, token or parts.password)
 
 
@@ -180,6 +195,13 @@ def call(
 
     `body` is sent as JSON, `raw` as it is. Raises the server's error as its own class, ApiServerConnectionError.
     """
+    with traces.call_span(method, target):
+        return _call(method, target, body, headers, raw)
+
+
+def _call(
+    method: str, target: str, body: object, headers: Mapping[str, str] | None, raw: bytes | Path | None
+) -> Answer:
     endpoint = current_endpoint()
     data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
     sent = headers_for(endpoint, headers)
@@ -237,8 +259,14 @@ def headers_for(endpoint: Endpoint, more: Mapping[str, str] | None = None) -> di
     """Headers of every call to an endpoint, and more."""
     made = {HEADER_API_VERSION: str(API_VERSION), HEADER_VERSION: __version__, "Content-Type": "application/json"}
     if endpoint.token:
-        made["Authorization"] = f"Bearer {endpoint.token}"
-    return {**made, **(more or {})}
+        made["Authorization"] = _basic(endpoint.token) if endpoint.basic else f"Bearer {endpoint.token}"
+    return {**made, **traces.headers(), **(more or {})}
+
+
+def _basic(named: str) -> str:
+    from base64 import b64encode  # noqa: PLC0415 - few come by a password
+
+    return f"Basic {b64encode(named.encode()).decode()}"
 
 
 def _exchange(endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes | Path) -> Answer:
@@ -307,20 +335,29 @@ def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
 
     Raises APIVersionMismatchError if the two sides are too far apart.
     """
+    version = headers.get(HEADER_VERSION.lower())
+    if version not in (None, __version__) and endpoint.state is not None and endpoint.key not in _asked:
+        _asked.add(endpoint.key)
+        if _stop_idle(endpoint, endpoint.state):
+            return True
+    check_version(endpoint, headers)
+    return False
+
+
+def check_version(endpoint: Endpoint, headers: Mapping[str, str]) -> None:
+    """Make sure that an answer is of a server that this client can talk to; `headers` have lower-case names.
+
+    Raises APIVersionMismatchError if the two sides are too far apart, ApiServerConnectionError if it is none of ours.
+    """
     theirs = headers.get(HEADER_API_VERSION.lower())
     version = headers.get(HEADER_VERSION.lower())
     if theirs is None or version is None:
         raise ApiServerConnectionError(f"What answers at {endpoint} is not an API server of this product.")
-    if version != __version__ and endpoint.state is not None and endpoint.key not in _asked:
-        _asked.add(endpoint.key)
-        if _stop_idle(endpoint, endpoint.state):
-            return True
     if not theirs.isdecimal() or int(theirs) < MIN_API_VERSION:
         raise APIVersionMismatchError(
             f"The API server ({version[:40]}, interface {theirs[:10]}) is too old for this client ({__version__}, "
             f"interface {API_VERSION}). Upgrade it; a local one restarts with `sky api stop` and the next command."
         )
-    return False
 
 
 def _stop_idle(endpoint: Endpoint, state: Path) -> bool:

@@ -25,14 +25,33 @@ def me() -> Record:
     return Record(call("GET", "/users/role").json())
 
 
-def create_user(name: str, role: str = "user") -> Record:
-    """Let somebody in before they come by a login or a proxy."""
-    return Record(call("POST", "/users/create", {"username": name, "role": role}).json())
+def create_user(name: str, role: str = "user", *, password: str | None = None) -> Record:
+    """Let somebody in before they come by a login or a proxy, or by a password."""
+    body = {"username": name, "role": role, **({"password": password} if password is not None else {})}
+    return Record(call("POST", "/users/create", body).json())
 
 
-def update_user(name: str, *, role: str | None = None, disabled: bool | None = None) -> Record:
-    """Give a user another role, or shut them out."""
-    return Record(call("POST", "/users/update", {"user_name": name, "role": role, "disabled": disabled}).json())
+def update_user(
+    name: str, *, role: str | None = None, disabled: bool | None = None, password: str | None = None
+) -> Record:
+    """Give a user another role or password, or shut them out."""
+    body = {"user_name": name, "role": role, "disabled": disabled}
+    return Record(
+        call("POST", "/users/update", {**body, **({"password": password} if password is not None else {})}).json()
+    )
+
+
+def import_users(table: str) -> Record:
+    """Take the users of a table of comma-separated values: `username`, and `password` and `role` if they are there.
+
+    The answer has `success_count`, `error_count` and `errors`.
+    """
+    return Record(call("POST", "/users/import", {"csv_content": table}).json())
+
+
+def export_users() -> str:
+    """All users as such a table, with what is kept of their passwords."""
+    return str(call("GET", "/users/export").json()["csv_content"])
 
 
 def delete_user(name: str) -> None:

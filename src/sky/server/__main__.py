@@ -38,14 +38,14 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--token-file", type=Path, help="file with the bearer token (default: <state>/token)")
     parser.add_argument("--role", choices=[each.value for each in Role], default=Role.ALL.value, help="what it does")
-    parser.add_argument("--shared", type=Path, help="directory of files that all servers on one database share")
+    parser.add_argument("--shared", help="directory of files that all servers on one database share")
     parser.add_argument("--share-port", action="store_true", help="let other servers of this machine have the port too")
     parser.add_argument("--foreground", action="store_true", help="log to the terminal")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--plane", default="sky.server.assembly:build", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     state = given.state.expanduser().absolute() if given.state else state_dir()
-    shared = given.shared.expanduser().absolute() if given.shared else None
+    shared, objects = _shared(given.shared, os.environ.get("SKY_SHARED"))
     settings = Settings(
         state,
         given.host,
@@ -55,6 +55,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
         shared_dir=shared,
         database=database_of(os.environ, ConfigFile({}).text("db")),
         share_port=given.share_port,
+        objects=objects,
     )
     if settings.role is not Role.ALL and settings.database is None:
         raise ValueError(
@@ -62,6 +63,14 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
             "or by `db` in the configuration."
         )
     return settings, given
+
+
+def _shared(given: str | None, named: str | None) -> tuple[Path | None, str | None]:
+    """The directory and the object store that servers share; each may be named by either."""
+    said = [each for each in (given, named) if each]
+    folders = [Path(each).expanduser().absolute() for each in said if "://" not in each]
+    stores = [each for each in said if "://" in each]
+    return next(iter(folders), None), next(iter(stores), None)
 
 
 def builder(where: str) -> Build:

@@ -19,17 +19,20 @@ from sky.server.authentication import Authentication
 from sky.server.blobs import BlobStore
 from sky.server.failures import Draining, told
 from sky.server.metrics import Metrics
+from sky.server.objects import far_of
+from sky.server.passwords import Passwords
 from sky.server.people import People
 from sky.server.permissions import Permissions
 from sky.server.plane import ControlPlane
 from sky.server.policies import NAMES, Policies
+from sky.server.quota import Quota
 from sky.server.reads import Read, Reads
 from sky.server.settings import Settings
 from sky.wire.codec import Body, decode, encode, plain
 from sky.wire.jobs import AGAIN, HEARTBEAT, Frame, line
 from sky.wire.openapi import Operation
 from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, HEARTBEAT_S
-from sky.wire.requests import ReadAnswer, Submitted
+from sky.wire.requests import Submitted
 
 B = TypeVar("B", bound=Body)
 #: Work of a read that is given back as JSON already.
@@ -61,6 +64,7 @@ class Api:
     ) -> None:
         self.plane = plane
         self.people = people
+        self.passwords = Passwords(people)
         self.ways = ways
         self.may = Permissions(plane)
         self.policies = Policies(plane.configuration)
@@ -69,7 +73,8 @@ class Api:
         self.started_at = started_at
         self.pid = pid
         self.reads = Reads()
-        self.blobs = BlobStore(settings.files / "blobs")
+        self.blobs = BlobStore(settings.passing / "blobs", far=far_of(settings, plane.clock.now))
+        self.quota = Quota(plane.clock, lambda: plane.section("api_server"))
         self.open_streams = 0
         self.metrics = Metrics()
         #: Set when the process is to end soon: nothing new is taken on, reads are still answered.
@@ -132,7 +137,7 @@ class Api:
             return Reply(b'{"request_id":"%s","result":%s}' % (id.encode(), result), 200, headers)
 
         operation = Operation(
-            "POST", path, summary, body=kind, answer=answer or ReadAnswer, right=right, audited=audited
+            "POST", path, summary, body=kind, answer=answer, right=right, audited=audited, enveloped=True
         )
         return Route(operation, handle)
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection
 from sky.server.api import Api
 from sky.server.asgi import App
 from sky.server.audit import Auditor
+from sky.server.blocks import blocks_of
 from sky.server.identity import Gatekeeper
 from sky.server.routes import (
     audit,
     catalog,
     clusters,
+    faults,
     infra,
     jobs,
     login,
@@ -35,6 +37,7 @@ def build_app(
         *clusters.routes(api, board),
         *jobs.routes(api),
         *managed_jobs.routes(api),
+        *faults.routes(api),
         *nodes.routes(api),
         *requests.routes(api),
         *infra.routes(api),
@@ -50,6 +53,8 @@ def build_app(
         *login.routes(api),
         *upkeep.routes(api),
     ]
-    gate = Gatekeeper(api.people, token, hosts, api.ways)
+    gate = Gatekeeper(
+        api.people, token, hosts, api.ways, blocked=lambda: blocks_of(api.plane.section("rbac").get("roles"))
+    )
     auditor = Auditor(api.plane.audit, api.plane.clock)
     return App([*routes, server.openapi(api, routes)], gate, auditor, api.metrics.seen)

@@ -1,30 +1,38 @@
 """The only place where adapters meet the engine: `build` makes a control plane from settings."""
 
+from __future__ import annotations
+
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sky.core.ports import Store
 from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
+from sky.engine.desk import Talk
 from sky.engine.duties import Alone, Among, Duties
 from sky.engine.managed_logs import ManagedLogs
+from sky.engine.parts import Parts
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
-from sky.engine.retention import REQUESTS_H, Retention
-from sky.engine.talk import FileTalk
+from sky.engine.retention import Kept, Retention, kept_of
+from sky.engine.talk import FileTalk, RecordTalk
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
 from sky.remote.keys import KeyRing
 from sky.remote.shell import Shells
-from sky.server.blobs import blob_path, prune
+from sky.server.blobs import BlobStore, blob_path
 from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile, read_user_yaml
 from sky.server.fleet import NodeFleet
+from sky.server.objects import far_of
 from sky.server.settings import Role, Settings
 from sky.server.vault import KeyFile, hook_of
 from sky.store.sealing import Sealer
 from sky.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from sky.store.postgres import PostgresStore
 
 
 def build(settings: Settings) -> ControlPlane:
@@ -33,16 +41,19 @@ def build(settings: Settings) -> ControlPlane:
     signals = Signals()
 
     def blob(name: str) -> Path:
-        return blob_path(root / "blobs", name)
+        return blob_path(settings.passing / "blobs", name)
 
-    clock, talk = SystemClock(), FileTalk(root / "requests", signals)
+    clock = SystemClock()
+    far = far_of(settings, clock.now)
+    blobs = BlobStore(settings.passing / "blobs", far=far)
     config = ConfigFile(settings.config)
     vault = keys_of(settings, config)
     store, duties = _records(settings, signals, clock, Sealer(vault))
+    said = settings.passing / "requests"
+    talk: Talk = FileTalk(said, signals) if far is None else RecordTalk(said, signals, store.talk, clock)
 
-    def hours() -> float:
-        said = config.section("api_server").get("requests_retention_hours")
-        return float(said) if isinstance(said, int | float) else REQUESTS_H
+    def kept() -> Kept:
+        return kept_of(config.section("api_server"))
 
     keys = KeyRing(root / "keys")
 
@@ -61,9 +72,9 @@ def build(settings: Settings) -> ControlPlane:
     )
     catalogs = CatalogHome(root / "catalog", registry, partial(config.section, "catalog"))
     access = AccessBoard(registry, clock)
-    fleet = NodeFleet(blob, keys, registry.secret, partial(config.section, "provision"))
+    fleet = NodeFleet(blob, keys, registry.secret, partial(config.section, "provision"), blobs.fetch)
     managed_logs = ManagedLogs(root / "managed_jobs", store, fleet, clock, signals, duties)
-    return ControlPlane(
+    parts = Parts(
         store=store,
         providers=registry,
         fleet=fleet,
@@ -78,11 +89,12 @@ def build(settings: Settings) -> ControlPlane:
         closing=(registry.close, shells.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
-        retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties, managed_logs),
+        retention=Retention(store, talk, blobs.prune, clock, kept, duties, managed_logs),
         duties=duties,
         works=settings.role is not Role.API,
         new_key=vault.rotate,
     )
+    return ControlPlane(parts)
 
 
 def keys_of(settings: Settings, config: ConfigFile) -> KeyFile:
@@ -93,7 +105,9 @@ def keys_of(settings: Settings, config: ConfigFile) -> KeyFile:
     return KeyFile(path, hook_of(section))
 
 
-def _records(settings: Settings, signals: Signals, clock: Clock, sealer: Sealer) -> tuple[Store, Duties]:
+def _records(
+    settings: Settings, signals: Signals, clock: Clock, sealer: Sealer
+) -> tuple[SqliteStore | PostgresStore, Duties]:
     """The store, and who does what only one may do: a server on a file of its own does everything."""
     if settings.database is None:
         return SqliteStore(settings.state_dir / "state.db", sealer), Alone()
@@ -106,5 +120,5 @@ def _records(settings: Settings, signals: Signals, clock: Clock, sealer: Sealer)
             "install it with: pip install 'altostratus[postgres]'"
         ) from None
     named = settings.database
-    store = PostgresStore(Target(named.uri, named.pooled, named.connections or CONNECTIONS), signals, sealer)
-    return store, Among(store.duties, clock, signals)
+    shared = PostgresStore(Target(named.uri, named.pooled, named.connections or CONNECTIONS), signals, sealer)
+    return shared, Among(shared.duties, clock, signals)

@@ -3,6 +3,7 @@
 ```yaml
 auth:
   public_url: https://sky.example.org     # how browsers reach this server
+  basic: {enabled: true}                  # users come with name and password
   hosts: [sky.example.org]                # further names by which it is called
   external_proxy: {enabled: true, header_name: X-Auth-Request-Email, peers: [10.0.0.7], secret_file: /etc/sky/proxy}
   oidc: {issuer: https://login.example.org, client_id: sky, client_secret_file: /etc/sky/oidc, roles: {ops: admin}}
@@ -64,6 +65,7 @@ FILE = Section(
                 {
                     "public_url": _TEXT,
                     "hosts": _TEXTS,
+                    "basic": Field(("mapping",), "passwords", section=Section("auth.basic", {"enabled": _BOOL})),
                     "external_proxy": Field(("mapping",), "a trusted proxy", section=_PROXY),
                     "oidc": Field(("mapping",), "OpenID Connect", section=_OIDC),
                 },
@@ -112,6 +114,7 @@ class Authentication:
     hosts: frozenset[str] = frozenset()
     proxy: Proxy | None = None
     oidc: Oidc | None = None
+    basic: bool = False
 
 
 def read_authentication(home: Path) -> Authentication:
@@ -144,7 +147,8 @@ def from_config(auth: Mapping[str, object]) -> Authentication:
     proxy, oidc = _proxy(_map(auth.get("external_proxy"))), _oidc(_map(auth.get("oidc")))
     if oidc is not None and url is None:
         raise _wrong("public_url", "OpenID Connect needs it: the address under which browsers reach this server")
-    return Authentication(None if url is None else str(url).rstrip("/"), hosts, proxy, oidc)
+    basic = bool(_map(auth.get("basic")).get("enabled"))
+    return Authentication(None if url is None else str(url).rstrip("/"), hosts, proxy, oidc, basic)
 
 
 def _proxy(told: Mapping[str, object]) -> Proxy | None:

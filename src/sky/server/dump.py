@@ -36,7 +36,7 @@ async def write_dump(api: "Api", path: Path) -> None:
         "server.log": tail(api.settings.log_file),
     }
     for request in list(rows.get("requests", ()))[:_MOST_TALKS]:
-        said = tail(api.plane.progress_file(str(request["id"])))
+        said = tail(await api.plane.progress(str(request["id"])))
         if said:
             parts[f"talks/{request['id']}.txt"] = said
     await asyncio.to_thread(_write, path, parts)

@@ -13,7 +13,8 @@ import json
 import os
 import pwd
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,7 +30,9 @@ from sky.core.policy.rights import Right, narrowed, permits
 from sky.server import tokens
 from sky.server.asgi import NOBODY, Call, Route
 from sky.server.authentication import Authentication, Proxy
+from sky.server.blocks import Blocks, refused
 from sky.server.failures import NoSuchRoute
+from sky.server.passwords import Passwords
 from sky.server.people import People, active
 from sky.version import API_VERSION, __version__
 from sky.wire.protocol import (
@@ -54,22 +57,35 @@ def owner() -> str:
 
 
 def read_token(path: Path, *, make: bool) -> str:
-    """The token in a file readable by its owner only; made if absent and `make`.
+    """The token in a file readable by its owner only; made if absent and `make`, by one of those who come at once.
 
     Raises ValueError for a file that others may read, that is empty, or that is absent and may not be made.
     """
     if not path.exists():
         if not make:
             raise ValueError(f"The token file {path} does not exist.")
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.write(secrets.token_urlsafe(32) + "\n")
+        _make_token(path)
     if path.stat().st_mode & 0o077:
         raise ValueError(f"The token file {path} can be read by others; run: chmod 600 {path}")
     token = path.read_text().strip()
     if len(token) < 16:
         raise ValueError(f"The token in {path} is shorter than 16 characters.")
     return token
+
+
+def _make_token(path: Path) -> None:
+    """Written aside and linked: whoever finds the file finds it whole, and of several who make one, one is taken."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(secrets.token_urlsafe(32) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        aside.unlink()
 
 
 class Gatekeeper:
@@ -79,8 +95,19 @@ class Gatekeeper:
     any), which keeps web pages from reaching a loopback port under a name of their own.
     """
 
-    def __init__(self, people: People, token: str | None, hosts: Collection[str] | None, ways: Authentication) -> None:
+    def __init__(
+        self,
+        people: People,
+        token: str | None,
+        hosts: Collection[str] | None,
+        ways: Authentication,
+        *,
+        blocked: Callable[[], Blocks] = dict,
+    ) -> None:
+        """`blocked` are the calls that the configuration takes from a role."""
         self._people = people
+        self._passwords = Passwords(people)
+        self._blocked = blocked
         self._secret = token.encode() if token else None
         self._hosts = hosts
         self._ways = ways
@@ -101,6 +128,11 @@ class Gatekeeper:
             raise PermissionDeniedError(
                 f"{caller.user} is {caller.role.value} here and may not call {route.operation.path}: "
                 f"that takes the right '{right.value if right else 'none has'}'."
+            )
+        if caller.role is not Role.ADMIN and refused(self._blocked(), caller.role, call.method, call.path):
+            raise PermissionDeniedError(
+                f"{caller.user} is {caller.role.value} here, whom this server does not let call {call.path[:80]} "
+                "(rbac.roles in its configuration)."
             )
         return caller
 
@@ -142,6 +174,8 @@ class Gatekeeper:
     async def _by_bearer(self, call: Call, sent: str) -> Caller:
         kind, _, given = sent.partition(" ")
         given = given.strip()
+        if kind.lower() == "basic" and self._ways.basic:
+            return await self._by_password(call, given)
         if kind.lower() == "bearer":
             if self._secret is not None and hmac.compare_digest(given.encode("latin-1", "replace"), self._secret):
                 return Caller(self._people.owner, Role.ADMIN, Via.FILE_TOKEN, address=call.address)
@@ -152,6 +186,19 @@ class Gatekeeper:
             "The API server refused the token: it is unknown, has expired or was revoked. `sky api login` makes a new "
             "one."
         )
+
+    async def _by_password(self, call: Call, given: str) -> Caller:
+        if call.method not in _HARMLESS:
+            # A browser sends it along for pages of others as well, once it was typed there.
+            _check_origin(call)
+        try:
+            name, colon, password = base64.b64decode(given, validate=True).decode().partition(":")
+        except (binascii.Error, ValueError):
+            name, colon, password = "", "", ""
+        if not colon:
+            raise ApiServerAuthenticationError("The header Authorization names no user and password.")
+        user = await self._passwords.who(name, password, call.address)
+        return Caller(user.name, user.role, Via.PASSWORD, address=call.address)
 
     async def _by_session(self, call: Call, session: str) -> Caller:
         behind = await self._behind(session, TokenKind.SESSION)

@@ -104,6 +104,10 @@ class People:
         self._kept[id] = (revision, now, found)
         return found
 
+    async def revoke(self, token: Token) -> None:
+        """Let a token open nothing any more."""
+        await self.users.change_token(replace(token, revoked_at=self._clock.now()))
+
     async def noted(self, token: Token) -> None:
         """Note that a token is used."""
         now = self._clock.now()

@@ -36,7 +36,8 @@ class Settings:
 
     Without `database` it is the only server, and keeps its records in a file of its own. `shared_dir` is for what all
     servers on one database need to see: talk, uploads, keys, the catalog. `share_port` lets several servers of one
-    machine listen on one port. `auth` is the section of that name, in place of the one in `~/.sky/.server.yaml`.
+    machine listen on one port. `objects` is the address of an object store for uploads, in place of the directory; talk
+    is on record then. `auth` is the section of that name, in place of the one in `~/.sky/.server.yaml`.
     """
 
     state_dir: Path
@@ -49,11 +50,17 @@ class Settings:
     database: SharedDatabase | None = None
     share_port: bool = False
     auth: Mapping[str, object] | None = None
+    objects: str | None = None
 
     @property
     def files(self) -> Path:
         """Where files are that servers share; with one server its own directory."""
         return self.shared_dir or self.state_dir
+
+    @property
+    def passing(self) -> Path:
+        """Where uploads and talk are. With an object store these are copies, and this server's own."""
+        return self.files if self.objects is None else self.state_dir
 
     @property
     def socket(self) -> Path:

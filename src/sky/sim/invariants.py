@@ -14,6 +14,10 @@ from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 from sky.core.model.ledger import Billed, Question
+from sky.core.model.managed_jobs import Stage
+from sky.core.model.statuses import ManagedJobStatus
+from sky.core.ports import JobQuery
+from sky.engine.managed_jobs import task_id_of
 from sky.sim import spot
 from sky.sim.world import World
 
@@ -21,6 +25,8 @@ from sky.sim.world import World
 _UNOWNED_S = 100.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
 _BLIND_S, _DEAREST = 900.0, 3 * 0.8 * spot.DEAREST
+#: How the ids of managed jobs' tasks begin, which are the same in all attempts.
+_MANAGED = "sky-managed-"
 #: USD by which the ledger may differ from what the clouds charge for a cluster.
 _CENT = 0.005
 
@@ -33,6 +39,7 @@ async def meanwhile(world: World) -> None:
         if times > 1:
             world.violated(f"{times} machines are rank {rank} of {mark}")
     living = await world.disk.clusters.living()
+    _managed_once(world, living)
     owned = {site.mark for cluster in living for site in cluster.where}
     now = world.loop.time()
     for machine in world.machines():
@@ -42,6 +49,22 @@ async def meanwhile(world: World) -> None:
         since = world.since_unowned.setdefault(machine.name, now)
         if now - max(since, world.calm_since) > _UNOWNED_S:
             world.violated(f"{machine.name} has run without a row for {now - since:.0f} s")
+
+
+def _managed_once(world: World, living: list[Cluster]) -> None:
+    """A managed job has one cluster or none, and runs in one place at a time."""
+    for owner, count in Counter(each.owner for each in living if each.owner).items():
+        if count > 1:
+            world.violated(f"{owner} has {count} clusters")
+    running: Counter[str] = Counter()
+    for machine in world.machines():
+        if machine.alive and machine.node.on:
+            for job in machine.node.disk.jobs.values():
+                if job.began is not None and not job.over:
+                    running[str(job.spec.get("task_id"))] += 1
+    for task, times in running.items():
+        if times > 1 and task.startswith(_MANAGED):
+            world.violated(f"{task} runs in {times} places")
 
 
 async def at_rest(world: World) -> AsyncIterator[str]:
@@ -54,7 +77,7 @@ async def at_rest(world: World) -> AsyncIterator[str]:
     for cloud in world.clouds.values():
         for line in cloud.unheard_of:
             yield line
-    for check in (_requests_ended, _jobs_as_they_were, _stories_along_tables, _money):
+    for check in (_requests_ended, _jobs_as_they_were, _managed_jobs_over, _stories_along_tables, _money):
         async for line in check(world):
             yield line
 
@@ -69,10 +92,23 @@ async def _requests_ended(world: World) -> AsyncIterator[str]:
                 yield f"request {id} ({found.name}) never ended: {found.status}"
 
 
+async def _managed_jobs_over(world: World) -> AsyncIterator[str]:
+    started = Counter(key for machine in world.machines() for key in machine.node.started)
+    for job in (await world.disk.managed_jobs.listed(JobQuery())).jobs:
+        if job.stage is not Stage.DONE or not job.status.is_terminal():
+            yield f"managed job {job.number} never ended: {job.stage} {job.status} ({job.reason})"
+        for at, task in enumerate(job.tasks):
+            ran = started[task_id_of(job, at)]
+            if task.status is ManagedJobStatus.SUCCEEDED and not ran:
+                yield f"task {at} of managed job {job.number} succeeded and never ran"
+            if ran > len(task.attempts):
+                yield f"task {at} of managed job {job.number} was started {ran} times in {len(task.attempts)} attempts"
+
+
 async def _jobs_as_they_were(world: World) -> AsyncIterator[str]:
     started = Counter(key for machine in world.machines() for key in machine.node.started)
     for task, times in started.items():
-        if times > 1:
+        if times > 1 and not task.startswith(_MANAGED):
             yield f"{task} was started {times} times"
     for cluster in await world.disk.clusters.since(0.0):
         for job in await world.disk.jobs.of_cluster(cluster.id):

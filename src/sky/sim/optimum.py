@@ -14,16 +14,18 @@ from sky.sim.markets import Market
 from sky.sim.simulate import Job, LastTick, Player, Rules, Run, horizon
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy import ndarray
+
+    Table = ndarray[Any, Any]
 
 #: Work is reckoned in units of at least so many seconds: below, tables grow and answers do not change.
-FINEST = 15.0
+FINEST = 60.0
 KNOWN = "the market is known in advance"
 
 
 def _numpy() -> Any:
     try:
-        import numpy  # noqa: ICN001, PLC0415 - an extra
+        import numpy  # noqa: PLC0415 - an extra
     except ImportError:
         raise NotSupportedError(
             "The optimum of somebody who knows the market in advance needs numpy, which is not installed here. "
@@ -33,10 +35,13 @@ def _numpy() -> Any:
 
 
 def unit_of(job: Job, gap: float, regions: int) -> float:
-    """Return the seconds that one unit of work stands for: what tick, restart and way of the data have in common."""
+    """Return the seconds that one unit of work stands for: what tick, restart and way of the data have in common.
+
+    Where that is too fine, a part of the tick; starts are then rounded down, and the optimum is a bound still.
+    """
     way = job.transfers.size_gb * job.transfers.seconds_per_gb if regions > 1 else 0.0
-    common = math.gcd(math.gcd(round(gap), round(job.overhead)), round(way))
-    return max(FINEST, float(common))
+    common = float(math.gcd(math.gcd(round(gap), round(job.overhead)), round(way)))
+    return common if common >= min(FINEST, gap) else gap / math.floor(gap / min(FINEST, gap))
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,26 @@ class Optimum:
         self.regions = sorted({zone.region for zone in market.zones})
         self.unit = market.gap if coarse else unit_of(job, market.gap, len(self.regions))
         self.units = math.ceil(job.work / self.unit - 1e-9)
-        self.kinds = [
-            _Kind(index, spot, self.regions.index(zone.region))
-            for spot in (True, False)
-            for index, zone in enumerate(market.zones)
-        ]
+        self.kinds = sorted(
+            (
+                _Kind(index, spot, self.regions.index(zone.region))
+                for spot in (True, False)
+                for index, zone in enumerate(market.zones)
+            ),
+            key=lambda kind: kind.region,
+        )
+        self.homes = [kind.region + 1 for kind in self.kinds]
+        self.firsts = [self.homes.index(region + 1) for region in range(len(self.regions))]
         self.starts = [[self._units(self._start(a, b)) for b in self.regions] for a in ["", *self.regions]]
         self.entries = [[job.transfers.usd(a, b) for b in self.regions] for a in ["", *self.regions]]
+        ways = {
+            (self.starts[a + 1][b], self.entries[a + 1][b])
+            for a in range(len(self.regions))
+            for b in range(len(self.regions))
+            if a != b
+        }
+        #: Units and USD of the way between any two regions, where it is the same for all.
+        self.far = None if len(ways) > 1 else next(iter(ways), (0, math.inf))
 
     def _start(self, origin: str, target: str) -> float:
         return self.job.overhead + self.job.transfers.seconds(origin, target)
@@ -103,7 +121,7 @@ class Optimum:
         return found
 
     def _taken(
-        self, tick: int, number: int, kind: int, origin: int, left: int, runs: "np.ndarray[Any, Any]", size: int
+        self, tick: int, number: int, kind: int, origin: int, left: int, runs: "Table", size: int
     ) -> tuple[float, int]:
         """Return what it costs from a tick on to run this way, and what is left after the tick."""
         target = self.kinds[number]
@@ -122,7 +140,7 @@ class Optimum:
     def _until(self, tick: int) -> int:
         return math.floor(min(self.job.deadline - tick * self.market.gap, self.market.gap) / self.unit + 1e-9)
 
-    def _tables(self, *, keep: bool) -> list[tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]]:
+    def _tables(self, *, keep: bool) -> list[tuple["Table", "Table"]]:
         """Return what is to pay from a tick on, per place or running kind and units left; of tick 0, or of all."""
         np = _numpy()
         per_tick = self._units(self.market.gap)
@@ -139,31 +157,37 @@ class Optimum:
             tables = [*tables, (idle, runs)] if keep else [(idle, runs)]
         return tables[::-1]
 
-    def _before(
-        self, np: Any, tick: int, per_tick: int, idle: "np.ndarray[Any, Any]", runs: "np.ndarray[Any, Any]"
-    ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+    def _before(self, np: Any, tick: int, per_tick: int, idle: "Table", runs: "Table") -> tuple["Table", "Table"]:
+        """Return the table of a tick from the one after it."""
         size = idle.shape[1]
+        rates = np.array([self._rate(kind, tick) or np.inf for kind in self.kinds])
+        going = np.empty_like(runs)
+        np.add(runs[:, : size - per_tick], rates[:, None], out=going[:, per_tick:])
+        last = self._last(np, 1.0, per_tick, self._until(tick))
+        # Not from column 0 on: nothing times no way to run would be no number.
+        going[:, 1 : per_tick + 1] = np.maximum(rates[:, None], 1e-12) * last[1:]
+        going[:, 0] = 0.0
+        # Per region, the cheapest way to run there; kinds are sorted by region.
+        regions = np.minimum.reduceat(going, self.firsts, axis=0)
         new_idle = idle.copy()
-        going = np.full((len(self.kinds), size), np.inf)
-        for number, kind in enumerate(self.kinds):
-            rate = self._rate(kind, tick)
-            if rate is None:
-                continue
-            line = going[number]
-            line[per_tick:] = runs[number, : size - per_tick] + rate
-            line[: per_tick + 1] = self._last(np, rate, per_tick, self._until(tick))
-            line[0] = 0.0
-        for origin in range(len(self.regions) + 1):
-            best = new_idle[origin]
-            for number, kind in enumerate(self.kinds):
-                extra = self.starts[origin][kind.region]
-                np.minimum(best[: size - extra], going[number, extra:] + self.entries[origin][kind.region],
-                           out=best[: size - extra])  # fmt: skip
-            best[0] = 0.0
-        new_runs = np.empty_like(runs)
-        for number, kind in enumerate(self.kinds):
-            np.minimum(going[number], new_idle[kind.region + 1], out=new_runs[number])
+        if self.far is None:
+            for origin, best in enumerate(new_idle):
+                for target, line in enumerate(regions):
+                    self._begin(np, best, line, self.starts[origin][target], self.entries[origin][target])
+        else:
+            near, cheapest = self._units(self.job.overhead), regions.min(axis=0)
+            self._begin(np, new_idle[0], cheapest, near, 0.0)
+            self._begin(np, new_idle[1:], regions, near, 0.0)
+            self._begin(np, new_idle[1:], cheapest, *self.far)
+        new_idle[:, 0] = 0.0
+        new_runs: Table = np.minimum(going, new_idle[self.homes])
         return new_idle, new_runs
+
+    @staticmethod
+    def _begin(np: Any, best: "Table", line: "Table", extra: int, entry: float) -> None:
+        """Take the start of a machine into account: so many units more to do, so much to pay."""
+        rest = best[..., : best.shape[-1] - extra]
+        np.minimum(rest, line[..., extra:] + entry, out=rest)
 
     def _rate(self, kind: _Kind, tick: int) -> float | None:
         zone = self.market.zones[kind.index]
@@ -171,16 +195,16 @@ class Optimum:
             return zone.on_demand * self.market.gap / HOUR
         return zone.prices[self.start + tick] * self.market.gap / HOUR if zone.up[self.start + tick] else None
 
-    def _last(self, np: Any, rate: float, per_tick: int, until: int) -> "np.ndarray[Any, Any]":
+    def _last(self, np: Any, rate: float, per_tick: int, until: int) -> "Table":
         """Return the cost of ending within this tick, per unit left."""
         left = np.arange(per_tick + 1)
-        if self.rules.last_tick is LastTick.USED:
-            cost = rate * left / per_tick
-        elif self.rules.last_tick is LastTick.WHOLE:
-            cost = np.full(per_tick + 1, rate)
-        else:
-            cost = np.zeros(per_tick + 1)
-        return np.where(left <= until, cost, np.inf)
+        shares: Table = left / per_tick
+        if self.rules.last_tick is not LastTick.USED:
+            # Free is next to nothing: a way to run that is not to be had has an infinite price, and stays infinite.
+            shares[:] = 1.0 if self.rules.last_tick is LastTick.WHOLE else 1e-12
+        shares *= rate
+        shares[left > until] = np.inf
+        return shares
 
 
 def scripted(plan: list[tuple[str, bool] | None], gap: float) -> Policy:

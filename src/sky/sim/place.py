@@ -154,5 +154,11 @@ class Ear:
     def path(self, request_id: str) -> Path:
         raise FileNotFoundError(request_id)
 
+    async def here(self, request_id: str) -> Path:
+        raise FileNotFoundError(request_id)
+
+    async def written(self) -> None:
+        """There is nothing to wait for."""
+
     def drop(self, request_id: str) -> None:
         """There is nothing to forget."""

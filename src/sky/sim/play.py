@@ -17,6 +17,7 @@ from sky.kit.ids import drawn_from
 from sky.sim import invariants, spot
 from sky.sim.faults import POWER, Fault, draw
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
+from sky.sim.managed_users import Manager
 from sky.sim.markets import Market
 from sky.sim.replica import count_tasks
 from sky.sim.server import Server
@@ -46,11 +47,14 @@ class Outcome:
 class Play:
     """A world with everybody in it."""
 
-    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault], users: int) -> None:
+    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault], users: int, managers: int = 0) -> None:
         world = self.world = World(loop, seed)
         count = world.chance("servers").choice((1, 2))
         self._servers = [Server(world, f"server {number}", alone=count == 1) for number in range(1, count + 1)]
-        self._users = [User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)]
+        self._users: list[User | Manager] = [
+            User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)
+        ]
+        self._users += [Manager(world, f"m{at}", world.chance(f"manager {at}")) for at in range(managers)]
         world.servers, world.people = list(self._servers), list(self._users)
         self._faults = faults
 
@@ -115,9 +119,17 @@ class Play:
 
 
 def play(
-    seed: int, faults: Sequence[Fault] | None = None, users: int = 3, *, recorded: Market | None = None
+    seed: int,
+    faults: Sequence[Fault] | None = None,
+    users: int = 3,
+    managers: int = 0,
+    *,
+    recorded: Market | None = None,
 ) -> Outcome:
-    """Run one world to its end. `faults` replaces those that the seed would bring; `recorded` its spot market."""
+    """Run one world to its end, with so many people who use clusters, and who have their jobs managed.
+
+    `faults` replaces those that the seed would bring; `recorded` its spot market.
+    """
     ids = Random(f"{seed}:ids")  # noqa: S311 - a world that can be repeated
     before = random.getstate()
     random.seed(seed)
@@ -125,7 +137,7 @@ def play(
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        plays.append(Play(loop, seed, drawn(seed, recorded) if faults is None else faults, users))
+        plays.append(Play(loop, seed, drawn(seed, recorded) if faults is None else faults, users, managers))
         await plays[0].main()
 
     try:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.engine.access import AccessBoard
 from sky.engine.duties import Among
+from sky.engine.parts import Parts
 from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.kit.signals import Signals
@@ -80,18 +81,8 @@ class Server:
         planner = Planner(providers, catalogs, access, store, self.clock, _nothing_set, _nothing_allowed)
         duties = None if self._alone else Among(store.duties, self.clock, signals)
         fleet: Any = SimFleet(replica, world.node)
-        self._plane = ControlPlane(
-            store,
-            providers,
-            fleet,
-            self.clock,
-            signals,
-            Ear(),
-            catalogs=catalogs,
-            access=access,
-            planner=planner,
-            duties=duties,
-        )
+        parts = Parts(store, providers, fleet, self.clock, signals, Ear(), catalogs, access, planner, duties=duties)
+        self._plane = ControlPlane(parts)
         try:
             await replica.run(self._plane.start())
         except Died:

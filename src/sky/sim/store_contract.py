@@ -20,6 +20,7 @@ from sky.core.model.ledger import Question, Settlement
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import Claim, LeaseLost
+from sky.sim.managed_job_contract import ManagedJobContract
 from sky.sim.store_bed import PLACE, Bed, Side, cluster, job, request, same, true
 from sky.sim.user_contract import UserContract
 
@@ -55,6 +56,15 @@ class LeaseContract:
         await _lost(self._commit(bed, bed.one, first))
         await bed.one.store.clusters.release(first)  # harmless
         await self._commit(bed, bed.two, second)
+
+    async def test_what_is_short_is_claimed_before_launches_that_are_due_for_longer(self, bed: Bed) -> None:
+        """However many they are."""
+        for number in range(5):
+            await bed.one.store.requests.open(request(f"launch-{number}", created_at=1.0), bed.one.now())
+        await bed.passes(0.01)
+        await bed.one.store.requests.open(request("down-1", "down"), bed.one.now())
+        claimed = await bed.two.store.requests.claim(bed.two.now(), bed.lease_s, "t", 2)
+        same([claim.entity.id for claim in claimed], ["down-1", "launch-0"])
 
     async def test_a_renewed_lease_holds(self, bed: Bed) -> None:
         """For longer than it would have."""
@@ -508,7 +518,9 @@ class LedgerContract:
               [("i-1", now - 7, now + 18), ("i-2", now, now + 1)])  # fmt: skip
 
 
-class StoreContract(LeaseContract, LetterContract, RecordContract, LedgerContract, CareContract, UserContract):
+class StoreContract(
+    LeaseContract, LetterContract, RecordContract, LedgerContract, CareContract, UserContract, ManagedJobContract
+):
     """All of it."""
 
 

@@ -1,9 +1,10 @@
 """Recorded spot markets, in the forms in which they were published, read into `sky.sim.markets`.
 
-Called by `sky simulate` and `benchmarks/policies.py`. Files are somebody else's, so sizes are bounded and shapes checked.
-Two forms: JSON `{"metadata": {"gap_seconds": …}, "data": […], "prices": […]}` and CSV `date,availability`, as a folder, a
-tar archive or one file. Of some sets a value counts the machines that could be had, of others 1 is a preemption; what
-tells which is written at `_counts`. Windows that say which ticks of a longer trace they are, are put together again.
+Called by `sky simulate` and `benchmarks/policies.py`. Files are somebody else's, so sizes are bounded and shapes
+checked. Two forms: JSON `{"metadata": {"gap_seconds": …}, "data": […], "prices": […]}` and CSV `date,availability`, as
+a folder, a tar archive or one file. Of some sets a value counts the machines that could be had, of others 1 is a
+preemption; what tells which is written at `_counts`. Windows that say which ticks of a longer trace they are, are put
+together again.
 """
 
 import csv

@@ -1,6 +1,8 @@
-"""The audit log: rows are added and read. Nothing here changes or deletes one, and nothing else touches the table."""
+"""The audit log: rows are added and read, and the oldest forgotten in time. Nothing here changes one, and nothing else
+touches the table.
+"""
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from sky.core.model.audit import AuditLine
 from sky.store.database import Database
@@ -19,6 +21,13 @@ _NEWEST = (
 )
 _READ = Prepared(_NEWEST)
 _READ_OF = Prepared(_NEWEST.where(_C.user_name == bindparam("wanted")))
+#: Lines that are deleted at a time, so that nobody waits for long.
+_BATCH = 500
+_FORGET = Prepared(
+    delete(AUDIT).where(
+        _C.seq.in_(select(_C.seq).where(_C.at < bindparam("before")).order_by(_C.seq).limit(_BATCH).scalar_subquery())
+    )
+)
 #: Above all numbers that either database counts to.
 _ABOVE = 2**63 - 1
 
@@ -43,6 +52,11 @@ class SqlAudit:
         async with self._db.read() as tx:
             rows = await (tx.all(_READ, **asked) if user is None else tx.all(_READ_OF, wanted=user, **asked))
         return [AuditLine(*row) for row in rows]
+
+    async def forget(self, before: float) -> int:
+        """Delete a batch of lines from before a time; how many."""
+        async with self._db.write() as tx:
+            return await tx.change(_FORGET, before=before)
 
 
 def _kept(value: object) -> object:

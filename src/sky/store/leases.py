@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, case, delete, func, insert, select, update
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
@@ -33,6 +33,8 @@ class LeasedRows(Generic[E]):
     """Rows of one noun. Sub-classes name the noun and say which columns an entity fills."""
 
     noun: str
+    #: What is claimed before what is due for longer.
+    first: ColumnElement[Any] | None = None
 
     def __init__(
         self, database: Database, table: Table, document: Document[E], events: Iterable[type], orders: Iterable[type]
@@ -42,7 +44,7 @@ class LeasedRows(Generic[E]):
         self._document = document
         self._events = Tagged(events)
         self._orders = Tagged(orders)
-        self._sql = _statements(table, self.noun)
+        self._sql = _statements(table, self.noun, self.first)
 
     def columns(self, entity: E) -> Mapping[str, object]:
         """The searched columns of an entity."""
@@ -332,11 +334,11 @@ class _Sql:
     lock is the transaction itself.
     """
 
-    def __init__(self, table: Table, noun: str) -> None:
+    def __init__(self, table: Table, noun: str, first: ColumnElement[Any] | None) -> None:
         t, id, held = table, table.c.id == bindparam("id"), table.c.token == bindparam("held_token")
         mine, ours = LETTERS.c.entity == noun, ORDERS.c.entity == noun
         due = select(t.c.id).where(t.c.due_at <= Now(), t.c.lease_until <= Now())
-        due = due.order_by(t.c.due_at).limit(bindparam("most"))
+        due = due.order_by(*() if first is None else (first,), t.c.due_at).limit(bindparam("most"))
         guarded = (t.c.id == bindparam("held_id"), held, t.c.version == bindparam("held_version"))
         open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
         filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
@@ -384,6 +386,6 @@ class _Sql:
 
 
 @cache
-def _statements(table: Table, noun: str) -> _Sql:
+def _statements(table: Table, noun: str, first: ColumnElement[Any] | None) -> _Sql:
     """Of one noun, for every store of this process: to compile them takes longer than to open a store."""
-    return _Sql(table, noun)
+    return _Sql(table, noun, first)

@@ -20,6 +20,7 @@ from sky.store.schema import VALUES
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 from sky.store.stories import SqlStories
+from sky.store.talk import SqlTalk
 from sky.store.upkeep import Timed
 from sky.store.users import SqlUsers
 
@@ -42,6 +43,7 @@ class SqlStore:
         self.requests = SqlRequests(database, sealer)
         self.managed_jobs = SqlManagedJobs(database, sealer)
         self.stories = SqlStories(database)
+        self.talk = SqlTalk(database)
         self.outcomes = SqlOutcomes(database)
         self.ledger = SqlLedger(database)
         self.duties = SqlDuties(database)

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import bindparam, func, literal, or_, select
+from sqlalchemy import bindparam, case, func, literal, literal_column, or_, select
 
 from sky.core.lifecycle.machine import Step
 from sky.core.lifecycle.requests import EVENTS, ORDERS, opening
-from sky.core.model.requests import Request
+from sky.core.model.requests import LASTING, Request
 from sky.store.database import Database
 from sky.store.documents import Document
 from sky.store.leases import LONGEST_NAME, LeasedRows
@@ -48,6 +48,8 @@ class SqlRequests(LeasedRows[Request]):
     """See `core.ports.RequestRows`."""
 
     noun = "request"
+    # However many launches are due, what is short is not behind them.
+    first = case((_T.name.in_([literal_column(f"'{name}'") for name in sorted(LASTING)]), 1), else_=0)
 
     def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
         super().__init__(database, REQUESTS, Document(Request, SEALED, sealer), EVENTS, ORDERS)

@@ -4,6 +4,7 @@ from sqlalchemy import delete, or_, select
 
 from sky.store.database import Transaction
 from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, REQUESTS, STORIES, VALUES
+from sky.store.talk import NOUN
 
 _BATCH = 200
 #: Notes of autostops that a launch met, at most; see `engine/launch.py`.
@@ -21,7 +22,7 @@ async def forget(tx: Transaction, requests_before: float, clusters_before: float
     old = c.status.in_(_ENDED) & (c.finished_at < requests_before) & c.id.not_in(needed)
     ids = [id for (id,) in await tx.all(select(c.id).where(old).limit(_BATCH))]
     await tx.change(delete(REQUESTS).where(c.id.in_(ids)))
-    await tx.change(delete(STORIES).where(STORIES.c.entity == "request", STORIES.c.entity_id.in_(ids)))
+    await tx.change(delete(STORIES).where(STORIES.c.entity.in_(("request", NOUN)), STORIES.c.entity_id.in_(ids)))
     await tx.change(delete(VALUES).where(VALUES.c.key.in_([f"request-cluster:{id}" for id in ids])))
     met = [f"autostop:{id}:{number}" for id in ids for number in range(_MOST_AUTOSTOPS)]
     await tx.change(delete(VALUES).where(VALUES.c.key.in_(met)))

@@ -4,6 +4,7 @@ Called by the server's routes and by the modules of this room that define messag
 plain JSON instead and never loads this.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -16,6 +17,9 @@ from sky.core.errors import ClientError, SkyError
 __all__ = ["Body", "Record", "decode", "encode", "field", "plain", "schemas"]
 
 T = TypeVar("T")
+
+#: NUL as JSON writes it: an even number of backslashes before it are backslashes themselves.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -42,8 +46,11 @@ def encode(value: object) -> bytes:
 def decode(kind: type[T], data: bytes) -> T:
     """A value of `kind` from JSON; empty input counts as an empty object.
 
-    Raises ClientError with the field's path for anything that does not fit, or what the body itself raises.
+    Raises ClientError with the field's path for anything that does not fit, or what the body itself raises. So for
+    the character NUL, which no name, path, variable or command can hold, and PostgreSQL no text.
     """
+    if b"u0000" in data and _NUL.search(data):
+        raise ClientError("The request body holds the character NUL (\\u0000), which nothing here may.")
     try:
         return _decoder(kind).decode(data or b"{}")  # type: ignore[arg-type, no-any-return]
     except msgspec.ValidationError as refused:

@@ -1,5 +1,6 @@
 """Messages about managed jobs. Used by the server's routes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sky.core.errors import not_supported
@@ -8,6 +9,17 @@ from sky.core.model.managed_jobs import ManagedJob, ManagedTask
 from sky.core.model.statuses import ManagedJobStatus
 from sky.wire.clusters import EventRecord, user_hash
 from sky.wire.codec import Body, Record, field
+
+#: The highest number that a job can have, and the most of them that one call names.
+MOST_NUMBER, MOST_NAMED = 2**31 - 1, 10_000
+
+
+def _check_numbers(job_ids: Sequence[int] | None) -> None:
+    if job_ids is not None and len(job_ids) > MOST_NAMED:
+        raise ValueError(f"job_ids: found {len(job_ids)}; allowed: {MOST_NAMED} at most")
+    wrong = next((each for each in job_ids or () if not 0 <= each <= MOST_NUMBER), None)
+    if wrong is not None:
+        raise ValueError(f"job_ids: found {str(wrong)[:40]}, which is no number of a managed job")
 
 
 class JobsLaunchBody(Body):
@@ -60,8 +72,9 @@ class JobsQueueBody(Body):
         for word in self.statuses or ():
             if word not in ManagedJobStatus.__members__:
                 raise ValueError(f"statuses: found {word[:40]!r}; allowed: {', '.join(ManagedJobStatus.__members__)}")
-        if self.limit is not None and self.limit < 0:
-            raise ValueError("limit: found a number below zero")
+        if self.limit is not None and not 0 <= self.limit <= MOST_NUMBER:
+            raise ValueError(f"limit: found {self.limit}; allowed: 0 to {MOST_NUMBER}")
+        _check_numbers(self.job_ids)
 
 
 class JobsCancelBody(Body):
@@ -77,7 +90,8 @@ class JobsCancelBody(Body):
     task: str | int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is not built."""
+        """Refuse what is not built, and numbers that are none of a job's."""
+        _check_numbers(self.job_ids)
         if self.pool is not None:
             raise not_supported("Cancelling the managed jobs of a pool")
         if self.task is not None:
@@ -99,11 +113,19 @@ class JobsLogsBody(Body):
     offset: int | None = None
     controller: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that are none of a job's."""
+        _check_numbers([] if self.job_id is None else [self.job_id])
+
 
 class JobsEventsBody(Body):
     """Arguments of `/jobs/events`."""
 
     job_id: int
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are none of a job's."""
+        _check_numbers([self.job_id])
 
 
 class JobsWaitBody(Body):
@@ -113,6 +135,10 @@ class JobsWaitBody(Body):
     name: str | None = None
     task: str | int | None = None
     timeout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are none of a job's."""
+        _check_numbers([] if self.job_id is None else [self.job_id])
 
 
 class JobsWaited(Record):

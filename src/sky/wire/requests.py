@@ -26,13 +26,6 @@ class Submitted(Record):
     request_id: str
 
 
-class ReadAnswer(Record):
-    """The answer to a call that only reads; for a while it can be asked for again under its id."""
-
-    request_id: str
-    result: Any
-
-
 class Outcome(Record):
     """How a request stands; `result` or `error` once `status` is terminal."""
 
@@ -85,6 +78,7 @@ class APIHealthResponse(Record):
     oidc_enabled: bool = False
     pid: int | None = None
     started_at: float | None = None
+    notice: str = ""
 
 
 class ErrorAnswer(Record):

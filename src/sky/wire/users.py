@@ -19,10 +19,11 @@ def _check_days(days: float | None) -> None:
 
 
 class NewUserBody(Body):
-    """Arguments of `/users/create`. There are no passwords here: users come by a login or a proxy."""
+    """Arguments of `/users/create`. Without a password they come by a login or a proxy."""
 
     username: str
     role: str = "user"
+    password: str | None = None
 
 
 class UserBody(Body):
@@ -32,6 +33,35 @@ class UserBody(Body):
     user_name: str | None = None
     role: str | None = None
     disabled: bool | None = None
+    password: str | None = None
+
+
+class UsersBody(Body):
+    """Arguments of `/users/batch_update`: changes of several users, each as `/users/update` takes it."""
+
+    updates: list[UserBody]
+
+
+class RosterBody(Body):
+    """Arguments of `/users/import`: a table whose first line names `username`, `password`, `role`."""
+
+    csv_content: str
+
+
+class RosterRecord(Record):
+    """All users as a table that `/users/import` reads, with what is kept of their passwords."""
+
+    csv_content: str
+    user_count: int
+
+
+class DoneRecord(Record):
+    """What became of a call about several users; an error names whom it is about."""
+
+    message: str
+    success_count: int
+    error_count: int
+    errors: list[str]
 
 
 class PreferredBody(Body):
@@ -74,6 +104,12 @@ class WorkspaceBody(Body):
     """Arguments of `/workspaces/create`, `update` and `delete`."""
 
     workspace_name: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class ServerConfigBody(Body):
+    """Arguments of `/workspaces/config`: the server's configuration, of which only `workspaces` can be changed."""
+
     config: dict[str, Any] = field(default_factory=dict)
 
 

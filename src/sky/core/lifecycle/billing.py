@@ -6,7 +6,7 @@ line of its own. Once a cluster is gone, its lines are settled with what the pro
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Stray
@@ -19,6 +19,10 @@ Things = Mapping[tuple[Billed, str], Entry]
 _RUNS = (InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING)
 MAYBE = "may run: it could not be ended when another place had won"
 NO_PRICE = "its price is not known"
+#: How the note of a machine begins that a restored back-up does not know.
+UNKNOWN = "not known to the back-up that was restored"
+#: What a provider calls what is left of a cluster and costs something.
+_COSTS = {"volume": Billed.DISK, "disk": Billed.DISK, "address": Billed.ADDRESS}
 _RESERVED = "paid for by a reservation"
 
 
@@ -47,7 +51,8 @@ def things(cluster: Cluster, now: float) -> Things:
     if offer is not None:
         begun = next((begin for begin, end, _ in cluster.intervals if end is None), now)
         begun = now if cluster.entered else begun
-        lines += [line for each in cluster.instances if (line := _of_machine(cluster, offer, each, begun)) is not None]
+        for each in cluster.instances:
+            lines += _of_machine(cluster, offer, each, begun)
     if cluster.clone_of and offer is not None:
         lines.append(
             _line(cluster, offer, Billed.IMAGE, cluster.clone_of, now)._replace(price_hourly=0.0, note=NO_PRICE)
@@ -55,16 +60,49 @@ def things(cluster: Cluster, now: float) -> Things:
     return {(line.kind, line.resource): line for line in lines}
 
 
-def _of_machine(cluster: Cluster, offer: Offer, instance: Instance, begun: float) -> Entry | None:
-    began = instance.since or begun
-    if instance.state in _RUNS:
+def outlived(
+    cluster: Cluster | None, cloud: str, what: tuple[str, str, str, str], since: float | None, now: float
+) -> Entry | None:
+    """The line of something that outlived its cluster (None: nothing is known of that) and was removed just now.
+
+    `what` is kind, name, mark and region, `since` when it was made. None for what costs nothing: rules, groups.
+    """
+    kind, name, mark, region = what
+    billed = _COSTS.get(kind)
+    if billed is None:
+        return None
+    ended = cluster.ended_at if cluster is not None else None
+    began = min(now, max(since or 0.0, ended or 0.0) or now)
+    id, called, owner, workspace = (
+        (cluster.id, cluster.name, cluster.user, cluster.workspace) if cluster is not None else (mark, "", "", "")
+    )
+    return Entry(billed, name, mark, id, called, owner, workspace, cloud, region, None, "", Market.ON_DEMAND, 0.0,
+                 began, now, "removed by the sweep: its cluster was gone", NO_PRICE)  # fmt: skip
+
+
+def unknown_machine(cloud: str, machine: str, mark: str, since: float, until: str) -> Entry:
+    """The line of a machine that nobody knows of after a restore; its price and its owner are not known either."""
+    return Entry(Billed.MACHINE, machine, mark, mark, "", "", "", cloud, "", None, "", Market.ON_DEMAND, 0.0, since,
+                 note=f"{UNKNOWN}; kept until {until}")  # fmt: skip
+
+
+def _of_machine(cluster: Cluster, offer: Offer, instance: Instance, begun: float) -> Iterator[Entry]:
+    """The lines of a machine; of its disk and its address while it runs, too, where their prices are known."""
+    began, placement, runs = instance.since or begun, cluster.placement, instance.state in _RUNS
+    if runs:
         line = _line(cluster, offer, Billed.MACHINE, _name(instance), began)
-        reserved = cluster.placement.reserved_nodes if cluster.placement else 0
-        return line._replace(price_hourly=0.0, note=_RESERVED) if instance.rank < reserved else line
-    if instance.state is InstanceState.STOPPED and not offer.shared:
-        line = _line(cluster, offer, Billed.DISK, _name(instance), began)
-        return line._replace(price_hourly=0.0, note=NO_PRICE)
-    return None
+        reserved = placement.reserved_nodes if placement else 0
+        yield line._replace(price_hourly=0.0, note=_RESERVED) if instance.rank < reserved else line
+    if offer.shared or not (runs or instance.state is InstanceState.STOPPED):
+        return
+    disk = placement.disk_hourly if placement else None
+    if disk is not None:
+        yield _line(cluster, offer, Billed.DISK, _name(instance), began)._replace(price_hourly=disk)
+    elif not runs:
+        yield _line(cluster, offer, Billed.DISK, _name(instance), began)._replace(price_hourly=0.0, note=NO_PRICE)
+    address = placement.address_hourly if placement else None
+    if runs and address is not None and instance.external_ip:
+        yield _line(cluster, offer, Billed.ADDRESS, instance.external_ip, began)._replace(price_hourly=address)
 
 
 def _of_stray(cluster: Cluster, stray: Stray) -> Entry:

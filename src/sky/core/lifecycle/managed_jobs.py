@@ -140,10 +140,17 @@ class Close:
     """Keep what the log has, have the cluster ended, and look."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Keep what the log has, and leave the cluster to its user: for `seconds` of idleness, or until it is ended."""
+
+    seconds: float | None = None
+
+
 EVENTS: tuple[type, ...] = (
     Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, NotSeen, Seen,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, CancelJob, Close)
+ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, CancelJob, Close, Release)
 
 TABLE: Table[ManagedJob] = Table("managed_job", Stage, EVENTS, lambda job: job.stage)
 S = Stage
@@ -305,9 +312,10 @@ def _failed(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[Manag
         return _recover(counted, now, f"{reason}; {verdict.why}", lost=False)
     words = f"{reason} ({verdict.why})" if verdict.why else reason
     failed = _finish(_with(job, exit_codes=event.exit_codes), status, event.end_at or now, words)
-    if recovery_config(job).get("keep_on_failure"):
+    if keep := recovery_config(job).get("keep_on_failure"):
         kept = f"{words}; its cluster {job.cluster_name} is kept: sky down {job.cluster_name} removes it"
-        return _over(replace(failed, kept=True), now, kept)
+        seconds = float(keep) if isinstance(keep, int | float) and not isinstance(keep, bool) else None
+        return replace(_over(replace(failed, kept=True), now, kept), orders=(Release(seconds),))
     return _end(failed, status, now, words)
 
 

@@ -1,11 +1,12 @@
 """A cluster: nodes that were asked for together, and what is known of them. Driven by `core.lifecycle.clusters`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sky.core.model.offers import Placement
 from sky.core.model.statuses import ClusterStatus
+from sky.core.model.tasks import DEFAULT_HOOK_TIMEOUT_SECONDS, hooks_for
 
 
 class Phase(StrEnum):
@@ -185,6 +186,18 @@ class Cluster:
     beside: tuple[Placement, ...] = ()
     entered: bool = False
     owner: str | None = None
+
+    def hooks(self, event: str) -> tuple[tuple[str, float], ...]:
+        """Scripts that the task of its launch wants run before the event, each with its limit in seconds."""
+        config = self.task_config.get("config")
+        found = hooks_for(config, event) if isinstance(config, Mapping) else ()
+        return tuple((str(each["run"]), float(each.get("timeout") or DEFAULT_HOOK_TIMEOUT_SECONDS)) for each in found)
+
+    def autostop_with_hooks(self, autostop: Autostop) -> Autostop:
+        """What its head is told: when it goes by itself, and what it runs before."""
+        event = "down" if autostop.down else "stop"
+        said = tuple({"run": run, "timeout": timeout} for run, timeout in self.hooks(event))
+        return replace(autostop, hooks=(*autostop.hooks, *said)) if autostop.enabled and said else autostop
 
     @property
     def where(self) -> tuple[Site, ...]:

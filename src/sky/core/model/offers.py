@@ -57,7 +57,8 @@ class Placement:
     """An offer taken for `num_nodes` nodes; `cpus` and `memory_gb` are the slots each node lends to jobs.
 
     `reserved_nodes` of them are paid for already by a reservation. `asked_cpus` and `asked_memory_gb` are what the task
-    wants at least of a shared machine, 0 where it left that open.
+    wants at least of a shared machine, 0 where it left that open. `disk_hourly` and `address_hourly` are USD per hour
+    for each node's disk and public address, None where nobody knows; they are told once machines are there.
     """
 
     offer: Offer
@@ -68,6 +69,8 @@ class Placement:
     reserved_nodes: int = 0
     asked_cpus: float = 0.0
     asked_memory_gb: float = 0.0
+    disk_hourly: float | None = None
+    address_hourly: float | None = None
 
     @property
     def price_hourly(self) -> float:

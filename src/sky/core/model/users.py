@@ -30,12 +30,16 @@ class UserKind(StrEnum):
 
 
 class TokenKind(StrEnum):
-    """What a token is for: a service account, a login of the command line, a browser, or a login not yet confirmed."""
+    """What a token is for: a service account, a login of the command line, a browser, or a login not yet confirmed.
+
+    A password is kept as one too; nothing is ever opened by its text alone.
+    """
 
     ACCOUNT = "account"
     LOGIN = "login"
     SESSION = "session"
     DEVICE = "device"
+    PASSWORD = "password"  # noqa: S105 - a word
 
 
 class Via(StrEnum):
@@ -46,6 +50,7 @@ class Via(StrEnum):
     TOKEN = "token"  # noqa: S105
     SESSION = "session"
     PROXY = "proxy"
+    PASSWORD = "password"  # noqa: S105
     NOBODY = "nobody"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from sky.core.model.clusters import Instance
 from sky.core.model.ledger import Span
@@ -216,6 +216,22 @@ class Remnants(Protocol):
 
     async def remove_remnant(self, remnant: Remnant) -> None:
         """Remove one of these. What is gone is no failure; what is used raises ProviderFailure."""
+        ...
+
+
+class Extras(NamedTuple):
+    """USD per hour of what a machine has beside itself: its disk, a public address. None is not known."""
+
+    disk_hourly: float | None = None
+    address_hourly: float | None = None
+
+
+@runtime_checkable
+class PricesExtras(Protocol):
+    """Optional: the place knows what disks and addresses cost, from a source that it names."""
+
+    def extras(self, offer: Offer, machine: MachineSpec) -> Extras:
+        """Of one machine of an offer with this equipment."""
         ...
 
 

@@ -9,7 +9,7 @@ from sky.core.model.audit import AuditLine
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
-from sky.core.model.ledger import Line, Question, Settlement
+from sky.core.model.ledger import Booking, Line, Question, Settlement
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
@@ -271,6 +271,10 @@ class LedgerRows(Protocol):
         """All lines of these clusters, oldest first."""
         ...
 
+    async def book(self, booking: Booking) -> None:
+        """Begin and end lines that follow from no commit; what is on record already is not begun again."""
+        ...
+
     async def settle(self, settlement: Settlement) -> None:
         """Bring lines that have ended in line with what a provider remembers."""
         ...
@@ -357,7 +361,7 @@ class Users(Protocol):
 
 
 class Audit(Protocol):
-    """The audit log. It only grows."""
+    """The audit log. Nobody changes it; what is older than its retention is forgotten."""
 
     async def add(self, line: AuditLine) -> None: ...
 
@@ -365,6 +369,10 @@ class Audit(Protocol):
         self, *, limit: int, before: int | None = None, user: str | None = None, since: float | None = None
     ) -> list[AuditLine]:
         """Newest first, two lines per call at most; of lines below the number `before`, if it is given."""
+        ...
+
+    async def forget(self, before: float) -> int:
+        """Delete a batch of lines from before a time; how many, 0 when none is left."""
         ...
 
 

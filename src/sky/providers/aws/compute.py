@@ -9,8 +9,9 @@ from sky.core.errors import CapacityRefused, NotSupportedError, ProviderDown, Pr
 from sky.core.errors import InvalidSkyPilotConfigError as ConfigError
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.ledger import Span
+from sky.core.model.machines import MachineSpec
 from sky.core.model.offers import Offer
-from sky.core.ports import Access, CreateAsk, DiskImage, Remnant
+from sky.core.ports import Access, CreateAsk, DiskImage, Extras, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.together import together
@@ -20,6 +21,7 @@ from sky.providers.aws.clients import Answer, Clients
 from sky.providers.aws.config import read
 from sky.providers.aws.disks import Disks
 from sky.providers.aws.errors import died_of, is_missing
+from sky.providers.aws.extras import extras
 from sky.providers.aws.instances import ENDED, Machines, ids, rank_of, state_of, zone_of
 from sky.providers.aws.launching import Before, Launcher, end_named
 from sky.providers.aws.network import Network, Owner
@@ -273,6 +275,10 @@ class AwsCompute:
         answers = await self._clients.everywhere(regions, lambda region: self._machines.of(region, installation, None))
         told = (charges.span_of(region, raw) for region, found in answers for raw in found)
         return [span for span in told if span is not None]
+
+    def extras(self, offer: Offer, machine: MachineSpec) -> Extras:
+        """What a machine's disk and public address cost."""
+        return extras(offer, machine)
 
     async def remnants(self, *, regions: Collection[str] | None = None) -> Sequence[Remnant]:
         """Disks, addresses, interfaces and groups with a cluster's mark."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sky.core.errors import RequestInvalid
+from sky.core.model.machines import MachineSpec
 from sky.core.ports import CreateAsk
 from sky.providers.aws import marks
 from sky.providers.aws.clients import Answer, Clients
@@ -119,9 +120,9 @@ class Launch:
         return [first, *more]
 
     def _disk(self) -> dict[str, object]:
-        size = max(self.ask.machine.disk_size_gb, self.image.size_gb, _LEAST_GB)
-        tier = self.ask.machine.disk_tier or "low"
-        kind, operations, megabytes = _DISKS[_BEST if tier == "best" else tier]
+        least, _, _ = disk_of(self.ask.machine)
+        size = max(least, self.image.size_gb)
+        kind, operations, megabytes = _tier(self.ask.machine)
         disk: dict[str, object] = {"VolumeSize": size, "VolumeType": kind, "DeleteOnTermination": True}
         if operations is not None:
             disk["Iops"] = min(operations, max(3000 if kind == "gp3" else 100, _PER_GB[kind] * size))
@@ -172,3 +173,14 @@ def _fabric(told: Answer) -> Fabric:
         return Fabric()
     most = (told.get("EfaInfo") or {}).get("MaximumEfaInterfaces")
     return Fabric(int(most or 1), int(told.get("MaximumNetworkCards") or 1))
+
+
+def disk_of(machine: MachineSpec) -> tuple[int, str, bool]:
+    """Size in GB that is asked for (an image may want more), kind, and whether speed is bought on top."""
+    kind, operations, megabytes = _tier(machine)
+    return max(machine.disk_size_gb, _LEAST_GB), kind, operations is not None or megabytes is not None
+
+
+def _tier(machine: MachineSpec) -> tuple[str, int | None, int | None]:
+    tier = machine.disk_tier or "low"
+    return _DISKS[_BEST if tier == "best" else tier]

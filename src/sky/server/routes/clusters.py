@@ -36,7 +36,7 @@ STATUS_FRESH_S = 1.0
 MOST_STATUSES = 64
 #: Parts of answers that are kept beyond those of an answer and its like.
 MOST_TOLD = 1000
-_NEVER = (-1, msgspec.Raw())
+_NEVER = (None, msgspec.Raw())
 
 
 class StatusBoard:
@@ -46,8 +46,9 @@ class StatusBoard:
         self._api = api
         self._kept: dict[tuple[object, ...], tuple[float, bytes]] = {}
         self._changes = 0
-        #: What is told of a cluster, by its id and whether in short, with the version of which that is.
-        self._told: dict[tuple[str, bool], tuple[int, msgspec.Raw]] = {}
+        #: What is told of a cluster, by its id and whether in short, with the cluster as it was then. The store gives
+        #: the same one out for as long as it is unchanged.
+        self._told: dict[tuple[str, bool], tuple[Cluster, msgspec.Raw]] = {}
 
     async def watch(self) -> None:
         """Forget answers when clusters change; runs for as long as the server."""
@@ -86,13 +87,13 @@ class StatusBoard:
         known = self._told
         if len(known) > 2 * len(clusters) + MOST_TOLD:
             known.clear()
-        changed = [each for each in clusters if known.get((each.id, summary), _NEVER)[0] != each.version]
+        changed = [each for each in clusters if known.get((each.id, summary), _NEVER)[0] is not each]
         if changed:
             # A line of a cluster's story is written with a version of it: without a new one, there is no new line.
             last = await self._api.plane.last_entries([cluster.id for cluster in changed])
             for each in changed:
                 told = encode(status_response(each, last.get(each.id), summary=summary))
-                known[each.id, summary] = (each.version, msgspec.Raw(told))
+                known[each.id, summary] = (each, msgspec.Raw(told))
         return [known[each.id, summary][1] for each in clusters]
 
 

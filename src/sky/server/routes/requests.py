@@ -173,13 +173,14 @@ class _Requests:
         return Stream(self._api.stream(self._talk(request, max(0, body.offset), max(0, body.tail), body.follow)))
 
     async def _talk(self, request: Request, offset: int, tail: int, follow: bool) -> AsyncIterator[bytes]:
-        path = self._plane.progress_file(request.id)
+        path = await self._plane.progress(request.id)
         if tail and not offset:
             offset = last_lines(path, tail)
         with self._plane.signals.watch(f"request:{request.id}") as watch:
             while True:
                 # The status is read before the talk: what was said before the end is then never missed.
                 request = await self._plane.find_request(request.id)
+                path = await self._plane.progress(request.id)
                 while said := read_from(path, offset):
                     offset += len(said)
                     yield frame(said, offset)

@@ -14,17 +14,19 @@ def routes(api: Api) -> list[Route]:
 
     async def missing(call: Call) -> Reply:
         body = decode(MissingBody, await call.body())
-        return Reply(encode(MissingAnswer(missing=api.blobs.missing(body.hashes))))
+        return Reply(encode(MissingAnswer(missing=await api.blobs.missing(body.hashes))))
 
     async def put(call: Call) -> Reply:
         name = call.params["hash"]
         # Refuse a bad name before the body is read.
         api.blobs.path(name)
-        await api.blobs.put(name, call.pieces())
+        await api.blobs.put(name, api.quota.counted(call.user, call.pieces()))
         return Reply()
 
     async def put_pack(call: Call) -> Reply:
-        await api.blobs.put_pack(await call.body(limit=2 * MOST_PACK))
+        pack = await call.body(limit=2 * MOST_PACK)
+        api.quota.take(call.user, len(pack))
+        await api.blobs.put_pack(pack)
         return Reply()
 
     return [

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sky.core.errors import PermissionDeniedError
+from sky.core.errors import NotSupportedError, PermissionDeniedError
 from sky.core.model.users import Caller, check_user_name
 from sky.core.model.workspaces import DEFAULT, Workspace, check_workspace_name, read_workspace
 from sky.core.policy import rights
@@ -11,10 +11,12 @@ from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route
 from sky.wire.codec import decode, encode
 from sky.wire.openapi import Operation
-from sky.wire.users import MembersBody, WorkspaceBody, WorkspaceRecord, workspace_record
+from sky.wire.users import MembersBody, ServerConfigBody, WorkspaceBody, WorkspaceRecord, workspace_record
 
 #: Bytes of a workspace's configuration.
 MOST_CONFIG = 64 * 1024
+#: Sections of the configuration that are shown.
+_SHOWN = ("allowed_clouds", "active_workspace", "workspace_config", "rbac")
 
 
 def routes(api: Api) -> list[Route]:
@@ -36,6 +38,19 @@ def routes(api: Api) -> list[Route]:
         api.plain(
             Operation("POST", "/workspaces/delete", "Remove an empty workspace", body=WorkspaceBody, right=Right.ADMIN),
             calls.delete,
+        ),
+        api.plain(
+            Operation(
+                "GET",
+                "/workspaces/config",
+                "How this server is set up, as far as users need to know",
+                right=Right.ADMIN,
+            ),
+            calls.config,
+        ),
+        api.plain(
+            Operation("POST", "/workspaces/config", "Change workspaces", body=ServerConfigBody, right=Right.ADMIN),
+            calls.configure,
         ),
         api.plain(post("batch_add_users", "Let users work in it", MembersBody, Right.USE), calls.add_users),
         api.plain(post("batch_remove_users", "Let them no longer", MembersBody, Right.USE), calls.remove_users),
@@ -76,6 +91,41 @@ class _Workspaces:
             )
         await self._users.put_workspace(name, None)
         return Reply()
+
+    async def config(self, call: Call) -> Reply:
+        return Reply(encode(await self._config()))
+
+    async def _config(self) -> dict[str, object]:
+        """The settings that are about users and what they may use; those that may hold a secret are left out."""
+        told: dict[str, object] = {key: value for key in _SHOWN if (value := self._api.plane.configuration().get(key))}
+        spaces = {each.name: each.to_config() for each in (await self._home.all()).values()}
+        return {**told, "workspaces": spaces}
+
+    async def configure(self, call: Call) -> Reply:
+        """Change workspaces that were made by calls; everything else is set where the server runs."""
+        asked = decode(ServerConfigBody, await call.body()).config
+        now = await self._config()
+        other = sorted(key for key in asked if key != "workspaces" and asked[key] != now.get(key))
+        spaces = asked.get("workspaces")
+        if other or not isinstance(spaces, Mapping):
+            raise NotSupportedError(
+                f"Only `workspaces` can be changed by a call, not {', '.join(other)[:200] or 'nothing at all'}: the "
+                "rest is in the server's configuration file (~/.sky/config.yaml where it runs)."
+            )
+        known = await self._home.all()
+        changed = {}
+        for name, told in spaces.items():
+            if not isinstance(told, Mapping | None):
+                raise ValueError(f"workspaces.{name[:80]}: a mapping")
+            made = read_workspace(check_workspace_name(name), told or {})
+            if name not in known or known[name] != made:
+                changed[name] = made
+        for name in changed:
+            if name in known:
+                await self._made_here(name)
+        for name, made in changed.items():
+            await self._put(call, name, made.to_config())
+        return Reply(encode(await self._config()))
 
     async def add_users(self, call: Call) -> Reply:
         return await self._members(call, add=True)

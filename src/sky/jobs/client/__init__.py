@@ -1,0 +1,1 @@
+"""Where programs import the calls of managed jobs from; re-exports only."""
