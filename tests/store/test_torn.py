@@ -48,7 +48,7 @@ async def test_what_is_durable_is_in_a_file_that_was_synced(tmp_path, monkeypatc
     real = os.fsync
 
     def fsync(handle: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        name = Path(f"/proc/self/fd/{handle}").readlink()
         kept.append((name.name, name.read_bytes() if name.name.endswith("-wal") else b""))
         real(handle)
 

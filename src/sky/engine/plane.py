@@ -41,7 +41,6 @@ from sky.engine.duties import Alone
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
 from sky.engine.managed_jobs import ManagedJobWork, Nudges
-from sky.engine.managed_logs import ManagedLogs
 from sky.engine.managed_reads import ManagedReads
 from sky.engine.operations import HANDLERS
 from sky.engine.parts import Parts
@@ -51,7 +50,7 @@ from sky.engine.quarantine import Quarantine
 from sky.engine.requests import RequestWork
 from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
-from sky.engine.turns import LASTING, Limits, Turns, limits_of
+from sky.engine.turns import Limits, Turns, limits_of
 from sky.engine.upkeep import Upkeep
 from sky.engine.waiting import until
 from sky.engine.watch import Watchers
