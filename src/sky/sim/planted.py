@@ -4,11 +4,13 @@
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
+from weakref import WeakKeyDictionary
 
 from sky.core.lifecycle import billing
 from sky.engine.provision import Provisioner
@@ -95,10 +97,12 @@ def end_not_carried_out() -> Iterator[None]:
 def job_submitted_anew() -> Iterator[None]:
     """A submission that is repeated after a lost answer is a second job."""
     real = HeadAgent.submit
-    times: dict[str, int] = {}
+    # Of each world by itself: keys are the same when a seed is played again.
+    worlds: WeakKeyDictionary[asyncio.AbstractEventLoop, Counter[str]] = WeakKeyDictionary()
 
     async def submit(self: Any, key: str, spec: Mapping[str, object]) -> Any:
-        times[key] = times.get(key, 0) + 1
+        times = worlds.setdefault(asyncio.get_running_loop(), Counter())
+        times[key] += 1
         return await real(self, key if times[key] == 1 else f"{key}-{times[key]}", spec)
 
     with mock.patch.object(HeadAgent, "submit", submit):
