@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
@@ -27,6 +28,7 @@ _CALL_TIMEOUT = 40.0
 _KILL_MARGIN = 15.0
 #: Seconds for which the node of rank 0 holds a question after news, and those between two reports of them.
 _LOOK_HELD, _NEWS_EVERY = 25.0, 5.0
+_LAST_LOOK = 5.0
 _CAUSES = {memory.HOST: "out of memory", memory.DEVICE: "the device is out of memory"}
 
 
@@ -204,7 +206,9 @@ class Gang:
                 tending.cancel()
                 await asyncio.gather(tending, return_exceptions=True)
         if tending is not None and facts["status"] != "lost":
-            await self._look(log, {}, 0.0)
+            # The last word; a node that has gone since must not hold up the verdict.
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._look(log, {}, 0.0), _LAST_LOOK)
         if facts.get("cause"):
             self._causes[rank] = str(facts["cause"])
         if facts["status"] == "lost":
