@@ -13,7 +13,7 @@ from random import Random
 
 from sky.kit.ids import drawn_from
 from sky.sim import invariants
-from sky.sim.faults import Fault, draw
+from sky.sim.faults import Fault, draw, lose
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
 from sky.sim.managed_users import Manager
 from sky.sim.replica import count_tasks
@@ -53,7 +53,7 @@ class Play:
         ]
         self._users += [Manager(world, f"m{at}", world.chance(f"manager {at}")) for at in range(managers)]
         world.servers, world.people = list(self._servers), list(self._users)
-        self._faults = drawn(seed) if faults is None else faults
+        self._faults = drawn(seed, losses=bool(managers)) if faults is None else faults
 
     async def main(self) -> None:
         """The whole run."""
@@ -125,6 +125,7 @@ def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3, manag
     return Outcome(seed, tuple(world.broken), digest, tuple(world.trace), world.loop.steps, world.loop.time())
 
 
-def drawn(seed: int) -> tuple[Fault, ...]:
-    """The faults that a seed brings."""
-    return draw(Random(f"{seed}:faults"), BUSY_S)  # noqa: S311 - a world that can be repeated
+def drawn(seed: int, *, losses: bool = False) -> tuple[Fault, ...]:
+    """The faults that a seed brings; with `losses` machines of all clouds are taken away besides, again and again."""
+    found = draw(Random(f"{seed}:faults"), BUSY_S)  # noqa: S311 - a world that can be repeated
+    return (*found, *lose(Random(f"{seed}:losses"), BUSY_S)) if losses else found  # noqa: S311 - the same
