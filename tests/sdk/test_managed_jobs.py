@@ -16,7 +16,7 @@ from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage, Where
 from sky.core.model.statuses import ManagedJobScheduleState, ManagedJobStatus
 from sky.jobs.client import sdk_async
-from sky.sdk import requests
+from sky.sdk import managed_jobs, requests
 from sky.sdk.records import JobIds
 from sky.server.identity import owner
 
@@ -112,6 +112,21 @@ def test_logs_outlive_clusters_and_are_read_over_all_attempts(served: Served) ->
     out = io.StringIO()
     assert jobs.tail_logs(job_id=1, controller=True, output_stream=out) == 0
     assert "opened" in out.getvalue()
+
+
+@pytest.mark.parametrize("offset", range(9))
+def test_an_interrupted_log_goes_on_where_it_was_over_all_tasks(served: Served, offset: int) -> None:
+    done = ManagedTask("t", status=ManagedJobStatus.SUCCEEDED)
+    tasks = (replace(done, attempts=(1,)), replace(done, attempts=(2,)))
+    put(served, tasks=tasks, at=1, stage=Stage.DONE, ended_at=9.0)
+    for attempt, text in ((1, b"aaa\n"), (2, b"bbb\n")):
+        path = served.plane.logs.path(1, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    followed, _ = managed_jobs.job_stream(None, 1, True, 0, None)
+    followed.offset = offset
+    assert "".join(followed) == "aaa\nbbb\n"[offset:]
+    assert followed.code == 0
 
 
 def test_waiting_gives_the_exit_code(served: Served) -> None:

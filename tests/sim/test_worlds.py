@@ -109,3 +109,9 @@ def test_who_comes_to_no_end_is_told():
 
     with pytest.raises(Livelock):
         run(main)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_managed_jobs_have_one_cluster_or_none_and_end(seed):
+    outcome = play(seed, users=1, managers=2)
+    assert outcome.broken == (), "\n".join(outcome.trace)

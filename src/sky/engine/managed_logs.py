@@ -179,7 +179,8 @@ class ManagedLogs:
                     position += len(data)
                     yield LogPiece(data, position, ended=False)
                 if over or not follow:
-                    yield LogPiece(b"", position, ended=True)
+                    # Whoever goes on behind the end of this log learns where that is.
+                    yield LogPiece(b"", min(position, sum(map(size, files))), ended=True)
                     return
                 await _either(grown.changed(_READ_AGAIN_S), moved.changed(_READ_AGAIN_S))
 

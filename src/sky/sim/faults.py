@@ -43,6 +43,16 @@ def draw(rng: Random, until: float) -> tuple[Fault, ...]:
     )  # fmt: skip
 
 
+def lose(rng: Random, until: float) -> tuple[Fault, ...]:
+    """Machines that are taken away, and more or less of what comes with it."""
+    kinds = ("preemption wave", "machine breaks", "preemption wave", "partition", "crash at a call")
+    return tuple(
+        Fault(rng.choice(kinds), round(rng.uniform(20, until), 3), round(rng.choice((3.0, 45.0, 400.0)), 3),
+              round(rng.random(), 3))
+        for _ in range(rng.randint(2, 7))
+    )  # fmt: skip
+
+
 def _crash_soon(world: World, fault: Fault) -> None:
     """After so many calls to the outside of one kind: between a commit and its effect, or an effect and its commit."""
     kinds = ("", "jobs.commit", "clusters.commit", "requests.commit", ".create", ".terminate", ".post", "agent.submit")

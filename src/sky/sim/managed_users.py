@@ -44,7 +44,8 @@ class Manager:
         return body
 
     def _task(self, at: int) -> dict[str, object]:
-        seconds, code = self._rng.choice((1, 8, 30, 90)), self._rng.choice((0, 0, 0, 1))
+        # Long enough that most lose their machines, some more than once.
+        seconds, code = self._rng.choice((5, 60, 120, 240)), self._rng.choice((0, 0, 0, 1))
         recovery = {
             "strategy": self._rng.choice(("EAGER_NEXT_REGION", "FAILOVER")),
             "max_restarts_on_errors": self._rng.choice((0, 1)),
@@ -62,7 +63,7 @@ class Manager:
             if not left:
                 return
             self.doing = f"waits for {[(job.number, job.stage.value, job.reason) for job in left]}"
-            if self._world.loop.time() - since > 300:
+            if self._world.loop.time() - since > 600:
                 since = self._world.loop.time()
                 await self._do("jobs/cancel", {"all": True})
             await asyncio.sleep(10)

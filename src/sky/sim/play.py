@@ -15,7 +15,7 @@ from random import Random
 
 from sky.kit.ids import drawn_from
 from sky.sim import invariants, spot
-from sky.sim.faults import POWER, Fault, draw
+from sky.sim.faults import POWER, Fault, draw, lose
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
 from sky.sim.managed_users import Manager
 from sky.sim.markets import Market
@@ -137,7 +137,7 @@ def play(
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        plays.append(Play(loop, seed, drawn(seed, recorded) if faults is None else faults, users, managers))
+        plays.append(Play(loop, seed, drawn(seed, recorded, losses=bool(managers)) if faults is None else faults, users, managers))
         await plays[0].main()
 
     try:
@@ -165,9 +165,14 @@ def _unswept() -> Iterator[None]:
             gc.enable()
 
 
-def drawn(seed: int, recorded: Market | None = None) -> tuple[Fault, ...]:
-    """The faults that a seed brings, its spot market among them; or a stretch of one that was recorded."""
+def drawn(seed: int, recorded: Market | None = None, *, losses: bool = False) -> tuple[Fault, ...]:
+    """The faults that a seed brings, its spot market among them; or a stretch of one that was recorded.
+
+    With `losses` machines of all clouds are taken away besides, again and again.
+    """
     weather = draw(Random(f"{seed}:faults"), BUSY_S)  # noqa: S311 - a world that can be repeated
+    if losses:
+        weather = (*weather, *lose(Random(f"{seed}:losses"), BUSY_S))  # noqa: S311 - the same
     if recorded is None:
         return (*weather, *spot.drawn(seed, ZONES, BUSY_S))
     return (*weather, *spot.played(recorded, seed, ZONES, BUSY_S))

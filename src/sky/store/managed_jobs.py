@@ -68,7 +68,7 @@ _LOGGED = Prepared(
 )
 _STRAY = Prepared(
     select(CLUSTERS.c.id, CLUSTERS.c.owner).select_from(
-        CLUSTERS.outerjoin(MANAGED_JOBS, CLUSTERS.c.owner == OWNED + _T.id)
+        CLUSTERS.outerjoin(MANAGED_JOBS, _T.id == func.substr(CLUSTERS.c.owner, len(OWNED) + 1))
     ).where(
         CLUSTERS.c.living,
         CLUSTERS.c.owner.startswith(OWNED),
