@@ -137,7 +137,11 @@ def play(
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        plays.append(Play(loop, seed, drawn(seed, recorded, losses=bool(managers)) if faults is None else faults, users, managers))
+        plays.append(
+            Play(
+                loop, seed, drawn(seed, recorded, losses=bool(managers)) if faults is None else faults, users, managers
+            )
+        )
         await plays[0].main()
 
     try:
