@@ -137,11 +137,8 @@ def play(
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        plays.append(
-            Play(
-                loop, seed, drawn(seed, recorded, losses=bool(managers)) if faults is None else faults, users, managers
-            )
-        )
+        weather = drawn(seed, recorded, losses=bool(managers)) if faults is None else faults
+        plays.append(Play(loop, seed, weather, users, managers))
         await plays[0].main()
 
     try:
