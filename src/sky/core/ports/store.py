@@ -405,7 +405,7 @@ class Store(Protocol):
     def audit(self) -> Audit: ...
 
     async def durable(self) -> None:
-        """Return once what was committed before outlives a power failure: before anybody is told that it is on record."""
+        """Return once what was committed before outlives a power failure: before anybody is told of it."""
         ...
 
     async def get_value(self, key: str) -> str | None:
