@@ -69,6 +69,8 @@ JOB_RECOVERY = Section(
             least=0,
             most=255,
         ),
+        "max_cost": Field(("number",), "USD that the whole job may cost", least=0),
+        "on_max_cost": Field(("text",), "what is done before that is spent", choices=("stop", "spot")),
     },
 )
 

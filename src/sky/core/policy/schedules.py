@@ -1,0 +1,63 @@
+"""What a schedule does now: a plain function of the schedule, the time, and whether its last job still runs.
+
+Called by `engine.schedules`. Times of the schedule are asked for, not worked out here: cron is a library's business.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from sky.core.model.schedules import MOST_WAITING, Missed, Overlap, Schedule
+
+#: Seconds after which a time counts as missed: less is what a busy server, or a restart, takes.
+LATE_S = 90.0
+#: Seconds between looks at whether the job before has ended, while another waits for it.
+LOOK_S = 5.0
+
+
+def tick(
+    schedule: Schedule,
+    now: float,
+    busy: bool,
+    latest: Callable[[float], float],
+    following: Callable[[float], float],
+) -> Schedule:
+    """The schedule after what has come until now; `launching` is the time to launch for, None for nothing.
+
+    `latest` gives the last time of the schedule that is not after a moment, `following` the first one after it.
+    """
+    if schedule.paused or schedule.launching is not None:
+        return schedule
+    came, said = _came(schedule, now, latest)
+    planned = following(now) if schedule.tick_at is None or schedule.tick_at <= now else schedule.tick_at
+    waiting = schedule.waiting
+    if came is not None and busy and schedule.overlap is Overlap.SKIP:
+        said = "left out: the job before has not ended"
+    elif came is not None and len(waiting) >= MOST_WAITING:
+        said = f"left out: {MOST_WAITING} wait already"
+    elif came is not None:
+        waiting = (*waiting, came)
+    may = not busy or schedule.overlap is Overlap.ALLOW
+    launch = waiting[0] if waiting and may else None
+    if launch is not None:
+        waiting, said = waiting[1:], "launched"
+    elif waiting:
+        said = f"{len(waiting)} wait for the job before"
+    return replace(
+        schedule,
+        waiting=waiting,
+        tick_at=planned,
+        next_at=min(planned, now + LOOK_S) if waiting else planned,
+        launching=launch,
+        last_at=schedule.last_at if launch is None else launch,
+        said=said or schedule.said,
+    )
+
+
+def _came(schedule: Schedule, now: float, latest: Callable[[float], float]) -> tuple[float | None, str]:
+    """The time that has come, if it is to be heeded; several that came together are one."""
+    if schedule.tick_at is None or schedule.tick_at > now:
+        return None, ""
+    last = max(latest(now), schedule.tick_at)
+    if now - last <= LATE_S or schedule.missed is Missed.ONCE:
+        return last, ""
+    return None, "left out: no server ran at its time"
