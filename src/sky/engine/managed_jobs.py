@@ -25,6 +25,7 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy import recovery
+from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
@@ -160,6 +161,7 @@ class ManagedJobWork:
             layers=layers,
             hedge=hedging(layers, desk.section("provision")),
             owner=job.owner,
+            planned=remembered(placements),
         )
         cluster, _ = await desk.store.clusters.open(cluster_life.opening(drawn), now)
         if cluster.id != id:

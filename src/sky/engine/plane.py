@@ -45,6 +45,8 @@ from sky.engine.launch import replanned
 from sky.engine.managed_jobs import ManagedJobWork, Nudges
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.managed_reads import ManagedReads
+from sky.engine.money import Money
+from sky.engine.notifications import Courier
 from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
@@ -78,8 +80,6 @@ _LOG_AGAIN_S = 1.0
 _RECORDED_S = 45.0
 #: Seconds for which a count of open requests is good.
 _COUNT_S = 1.0
-
-
 #: Lines of a story that are told, of its clusters and of its jobs each.
 _MOST_LINES = 10_000
 
@@ -112,6 +112,7 @@ class ControlPlane:
         works: bool = True,
         new_key: NewKey | None = None,
         managed_logs: ManagedLogs | None = None,
+        courier: Courier | None = None,
     ) -> None:
         """`works` is whether what is recorded is driven here, and not by other servers on the same store alone."""
         self.store = store
@@ -154,6 +155,7 @@ class ControlPlane:
         self._reads: Shared[LogPiece] = Shared()
         self._managed_logs = managed_logs
         self._admission = Admission(store, self._post, clock, signals, section, self._duties)
+        self.money = Money(self._desk, self.submit, self._duties, courier)
         self.managed = ManagedReads(store, clock, signals, self._admission, managed_logs)
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -199,6 +201,8 @@ class ControlPlane:
         self._spawn(self._admission.run(), "admission of managed jobs")
         if self._managed_logs is not None:
             self._spawn(self._managed_logs.run(), "logs of managed jobs")
+        for loop, name in self.money.loops():
+            self._spawn(loop, name)
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
         if self._care is not None:

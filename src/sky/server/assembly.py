@@ -20,6 +20,7 @@ from sky.remote.shell import Shells
 from sky.server.blobs import blob_path, prune
 from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile, read_user_yaml
+from sky.server.couriers import Couriers
 from sky.server.fleet import NodeFleet
 from sky.server.settings import Role, Settings
 from sky.server.vault import KeyFile, hook_of
@@ -63,11 +64,13 @@ def build(settings: Settings) -> ControlPlane:
     access = AccessBoard(registry, clock)
     fleet = NodeFleet(blob, keys, registry.secret, partial(config.section, "provision"))
     managed_logs = ManagedLogs(root / "managed_jobs", store, fleet, clock, signals, duties)
+    couriers = Couriers(clock, config.section)
     return ControlPlane(
         store=store,
         providers=registry,
         fleet=fleet,
         managed_logs=managed_logs,
+        courier=couriers,
         clock=clock,
         signals=signals,
         talk=talk,
@@ -75,7 +78,7 @@ def build(settings: Settings) -> ControlPlane:
         access=access,
         section=config.section,
         configuration=config.whole,
-        closing=(registry.close, shells.close),
+        closing=(registry.close, shells.close, couriers.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
         retention=Retention(store, talk, partial(prune, root / "blobs"), clock, hours, duties, managed_logs),

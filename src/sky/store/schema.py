@@ -103,6 +103,13 @@ MANAGED_JOBS = Table(
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     *_lease(),
+    Column("max_cost", Float),
+)
+Index(
+    "managed_jobs_limited",
+    MANAGED_JOBS.c.id,
+    sqlite_where=text("max_cost IS NOT NULL AND ended_at IS NULL"),
+    postgresql_where=text("max_cost IS NOT NULL AND ended_at IS NULL"),
 )
 Index("managed_jobs_due", MANAGED_JOBS.c.due_at)
 Index("managed_jobs_turn", MANAGED_JOBS.c.stage, MANAGED_JOBS.c.turn)

@@ -44,11 +44,15 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """Somebody wants the job to end. Graceful: its processes are told first, and have `timeout` seconds."""
+    """Somebody wants the job to end. Graceful: its processes are told first, and have `timeout` seconds.
+
+    `failed` says why it is not allowed to go on: it then counts as failed, and not as cancelled.
+    """
 
     user: str = ""
     graceful: bool = False
     timeout: float | None = None
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,22 +436,28 @@ def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJ
 @TABLE.on((S.WAITING, S.BACKOFF), CancelAsked, to={S.DONE})
 def cancelled_waiting(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Nothing of it exists."""
-    words = f"cancelled by {event.user}" if event.user else "cancelled"
-    return _over(_finish(replace(job, cancel_asked=True), Status.CANCELLED, now, words), now, words)
+    words, goal = _called_off(event)
+    return _over(_finish(replace(job, cancel_asked=True), goal, now, words), now, words)
 
 
 @TABLE.on((S.PLACING, *_BUSY, S.CLEARING), CancelAsked, to={S.ENDING, S.CANCELLING})
 def cancel(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Whatever was under way is called off."""
-    words = f"cancelled by {event.user}" if event.user else "cancelled"
-    asked = _with(replace(job, cancel_asked=True, goal=Status.CANCELLED, reason=words), status=Status.CANCELLING)
+    words, goal = _called_off(event)
+    asked = _with(replace(job, cancel_asked=True, goal=goal, reason=words), status=Status.CANCELLING)
     if job.task.status is Status.SUCCEEDED:
         # Between two tasks: the one that is over stays what it is.
         asked = replace(asked, tasks=job.tasks, at=job.at + 1)
     if event.graceful and job.stage is S.RUNNING:
         wait = GRACE_S if event.timeout is None else event.timeout
         return Step(replace(asked, stage=S.CANCELLING, wake_at=now + wait), (CancelJob(),), f"{words}, gracefully")
-    return _end(asked, Status.CANCELLED, now, words)
+    return _end(asked, goal, now, words)
+
+
+def _called_off(event: CancelAsked) -> tuple[str, Status]:
+    if event.failed:
+        return event.failed, Status.FAILED
+    return (f"cancelled by {event.user}" if event.user else "cancelled"), Status.CANCELLED
 
 
 @TABLE.on(S.CANCELLING, CancelAsked, to={S.CANCELLING, S.ENDING})

@@ -372,6 +372,11 @@ TASK = Section(
         "inputs": _TRAFFIC,
         "outputs": _TRAFFIC,
         "event_callback": Field(("text",), "a script run at changes of a managed job"),
+        "notify": Field(
+            ("list", "mapping"),
+            "who is told when a managed job changes: `webhook` or `command`, `secret`, `on`",
+            values=Field(("mapping", "list", "text"), "a webhook, a command, what it is told of"),
+        ),
         "api_server_access": Field(("boolean",), "give managed jobs access to the API server"),
         "file_mounts_mapping": _OPEN_MAP,
         "volume_mounts": Field(("list", "mapping"), "internal"),

@@ -1,6 +1,6 @@
-"""Who is told of what: sinks that somebody named, and parcels on their way to them.
+"""Who is told of what: sinks that somebody named, and parcels on their way there.
 
-`core.policy.notifications` says what is told to whom, `engine.notifications` packs and sends, `server.couriers` carries.
+`core.policy.notifications` says what is told to whom, `engine.notifications` sends, `server.couriers` carries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,8 @@ def _read(said: object, trusted: bool) -> Sink:
     if not isinstance(said, Mapping) or not set(said) <= {"webhook", "command", "secret", "on"}:
         raise ValueError("notify: an entry has one of webhook and command, and may have secret and on")
     webhook, command = said.get("webhook") or "", said.get("command") or ()
-    words = (command,) if isinstance(command, str) else tuple(map(str, command))
+    # What is one text is a line for the shell, as people write it.
+    words = ("/bin/sh", "-c", command) if isinstance(command, str) and command else tuple(map(str, command))
     if bool(webhook) == bool(words):
         raise ValueError("notify: an entry has one of webhook and command")
     if webhook and (not isinstance(webhook, str) or not webhook.startswith(("https://", "http://"))):

@@ -136,6 +136,34 @@ def reaches(spent: float, price_hourly: float, most: float, ahead_s: float = END
     return spent + price_hourly * ahead_s / 3600 >= most - _NOTHING
 
 
+def recovery_of(task: object) -> Mapping[str, object]:
+    """What a task's configuration says under `job_recovery`; nothing where it says nothing."""
+    resources = task.get("resources") if isinstance(task, Mapping) else None
+    if not isinstance(resources, Mapping):
+        return {}
+    several = resources.get("any_of") or resources.get("ordered")
+    first = several[0] if isinstance(several, list | tuple) and several else resources
+    found = (first.get("job_recovery") if isinstance(first, Mapping) else None) or resources.get("job_recovery")
+    return found if isinstance(found, Mapping) else {}
+
+
+def max_cost(tasks: Mapping[str, object]) -> float | None:
+    """USD that a managed job of these task configurations may cost in all: the least that one of them says."""
+    said = [found for task in tasks.values() if (found := _number(recovery_of(task).get("max_cost"))) is not None]
+    return min(said, default=None)
+
+
+def labels_of(task: object) -> Mapping[str, str]:
+    """The labels of a task's configuration."""
+    resources = task.get("resources") if isinstance(task, Mapping) else None
+    if not isinstance(resources, Mapping):
+        return {}
+    several = resources.get("any_of") or resources.get("ordered")
+    first = several[0] if isinstance(several, list | tuple) and several else resources
+    found = first.get("labels") if isinstance(first, Mapping) else None
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+
 def labels_in(text: str) -> Mapping[str, str]:
     """The labels that a line of the ledger has."""
     found = json.loads(text) if text else {}

@@ -42,15 +42,26 @@ def tick(
         waiting, said = waiting[1:], "launched"
     elif waiting:
         said = f"{len(waiting)} wait for the job before"
-    return replace(
+    after = replace(
         schedule,
         waiting=waiting,
         tick_at=planned,
-        next_at=min(planned, now + LOOK_S) if waiting else planned,
         launching=launch,
         last_at=schedule.last_at if launch is None else launch,
         said=said or schedule.said,
     )
+    return replace(after, next_at=look_at(after, now))
+
+
+def look_at(schedule: Schedule, now: float) -> float | None:
+    """When to look at a schedule again: at once while a launch is decided, soon while one waits, else at its time."""
+    if schedule.paused:
+        return None
+    if schedule.launching is not None:
+        return now
+    if schedule.waiting and schedule.tick_at is not None:
+        return min(schedule.tick_at, now + LOOK_S)
+    return schedule.tick_at
 
 
 def _came(schedule: Schedule, now: float, latest: Callable[[float], float]) -> tuple[float | None, str]:

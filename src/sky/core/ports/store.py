@@ -215,6 +215,10 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         """Ids of those that may have a job on a cluster, each with that cluster's."""
         ...
 
+    async def limited(self) -> list[ManagedJob]:
+        """Those that have not ended and may cost only so much."""
+        ...
+
     async def stray_clusters(self) -> list[tuple[str, str]]:
         """Living clusters that were some managed job's and are not needed by it any more, each with the job's id."""
         ...

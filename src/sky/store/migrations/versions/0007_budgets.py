@@ -22,6 +22,9 @@ def upgrade() -> None:
     op.add_column("ledger", sa.Column("labels", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.add_column("ledger", sa.Column("origin", _words(64), server_default=sa.text("''"), nullable=False))
     op.create_index("ledger_origin", "ledger", ["origin"], unique=False)
+    op.add_column("managed_jobs", sa.Column("max_cost", sa.Float(), nullable=True))
+    limited = sa.text("max_cost IS NOT NULL AND ended_at IS NULL")
+    op.create_index("managed_jobs_limited", "managed_jobs", ["id"], sqlite_where=limited, postgresql_where=limited)
     op.create_table(
         "budgets",
         sa.Column("name", _ordered(64), nullable=False),
@@ -75,6 +78,8 @@ def downgrade() -> None:
         op.drop_index(index, table_name=table)
     for table in ("outbox", "schedules", "reservations", "budgets"):
         op.drop_table(table)
+    op.drop_index("managed_jobs_limited", table_name="managed_jobs")
+    op.drop_column("managed_jobs", "max_cost")
     op.drop_index("ledger_origin", table_name="ledger")
     op.drop_column("ledger", "origin")
     op.drop_column("ledger", "labels")
