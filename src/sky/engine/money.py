@@ -19,6 +19,8 @@ class Money:
     """See the module. `budgets` may be given another way to warn nodes (`BudgetCare`)."""
 
     def __init__(self, desk: Desk, submit: Submit, duties: Duties, courier: Courier | None) -> None:
+        self.budget_rows = desk.store.budgets
+        self.schedule_rows = desk.store.schedules
         self.receipts = Receipts(desk.store, desk.clock)
         self.budgets = BudgetCare(desk, duties)
         self.schedules = Schedules(desk.store, desk.clock, desk.signals, submit, duties)

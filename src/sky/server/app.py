@@ -8,6 +8,7 @@ from sky.server.audit import Auditor
 from sky.server.identity import Gatekeeper
 from sky.server.routes import (
     audit,
+    budgets,
     catalog,
     clusters,
     infra,
@@ -16,7 +17,9 @@ from sky.server.routes import (
     managed_jobs,
     nodes,
     plans,
+    receipts,
     requests,
+    schedules,
     server,
     ssh,
     tokens,
@@ -35,6 +38,9 @@ def build_app(
         *clusters.routes(api, board),
         *jobs.routes(api),
         *managed_jobs.routes(api),
+        *schedules.routes(api),
+        *receipts.routes(api),
+        *budgets.routes(api),
         *nodes.routes(api),
         *requests.routes(api),
         *infra.routes(api),

@@ -35,7 +35,7 @@ class Interval(NamedTuple):
     ended: float | None
     cost: float
     ran: float | None
-    kinds: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def held(self, now: float) -> float:
         """Seconds."""
@@ -169,7 +169,7 @@ def _interval(group: Sequence[Entry], runs: Sequence[Run] | None, now: float) ->
         ended=ended,
         cost=sum(each.cost(now) for each in group),
         ran=ran,
-        kinds=tuple(sorted({each.note for each in group if each.note})),
+        notes=tuple(sorted({each.note for each in group if each.note})),
     )
 
 
