@@ -7,6 +7,7 @@ each round looks anew, and every letter it posts means the same a second time.
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sky.core.errors import NotSupportedError, ResourcesUnavailableError
 from sky.core.lifecycle import clusters as cluster_life
@@ -21,6 +22,7 @@ from sky.core.model.requests import Request
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy import budgets as policy
+from sky.core.policy.recovery import NONE, strategy_name
 from sky.core.policy.rights import infra_for
 from sky.core.ports import JobQuery
 from sky.engine.desk import Desk
@@ -35,6 +37,8 @@ PERIOD_S = 10.0
 #: Seconds that what is stopped has after it was told.
 GRACE_S = 60.0
 _TOLD = "budget-told:"
+#: Seconds after which a cluster that was told and did not go is told again.
+_FORGET_S = 3600.0
 
 #: Tells the nodes of a cluster that they will be taken away in so many seconds, and why.
 Warn = Callable[[Cluster, float, str], Awaitable[None]]
@@ -67,6 +71,7 @@ class BudgetCare:
     async def once(self) -> None:
         """One round."""
         now, store = self._desk.clock.now(), self._desk.store
+        self._warned = {id: at for id, at in self._warned.items() if now < at + _FORGET_S}
         await self._limit(now)
         standings = await store.budgets.standings(now)
         if not standings:
@@ -96,6 +101,23 @@ class BudgetCare:
             if policy.reaches(used, price, most, policy.ENDING_S + PERIOD_S):
                 words = f"it has cost {policy.usd(used)} and would reach its max_cost of {policy.usd(most)}"
                 await self._end(job, CancelAsked(graceful=True, timeout=GRACE_S, failed=words), words)
+            elif price and policy.downgrades(job.task_configs, used):
+                await self._to_spot(job, now)
+
+    async def _to_spot(self, job: ManagedJob, now: float) -> None:
+        """Have the cluster go: what begins anew then runs on spot (`on_spot`)."""
+        where = job.task.where
+        cluster = await self._desk.store.clusters.get(job.cluster_id) if job.cluster_id else None
+        recovers = strategy_name(policy.recovery_of(job.task_configs.get(str(job.at)))) != NONE
+        if where is None or where.use_spot or cluster is None or not recovers:
+            return
+        if cluster.phase not in (Phase.UP, Phase.DEGRADED) or job.stage is not Stage.RUNNING:
+            return
+        if cluster.id not in self._warned:
+            self._warned[cluster.id] = now
+            await self._warned_now(cluster, "most of its max_cost is spent; it goes on on spot")
+        elif now >= self._warned[cluster.id] + GRACE_S:
+            await self._desk.tell(cluster, cluster_life.DownAsked(), once=f"spot:{job.id}:{job.attempt}")
 
     async def _end(self, job: ManagedJob, letter: CancelAsked, reason: str) -> None:
         desk = self._desk
@@ -150,8 +172,6 @@ class BudgetCare:
 
     async def _stop_clusters(self, standings: Sequence[Standing], now: float) -> None:
         living = [each for each in await self._desk.store.clusters.living() if each.owner is None]
-        ids = {each.id for each in living}
-        self._warned = {id: at for id, at in self._warned.items() if id in ids}
         for cluster in living:
             whose = whose_cluster(cluster)
             asked = policy.actions(standings, whose)
@@ -219,6 +239,16 @@ def whose_cluster(cluster: Cluster) -> Whose:
     labels = cluster.resources_config.get("labels")
     named = {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
     return Whose(cluster.user, cluster.workspace, named, cluster.owner or cluster.id)
+
+
+async def on_spot(desk: Desk, job: ManagedJob, task: TaskSpec) -> TaskSpec:
+    """The task as it is to be placed now: on spot, where most of what its job may cost is spent and it says so."""
+    if policy.max_cost(job.task_configs) is None:
+        return task
+    spent = (await desk.store.budgets.spent_by([job.owner], desk.clock.now())).get(job.owner, 0.0)
+    if not policy.downgrades(job.task_configs, spent):
+        return task
+    return replace(task, resources=tuple(each.copy(use_spot=True) for each in task.resources))
 
 
 # --- admission -------------------------------------------------------------------------------------------------------

@@ -136,6 +136,17 @@ def reaches(spent: float, price_hourly: float, most: float, ahead_s: float = END
     return spent + price_hourly * ahead_s / 3600 >= most - _NOTHING
 
 
+#: The share of its `max_cost` from which on a job with `on_max_cost: spot` runs on spot.
+DOWNGRADE = 0.8
+
+
+def downgrades(tasks: Mapping[str, object], spent: float) -> bool:
+    """Whether what is left of a managed job of these task configurations runs on spot by now."""
+    most = max_cost(tasks)
+    wanted = any(recovery_of(task).get("on_max_cost") == "spot" for task in tasks.values())
+    return wanted and most is not None and spent + _NOTHING >= most * DOWNGRADE
+
+
 def recovery_of(task: object) -> Mapping[str, object]:
     """What a task's configuration says under `job_recovery`; nothing where it says nothing."""
     resources = task.get("resources") if isinstance(task, Mapping) else None
