@@ -20,16 +20,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "testbed"), str(HERE.parent / "src")]
 
 from databases import Postgres  # noqa: E402 - found by the path above
-
 from made_up_cloud import Line  # noqa: E402 - as above
+
 from server import BODY, SRC, cpu_s, exchange, memory_kb  # noqa: E402 - as above
 
 #: Requests under way at once while launches are submitted.
@@ -37,7 +38,7 @@ _AT_ONCE = 16
 _TASK = {"run": "sim 1 0", "resources": {"infra": "local"}}
 #: Launches of a server that has nothing in memory yet, before anything is counted.
 _FIRST = 20
-_PATIENCE_S = float(os.environ.get("PAT", 300))
+_PATIENCE_S = 300.0
 
 
 def posted(path: str, body: bytes, user: str) -> bytes:
@@ -92,6 +93,19 @@ class House:
             if line.startswith("VmHWM:")
         )
 
+    @contextmanager
+    def asking(self) -> Iterator[IO[str]]:
+        """Have `/status` asked for all the while; where the answers are noted."""
+        with (Path(self.cloud).parent / "answers").open("w+") as answers:
+            words = [sys.executable, __file__, "--ask"]
+            asking = [subprocess.Popen([*words, path], stdout=answers, env=self.env) for path in self.sockets]
+            try:
+                yield answers
+            finally:
+                for process in asking:
+                    process.kill()
+                    process.wait()
+
     def close(self) -> None:
         """End all processes."""
         for process in reversed(self.processes):
@@ -144,7 +158,7 @@ class Records:
         """A number."""
         if self._name is not None:
             return int(self._postgres.say(self._name, words))
-        import sqlite3  # noqa: PLC0415 - not where there is PostgreSQL
+        import sqlite3
 
         with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True) as connection:
             return int(connection.execute(words).fetchone()[0])
@@ -191,34 +205,25 @@ async def measure(given: argparse.Namespace, house: House, records: Records) -> 
     await launch(house.sockets, [f"first-{number}" for number in range(_FIRST)], "root")
     await until(asked, _FIRST)
     before, before_peak, cpu = house.memory(), house.memory("Rss"), [cpu_s(pid) for pid in house.pids]
-    with (Path(house.cloud).parent / "answers").open("w+") as answers:
-        asking = [
-            subprocess.Popen([sys.executable, __file__, "--ask", path], stdout=answers, env=house.env)
-            for path in house.sockets
-        ]
-        try:
-            while not Path(answers.name).stat().st_size:
-                await asyncio.sleep(0.05)
-            times = [time.monotonic()]
-            await launch(house.sockets, [f"many-{number}" for number in range(given.launches)], "root")
-            told["submitted_per_s"] = round(given.launches / (time.monotonic() - times[0]), 1)
-            await until(asked, _FIRST + given.launches)
-            times.append(time.monotonic())
-            await launch(house.sockets, ["other"], "somebody")
-            told["another_user_s"] = round(await until(asked, _FIRST + given.launches + 1), 2)
-            await asyncio.sleep(given.seconds)
-            waiting = house.memory()
-            times.append(time.monotonic())
-            await line.ask("release", spread=given.spread)
-            await until(ended(house, records), _FIRST + given.launches + 1)
-            times.append(time.monotonic())
-            told["all_up_s"] = round(times[3] - times[2], 1)
-            await asyncio.sleep(given.seconds)
-            times.append(time.monotonic())
-        finally:
-            for process in asking:
-                process.kill()
-                process.wait()
+    with house.asking() as answers:
+        # Until they ask.
+        await asyncio.sleep(1.0)
+        times = [time.monotonic()]
+        await launch(house.sockets, [f"many-{number}" for number in range(given.launches)], "root")
+        told["submitted_per_s"] = round(given.launches / (time.monotonic() - times[0]), 1)
+        await until(asked, _FIRST + given.launches)
+        times.append(time.monotonic())
+        await launch(house.sockets, ["other"], "somebody")
+        told["another_user_s"] = round(await until(asked, _FIRST + given.launches + 1), 2)
+        await asyncio.sleep(given.seconds)
+        waiting = house.memory()
+        times.append(time.monotonic())
+        await line.ask("release", spread=given.spread)
+        await until(ended(house, records), _FIRST + given.launches + 1)
+        times.append(time.monotonic())
+        told["all_up_s"] = round(times[3] - times[2], 1)
+        await asyncio.sleep(given.seconds)
+        times.append(time.monotonic())
         answers.seek(0)
         lines = [(float(at), float(took)) for at, took in (each.split() for each in answers if each.endswith("\n"))]
     parts = ("submitting", "waiting_for_machines", "coming_up", "all_up")
@@ -247,7 +252,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="sky-bench-"))
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True) if not os.environ.get("KEEP") else print(folder, file=sys.stderr)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True) if not os.environ.get("KEEP") else print(
+            folder, file=sys.stderr
+        )
         postgres = Postgres() if given.servers > 1 else None
         name = uri = None
         if postgres is not None:

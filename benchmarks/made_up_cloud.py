@@ -160,9 +160,19 @@ class MadeUp:
 
 def _instances(answer: Json) -> list[Instance]:
     return [
-        Instance(name, mark, int(rank), InstanceState.RUNNING, "127.0.0.1", {"kind": "local", "socket": name, "home": name}, None, name)
+        Instance(
+            name,
+            mark,
+            int(rank),
+            InstanceState.RUNNING,
+            "127.0.0.1",
+            {"kind": "local", "socket": name, "home": name},
+            None,
+            name,
+        )
         for name in answer["nodes"]
         for mark, _, rank in [name.rpartition("-")]
+        for reach in [{"kind": "local", "socket": name, "home": name}]
     ]
 
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from sky.agent import states
 from sky.core.errors import CredentialsRejected
-from sky.core.lifecycle import clusters, jobs, requests
+from sky.core.lifecycle import clusters, jobs, managed_jobs, requests
 from sky.core.lifecycle.machine import Table
 from sky.core.model import fields
 from sky.core.model.catalog import Market
@@ -43,6 +43,10 @@ SECTIONS: tuple[tuple[str, Section], ...] = (
     ("volumes.PATH", fields.TASK_VOLUME),
     ("service", fields.SERVICE),
     ("pool", fields.POOL),
+    ("checkpoint", fields.CHECKPOINT),
+    ("progress", fields.PROGRESS),
+    ("on_oom", fields.ON_OOM),
+    ("on_preemption", fields.ON_PREEMPTION),
     ("config", fields.TASK_CONFIG),
     ("the header of a file with several tasks", fields.HEADER),
 )
@@ -154,6 +158,14 @@ def lifecycle() -> str:
             "Driven by `engine/jobs.py` and, once the node has it, by what `engine/watch.py` hears.",
         ),
         *agent(),
+        *noun(
+            "A managed job",
+            managed_jobs,
+            "core/lifecycle/managed_jobs.py",
+            "WAITING",
+            "Driven by `engine/managed_jobs.py`. Level-triggered: `Changed` and the passing of time have the order "
+            "of the stage given again, and `Seen` tells what is there.",
+        ),
         *noun(
             "A request",
             requests,

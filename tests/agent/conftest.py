@@ -120,6 +120,16 @@ class Cluster:
             assert not ended and asyncio.get_running_loop().time() < deadline, f"job {job_id} has said: {log!r}"
             await asyncio.sleep(0.05)
 
+    async def seen(self, job_id: int, wanted: Callable[[dict[str, Any]], bool], seconds: float = 40.0) -> Any:
+        """The job's record once `wanted` holds of its facts."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            job = await self.head.job(job_id)
+            if wanted(job["facts"]):
+                return job
+            assert asyncio.get_running_loop().time() < deadline, job
+            await asyncio.sleep(0.05)
+
     async def result(self, job_id: int) -> tuple[str, str]:
         """Status and log of a job that ends."""
         log = await self.log(job_id)

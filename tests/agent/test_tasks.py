@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -43,19 +44,19 @@ async def ended(tasks, key="k"):
 
 
 async def test_a_second_agent_finds_the_process_and_its_code(here):
-    first = Tasks(here, dict(os.environ))
+    first = Tasks(here, dict(os.environ), time.time)
     pid = start(first, "echo x >> ~/ran; sleep 0.1; exit 4")
     while not (Path(here.root) / "tasks" / "k.run.pid").exists():
         await asyncio.sleep(0.01)
-    second = Tasks(here, dict(os.environ))
+    second = Tasks(here, dict(os.environ), time.time)
     assert start(second, "echo never") == pid
     assert await ended(second) == await ended(first) == {"status": "exited", "rc": 4}
-    assert start(Tasks(here, dict(os.environ)), "echo never") == pid
+    assert start(Tasks(here, dict(os.environ), time.time), "echo never") == pid
     assert (Path(here.home) / "ran").read_text() == "x\n"
 
 
 async def test_of_two_wrappers_only_one_runs_and_both_agents_learn_its_code(here, monkeypatch):
-    first, second = Tasks(here, dict(os.environ)), Tasks(here, dict(os.environ))
+    first, second = Tasks(here, dict(os.environ), time.time), Tasks(here, dict(os.environ), time.time)
     # As if the first agent died after it had started the process and before the process had claimed its pid file.
     monkeypatch.setattr(second, "_find", lambda key, phase: None)
     script = "echo x >> ~/ran; sleep 0.1; exit 4"
@@ -67,7 +68,7 @@ async def test_of_two_wrappers_only_one_runs_and_both_agents_learn_its_code(here
 
 
 async def test_a_killed_job_starts_nothing_any_more(here):
-    tasks = Tasks(here, dict(os.environ))
+    tasks = Tasks(here, dict(os.environ), time.time)
     await tasks.kill("k", 1.0)
     assert start(tasks, "echo x >> ~/ran") == 0
     assert await ended(tasks) == {"status": "exited", "rc": 137}
@@ -77,7 +78,7 @@ async def test_a_killed_job_starts_nothing_any_more(here):
 
 
 async def test_killing_one_job_spares_another_whose_name_begins_alike(here):
-    tasks = Tasks(here, dict(os.environ))
+    tasks = Tasks(here, dict(os.environ), time.time)
     start(tasks, "sleep 600", key="job")
     start(tasks, "sleep 600", key="job-2", log="t2/run.log")
     await tasks.kill("job", 1.0)
@@ -88,11 +89,11 @@ async def test_killing_one_job_spares_another_whose_name_begins_alike(here):
 
 
 async def test_what_nobody_knows_is_lost(here):
-    assert await Tasks(here, {}).wait("never", "run", 0) == {"status": "lost", "rc": None}
+    assert await Tasks(here, {}, time.time).wait("never", "run", 0) == {"status": "lost", "rc": None}
 
 
 async def test_devices_and_environments_that_cannot_be_are_refused(here):
-    tasks = Tasks(here, dict(os.environ))
+    tasks = Tasks(here, dict(os.environ), time.time)
     with pytest.raises(Refused, match="has no devices"):
         tasks.start("k", "run", "true", {}, "home", "t/run.log", [0])
     with pytest.raises(Refused, match="could not be started on head"):

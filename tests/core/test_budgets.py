@@ -104,7 +104,7 @@ def test_actions_are_those_of_all_budgets_that_cover_somebody():
 @pytest.mark.parametrize(
     "actions",
     [each for n in range(1, 4) for each in itertools.combinations(Action, n)],
-    ids=lambda each: "+".join(each),
+    ids="+".join,
 )
 def test_refusals_over_all_ladders_and_amounts(actions):
     """Against the plain rule: what is spent, reserved and asked may not exceed the least share that closes."""

@@ -5,7 +5,12 @@ import pytest
 from sky.core.lifecycle import clusters, jobs, managed_jobs, requests
 
 TABLES = {"cluster": clusters.TABLE, "job": jobs.TABLE, "request": requests.TABLE, "managed_job": managed_jobs.TABLE}
-ENDS = {"cluster": {"TERMINATED"}, "job": {"DONE"}, "request": {"SUCCEEDED", "FAILED", "CANCELLED"}, "managed_job": {"DONE"}}
+ENDS = {
+    "cluster": {"TERMINATED"},
+    "job": {"DONE"},
+    "request": {"SUCCEEDED", "FAILED", "CANCELLED"},
+    "managed_job": {"DONE"},
+}
 
 
 @pytest.mark.parametrize("noun", TABLES)

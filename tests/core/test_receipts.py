@@ -1,5 +1,6 @@
 """Receipts add up the ledger; FOCUS rows lie in their months and add up to the same."""
 
+import itertools
 import json
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_line_over_two_new_years_moments_is_a_row_a_month():
     assert [row["BillingPeriodStart"] for row in rows] == [
         "2026-11-01T00:00:00.000Z", "2026-12-01T00:00:00.000Z", "2027-01-01T00:00:00.000Z"
     ]  # fmt: skip
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         assert before["ChargePeriodEnd"] == after["ChargePeriodStart"] == before["BillingPeriodEnd"]
     assert sum(row["BilledCost"] for row in rows) == pytest.approx((JAN - DEC + 3 * 3600) / 3600 * 3.6, abs=1e-9)
 

@@ -25,6 +25,7 @@ SHORT = {
     "agent.py": ["--starts", "1", "--jobs", "5", "--idle", "0.1"],
     "cli.py": ["--runs", "1"],
     "catalog.py": ["--offers", "5000", "--runs", "1"],
+    "launches.py": ["--launches", "8", "--seconds", "1", "--spread", "1"],
     "optimizer.py": ["--offers", "3000", "--runs", "1"],
     "plans.py": ["--runs", "1"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
@@ -37,7 +38,11 @@ SHORT = {
 
 
 #: Made-up worlds, and what is run by the interpreter of another implementation.
-PARTS = {"worlds.py", *(f"reference_{part}.py" for part in ("world", "catalog", "optimizer", "server"))}
+PARTS = {
+    "worlds.py",
+    "made_up_cloud.py",
+    *(f"reference_{part}.py" for part in ("world", "catalog", "optimizer", "server")),
+}
 
 
 def test_every_benchmark_is_run_here():

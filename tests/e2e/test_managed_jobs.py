@@ -75,7 +75,10 @@ def test_restarts_after_errors_are_counted(sky, eventually):
         json.dumps(
             {
                 "name": "often",
-                "resources": {"infra": "local", "job_recovery": {"max_restarts_on_errors": 1, "recover_on_exit_codes": 7}},
+                "resources": {
+                    "infra": "local",
+                    "job_recovery": {"max_restarts_on_errors": 1, "recover_on_exit_codes": 7},
+                },
                 "run": f"echo x >> {sky.root}/ran; n=$(wc -l < {sky.root}/ran); [ $n -lt 3 ] && exit 7; exit 5",
             }
         )

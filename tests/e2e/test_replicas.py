@@ -12,12 +12,14 @@ from replica_household import House, Server, moved_in, until
 
 from sky.engine.duties import BEAT_S
 from sky.engine.duties import LEASE_S as DUTY_S
-from sky.engine.work import LEASE_S
+from sky.engine.work import LEASE_S, POLL_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 #: Seconds beyond a lease in which what was taken over is done: the work itself, on a busy machine.
 WORK_S = 25.0
+#: Seconds by which a look may come late on such a machine. With the lease and a look, still within 15.
+LATE_S = 2.0
 OPEN = "SELECT count(*) FROM requests WHERE status NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"
 
 
@@ -114,6 +116,26 @@ def test_what_a_dead_worker_held_is_taken_over_within_a_lease(house):
     assert time.monotonic() - killed < LEASE_S + WORK_S
     assert house.ran() == ["after", "before", "d"]
     assert "servers work on this database" in second.log
+
+
+def test_a_dead_server_s_row_is_taken_over_when_its_lease_ends_and_not_before(house):
+    house.add("api")
+    worker = house.add("worker")
+    house.good("launch", "-y", "-c", "c", "true")
+    worker.signal(signal.SIGSTOP)
+    command = house.begin("exec", "c", f"echo once >> {house.root}/ran; echo well")
+    row = "requests WHERE name = 'exec'"
+    until(lambda: house.asks(f"SELECT count(*) FROM {row}") == "1", 60)
+    # As a server leaves it that dies in the moment in which it has taken the row. Times are the database's.
+    clock = "extract(epoch from clock_timestamp())"
+    house.asks(f"UPDATE requests SET token = 'dead', lease_until = {clock} + {LEASE_S} WHERE name = 'exec'")
+    worker.signal(signal.SIGCONT)
+    ends = float(house.asks(f"SELECT lease_until FROM {row}"))
+    assert house.asks(f"SELECT lease_until - {clock} <= {LEASE_S} FROM {row}") == "t"
+    assert "well" in house.ended(command)
+    begun = f"SELECT min(time) FROM stories WHERE kind = 'Begun' AND entity_id = (SELECT id FROM {row})"
+    late = float(house.asks(begun)) - ends
+    assert 0 <= late <= POLL_S + LATE_S, late
 
 
 def test_a_worker_that_was_stopped_for_longer_than_its_lease_does_nothing_twice(house):

@@ -11,6 +11,7 @@ import pytest
 
 from sky.core.errors import CapacityRefused, CredentialsRejected, ProviderDown, QuotaReached, Throttled
 from sky.core.lifecycle import clusters as life
+from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Phase, Site, Stray
 from sky.core.ports import Access, DiskImage
 from sky.engine import sweep as sweeps
@@ -177,6 +178,7 @@ async def test_a_cloud_that_refuses_everywhere_hands_over_to_the_other_and_the_s
     assert launched.error is None
     cluster = await only(plane)
     assert cluster.placement.offer.cloud == "aws"
+    assert cluster.resources == described(cluster.placement), "and not what was asked for first"
     asked = tried(clouds)
     assert len(asked) == len(set(asked)), "no place is asked twice"
     text = talk(plane, launched)

@@ -8,12 +8,14 @@ from sqlalchemy import text
 from sky.core.errors import ProviderDown
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal, Site
+from sky.core.model.ledger import Question
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import CreateAsk, Remnant
 from sky.engine import sweep as sweeps
 from sky.engine.post import Post
+from sky.engine.quarantine import Quarantine
 from sky.engine.remnants import Left
 from sky.engine.sweep import Sweep
 from sky.kit.clock import SystemClock
@@ -202,3 +204,66 @@ async def test_a_region_that_is_looked_into_seldom_is_not_forgotten():
         there = [] if looked else await cloud.remnants()
         await left.remove("cloud", cloud, set(), there, looked)
     assert cloud.removed == ["d"]
+
+
+async def test_what_is_removed_stands_in_the_ledger_and_in_the_story(plane, monkeypatch):
+    async def used(_):
+        return {"here"}
+
+    now = plane.clock.now()
+    drawn = Cluster("c6", "six", "ann", "default", Phase.TERMINATED, 0, now, now, 1, ended_at=now, entered=True)
+    await plane.store.clusters.open(Step(drawn, ()), now)
+    cloud = Things(
+        Remnant("volume", "vol-1", "c6", "here", now - 60.0), Remnant("security-group", "sg-1", "c6", "here")
+    )
+    cloud._used = used
+    monkeypatch.setattr(sweeps, "_IMAGES", 2)
+    sweep = sweep_over(plane, cloud, monkeypatch)
+    for _ in range(4):
+        await sweep.once()
+    assert cloud.left == []
+    (line,) = await plane.store.ledger.of_clusters(["c6"])
+    entry = line.entry
+    assert (entry.kind, entry.resource, entry.owner, entry.began) == ("disk", "vol-1", "ann", now)
+    assert entry.ended is not None and "removed by the sweep" in entry.reason
+    async with asyncio.timeout(10):
+        while len(told := [each.text for each in await plane.store.stories.read("cluster", "c6") if each.text]) < 2:
+            await asyncio.sleep(0.01)
+    assert told == [
+        "removed by the sweep: security-group sg-1 on cloud",
+        "removed by the sweep: volume vol-1 on cloud",
+    ]
+
+
+async def test_what_a_restored_back_up_does_not_know_is_kept_for_a_while_and_told_of(plane, monkeypatch):
+    async def used(_):
+        return {"here", "there"}
+
+    now, hours = plane.clock.now(), {"restore_grace_hours": 1.0}
+    await plane.store.set_value("restored-at", repr(now - 1800.0))
+    over = Cluster("c5", "five", "u", "default", Phase.TERMINATED, 0, now, now, 1, ended_at=now)
+    await plane.store.clusters.open(Step(over, ()), now)
+    cloud = Regions(used)
+    cloud.left["more"] = "c5"
+    cloud.remnants = Things(Remnant("volume", "work", f"{NAME}-gone", "here")).remnants
+    sweep = sweep_over(plane, cloud, monkeypatch)
+    sweep._quarantine = Quarantine(plane.store, plane.clock, lambda _: hours)
+    for _ in range(12):
+        assert await sweep.once() in ([], ["c5"])
+    assert set(cloud.left) == {"here", "there"}, "what was known and had ended is ended as ever"
+    lines = [line.entry for line in await plane.store.ledger.lines(Question(cloud="cloud"))]
+    assert {(each.mark, each.kind, each.ended) for each in lines} == {
+        (f"{NAME}-here", "machine", None),
+        (f"{NAME}-there", "machine", None),
+    }
+    assert all("kept until" in each.note for each in lines)
+    assert f"does not know {NAME}-here on cloud, {NAME}-there on cloud" in await plane.upkeep.notice()
+
+    hours["restore_grace_hours"] = 0.25
+    for _ in range(3):
+        await sweep.once()
+    assert cloud.left == {}
+    monkeypatch.setattr(sweeps, "_EVERYWHERE", 1)
+    await sweep.once()
+    assert await plane.store.ledger.lines(Question(cloud="cloud")) == []
+    assert await plane.upkeep.notice() == ""

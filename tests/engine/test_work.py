@@ -291,3 +291,30 @@ async def test_a_letter_that_no_rule_accepts_is_set_aside_and_holds_up_nobody(be
     (line,) = [each for each in lines if each.startswith("set aside")]
     assert "AutostopAsked" in line and "secret" not in line
     assert "is set aside after 3 readings" in caplog.text
+
+
+@pytest.mark.parametrize("error", [UnexpectedEvent("cluster: no rule for it"), ZeroDivisionError("secret")])
+@pytest.mark.parametrize("readable", [True, False])
+async def test_an_order_whose_outcome_no_rule_accepts_is_not_carried_out_for_ever(
+    bench, monkeypatch, caplog, error, readable
+):
+    """It counts as one that broke; if that is no event of the table either, the next letter still is."""
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    monkeypatch.setattr(work, "POLL_S", 0.05)
+    table = bench.table = PickyTable(error)
+    bench.answers[life.Provision] = life.AutostopAsked(Autostop(5))
+    if not readable:
+        monkeypatch.setattr(Bench, "crashed", lambda self, order, error: life.AutostopAsked(Autostop(5)))
+    task = asyncio.create_task(bench.driver().run())
+    async with asyncio.timeout(10):
+        while "is set aside, after 3 times" not in caplog.text:
+            await asyncio.sleep(0.01)
+    if not readable:
+        await Post(bench.clock, bench.signals).send("cluster", bench.rows, "c1", life.DownAsked())
+    await bench.reaches(Phase.TERMINATED)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [type(order) for _, order in bench.acted].count(life.Provision) == 3
+    assert table.met == (3 if readable else 4)
+    (line,) = [each.text for each in await bench.store.stories.read("cluster", "c1") if "set aside" in each.text]
+    assert line.startswith("Provision: set aside") and "AutostopAsked" in line and "secret" not in line

@@ -236,3 +236,30 @@ async def test_what_outlives_a_cluster_is_found_by_its_labels_and_removed(bed):
     assert {each["name"] for each in bed.everywhere("disks")} == {"of-others", "shared"}
     for name in ("of-others", "shared"):
         bed.delete(f"{where}/{name}")
+
+
+async def test_rules_and_policies_that_outlive_a_cluster_are_known_by_what_they_tell(bed):
+    bed.config["placement_policy"] = "compact"
+    await bed.compute.create(bed.ask("gone-2", 2, ports=("8080",)))
+    # Machines that ended behind our back leave what was made beside them.
+    for each in bed.everywhere("instances"):
+        bed.delete(f"zones/{ZONE}/instances/{each['name']}")
+    bed.post("global/firewalls", {"name": "of-others", "network": "global/networks/default", "description": "mine"})
+    told = bed.get("global/firewalls")["items"][0]["description"]
+    copied = {"name": "copied", "network": "global/networks/default", "description": told}
+    bed.post("global/firewalls", copied)
+    found = await bed.compute.remnants(regions=["us-central1"])
+    kinds = sorted((each.kind, each.mark, each.region) for each in found)
+    assert kinds == [
+        ("firewall-rule", "gone-2", ""),
+        ("firewall-rule", "gone-2", ""),
+        ("placement-policy", "gone-2", "us-central1"),
+    ]
+    assert [each.kind for each in await bed.compute.remnants(regions=["us-east1"])] == ["firewall-rule"] * 2
+    other = Bed(bed.wire, bed.keys.identity().parent.parent / "other")
+    assert await other.compute.remnants() == []
+    for each in found:
+        await bed.compute.remove_remnant(each)
+    assert await bed.compute.remnants() == []
+    assert sorted(bed.left()) == ["firewalls/copied", "firewalls/of-others"]
+    bed.sweep()

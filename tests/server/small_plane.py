@@ -23,7 +23,11 @@ from sky.core.model.vitals import Counts, Spent, Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, LogPiece, MachineReport
+from sky.engine.admission import Admission
+from sky.engine.managed_logs import ManagedLogs
+from sky.engine.managed_reads import ManagedReads
 from sky.engine.plans import Answer, Questions, Said
+from sky.engine.post import Post
 from sky.engine.workspaces import Workspaces
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
@@ -94,6 +98,9 @@ class SmallUpkeep:
     async def trouble(self) -> list[str]:
         return list(self.words)
 
+    async def notice(self):
+        return ""
+
     async def vitals(self) -> Vitals:
         return Vitals(Counts({"request": 3}, {"UP": 2}), {"request": 1}, Spent(4, 0.5))
 
@@ -131,6 +138,11 @@ class SmallPlane:
         store = SqliteStore()
         self.users, self.audit = store.users, store.audit
         self.workspaces = Workspaces(self.users, self.section)
+        self.store = store
+        self.logs = ManagedLogs(settings.files / "managed_jobs", store, None, self.clock, self.signals)
+        post = Post(self.clock, self.signals)
+        admission = Admission(store, post, self.clock, self.signals, self.section)
+        self.managed = ManagedReads(store, self.clock, self.signals, admission, self.logs)
         self.upkeep = SmallUpkeep()
 
     def section(self, name: str) -> Mapping[str, object]:
@@ -241,7 +253,7 @@ class SmallPlane:
             raise ClusterDoesNotExist(f"Cluster {name!r} does not exist.")
         return self.known[name]
 
-    async def clusters(self, names: Sequence[str] | None, *, refresh: bool) -> list[Cluster]:
+    async def clusters(self, names: Sequence[str] | None, *, refresh: bool, managed: bool = False) -> list[Cluster]:
         self.status_reads += 1
         return [each for each in self.known.values() if names is None or each.name in names]
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,22 @@ def test_token_file_must_be_private(tmp_path: Path) -> None:
     path.write_text("short")
     with pytest.raises(ValueError, match="shorter"):
         read_token(path, make=False)
+
+
+def test_servers_that_start_at_once_have_one_token(tmp_path: Path) -> None:
+    for turn in range(20):
+        path = tmp_path / f"token-{turn}"
+        together = threading.Barrier(8)
+
+        def one(path: Path = path, together: threading.Barrier = together) -> str:
+            together.wait()
+            return read_token(path, make=True)
+
+        with ThreadPoolExecutor(8) as servers:
+            taken = {each.result() for each in [servers.submit(one) for _ in range(8)]}
+        assert taken == {path.read_text().strip()}
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 def test_an_answer_is_not_held_back(tcp: Served) -> None:

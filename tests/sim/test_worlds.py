@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
+from sky.sim.hunt import hunt, shrink
 from sky.sim.loop import EPOCH, Deadlock, Livelock, SimClock, run
 from sky.sim.planted import PLANTED
 from sky.sim.play import play
-from sky.sim.soak import hunt, shrink
 
 #: Seeds of every test run, and where the hunt for each planted bug begins: close to where it was found.
 SEEDS = range(1, 13)

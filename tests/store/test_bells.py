@@ -79,7 +79,12 @@ async def test_a_line_that_breaks_is_made_again(joined, postgres, database, monk
     await joined.leave()
 
 
-async def test_behind_pgbouncer_alone_nothing_arrives_and_that_is_known(joined, postgres, pgbouncer, database, caplog):
+async def test_behind_pgbouncer_alone_nothing_arrives_and_that_is_known(
+    joined, postgres, pgbouncer, database, caplog, monkeypatch
+):
+    from sky.store import bells
+
+    monkeypatch.setattr(bells, "_ECHO_S", 0.5)
     signals = await joined(postgres.uri(database, pgbouncer))
     async with asyncio.timeout(30):
         while "do not arrive" not in caplog.text:

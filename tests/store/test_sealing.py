@@ -1,5 +1,6 @@
 """What users say to their tasks is in no file of the database in clear; keys change, and rows cannot be exchanged."""
 
+import asyncio
 import secrets
 
 import pytest
@@ -12,6 +13,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
 from sky.store.documents import Document
+from sky.store.schema import METADATA
 from sky.store.sealing import CannotOpen, Sealer
 from sky.store.sqlite import SqliteStore
 
@@ -139,6 +141,47 @@ async def test_a_row_that_cannot_be_opened_holds_up_no_other(tmp_path):
         tx.raw.execute("UPDATE requests SET doc = ? WHERE id = 'request-2'", [doc.replace("request-1", "request-2")])
     assert [claim.entity.id for claim in await store.requests.claim(2.0, 10, "t", 5)] == ["request-1"]
     await store.close()
+
+
+async def everything(postgres, database):
+    """All that a database has, as text."""
+    names = METADATA.tables
+    return "".join([await asyncio.to_thread(postgres.say, database, f"SELECT * FROM {name}") for name in names])
+
+
+async def test_on_postgres_what_was_in_clear_is_sealed_and_several_servers_read_it(postgres, database):
+    from sky.store.postgres import PostgresStore, Target
+
+    where = Target(postgres.uri(database), None, 2)
+    before = PostgresStore(where)
+    await before.connect()
+    await fill(before)
+    await before.close()
+    assert SECRET in await everything(postgres, database)
+    keys = Keys()
+    one, two = (PostgresStore(where, None, Sealer(keys)) for _ in range(2))
+    await asyncio.gather(one.connect(), two.connect())
+    assert SECRET not in await everything(postgres, database)
+    await check(two)
+    # One exchanges the key; the other seals with it from then on, and reads what either wrote.
+    old = keys.last
+    keys.rotate()
+    await one.reseal()
+    await two.requests.open(request("request-2"), 1.0)
+    del keys.all[old]
+    await check(two)
+    await check(one)
+    assert (await one.requests.get("request-2")).body["task"] == TASK
+    claim = (await two.jobs.claim(2.0, 10, "t", 5))[0]
+    await two.jobs.commit(claim, Step(claim.entity), job_life.FilesSynced(), now=2.0, due_at=None)
+    assert SECRET not in await everything(postgres, database)
+    for each in (one, two):
+        await each.close()
+    for sealer in (None, Sealer(Keys())):
+        other = PostgresStore(where, None, sealer)
+        with pytest.raises(RuntimeError, match=r"sealing\.keys"):
+            await other.connect()
+        await other.close()
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 31, 1000, 100_000])

@@ -130,6 +130,10 @@ class Containers:
             await asyncio.sleep(_LOOK_EVERY)
             signal, told = ("TERM", " ".join(left)) if loop.time() < deadline else ("KILL", "")
 
+    async def signal(self, name: str, mark: str, word: str) -> int:
+        """Send a signal to the processes in a container whose mark begins with `mark`; how many there are."""
+        return len(await self._signal(name, "%s=%s" % (MARK, mark), word, ""))
+
     async def _signal(self, name: str, wanted: str, signal: str, told: str) -> List[str]:
         """Who there was. A container that does not run has nobody."""
         words = ("exec", "--user", "0:0", name, "/bin/sh", "-c", _SIGNAL, "sky-end", wanted, signal, told)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+import sqlite3
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
-from . import states
+from . import memory, states
 from .connection import CallRefused, ConnectionLost, Reply
 from .fields import Refused
 from .ledger import Job, Ledger
@@ -23,6 +25,9 @@ _KILLED = 137
 _BACK_OFF = (0.05, 2.0)
 _CALL_TIMEOUT = 40.0
 _KILL_MARGIN = 15.0
+#: Seconds for which the node of rank 0 holds a question after news, and those between two reports of them.
+_LOOK_HELD, _NEWS_EVERY = 25.0, 5.0
+_CAUSES = {memory.HOST: "out of memory", memory.DEVICE: "the device is out of memory"}
 
 
 class Verdict(NamedTuple):
@@ -31,6 +36,7 @@ class Verdict(NamedTuple):
     status: str
     exit_codes: Optional[List[Optional[int]]]
     reason: Optional[str]
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 def node_log(log_dir: str, phase: str, rank: int, node: int) -> str:
@@ -57,6 +63,7 @@ class Gang:
         self._cancelled = job.cancelled
         self._halted: Optional[str] = None
         self._lost: Set[Peer] = set()
+        self._causes: Dict[int, str] = {}
         self._killing: Optional[asyncio.Future[None]] = None
         self._secrets = ledger.secrets(job.key)
 
@@ -101,14 +108,14 @@ class Gang:
         if self._spec.setup and self._job.status != states.RUNNING:
             codes = await self._phase("setup", self._spec.setup)
             if any(codes):
-                return Verdict(states.FAILED_SETUP, codes, self._blame("setup", codes))
+                return Verdict(states.FAILED_SETUP, codes, self._blame("setup", codes), self._why())
         if self._stopped or not self._spec.run:
             return Verdict(states.SUCCEEDED, [0] * len(self._ranks), None)
         if self._job.status != states.RUNNING:
             self._ledger.move(self._job.job_id, states.RUNNING, pid=None)
         codes = await self._phase("run", self._spec.run)
         if any(codes):
-            return Verdict(states.FAILED, codes, self._blame("run", codes))
+            return Verdict(states.FAILED, codes, self._blame("run", codes), self._why())
         return Verdict(states.SUCCEEDED, codes, None)
 
     @property
@@ -143,7 +150,7 @@ class Gang:
     async def _fail(self, phase: str, rank: int, codes: List[Optional[int]], others: bool) -> List[Optional[int]]:
         # On record before the others are killed: after a crash their exit codes must not pass for failures of their
         # own.
-        first = {"phase": phase, "rank": rank, "code": codes[rank]}
+        first = {"phase": phase, "rank": rank, "code": codes[rank], "cause": self._causes.get(rank)}
         if others:
             codes = [_KILLED if code is None else code for code in codes]
             self._ledger.note(self._job.job_id, first_failure=dict(first, codes=codes))
@@ -158,7 +165,14 @@ class Gang:
         where = ""
         if len(codes) > 1:
             where = " on rank %d (%s)" % (first["rank"], node_label(self._ranks[first["rank"]]))
-        return "%s failed%s with exit code %s" % (phase, where, first["code"])
+        text = "%s failed%s with exit code %s" % (phase, where, first["code"])
+        found = _CAUSES.get(str(first.get("cause")))
+        return text if found is None else "%s: %s" % (text, found)
+
+    def _why(self) -> Dict[str, Any]:
+        """What is known of why the first rank failed, for the record."""
+        found = (self._job.first_failure or {}).get("cause")
+        return {"cause": found} if found in _CAUSES else {}
 
     async def _rank(self, phase: str, script: str, rank: int) -> int:
         """One rank's phase from start to end, its log copied; returns the exit code."""
@@ -169,7 +183,7 @@ class Gang:
         args = {"job_id": job.job_id, "key": job.key, "phase": phase, "log": log, "devices": self._devices[rank]}
         args["cwd"] = "workdir" if spec.workdir or spec.git else "home"
         container = dict(spec.container, login=self._secrets.login) if spec.container is not None else None
-        task = {"script": script, "envs": env, "container": container}
+        task = {"script": script, "envs": env, "container": container, "care": spec.care}
         body = json.dumps(task).encode("utf-8", "surrogatepass")
         reply, _ = await self._ask(rank, "task_start", args, body)
         pid = int(reply["pid"])
@@ -180,12 +194,47 @@ class Gang:
             wanted = {"key": job.key, "phase": phase, "log": log, "offset": offset, "wait": wait, "limit": CHUNK}
             return await self._ask(rank, "task_log", wanted)
 
-        facts = await self.log.copy("%s:%d" % (phase, rank), self._prefix(phase, rank, pid), fetch)
+        tending: Optional[asyncio.Future[None]] = None
+        if rank == 0 and phase == "run":
+            tending = asyncio.ensure_future(self._tend(log))
+        try:
+            facts = await self.log.copy("%s:%d" % (phase, rank), self._prefix(phase, rank, pid), fetch)
+        finally:
+            if tending is not None:
+                tending.cancel()
+                await asyncio.gather(tending, return_exceptions=True)
+        if tending is not None and facts["status"] != "lost":
+            await self._look(log, {}, 0.0)
+        if facts.get("cause"):
+            self._causes[rank] = str(facts["cause"])
         if facts["status"] == "lost":
             raise NodeLost("the node restarted while the job ran: %s no longer knows its %s process" % (label, phase))
         if facts.get("why"):
             raise Refused("ContainerFailed", "%s: %s" % (label, facts["why"]))
         return int(facts["rc"])
+
+    async def _tend(self, log: str) -> None:
+        """Write down what the node of rank 0 sees of the job, while it runs."""
+        known: Dict[str, Any] = {}
+        while True:
+            facts, over = await self._look(log, known, _LOOK_HELD)
+            if over:
+                return
+            if facts != known:
+                known = facts
+                await asyncio.sleep(_NEWS_EVERY)
+
+    async def _look(self, log: str, known: Dict[str, Any], wait: float) -> Tuple[Dict[str, Any], bool]:
+        """What is seen, and whether nothing more will be."""
+        job, args = self._job, {"key": self._job.key, "phase": "run", "log": log, "known": known, "wait": wait}
+        try:
+            reply, _ = await self._ask(0, "task_look", args)
+            facts = dict(reply["facts"])
+            if facts:
+                self._ledger.tell(job.job_id, facts)
+        except (Refused, CallRefused, NodeLost, LookupError, sqlite3.Error):
+            return known, True  # an older agent, or a disk that is full: the job is not held up by it
+        return facts, bool(reply["over"])
 
     def _prefix(self, phase: str, rank: int, pid: int) -> bytes:
         if phase == "setup":

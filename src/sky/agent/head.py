@@ -17,6 +17,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 from . import schedule, states
 from .autostop import Autostop
 from .connection import CallRefused, ConnectionLost
+from .farewell import FINAL
 from .fields import Fields, Refused
 from .gang import Gang, Verdict, node_log
 from .ledger import Job, Ledger
@@ -67,7 +68,7 @@ class Head:
         self._kick()
         self.autostop.begin()
         # A worker is listened to wherever it is: a line that breaks is how its death is known while no job runs.
-        for rank in range(0 if self._node.notice else 1, self._node.num_nodes):
+        for rank in range(self._node.num_nodes):
             self._spawn(self._follow_notices(rank))
 
     # The queue
@@ -135,6 +136,7 @@ class Head:
             verdict = Verdict(states.FAILED_DRIVER, None, "the agent failed: %s: %s" % (type(error).__name__, error))
             gang.halt(str(verdict.reason))
         await self._record(job.job_id, verdict)
+        self._tell_spans(job.job_id)
         gang.log.close(done=True)
         del self._gangs[job.job_id], self._running[job.job_id]
         self._kick()
@@ -145,11 +147,27 @@ class Head:
         # A full disk must not leave a job that never ends: it is tried until there is room again.
         while True:
             try:
-                self._ledger.move(job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason)
+                known = self._ledger.get(job_id)
+                facts = dict(known.facts if known is not None else {}, **verdict.facts)
+                self._ledger.move(
+                    job_id, verdict.status, exit_codes=verdict.exit_codes, reason=verdict.reason, facts=facts
+                )
                 return
             except sqlite3.OperationalError as error:
                 print("agent: job %d cannot be recorded yet: %s" % (job_id, error), file=sys.stderr, flush=True)
                 await asyncio.sleep(_RECORD_AGAIN)
+
+    def _tell_spans(self, job_id: int) -> None:
+        """How long a job waited and ran, for who traces it; the server hands it on."""
+        job = self._ledger.get(job_id)
+        if job is None or not job.spec.traceparent or job.start_at is None:
+            return
+        facts = {"traceparent": job.spec.traceparent, "job_id": job_id, "outcome": job.status}
+        parts = (("queue", job.submitted_at, job.start_at), ("job", job.start_at, job.end_at or job.start_at))
+        with suppress(sqlite3.Error):
+            for name, begun, end in parts:
+                failed = name == "job" and job.status != states.SUCCEEDED
+                self._ledger.event("span", name=name, begun=begun, end=end, failed=failed, **facts)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -209,10 +227,25 @@ class Head:
 
     def _record_notice(self, boot_id: str, rank: int, notice: Any) -> None:
         fields = Fields(notice, "a notice")
+        if fields.raw("hook") is not None:
+            self._record_hook(boot_id, rank, fields)
+            return
         facts = {"what": fields.name("what"), "at": fields.number("at", 0, 1e12), "rank": rank}
         told, known = [boot_id, rank, facts["what"]], self._ledger.setting(_NOTICES) or []
         if told not in known:
             self._ledger.event("notice", deadline=fields.number("deadline", 0, 1e12, None), **facts)
+            self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
+            for job_id, held in self._running.items():
+                if facts["what"] in FINAL and rank in {slot.node for slot in held.slots}:
+                    self._ledger.tell(job_id, {"noticed_at": facts["at"]})
+
+    def _record_hook(self, boot_id: str, rank: int, fields: Fields) -> None:
+        """How something ended that was done because of a notice; once, as notices are."""
+        at, text = fields.number("at", 0, 1e12), fields.text("text", limit=1000)
+        told, known = [boot_id, rank, at, text], self._ledger.setting(_NOTICES) or []
+        if told not in known:
+            job_id = self._ledger.find(fields.name("key"))
+            self._ledger.event("hook", status=fields.name("hook"), rank=rank, at=at, of_job=job_id, text=text)
             self._ledger.keep(_NOTICES, [*known, told][-_NOTICES_KEPT:])
 
     async def close(self) -> None:
@@ -275,7 +308,7 @@ class Head:
 
     def _shown(self, job: Job) -> Dict[str, Any]:
         shown = {name: getattr(job, name) for name in ("job_id", "key", "status", "submitted_at", "start_at", "end_at")}
-        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid")})
+        shown.update({name: getattr(job, name) for name in ("exit_codes", "reason", "pid", "facts")})
         shown.update({"name": job.spec.name, "user": job.spec.user, "num_nodes": job.spec.num_nodes})
         shown.update({"resources": job.spec.resources_text(), "log_dir": os.path.join(self._node.logs, job.log_dir)})
         return shown

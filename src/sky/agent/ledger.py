@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   job_id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, status TEXT NOT NULL, spec TEXT NOT NULL,
   submitted_at REAL NOT NULL, start_at REAL, end_at REAL, exit_codes TEXT, reason TEXT, pid INTEGER, placement TEXT,
   first_failure TEXT, cancelled INTEGER NOT NULL DEFAULT 0,
-  log_dir TEXT NOT NULL UNIQUE);
+  log_dir TEXT NOT NULL UNIQUE, facts TEXT);
 CREATE INDEX IF NOT EXISTS jobs_status ON jobs (status);
 CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -35,13 +35,14 @@ CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 
 _COLUMNS = (
     "job_id, key, status, spec, submitted_at, start_at, end_at, exit_codes, reason, pid, placement, first_failure, "
-    "cancelled, log_dir"
+    "cancelled, log_dir, facts"
 )
 
 
 class Job(NamedTuple):
     """A row of the queue. Times are Unix seconds; `first_failure` is set once a rank of the gang has
-    failed; `log_dir` is a name under the node's log folder."""
+    failed; `log_dir` is a name under the node's log folder; `facts` are what was seen of it: `progress`, `checkpoint`,
+    `concerns`, `cause`."""
 
     job_id: int
     key: str
@@ -57,6 +58,7 @@ class Job(NamedTuple):
     first_failure: Optional[Dict[str, Any]]
     cancelled: bool
     log_dir: str
+    facts: Dict[str, Any]
 
     @property
     def ended(self) -> bool:
@@ -86,6 +88,9 @@ class Ledger:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-512")
         self._db.executescript(_SCHEMA)
+        if "facts" not in {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}:
+            # Written by an agent of before.
+            self._db.execute("ALTER TABLE jobs ADD COLUMN facts TEXT")
         # For the agent that will have to change the tables: what it finds.
         self._db.execute("PRAGMA user_version=1")
 
@@ -170,6 +175,17 @@ class Ledger:
         with self._transaction() as db:
             self._set(db, job_id, facts)
 
+    def tell(self, job_id: int, facts: Dict[str, Any]) -> None:
+        """Write what was seen of a job, and that there is news of it."""
+        with self._transaction() as db:
+            job = self.get(job_id)
+            assert job is not None, "job %d is not in the ledger" % job_id
+            told = dict(job.facts, **facts)
+            if told != job.facts:
+                self._set(db, job_id, {"facts": told})
+                self._append(db, _job_event(job._replace(facts=told)))
+        self.changed.fire()
+
     def _set(self, db: sqlite3.Connection, job_id: int, facts: Dict[str, Any]) -> None:
         values = [json.dumps(item) if isinstance(item, (list, dict)) else item for item in facts.values()]
         columns = ", ".join("%s = ?" % name for name in facts)
@@ -193,7 +209,7 @@ class Ledger:
         os.replace(path + ".new", path)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Append an event that is not a job's state: kind is `autostop`, `node` or `notice`."""
+        """Append an event that is not a job's state: kind is `autostop`, `hook`, `node`, `notice` or `span`."""
         with self._transaction() as db:
             self._append(db, dict(facts, kind=kind))
         self.changed.fire()
@@ -239,6 +255,7 @@ def _job(row: Any) -> Job:
     values[10] = json.loads(values[10]) if values[10] else []
     values[11] = json.loads(values[11]) if values[11] else None
     values[12] = bool(values[12])
+    values[14] = json.loads(values[14]) if values[14] else {}
     return Job(*values)
 
 
@@ -248,4 +265,6 @@ def _job_event(job: Job) -> Dict[str, Any]:
         value = getattr(job, name)
         if value is not None:
             event[name] = value
+    if job.facts:
+        event["facts"] = job.facts
     return event

@@ -29,6 +29,7 @@ class Peer:
         self._wire = wire
         self._connection: Optional[Connection] = None
         self._gate = asyncio.Lock()
+        self._cut_until = 0.0
 
     async def call(self, verb: str, args: Dict[str, Any], body: bytes = b"", timeout: float = 30.0) -> Reply:
         """Ask once; ConnectionLost when the peer cannot be reached or does not answer in time."""
@@ -37,6 +38,8 @@ class Peer:
 
     async def _connected(self) -> Connection:
         async with self._gate:
+            if asyncio.get_running_loop().time() < self._cut_until:
+                raise ConnectionLost("cannot connect to %s: cut off by `sky chaos`" % self.address)
             if self._connection is None or self._connection.closed:
                 try:
                     self._connection = await self._connect()
@@ -53,6 +56,11 @@ class Peer:
         from .tls import split  # noqa: PLC0415 - in memory already, where there is a wire
 
         return await self._wire.connect(*split(self.address))
+
+    async def cut(self, seconds: float) -> None:
+        """Break the line, and let nobody through for so many seconds."""
+        self._cut_until = asyncio.get_running_loop().time() + seconds
+        await self.close()
 
     async def close(self) -> None:
         """Close the connection if there is one."""

@@ -47,6 +47,27 @@ def marked(mark: str) -> List[Process]:
     return found
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    try:
+        with open("/proc/%d/status" % pid, "rb") as file:
+            for line in file:
+                if line.startswith(b"SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except (OSError, ValueError, IndexError):
+        pass
+    return False
+
+
+def parent(pid: int) -> int:
+    """The parent of a process, 0 when it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def _has(pid: int, wanted: bytes) -> bool:
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:

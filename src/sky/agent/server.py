@@ -16,9 +16,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
-from . import PROTOCOL, containers
+from . import PROTOCOL, care, containers, notices
+from .chaos import Chaos
 from .delta import Deltas
 from .fan import Fan
+from .farewell import Farewells
 from .fields import Fields, Refused, bad
 from .frames import FrameError, Header, encode, read_frame
 from .head import STOPPED, Head
@@ -51,13 +53,16 @@ class Agent:
         self._clock = clock
         self._started_at = clock()
         self._boot_id = _boot_id()
-        self._tasks = Tasks(node, environ)
+        self._tasks = Tasks(node, environ, clock)
         self._sync = Sync(node)
         self._deltas = Deltas(self._sync)
         self._wire = _wire(node)
         self._watching: Optional[asyncio.Future[None]] = None
         self._notices: List[Dict[str, Any]] = []
         self._noticed = Signal()
+        self._note = notices.Note(node.home, self._boot_id)
+        self._farewells = Farewells(node, self._tasks, clock, self._tell)
+        self._chaos = Chaos(node, self._tasks, clock, self._announce, _detach)
         self._done = asyncio.Event()
         self._requests: Set[asyncio.Future[None]] = set()
         self._verbs: Dict[str, Verb] = {
@@ -66,9 +71,11 @@ class Agent:
             "kill_all": self._kill_all,
             "power_off": self._power_off,
             "notices": self._heard,
+            "chaos": self._chaos.strike,
             "shutdown": self._shutdown,
             "task_start": self._task_start,
             "task_wait": self._task_wait,
+            "task_look": self._task_look,
             "task_kill": self._task_kill,
             "task_log": self._task_log,
             "task_forget": self._task_forget,
@@ -92,6 +99,7 @@ class Agent:
         self._peers: List[Peer] = [Myself(self.handle)] + [
             Peer(address, self._wire) for address in self._node.peers[1:]
         ]
+        self._chaos.peers = self._peers
         head = Head(self._node, self._ledger, self._peers, self._clock)
         self._verbs.update(
             {
@@ -121,6 +129,8 @@ class Agent:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        await self._farewells.close()
+        await self._chaos.close()
         server.close()
         if door is not None:
             await door.close()
@@ -138,19 +148,23 @@ class Agent:
         self._done.set()
 
     async def _watch_notices(self) -> None:
-        from . import notices  # noqa: PLC0415 - only where a cloud gives any
-
-        note = notices.Note(self._node.home, self._boot_id)
-
         async def tell(notice: notices.Notice) -> None:
-            self._notices.append(notice._asdict())
-            self._noticed.fire()
-            try:
-                note.write(notice)
-            except OSError as error:
-                print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+            self._announce(notice)
 
         await notices.watch(self._node.notice, self._node.metadata, self._clock, tell)
+
+    def _announce(self, notice: notices.Notice) -> None:
+        """This machine will go: the head, the tasks and whoever looks are told."""
+        self._tell(notice._asdict())
+        try:
+            self._note.write(notice)
+        except OSError as error:
+            print("agent: a notice cannot be written down: %s" % error, file=sys.stderr, flush=True)
+        self._farewells.begin(notice)
+
+    def _tell(self, record: Dict[str, Any]) -> None:
+        self._notices.append(record)
+        self._noticed.fire()
 
     def _open_door(self) -> Optional[Listener]:
         if self._wire is None or not self._node.listen:
@@ -294,6 +308,7 @@ class Agent:
             fields.text("log"),
             fields.integers("devices", 0, 1023),
             image=containers.parse(content.raw("container")),
+            care=care.parse(content.raw("care")),
         )
         return {"pid": pid}, b""
 
@@ -302,6 +317,12 @@ class Agent:
         return await self._tasks.wait(
             fields.name("key"), fields.choice("phase", PHASES), fields.number("wait", 0, 60, 0.0)
         ), b""
+
+    async def _task_look(self, fields: Fields, body: bytes) -> Reply:
+        del body
+        key, phase, log = fields.name("key"), fields.choice("phase", PHASES), fields.text("log")
+        wait = fields.number("wait", 0, 60, 0.0)
+        return await self._tasks.look(key, phase, log, fields.raw("known"), wait), b""
 
     async def _task_kill(self, fields: Fields, body: bytes) -> Reply:
         del body

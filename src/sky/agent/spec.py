@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, NamedTuple, Optional
 
-from . import containers
+from . import care, containers
 from .fields import Fields, bad
 
 DEFAULT_CPUS = 0.5
@@ -30,6 +30,8 @@ class JobSpec(NamedTuple):
     submitted_at: float
     cancel_grace: float
     container: Optional[Dict[str, Any]]
+    care: Optional[Dict[str, Any]] = None
+    traceparent: Optional[str] = None
 
     def resources_text(self) -> str:
         """The request in the form of the queue's table: `2x[CPU:0.5,H100:1]`."""
@@ -70,6 +72,8 @@ def parse(values: Any, now: float) -> JobSpec:
         submitted_at=fields.number("submitted_at", 0, 1e12, now),
         cancel_grace=fields.number("cancel_grace", 0, 3600, 10.0),
         container=_container(fields.raw("container")),
+        care=care.stored(care.parse(fields.raw("care"))),
+        traceparent=fields.text("traceparent", None, 60),
     )
 
 

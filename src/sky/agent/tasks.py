@@ -10,12 +10,15 @@ node's log file: the agent is in the path of no byte. Called by the server's tas
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shlex
 import signal
 from contextlib import suppress
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import processes
+from . import care as cares
+from . import memory, notices, processes, progress
 from .container import FAILED
 from .containers import Containers, Image
 from .fields import Refused, relative_path
@@ -27,7 +30,7 @@ from .watch import FileWatch, watch_exit
 PHASES = ("setup", "run")
 KILLED = 137
 _KILLED = ".killed"
-_ENDINGS = (".sh", ".pid", ".exit", ".json", ".container", ".why")
+_ENDINGS = (".sh", ".pid", ".exit", ".json", ".container", ".why", ".progress", ".memory", ".oom", ".care", ".told")
 
 # $1 pid file, $2 exit file, $3 shell, $4 script, $5 folder. The traps keep the wrapper alive through a SIGTERM meant
 # for the whole tree, so that it still writes the exit code; children get the default actions back.
@@ -49,6 +52,9 @@ class Task:
         self.lost = False
         self.child = False
         self.ended = Signal()
+        self.watched: Optional[cares.Watched] = None
+        self.cause: Optional[str] = None
+        """Why it failed, where the kernel or its last words tell."""
 
     @property
     def over(self) -> bool:
@@ -64,7 +70,7 @@ class Task:
 class Tasks:
     """All task processes of this node."""
 
-    def __init__(self, node: Node, environ: Dict[str, str]) -> None:
+    def __init__(self, node: Node, environ: Dict[str, str], clock: Callable[[], float]) -> None:
         self._node = node
         self._root = os.path.join(node.root, "tasks")
         self._environ = environ
@@ -72,7 +78,10 @@ class Tasks:
         self._tasks: Dict[Tuple[str, str], Task] = {}
         self._files = FileWatch()
         self._containers = Containers(node, self._has_gpus)
+        self._clock = clock
         os.makedirs(self._root, mode=0o700, exist_ok=True)
+        self._notice = os.path.join(node.home, notices.FILE)
+        self._programs = progress.install(node.home)
         os.makedirs(node.logs, exist_ok=True)
 
     def start(
@@ -86,6 +95,7 @@ class Tasks:
         devices: Optional[List[int]],
         *,
         image: Optional[Image] = None,
+        care: Optional[cares.Care] = None,
     ) -> int:
         """Start a phase once: repeating the call finds the same process. Its pid, or 0 if the job was killed before.
 
@@ -99,13 +109,18 @@ class Tasks:
             task.code = KILLED
             self._tasks[key, phase] = task
             return 0
-        inside, place = self._environment(task, env, devices), self._folder(folder)
+        inside, place = self._environment(task, env, devices, care), self._folder(folder)
         values = dict(self._environ, **inside)
+        values["PATH"] = "%s:%s" % (self._programs, values.get("PATH", os.defpath))
         if image is not None:
+            script = 'PATH=%s:"$PATH"\n%s' % (shlex.quote(self._programs), script)
             script = self._containers.script(task.stem, image, script, inside, place)
             # What runs outside is ours: the task's variables are for what runs inside.
             values = dict(self._environ, **{name: inside[name] for name in ("HOME", "SKY_NODE_ID", processes.MARK)})
         _write(task.stem + ".sh", script, 0o700)
+        _write(task.stem + ".progress", "", 0o600)
+        if care is not None:
+            _write(task.stem + ".care", json.dumps(cares.stored(care)), 0o600)
         target = self._log_path(log)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         self._spawn(task, target, values, place)
@@ -120,8 +135,18 @@ class Tasks:
     def _barrier(self, key: str) -> str:
         return os.path.join(self._root, key + _KILLED)
 
-    def _environment(self, task: Task, env: Dict[str, str], devices: Optional[List[int]]) -> Dict[str, str]:
-        values = dict(env)
+    def _environment(
+        self, task: Task, env: Dict[str, str], devices: Optional[List[int]], care: Optional[cares.Care]
+    ) -> Dict[str, str]:
+        values = {
+            progress.VARIABLE: task.stem + ".progress",
+            "SKYPILOT_PREEMPTION_NOTICE": self._notice,
+        }
+        if care is not None and care.path is not None:
+            values["SKYPILOT_CHECKPOINT_DIR"] = place = cares.folder(care.path, self._node.home)
+            with suppress(OSError):  # a disk that is mounted later, or that somebody else has to make
+                os.makedirs(place, exist_ok=True)
+        values.update(env)
         values.update({"HOME": self._node.home, "SKY_NODE_ID": self._node.node_id, processes.MARK: task.mark})
         known = self._node.devices
         if devices:
@@ -161,6 +186,7 @@ class Tasks:
                 "StartFailed", "the task could not be started on %s: %s" % (self._node.label(), error)
             ) from None
         task.child = True
+        memory.note(stem, task.pid)
         watch_exit(task.pid, lambda: self._over(task))
 
     def _over(self, task: Task) -> None:
@@ -200,6 +226,107 @@ class Tasks:
         task.pid = pid
         self._adopt(task)
         return task
+
+    def _cause(self, key: str, task: Task, log: str) -> Optional[str]:
+        # Those that were ended by order have not failed, whatever they said at the end.
+        ours = os.path.exists(self._barrier(key)) and not os.path.exists(task.stem + ".oom")
+        if task.cause is None and task.code and not ours:
+            task.cause = memory.cause(task.stem, task.code, log)
+        return task.cause
+
+    async def look(self, key: str, phase: str, log: str, known: Any, wait: float) -> Dict[str, Any]:
+        """{facts, over}: what is seen of checkpoints and progress; waits up to `wait` seconds for other than `known`.
+
+        Of a task that is not known here any more nothing is seen, and it is over.
+        """
+        task = self._find(key, phase)
+        if task is None:
+            return {"facts": {}, "over": True}
+        if task.watched is None:
+            said, path = task.stem + ".progress", self._log_path(log)
+            care = self.care_of(task) or cares.Care()
+            task.watched = cares.Watched(care, self._node.home, said, path, self._clock)
+        facts = await task.watched.facts(known, wait, task, self._files)
+        return {"facts": facts, "over": task.over}
+
+    def care_of(self, task: Task) -> Optional[cares.Care]:
+        """What the job wants watched and done; None where that is nothing."""
+        try:
+            with open(task.stem + ".care", encoding="utf-8") as file:
+                return cares.parse(json.load(file))
+        except (OSError, ValueError, Refused):
+            return None
+
+    def living(self, phase: str) -> List[Tuple[str, Task]]:
+        """Key and task of each job that is in a phase now, those that an agent before this one started included."""
+        ending = ".%s.pid" % phase
+        keys = [name[: -len(ending)] for name in os.listdir(self._root) if name.endswith(ending)]
+        found = [(key, self._find(key, phase)) for key in sorted(keys)]
+        return [(key, task) for key, task in found if task is not None and not task.over]
+
+    def claim_farewell(self, task: Task) -> bool:
+        """Whether nobody has begun yet what the task wants done before the machine goes; from now on somebody has."""
+        try:
+            os.close(os.open(task.stem + ".told", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            return True
+        except OSError:
+            return False
+
+    def told(self, key: str) -> Dict[str, str]:
+        """Variables for a script that acts for a job from outside of it."""
+        task = self._find(key, "run")
+        care = self.care_of(task) if task is not None else None
+        values = {"SKY_NODE_ID": self._node.node_id, "SKYPILOT_PREEMPTION_NOTICE": self._notice}
+        if care is not None and care.path is not None:
+            values["SKYPILOT_CHECKPOINT_DIR"] = cares.folder(care.path, self._node.home)
+        return values
+
+    async def signal(self, key: str, task: Task, word: str) -> int:
+        """Send a signal to the processes of a task, wherever they are; how many got it.
+
+        The shell that runs the script gets it only if the script has a trap for it, for it would end without waiting
+        for what it has started.
+        """
+        number = int(getattr(signal, "SIG" + word))
+        name = self._containers.named(task.stem)
+        if name is not None:
+            return await self._containers.signal(name, task.mark, word)
+        told = 0
+        for pid, _ in processes.marked(task.mark):
+            shell = processes.parent(pid) == task.pid
+            if pid == task.pid or (shell and self._waits(pid) and not processes.catches(pid, number)):
+                continue
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+                told += 1
+        return told
+
+    def _waits(self, pid: int) -> bool:
+        """Whether a process has children."""
+        return any(processes.parent(each) == pid for each, _ in processes.marked("%s/" % self._node.node_id))
+
+    async def strike(self, key: str, *, starved: bool) -> int:
+        """`kill -9` of all processes of a job on this node, which may not know why; how many there were.
+
+        `starved`: as when the kernel ends them for want of memory.
+        """
+        count = 0
+        for phase in PHASES:
+            task = self._find(key, phase)
+            if task is None or task.over:
+                continue
+            if starved:
+                memory.mark(task.stem)
+            name = self._containers.named(task.stem)
+            if name is not None:
+                count += await self._containers.signal(name, task.mark, "KILL")
+            for pid, _ in processes.marked(task.mark):
+                # The wrapper stays, as it does when the kernel chooses the largest: it writes the exit code.
+                if pid != task.pid:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                        count += 1
+        return count
 
     async def wait(self, key: str, phase: str, seconds: float) -> Dict[str, Any]:
         """Wait until the phase has ended, at most `seconds`: {status: running | exited | lost, rc}."""
@@ -278,6 +405,8 @@ class Tasks:
                 self._files.leave(watched)
         facts: Dict[str, Any] = {"offset": offset + len(data), "eof": over and len(data) < limit}
         facts["status"], facts["rc"] = (task.status, task.code) if task is not None else ("lost", None)
+        if task is not None and over and task.code:
+            facts["cause"] = self._cause(key, task, path)
         if task is not None and task.code == FAILED:
             facts["why"] = _text(task.stem + ".why")
         return facts, data

@@ -32,6 +32,8 @@ from sky.cli.table_of_commands import (
 
 #: Set by the shell's completion script when it asks for words.
 COMPLETION = "_SKY_COMPLETE"
+#: Set where spans are to be told to somebody.
+TRACED = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -164,6 +166,15 @@ ssh = _Ssh(
 )
 
 
+def _traced(ctx: click.Context, arguments: list[str]) -> object:
+    """Invoke within a span that is named as the command is, without what it is given."""
+    from sky.sdk.traces import command_span  # noqa: PLC0415 - for those alone who want traces
+
+    named = [word for word in arguments[:1] if word in root.list_commands(ctx)]
+    with command_span(" ".join(["sky", *named])):
+        return root.invoke(ctx)
+
+
 def run(arguments: list[str]) -> int:
     """Run a command line through click and return its exit code; usage errors are shown here, others are raised."""
     if COMPLETION in os.environ:
@@ -171,7 +182,7 @@ def run(arguments: list[str]) -> int:
     try:
         # Not through `root.main`, which takes a closed pipe for an error.
         with root.make_context("sky", list(arguments), obj=tuple(arguments)) as ctx:
-            result = root.invoke(ctx)
+            result = _traced(ctx, arguments) if TRACED in os.environ else root.invoke(ctx)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:

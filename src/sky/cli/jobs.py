@@ -74,6 +74,9 @@ def shape(cluster: str, job: Record) -> dict[str, object]:
         "reason": _field(metadata, "reason"),
         "exit_codes": _field(metadata, "exit_codes") or [],
         "git_commit": _field(metadata, "git_commit"),
+        "progress": _field(metadata, "progress"),
+        "checkpoint": _field(metadata, "checkpoint"),
+        "cause": _field(metadata, "cause"),
     }
 
 
@@ -85,7 +88,8 @@ def _field(metadata: object, key: str) -> object:
 def _print_queue(name: str, jobs: Sequence[Record]) -> None:
     at = times.now()
     rows = []
-    for job in sorted(jobs, key=lambda job: -number(job, "job_id")):
+    ordered = sorted(jobs, key=lambda job: -number(job, "job_id"))
+    for job in ordered:
         started, ended = number(job, "start_at"), number(job, "end_at")
         rows.append(
             [
@@ -102,7 +106,30 @@ def _print_queue(name: str, jobs: Sequence[Record]) -> None:
             ]
         )
     say(f"\nJob queue of cluster {name}")
-    say(tables.render(_COLUMNS, rows) if rows else "No jobs.")
+    columns = [*_COLUMNS]
+    for title, words in (("PROGRESS", _progress), ("CHECKPOINT", _checkpoint)):
+        told = [words(job) for job in ordered]
+        # Where no task says anything of the kind, a column of dashes helps nobody.
+        if any(told):
+            columns.append(title)
+            for row, cell in zip(rows, told, strict=True):
+                row.append(cell)
+    say(tables.render(columns, rows) if rows else "No jobs.")
+
+
+def _progress(job: Record) -> str | None:
+    share = _field(job.get("metadata"), "progress")
+    return f"{float(share):.0%}" if isinstance(share, int | float) else None
+
+
+def _checkpoint(job: Record) -> str | None:
+    found = _field(job.get("metadata"), "checkpoint")
+    age, size = _field(found, "age"), _field(found, "bytes")
+    if not isinstance(age, int | float) or not isinstance(size, int | float):
+        return None
+    warnings = _field(found, "warnings")
+    marks = f" ({', '.join(map(str, warnings))})" if isinstance(warnings, list) and warnings else ""
+    return f"{times.duration(age)} old, {size / 1e9:.3g} GB{marks}"
 
 
 @options.command("logs", help="Follow the log of a job (default: the newest), fetch logs, or tell how jobs ended.")

@@ -83,6 +83,7 @@ def info(*, form: str) -> int:
             "api_version": text(answer, "api_version"),
         },
         "user": name,
+        "notice": text(answer, "notice"),
     }
     if form != "table":
         emit(shape, form)
@@ -92,4 +93,6 @@ def info(*, form: str) -> int:
     facts = [f"{label}: {text(answer, key) or '-'}" for label, key in _FACTS]
     say(f"  {', '.join(facts)}")
     say(f"User: {name or '-'}")
+    if notice := text(answer, "notice"):
+        say(notice)
     return exit_codes.OK

@@ -22,6 +22,7 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("start", "sky.cli.clusters:start", "Start stopped clusters again."),
     ("down", "sky.cli.clusters:down", "Remove clusters and all that is on them."),
     ("events", "sky.cli.events:events", "Tell the story of a cluster in plain words."),
+    ("chaos", "sky.cli.faults:chaos", "Cause a fault, to see whether jobs recover."),
     ("port-forward", "sky.cli.forward:port_forward", "Bring ports of a node to this machine."),
 )
 
@@ -33,6 +34,11 @@ INFRA_COMMANDS: tuple[Row, ...] = (
     ("check", "sky.cli.infra:check", "Show which infra can be used, and why others cannot."),
     ("gpus", "sky.cli.groups:gpus", "Accelerators and where they are sold."),
     ("optimize", "sky.cli.optimize:optimize", "Show where a task would run, and why not elsewhere."),
+    (
+        "simulate",
+        "sky.cli.simulate:simulate",
+        "Show what a job with a deadline would have cost under several policies.",
+    ),
     ("catalog", "sky.cli.groups:catalog", "Prices: how good and how old they are, and newer ones."),
     ("ssh", "sky.cli.groups:ssh", "A shell on a node of a cluster; pools of machines reached by SSH."),
 )
@@ -55,6 +61,7 @@ LATER_COMMANDS: tuple[Row, ...] = (
 HIDDEN_COMMANDS: tuple[Row, ...] = (
     ("show-gpus", "sky.cli.gpus:gpus_list", "Old name of `gpus list`."),
     ("volume", "sky.cli.later:volumes", "Same as volumes."),
+    ("progress", "sky.cli.faults:progress", "Inside of a job: say how far it is."),
     ("ui", "sky.cli.later:dashboard", "Same as dashboard."),
     ("status-kubernetes", "sky.cli.later:status_kubernetes", "Resources of all users in a Kubernetes context."),
     ("local", "sky.cli.later:local", "A Kubernetes cluster on this machine."),

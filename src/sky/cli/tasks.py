@@ -83,9 +83,8 @@ def _spec(entry: Entrypoint, envs: Mapping[str, str], secrets: Mapping[str, str]
     dag = load_dag(text=entry.yaml, source=entry.source, env_overrides=envs, secrets_overrides=secrets)
     if len(dag.tasks) > 1:
         raise InvalidSkyPilotConfigError(
-            f"{entry.source} holds {len(dag.tasks)} tasks. A cluster runs one; pipelines and job groups need managed "
-            "jobs, which are not supported yet in this version. Split the file, one task each; "
-            f"`sky optimize {entry.source}` plans them together."
+            f"{entry.source} holds {len(dag.tasks)} tasks. A cluster runs one; `sky jobs launch {entry.source}` runs a "
+            f"pipeline, each task on a cluster of its own. `sky optimize {entry.source}` plans them together."
         )
     return dag.tasks[0]
 

@@ -34,7 +34,10 @@ def restore(*, file: str, yes: bool, form: str) -> int:
     from sky.server.lock import AlreadyRunning  # noqa: PLC0415
     from sky.server.restore import restore as put_back  # noqa: PLC0415
 
-    question = "Machines that were made since the back-up are unknown to it, and the server ends such. Go on?"
+    question = (
+        "Machines that were made since the back-up are unknown to it; the server leaves them alone for a day "
+        "(api_server.restore_grace_hours) and ends them then. Go on?"
+    )
     confirm(question, assume_yes=yes)
     try:
         aside = put_back(Path(file).expanduser(), state_dir())

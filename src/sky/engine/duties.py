@@ -5,6 +5,7 @@ are dealt out among the servers that work, by a number drawn from both names: ea
 and when one comes or goes only its own clusters change hands. Run by `plane`.
 """
 
+import asyncio
 import logging
 import zlib
 from typing import Protocol
@@ -49,7 +50,8 @@ class Alone:
         return True
 
     async def run(self) -> None:
-        """Nobody has to be told."""
+        """Nobody has to be told; a loop that ended would pass for one that broke."""
+        await asyncio.Event().wait()
 
 
 class Among:

@@ -10,7 +10,8 @@ from sky.core.lifecycle import jobs as life
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job
-from sky.core.model.tasks import GitSource, TaskSpec
+from sky.core.model.safeguards import DEFAULT_GRACE_SECONDS
+from sky.core.model.tasks import DEFAULT_HOOK_TIMEOUT_SECONDS, GitSource, TaskSpec, hooks_for
 from sky.core.optimizer.wanted import Bounds
 from sky.core.ports import AgentClient, ClusterRows, Fleet, JobRows
 from sky.engine.containers import container, without_login
@@ -18,6 +19,7 @@ from sky.engine.refusals import WEB
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
+from sky.kit.tracing import CURRENT, TRACING
 
 #: vCPUs that a job holds on each node unless it asks for some, so that many share a node.
 DEFAULT_CPU_DEMAND = 0.5
@@ -110,7 +112,11 @@ class JobWork:
             return await self._sync(cluster, job)
         head = await self._fleet.head(cluster)
         if isinstance(order, life.Submit):
-            job_id, log_dir = await head.submit(job.id, specification(job, cluster, self._section("docker")))
+            spec = specification(job, cluster, self._section("docker"))
+            if TRACING.on and CURRENT.get():
+                # The node tells of the job's time within the same trace.
+                spec = {**spec, "traceparent": CURRENT.get()}
+            job_id, log_dir = await head.submit(job.id, spec)
             # The watcher may have seen news of the job before its number was on record.
             self._signals.notify(f"submitted:{cluster.id}")
             return life.Submitted(job_id, log_dir)
@@ -177,7 +183,30 @@ def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | Non
         "task_id": job.task_id,
         "workdir": task.workdir is not None,
         "submitted_at": job.created_at,
+        "care": _care(task),
     }
+
+
+def _care(task: TaskSpec) -> Mapping[str, object] | None:
+    """What the node is to watch, and to do when it is told that it will go; None where that is nothing."""
+    checkpoint, gone = task.checkpoint, task.on_preemption
+    scripts = [{"run": gone.run, "timeout": gone.grace}] if gone is not None and gone.run else []
+    scripts += [
+        {"run": hook["run"], "timeout": hook.get("timeout", DEFAULT_HOOK_TIMEOUT_SECONDS)}
+        for hook in hooks_for(task.config, "preemption")
+    ]
+    farewell = None
+    if scripts or gone is not None:
+        grace = gone.grace if gone is not None else DEFAULT_GRACE_SECONDS
+        farewell = {"signal": gone.signal if gone is not None else None, "grace": grace, "scripts": scripts}
+    wanted = {
+        "path": checkpoint.path if checkpoint is not None else None,
+        "every": checkpoint.every if checkpoint is not None else None,
+        "max_bytes": checkpoint.max_size * 1e9 if checkpoint is not None and checkpoint.max_size else None,
+        "pattern": task.progress.pattern if task.progress is not None else None,
+        "farewell": farewell,
+    }
+    return wanted if any(wanted.values()) else None
 
 
 def _git_variables(task: TaskSpec, job: Job) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from sky.core.errors import (
 )
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
+from sky.core.lifecycle.placing import described
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.clusters import Autostop, Cluster, Phase, Site
 from sky.core.model.jobs import Job, JobPhase
@@ -301,7 +302,7 @@ def _drawn(desk: Desk, request: Request, task: TaskSpec, name: str, placements: 
         created_at=now,
         status_at=now,
         num_nodes=task.num_nodes,
-        resources=describe(placements[0]),
+        resources=described(placements[0]),
         resources_config=task.resources[0].to_yaml_config(),
         request_id=request.id,
         command=text(request.body, "command") or "",
@@ -461,13 +462,6 @@ def _unavailable(cluster: Cluster) -> ResourcesUnavailableError:
     return ResourcesUnavailableError(
         f"Cluster '{cluster.name}' could not be launched: {cluster.reason}.{lines}", failover_history=history
     )
-
-
-def describe(placement: Placement) -> str:
-    """What each node of a cluster has, in one line: `(cpus=8, mem=32, H100:8)`."""
-    parts = [f"cpus={placement.cpus:g}", f"mem={placement.memory_gb:g}"]
-    parts += [f"{name}:{count:g}" for name, count in placement.accelerators.items()]
-    return f"({', '.join(parts)})"
 
 
 def _job_resources(task: TaskSpec) -> str:

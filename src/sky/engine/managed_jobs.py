@@ -16,7 +16,8 @@ from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Table
-from sky.core.model.clusters import Cluster, InstanceState, Phase
+from sky.core.lifecycle.placing import described
+from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
 from sky.core.model.managed_jobs import OWNED, ManagedJob, Stage, Where
@@ -30,7 +31,7 @@ from sky.core.policy.rights import Reach, infra_for
 from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
-from sky.engine.launch import describe, hedging
+from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plans import Said
 from sky.engine.recovering import strategies
@@ -98,6 +99,8 @@ class ManagedJobWork:
                 await self._cancel_job(entity)
             case life.Close():
                 await self._close(entity)
+            case life.Release():
+                await self._release(entity, order)
         return await self._seen(entity)
 
     # --- a place -------------------------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ class ManagedJobWork:
             created_at=now,
             status_at=now,
             num_nodes=task.num_nodes,
-            resources=describe(placements[0]),
+            resources=described(placements[0]),
             resources_config=task.resources[0].to_yaml_config(),
             command=job.command,
             task_config=task.to_config(),
@@ -251,6 +254,16 @@ class ManagedJobWork:
         if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
             await self._desk.tell(cluster, cluster_life.DownAsked())
 
+    async def _release(self, job: ManagedJob, order: life.Release) -> None:
+        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        if self._logs is not None:
+            await self._logs.finish(job, cluster)
+        if cluster is not None and cluster.alive:
+            await self._desk.tell(cluster, cluster_life.Released())
+            if order.seconds is not None:
+                idle = Autostop(order.seconds / 60, down=True)
+                await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
+
 
 class Nudges:
     """Wakes managed jobs when their clusters, or their jobs there, move on.
@@ -312,7 +325,10 @@ class Nudges:
             await self._desk.post.send("managed_job", store.managed_jobs, id, life.Changed())
         for cluster_id, id in await store.managed_jobs.stray_clusters():
             owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
-            if cluster is None or cluster.phase is Phase.TERMINATING or (owner is not None and owner.kept):
+            if cluster is None or cluster.phase is Phase.TERMINATING:
+                continue
+            if owner is not None and owner.kept:
+                await self._desk.tell(cluster, cluster_life.Released())
                 continue
             log.warning("ending cluster %s: the managed job that had it does not need it any more", cluster.name)
             await self._desk.tell(cluster, cluster_life.DownAsked())
@@ -372,7 +388,7 @@ def where_of(placement: Placement) -> Where:
         offer.instance_type,
         offer.use_spot,
         placement.price_hourly,
-        describe(placement),
+        described(placement),
     )
 
 

@@ -13,6 +13,7 @@ from sky.engine import managed_requests
 from sky.engine.budgets import reserve_cluster
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
+from sky.engine.faults import chaos
 from sky.engine.launch import execute, launch
 from sky.engine.waiting import until
 
@@ -121,6 +122,7 @@ HANDLERS: Mapping[str, Handler] = {
     "catalog_refresh": catalog_refresh,
     "jobs/launch": managed_requests.launch,
     "jobs/cancel": managed_requests.cancel,
+    "chaos": chaos,
 }
 
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)

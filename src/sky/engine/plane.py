@@ -51,6 +51,7 @@ from sky.engine.operations import HANDLERS
 from sky.engine.plans import Planner
 from sky.engine.post import Post
 from sky.engine.provision import Provisioner
+from sky.engine.quarantine import Quarantine
 from sky.engine.requests import RequestWork
 from sky.engine.retention import Retention
 from sky.engine.sharing import Shared
@@ -65,6 +66,7 @@ from sky.kit.clock import Clock
 from sky.kit.ids import new_id
 from sky.kit.ids import request_id as fresh_request_id
 from sky.kit.signals import Signals
+from sky.kit.tracing import CURRENT
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +194,7 @@ class ControlPlane:
                 self.signals,
                 holder=holder,
                 concurrency=_CONCURRENCY[noun.name],
+                trace_of=self._trace_of,
             )
             self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
@@ -208,8 +211,17 @@ class ControlPlane:
         if self._care is not None:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
-        sweep = Sweep(self.store, self._providers, self._post, self.clock, self.access.usable, self._duties)
+        sweep = Sweep(
+            self.store, self._providers, self._post, self.clock, self.access.usable, self._duties,
+            Quarantine(self.store, self.clock, self.section),
+        )  # fmt: skip
         self._spawn(sweep.run(), "sweep")
+
+    async def _trace_of(self, row: object) -> str:
+        """The span that asked for what is done about a row, as long as that request has not ended."""
+        asked = row.id if isinstance(row, Request) else getattr(row, "request_id", None)
+        request = await self.store.requests.get(asked) if asked else None
+        return request.trace if request is not None and not request.status.is_terminal() else ""
 
     def _held(self) -> Mapping[str, int]:
         return {driver.name: driver.held for driver in self._drivers}
@@ -280,6 +292,7 @@ class ControlPlane:
             cluster_name=str(body["cluster_name"]) if body.get("cluster_name") else None,
             workspace=workspace,
             reach=str(reach),
+            trace=CURRENT.get(),
         )
         request, _ = await self.store.requests.open(drawn, now)
         self.signals.notify("work:request")

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
+from sky.kit.tracing import TRACING
 
 
 class Mailbox(Protocol):
@@ -21,6 +22,7 @@ class Post:
 
     async def send(self, noun: str, rows: Mailbox, id: str, event: object, *, once: str | None = None) -> int:
         """Leave `event` for the row `id`; the letter's number. Under the name `once` it is left only once."""
+        TRACING.hand_over(id)
         number = await rows.post(id, event, self._clock.now(), once=once)
         self._signals.notify(f"letter:{noun}:{id}")
         self._signals.notify(f"work:{noun}")

@@ -39,7 +39,7 @@ from sky.core.ports import (
     Stoppable,
     StopsSome,
 )
-from sky.kit.backoff import delays
+from sky.kit.backoff import delays, stretched
 from sky.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -267,7 +267,7 @@ class Provisioner:
             try:
                 return await call()
             except Throttled as throttled:
-                await self._clock.sleep(min(throttled.retry_after, _THROTTLE_WAIT_S))
+                await self._clock.sleep(stretched(min(throttled.retry_after, _THROTTLE_WAIT_S)))
         return await call()
 
     async def learn(self, placement: Placement, kind: OutcomeKind, reason: str = "") -> None:

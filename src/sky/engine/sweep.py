@@ -9,12 +9,15 @@ from collections.abc import Callable
 
 from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
+from sky.core.lifecycle.billing import outlived
 from sky.core.model.clusters import Cluster, InstanceState, Phase, Site
+from sky.core.model.ledger import Settlement
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import ClonesDisks, Providers, Regional, Remnants, Store
 from sky.engine.duties import BEAT_S, Alone, Duties
 from sky.engine.ledger import Settling
 from sky.engine.post import Post
+from sky.engine.quarantine import Quarantine
 from sky.engine.remnants import Left
 from sky.kit.clock import Clock
 
@@ -41,8 +44,12 @@ class Sweep:
         clock: Clock,
         usable: Callable[[str], bool] = lambda cloud: False,
         duties: Duties | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
-        """`usable` says of a place whether it could be used when it was asked last; `duties` whether it is our turn."""
+        """`usable` says of a place whether it could be used when it was asked last; `duties` whether it is our turn.
+
+        `quarantine` says what is left alone after a restore.
+        """
         self._store = store
         self._providers = providers
         self._post = post
@@ -53,6 +60,7 @@ class Sweep:
         self._rounds = 0
         self._usable = usable
         self._duties = duties or Alone()
+        self._quarantine = quarantine or Quarantine(store, clock, lambda name: {})
         self._settling = Settling(store, providers, clock)
 
     async def run(self) -> None:
@@ -109,7 +117,9 @@ class Sweep:
         # Read after the list: where machines may be is on record before they are made.
         living = await self._store.clusters.living()
         owned = {site.mark for cluster in living for site in cluster.where if site.cloud == cloud}
-        strangers = [(cloud, mark) for mark in sorted(listed - owned)]
+        kept = {mark for mark in listed - owned if await self._quarantine.keeps(mark)}
+        await self._quarantine.note(cloud, found, kept, regions is None)
+        strangers = [(cloud, mark) for mark in sorted(listed - owned - kept)]
         self._unowned = {
             key: count
             for key, count in self._unowned.items()
@@ -131,6 +141,7 @@ class Sweep:
                     continue
                 self._unowned.pop(key, None)
                 ended.append(key[1])
+                await self._tell(key[1], f"machines on {cloud}")
         for cluster in living:
             site = cluster.site
             if site is not None and site.cloud == cloud and cluster.phase is Phase.UP and site.mark not in listed:
@@ -138,15 +149,35 @@ class Sweep:
         if look_at_images and isinstance(compute, ClonesDisks):
             await self._images(cloud, compute, regions)
         if self._rounds % _IMAGES == 1 and isinstance(compute, Remnants):
-            # Listed first, as machines are; a cluster's own teardown removes what is its.
-            there = await compute.remnants(regions=regions)
-            alive = await self._store.clusters.living()
-            marks = {site.mark for each in alive for site in each.where}
-            await self._left.remove(cloud, compute, marks | listed, there, regions)
+            await self._remnants(cloud, compute, listed, regions)
         return ended
+
+    async def _remnants(self, cloud: str, compute: Remnants, listed: set[str], regions: set[str] | None) -> None:
+        """Remove what outlived clusters, and enter it where it cost something."""
+        # Listed first, as machines are; a cluster's own teardown removes what is its.
+        there = await compute.remnants(regions=regions)
+        alive = await self._store.clusters.living()
+        marks = {site.mark for each in alive for site in each.where} | listed
+        marks |= {mark for mark in {each.mark for each in there} - marks if await self._quarantine.keeps(mark)}
+        for gone in await self._left.remove(cloud, compute, marks, there, regions):
+            cluster = await self._tell(gone.mark, f"{gone.kind} {gone.name} on {cloud}")
+            what = (gone.kind, gone.name, gone.mark, gone.region)
+            line = outlived(cluster, cloud, what, gone.since, self._clock.now())
+            if line is not None:
+                await self._store.ledger.settle(Settlement(missing=(line,)))
+
+    async def _tell(self, mark: str, what: str) -> Cluster | None:
+        """Tell in the story of the cluster, if there is a record of it; that record."""
+        cluster = await self._store.clusters.get(mark.partition(life.HEDGED)[0])
+        if cluster is not None:
+            await self._post.send("cluster", self._store.clusters, cluster.id, life.Swept(what))
+        return cluster
 
     async def _images(self, cloud: str, compute: ClonesDisks, regions: set[str] | None) -> None:
         """Remove images of disks that no launch waits for. Each is seen twice before, as machines are."""
+        until = await self._quarantine.until()
+        if until is not None and self._clock.now() < until:
+            return  # a launch that waits for one may be unknown to what was restored
         needed = {each.clone_of for each in await self._store.clusters.living() if each.clone_of}
         left = {each.name: each for each in await compute.images(regions=regions) if each.name not in needed}
         for name, image in list(left.items()):

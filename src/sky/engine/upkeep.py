@@ -10,6 +10,7 @@ from pathlib import Path
 from sky.core.errors import NotSupportedError, ServerTemporarilyUnavailableError
 from sky.core.model.vitals import Vitals
 from sky.core.ports import Store
+from sky.engine.quarantine import NOTICE
 from sky.kit.clock import Clock
 
 #: Seconds within which the records have to answer.
@@ -46,6 +47,14 @@ class Upkeep:
         except (ServerTemporarilyUnavailableError, TimeoutError, OSError) as error:
             found.append(f"the records do not answer: {error or type(error).__name__}")
         return found
+
+    async def notice(self) -> str:
+        """What somebody has to look at; empty if there is nothing, or the records do not answer."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._store.get_value(NOTICE) or ""
+        except (ServerTemporarilyUnavailableError, TimeoutError, OSError):
+            return ""
 
     async def vitals(self) -> Vitals:
         """How it is now."""

@@ -6,13 +6,14 @@ for again, so that a missed event delays news but never loses it.
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.model.clusters import Cluster, InstanceState, Phase
-from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.jobs import NOTHING_SEEN, CheckpointSeen, FailureCause, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
 from sky.core.ports import AgentClient, Fleet, Store
 from sky.engine.duties import Alone, Duties
@@ -20,6 +21,7 @@ from sky.engine.post import Post
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.signals import Signals
+from sky.kit.tracing import TRACING, Value, traceparent_of
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ _HOLD_S = 30.0
 _LOOK_S = 5.0
 #: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
 _LOOKED_THROUGH = 10_000
+#: What nodes may say of a job, and nothing else.
+_CAUSES, _CONCERNS = frozenset(FailureCause), ("late", "large")
 
 
 class Watchers:
@@ -133,12 +137,7 @@ class Watchers:
                 if any(each.get("kind") == "node" for each in events):
                     # The head says that a node is lost: its provider knows what is so.
                     await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
-                for heard_of in [notice for each in events if (notice := announced(each, cluster)) is not None]:
-                    await self._post.send("cluster", self._store.clusters, cluster.id, heard_of)
-                for each in events:
-                    if _stops_itself(each, cluster):
-                        began = cluster_life.AutostopBegan(bool(each.get("down")))
-                        await self._post.send("cluster", self._store.clusters, cluster.id, began)
+                await self._tell_cluster(cluster, events)
                 if not events and not early:
                     # Nothing for a while: look all the same, so that no news is lost for longer than this.
                     await self._catch_up(head, cluster)
@@ -152,6 +151,17 @@ class Watchers:
                     # Not before what was heard is handed on: after a crash it is to be heard again.
                     heard = position
                     await self._store.set_value(key, str(position))
+
+    async def _tell_cluster(self, cluster: Cluster, events: Sequence[Mapping[str, object]]) -> None:
+        """Hand on what events say of the cluster itself."""
+        told = [announced(each, cluster) or hook_ended(each, cluster) for each in events]
+        for heard_of in [each for each in told if each is not None]:
+            await self._post.send("cluster", self._store.clusters, cluster.id, heard_of)
+        for each in events:
+            _record_span(each, cluster)
+            if _stops_itself(each, cluster):
+                began = cluster_life.AutostopBegan(bool(each.get("down")))
+                await self._post.send("cluster", self._store.clusters, cluster.id, began)
 
     async def _catch_up(self, head: AgentClient, cluster: Cluster) -> None:
         unended = {
@@ -186,6 +196,20 @@ class Watchers:
         return early
 
 
+def _record_span(event: Mapping[str, object], cluster: Cluster) -> None:
+    """A span that the head has measured, handed on; after a crash it may be told twice."""
+    recorder, parent = TRACING.recorder, traceparent_of(event.get("traceparent"))
+    begun, end = _seconds(event.get("begun")), _seconds(event.get("end"))
+    if event.get("kind") == "span" and recorder is not None and parent and begun is not None and end is not None:
+        about: dict[str, Value] = {
+            "sky.cluster": cluster.id,
+            "sky.rank": 0,
+            "sky.outcome": str(event.get("outcome"))[:40],
+        }
+        name, failed = f"agent {str(event.get('name'))[:40]}", bool(event.get("failed"))
+        recorder.ended(name, parent, begun, max(begun, end), about, failed=failed)
+
+
 def _stops_itself(event: Mapping[str, object], cluster: Cluster) -> bool:
     """Whether an event says that the cluster is stopping by itself now, and not before it was last started."""
     told = _seconds(event.get("time"))
@@ -203,6 +227,17 @@ def announced(event: Mapping[str, object], cluster: Cluster) -> cluster_life.Not
     return cluster_life.NoticeHeard(rank if isinstance(rank, int) else 0, str(event.get("what"))[:40], ahead)
 
 
+def hook_ended(event: Mapping[str, object], cluster: Cluster) -> cluster_life.HookEnded | None:
+    """What an event says of something that was done because a machine goes; None for one of another kind."""
+    at, rank, number = _seconds(event.get("at")), event.get("rank"), event.get("of_job")
+    stale = at is not None and cluster.launched_at is not None and at < cluster.launched_at
+    if event.get("kind") != "hook" or stale:
+        return None
+    whose = f"job {number}: " if isinstance(number, int) else ""
+    said = f"{whose}{str(event.get('text'))[:1000]}"
+    return cluster_life.HookEnded(str(event.get("status"))[:40], rank if isinstance(rank, int) else 0, said)
+
+
 def reported(record: Mapping[str, object]) -> job_life.Reported:
     """The agent's record of a job as an event. Raises ValueError on a status that is not one."""
     codes = record.get("exit_codes")
@@ -212,13 +247,37 @@ def reported(record: Mapping[str, object]) -> job_life.Reported:
         end_at=_seconds(record.get("end_at")),
         exit_codes=tuple(int(code) for code in codes) if isinstance(codes, list) else (),
         reason=str(record["reason"]) if record.get("reason") else None,
+        seen=_seen(facts := _mapping(record.get("facts"))),
+        cause=FailureCause(str(facts["cause"])) if facts.get("cause") in _CAUSES else None,
     )
+
+
+def _seen(facts: Mapping[str, object]) -> Seen:
+    """What a node says that it sees, as far as it has the right shape."""
+    progress, found, concerns = _seconds(facts.get("progress")), None, facts.get("concerns")
+    given = _mapping(facts.get("checkpoint"))
+    at, size = _seconds(given.get("at")), _seconds(given.get("bytes"))
+    if at is not None and size is not None and 0 <= size < 1e18:
+        found = CheckpointSeen(str(given.get("name"))[:200], at, int(size), given.get("whole") is not False)
+    return Seen(
+        progress=progress if progress is not None and 0 <= progress <= 1 else None,
+        progress_at=_seconds(facts.get("progress_at")),
+        checkpoint=found,
+        concerns=tuple(each for each in _CONCERNS if isinstance(concerns, list) and each in concerns),
+        noticed_at=_seconds(facts.get("noticed_at")),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def differs(job: Job, news: job_life.Reported) -> bool:
     """Whether the news says anything that the record does not."""
+    if news.seen not in (job.seen, NOTHING_SEEN):
+        return True
     return (job.status, job.start_at, job.end_at) != (news.status, news.start_at, news.end_at)
 
 
 def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

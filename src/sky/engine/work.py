@@ -13,17 +13,22 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import BrokenRule, Step, Table, UnexpectedEvent
-from sky.core.ports import Claim, LeaseLost, Rows
+from sky.core.ports import Claim, LeaseLost, Rows, StandingOrder
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
 from sky.kit.signals import Signals
+from sky.kit.tracing import TRACING, span
 
 log = logging.getLogger(__name__)
 
 E = TypeVar("E")
 
-#: A lease holds this long without being renewed, in seconds; it is renewed each third of that.
-LEASE_S = 15.0
+#: The span that a row's work belongs to; empty for work that nobody waits for.
+TraceOf = Callable[[object], Awaitable[str]]
+
+#: A lease holds this long without being renewed, in seconds; it is renewed each third of that. With the look for rows
+#: that nobody notifies, what a dead server held is taken over within 15.
+LEASE_S = 12.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds: where wake-ups do not all arrive, and
 #: where they do. What becomes due by itself meanwhile is known beforehand.
 POLL_S, _CALM_S = 1.0, 5.0
@@ -31,7 +36,7 @@ POLL_S, _CALM_S = 1.0, 5.0
 _A_LITTLE_S = 0.001
 #: Rows that are claimed at a time. On SQLite each is driven to its first wait in one go, so calls wait for all of them.
 _BATCH = 8
-#: Times that a letter is read which no rule accepts, once per lease, before it is set aside.
+#: Times that a letter, or what came of an order, is read which no rule accepts, once per lease, before it is set aside.
 _MOST_READINGS = 3
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
@@ -78,8 +83,19 @@ class Noun(Protocol[E]):
 class Driver(Generic[E]):
     """Drives all rows of one noun, up to `concurrency` at a time."""
 
-    def __init__(self, noun: Noun[E], clock: Clock, signals: Signals, *, holder: str, concurrency: int) -> None:
+    def __init__(
+        self,
+        noun: Noun[E],
+        clock: Clock,
+        signals: Signals,
+        *,
+        holder: str,
+        concurrency: int,
+        trace_of: TraceOf | None = None,
+    ) -> None:
+        """`trace_of` finds the span that a row's work is part of, where there is one."""
         self._noun = noun
+        self._trace_of = trace_of
         self._clock = clock
         self._signals = signals
         self._holder = holder
@@ -89,6 +105,8 @@ class Driver(Generic[E]):
         self._count = 0
         #: How often letters could not be read, by their numbers.
         self._misread: dict[int, int] = {}
+        #: How often what came of orders could not be read, by their keys.
+        self._misdone: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -129,7 +147,9 @@ class Driver(Generic[E]):
             return left + _A_LITTLE_S
         self._count += 1
         token = f"{self._holder}-{self._count}"
-        claims = await self._noun.rows.claim(self._clock.now(), LEASE_S, token, min(room, _BATCH), but_not=self._running)
+        claims = await self._noun.rows.claim(
+            self._clock.now(), LEASE_S, token, min(room, _BATCH), but_not=self._running
+        )
         for claim in claims:
             id = self._noun.id_of(claim.entity)
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
@@ -159,6 +179,7 @@ class Driver(Generic[E]):
                     claim = await self._carry_out(claim)
             # Nothing to do: say when to look again, which a commit that left orders could not.
             await noun.rows.release(claim)
+            TRACING.at_rest(noun.id_of(claim.entity))
         except LeaseLost as lost:
             log.info("lease lost: %s", lost)
         except asyncio.CancelledError:
@@ -200,9 +221,13 @@ class Driver(Generic[E]):
         self, claim: Claim[E], step: Step[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
     ) -> Claim[E]:
         noun, now = self._noun, self._clock.now()
-        after = await noun.rows.commit(
-            claim, step, event, now=now, due_at=noun.due_at(step.entity, now), letters=letters, done=done
-        )
+        parent = await self._parent(claim.entity)
+        with span(f"{noun.name} {type(event).__name__}", parent=parent) as made:
+            after = await noun.rows.commit(
+                claim, step, event, now=now, due_at=noun.due_at(step.entity, now), letters=letters, done=done
+            )
+            if made is not None:
+                made.note(**{f"sky.{noun.name}": noun.id_of(after.entity)}, orders=len(step.orders or ()))
         noun.committed(claim.entity, after.entity)
         return after
 
@@ -220,9 +245,38 @@ class Driver(Generic[E]):
                 claim, standing = await self._attend(claim, order.key, act, mail.changed)
                 if not standing:
                     return claim
-                return await self._apply(claim, act.result(), done=order.key)
+                return await self._conclude(claim, order, act.result())
             finally:
                 await self._call_off(claim, act)
+
+    async def _conclude(self, claim: Claim[E], order: StandingOrder, event: object) -> Claim[E]:
+        """Record what came of an order. If no rule accepts that, the order is not carried out for ever: in the end it
+        counts as one that broke, and where that cannot be read either, it is set aside.
+        """
+        try:
+            step = self._noun.table.step(claim.entity, event, self._clock.now())
+        except Exception as error:  # as with letters: a rule may break on what nobody foresaw
+            tries = self._misdone[order.key] = self._misdone.get(order.key, 0) + 1
+            if tries < _MOST_READINGS:
+                raise
+            del self._misdone[order.key]
+            step = self._instead(claim.entity, order.order, event, error)
+            log.exception(
+                "%s %s: the order %s is set aside, after %d times: %r",
+                self._noun.name, self._noun.id_of(claim.entity), order.key, tries, event,
+            )  # fmt: skip
+        return await self._record(claim, step, event, done=order.key)
+
+    def _instead(self, entity: E, order: object, event: object, error: Exception) -> Step[E]:
+        """What follows from an order that is given up: what its noun says of one that broke, or nothing."""
+        told = f"{type(order).__name__}: {_set_aside(event, error)}"
+        try:
+            # In our words alone: the error may have anything in its text.
+            step = self._noun.table.step(entity, self._noun.crashed(order, RuntimeError(told)), self._clock.now())
+        except Exception:  # nothing else is known to follow: the entity stays as it is, and whoever asks is told
+            log.exception("%s %s: nothing follows from %s", self._noun.name, self._noun.id_of(entity), told)
+            return Step(entity, None, told)
+        return replace(step, text=f"{told}; {step.text}" if step.text else told)
 
     async def _call_off(self, claim: Claim[E], act: "asyncio.Task[object]") -> None:
         """Wait for the end of what is called off, which may take its time, and hold on to the row for as long."""
@@ -261,10 +315,26 @@ class Driver(Generic[E]):
 
     async def _act(self, entity: E, key: str, order: object) -> object:
         try:
-            return await self._noun.act(entity, key, order)
+            name = f"{self._noun.name} {type(order).__name__}"
+            with span(name, parent=await self._parent(entity)) as made:
+                if made is not None:
+                    made.note(**_about(self._noun.name, self._noun.id_of(entity), entity))
+                return await self._noun.act(entity, key, order)
         except Exception as error:
             log.exception("%s: %s failed in an unforeseen way", self._noun.name, type(order).__name__)
             return self._noun.crashed(order, error)
+
+    async def _parent(self, entity: E) -> str:
+        """The span that work on this row belongs to; empty where none is recorded."""
+        if not TRACING.on or self._trace_of is None:
+            return ""
+        return TRACING.awaited(self._noun.id_of(entity)) or await self._trace_of(entity)
+
+
+def _about(noun: str, id: str, entity: object) -> dict[str, str]:
+    """What a span says of its row: whose names are shown anyway, and nothing that was said to a task."""
+    named = {"sky.user": getattr(entity, "user", ""), "sky.name": getattr(entity, "name", "") or ""}
+    return {f"sky.{noun}": id, **named}
 
 
 def _set_aside(event: object, error: Exception) -> str:

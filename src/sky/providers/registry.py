@@ -17,6 +17,7 @@ from sky.core.model.place_rules import PlaceRules
 from sky.core.model.schema import Locator, nearest
 from sky.core.ports import Access, Closes, Compute, Keys, PriceSource, Shell, Unlocks
 from sky.providers import credentials
+from sky.providers.traced import traced
 
 #: Features of the interface that a place may have or lack.
 FEATURES = frozenset(
@@ -199,7 +200,7 @@ class Registry:
             )
         except ImportError as error:
             raise _not_loadable(cloud, error) from error
-        self._open[cloud] = opened
+        self._open[cloud] = traced(cloud, opened)
         return opened
 
     def secret(self, cloud: str, name: str) -> str | None:

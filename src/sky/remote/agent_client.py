@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sky.agent.connection import CallRefused, Connection, ConnectionLost, Reply
+from sky.kit.tracing import span
 
 from .errors import AgentError, AgentUnreachable
 
@@ -51,6 +52,12 @@ class AgentClient:
         `patience` bounds, in seconds, how long nobody may be there before that is the answer: a call that is held open
         for long may take its time, but a node that is gone should be known as such soon.
         """
+        with span(f"agent {verb}", kind="client"):
+            return await self._call(verb, args, body, timeout=timeout, repeat=repeat, patience=patience)
+
+    async def _call(
+        self, verb: str, args: Json | None, body: bytes, *, timeout: float | None, repeat: bool, patience: float | None
+    ) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         pause, alone_since = _FIRST_PAUSE, loop.time()
@@ -209,6 +216,12 @@ class AgentClient:
     async def power_off(self, mode: str) -> None:
         """End all task processes and carry out the node's own `stop` or `down`."""
         await self.call("power_off", {"mode": mode}, timeout=60.0)
+
+    async def strike(self, fault: str, *, key: str | None = None, seconds: float = 0.0, rank: int | None = None) -> int:
+        """Let something go wrong on the node, once (see `sky.agent.chaos`); how much was struck."""
+        args = {"fault": fault, "key": key, "seconds": seconds, "rank": rank}
+        reply, _ = await self.call("chaos", args, repeat=False)
+        return int(reply["struck"])
 
     async def shutdown(self) -> None:
         """Let the agent leave; tasks go on."""

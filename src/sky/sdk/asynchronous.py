@@ -20,7 +20,17 @@ from sky.sdk import workspaces as spaces
 from sky.sdk.http1 import query
 from sky.sdk.ids import RequestId
 from sky.sdk.streams import Followed, Writer
-from sky.sdk.transport import CALL_S, PAUSES, STREAM_S, Answer, Endpoint, current_endpoint, headers_for, raise_error
+from sky.sdk.transport import (
+    CALL_S,
+    PAUSES,
+    STREAM_S,
+    Answer,
+    Endpoint,
+    check_version,
+    current_endpoint,
+    headers_for,
+    raise_error,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -81,6 +91,7 @@ async def _ask(target: str) -> Any:
     async def attempt() -> Answer:
         async with _client(endpoint, CALL_S) as client:
             response = await client.get(target, headers=headers_for(endpoint))
+            check_version(endpoint, response.headers)
             return Answer(response.status_code, response.headers, response.content)
 
     answer = await _repeat(endpoint, attempt)
@@ -112,6 +123,7 @@ async def _pieces(followed: Followed, method: str, target: Callable[[], tuple[st
                 _client(endpoint, STREAM_S) as client,
                 client.stream(method, path, content=data, headers=headers_for(endpoint)) as response,
             ):
+                check_version(endpoint, response.headers)
                 if response.status_code >= 400:
                     raise_error(Answer(response.status_code, response.headers, await response.aread()))
                 async for line in response.aiter_lines():

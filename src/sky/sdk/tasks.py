@@ -30,7 +30,20 @@ ResourcesLike = Resources | Mapping[str, Any] | Iterable[Resources]
 REDACTED = "<redacted>"
 
 #: Keys of a task that are kept as their own YAML value and have no logic here.
-_KEPT = ("config", "managed_secrets", "inputs", "outputs", "event_callback", "api_server_access", "notify", "_metadata")
+_KEPT = (
+    "checkpoint",
+    "progress",
+    "on_oom",
+    "on_preemption",
+    "config",
+    "managed_secrets",
+    "inputs",
+    "outputs",
+    "event_callback",
+    "api_server_access",
+    "notify",
+    "_metadata",
+)
 
 
 class Secret:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sky.core.errors import ApiServerConnectionError, APIVersionMismatchError, SkyError, from_wire
 from sky.kit.paths import private_dir, socket_path, state_dir
-from sky.sdk import settings
+from sky.sdk import settings, traces
 from sky.sdk.http1 import Address, CannotConnect, Connection, ConnectionLost, NotHttp, Response
 from sky.version import API_VERSION, __version__
 from sky.wire.protocol import (
@@ -180,6 +180,13 @@ def call(
 
     `body` is sent as JSON, `raw` as it is. Raises the server's error as its own class, ApiServerConnectionError.
     """
+    with traces.call_span(method, target):
+        return _call(method, target, body, headers, raw)
+
+
+def _call(
+    method: str, target: str, body: object, headers: Mapping[str, str] | None, raw: bytes | Path | None
+) -> Answer:
     endpoint = current_endpoint()
     data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
     sent = headers_for(endpoint, headers)
@@ -238,7 +245,7 @@ def headers_for(endpoint: Endpoint, more: Mapping[str, str] | None = None) -> di
     made = {HEADER_API_VERSION: str(API_VERSION), HEADER_VERSION: __version__, "Content-Type": "application/json"}
     if endpoint.token:
         made["Authorization"] = f"Bearer {endpoint.token}"
-    return {**made, **(more or {})}
+    return {**made, **traces.headers(), **(more or {})}
 
 
 def _exchange(endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes | Path) -> Answer:
@@ -307,20 +314,29 @@ def _check_peer(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
 
     Raises APIVersionMismatchError if the two sides are too far apart.
     """
+    version = headers.get(HEADER_VERSION.lower())
+    if version not in (None, __version__) and endpoint.state is not None and endpoint.key not in _asked:
+        _asked.add(endpoint.key)
+        if _stop_idle(endpoint, endpoint.state):
+            return True
+    check_version(endpoint, headers)
+    return False
+
+
+def check_version(endpoint: Endpoint, headers: Mapping[str, str]) -> None:
+    """Make sure that an answer is of a server that this client can talk to; `headers` have lower-case names.
+
+    Raises APIVersionMismatchError if the two sides are too far apart, ApiServerConnectionError if it is none of ours.
+    """
     theirs = headers.get(HEADER_API_VERSION.lower())
     version = headers.get(HEADER_VERSION.lower())
     if theirs is None or version is None:
         raise ApiServerConnectionError(f"What answers at {endpoint} is not an API server of this product.")
-    if version != __version__ and endpoint.state is not None and endpoint.key not in _asked:
-        _asked.add(endpoint.key)
-        if _stop_idle(endpoint, endpoint.state):
-            return True
     if not theirs.isdecimal() or int(theirs) < MIN_API_VERSION:
         raise APIVersionMismatchError(
             f"The API server ({version[:40]}, interface {theirs[:10]}) is too old for this client ({__version__}, "
             f"interface {API_VERSION}). Upgrade it; a local one restarts with `sky api stop` and the next command."
         )
-    return False
 
 
 def _stop_idle(endpoint: Endpoint, state: Path) -> bool:

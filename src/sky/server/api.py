@@ -29,7 +29,7 @@ from sky.wire.codec import Body, decode, encode, plain
 from sky.wire.jobs import AGAIN, HEARTBEAT, Frame, line
 from sky.wire.openapi import Operation
 from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, HEARTBEAT_S
-from sky.wire.requests import ReadAnswer, Submitted
+from sky.wire.requests import Submitted
 
 B = TypeVar("B", bound=Body)
 #: Work of a read that is given back as JSON already.
@@ -132,7 +132,7 @@ class Api:
             return Reply(b'{"request_id":"%s","result":%s}' % (id.encode(), result), 200, headers)
 
         operation = Operation(
-            "POST", path, summary, body=kind, answer=answer or ReadAnswer, right=right, audited=audited
+            "POST", path, summary, body=kind, answer=answer, right=right, audited=audited, enveloped=True
         )
         return Route(operation, handle)
 

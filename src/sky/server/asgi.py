@@ -15,6 +15,8 @@ from sky.core.errors import ApiServerAuthenticationError, ClientError
 from sky.core.model.audit import AuditLine
 from sky.core.model.users import Caller, Role, Via
 from sky.kit.current import REQUEST
+from sky.kit.tracing import HEADER as TRACE_HEADER
+from sky.kit.tracing import TRACING, span, traceparent_of
 from sky.server.audit import Auditor, Made
 from sky.server.failures import (
     AGAIN_S,
@@ -228,7 +230,7 @@ class App:
         )
         begun = time.perf_counter()
         try:
-            reply = await self._answer(call)
+            reply = await (self._traced(call) if TRACING.on else self._answer(call))
         except Gone:
             return
         except Exception as failed:  # noqa: BLE001 - every failure has to become an answer
@@ -245,6 +247,17 @@ class App:
             await _stream(reply.frames, receive, send)
         else:
             await _send(reply, send)
+
+    async def _traced(self, call: Call) -> Reply | Stream:
+        """Answer within a span: one of the caller's trace, if they say which. Of a stream, until it begins."""
+        parent = traceparent_of(call.header(TRACE_HEADER))
+        with span(call.method[:20], parent=parent, kind="server", root=True) as made:
+            try:
+                return await self._answer(call)
+            finally:
+                if made is not None:
+                    made.name(f"{call.method[:20]} {call.route}")
+                    made.note(**{"http.route": call.route, "sky.user": call.user})
 
     async def _answer(self, call: Call) -> Reply | Stream:
         if call.head_size() > MAX_HEAD:

@@ -31,7 +31,7 @@ _TARGETS = {
 _KEPT = (
     "role", "disabled", "dryrun", "down", "purge", "graceful", "idle_minutes", "idle_minutes_to_autostop", "all",
     "all_users", "job_ids", "force", "resize", "clone_disk_from", "expires_in_days", "if_idle", "users", "workspaces",
-    "preferred",
+    "preferred", "fault", "node", "job_id", "after", "seconds", "seed",
 )  # fmt: skip
 _MOST_TEXT = 200
 #: Refusals of callers nobody knows that are written down per minute: strangers must not be able to fill the disk.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
 from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
+from sky.core.model.faults import FaultKind, NodeFault
 from sky.core.ports import LogPiece
 from sky.kit.together import together
 from sky.remote.agent_client import AgentClient
@@ -31,6 +32,7 @@ from sky.remote.ways import folder_of, way_of
 from sky.wire.uploads import ManifestEntry, manifest_file
 
 if TYPE_CHECKING:
+    from sky.agent.connection import Connection
     from sky.remote.ssh import SshChannel
     from sky.remote.ssh_link import SshLinks
 
@@ -82,6 +84,8 @@ class NodeFleet:
         self._newest: dict[str, tuple[Cluster, Instance]] = {}
         #: By node, how many ports were found taken.
         self._shifts: dict[str, int] = {}
+        #: By node, until when (of the loop's clock) nothing of ours reaches it: what `sky chaos partition` does.
+        self._cut: dict[str, float] = {}
 
     def connections(self) -> int:
         """Connections to machines elsewhere that are held now."""
@@ -111,9 +115,9 @@ class NodeFleet:
 
     async def _bring_up(self, cluster: Cluster, node: Instance) -> bool:
         """Whether the agent could be started; if not, the cluster is to be told of another port for it."""
-        for line in ("", *(f"/{number}" for number in range(1, _HELD + 1))):
-            await self._drop(node.id + line)
+        await self._drop_lines(node)
         try:
+            self._refuse_if_cut(node)
             way = self.channel(cluster, node)
             if node.reach.get("kind") != "local":
                 await _let_in(way, node, self._patience(cluster))
@@ -154,6 +158,24 @@ class NodeFleet:
             await together(self._client(cluster, node).hello(timeout=_SIGN_S) for node in asked)
         except AgentRefused as error:
             raise AgentUnreachable(str(error)) from error
+
+    async def strike(self, cluster: Cluster, fault: NodeFault) -> int:
+        """Its agent does it; a partition is ours, and that of the head where it is about a worker."""
+        node = next(each for each in cluster.instances if each.rank == fault.rank)
+        if fault.kind is not FaultKind.PARTITION:
+            return await self._client(cluster, node).strike(fault.kind.value, key=fault.key, seconds=fault.seconds)
+        if node.rank and cluster.head is not None:
+            await self._client(cluster, cluster.head).strike(fault.kind.value, rank=node.rank, seconds=fault.seconds)
+        self._cut[node.id] = asyncio.get_running_loop().time() + fault.seconds
+        await self._drop_lines(node)
+        return 1
+
+    def _refuse_if_cut(self, node: Instance) -> None:
+        """Raises AgentUnreachable while a node is to be out of reach."""
+        left = self._cut.get(node.id, 0.0) - asyncio.get_running_loop().time()
+        if left > 0:
+            raise AgentUnreachable(f"cut off by `sky chaos` for another {left:.0f} s")
+        self._cut.pop(node.id, None)
 
     async def quiesce(self, cluster: Cluster) -> None:
         """End jobs, then agents: the head first, so that it counts its jobs as ended by this and not as failed."""
@@ -275,10 +297,23 @@ class NodeFleet:
         if key not in self._clients:
             # Not before it is needed: a node without a way fails the call, not the look at its cluster.
             self._clients[key] = AgentClient(
-                lambda: self.channel(*self._newest.get(node.id, (cluster, node))).open_agent(),
+                lambda: self._open(*self._newest.get(node.id, (cluster, node))),
                 where=f"node {node.rank} ({node.ip})",
             )
         return self._clients[key]
+
+    async def _open(self, cluster: Cluster, node: Instance) -> "Connection":
+        try:
+            self._refuse_if_cut(node)
+        except AgentUnreachable as error:
+            # As a network says it, which a client may try to reach again for a while.
+            raise OSError(str(error)) from None
+        return await self.channel(cluster, node).open_agent()
+
+    async def _drop_lines(self, node: Instance) -> None:
+        """Close all connections to a node."""
+        for line in ("", *(f"/{number}" for number in range(1, _HELD + 1))):
+            await self._drop(node.id + line)
 
     async def _drop(self, id: str) -> None:
         client = self._clients.pop(id, None)

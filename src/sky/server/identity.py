@@ -14,6 +14,7 @@ import os
 import pwd
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,22 +55,35 @@ def owner() -> str:
 
 
 def read_token(path: Path, *, make: bool) -> str:
-    """The token in a file readable by its owner only; made if absent and `make`.
+    """The token in a file readable by its owner only; made if absent and `make`, by one of those who come at once.
 
     Raises ValueError for a file that others may read, that is empty, or that is absent and may not be made.
     """
     if not path.exists():
         if not make:
             raise ValueError(f"The token file {path} does not exist.")
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.write(secrets.token_urlsafe(32) + "\n")
+        _make_token(path)
     if path.stat().st_mode & 0o077:
         raise ValueError(f"The token file {path} can be read by others; run: chmod 600 {path}")
     token = path.read_text().strip()
     if len(token) < 16:
         raise ValueError(f"The token in {path} is shorter than 16 characters.")
     return token
+
+
+def _make_token(path: Path) -> None:
+    """Written aside and linked: whoever finds the file finds it whole, and of several who make one, one is taken."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(secrets.token_urlsafe(32) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        aside.unlink()
 
 
 class Gatekeeper:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from sky.kit.tracing import TRACING, Recorder
 from sky.server.api import Api
 from sky.server.app import build_app
 from sky.server.authentication import Authentication, from_config, read_authentication
@@ -23,6 +24,7 @@ from sky.server.plane import ControlPlane
 from sky.server.routes.clusters import StatusBoard, start_watching
 from sky.server.settings import Settings
 from sky.version import __version__
+from sky.wire import telemetry
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ async def serve(
     """
     stop = stop or asyncio.Event()
     raise_file_limit()
+    recording = _record_traces(plane)
     access = _access(settings)
     sockets = _listen(settings)
     try:
@@ -109,6 +112,19 @@ async def serve(
             with contextlib.suppress(OSError):
                 settings.socket.parent.rmdir()
         await _stop_plane(plane)
+        if recording is not None:
+            TRACING.recorder = None
+            # What is left is delivered, or given up after some seconds.
+            await asyncio.to_thread(recording.close)
+
+
+def _record_traces(plane: ControlPlane) -> Recorder | None:
+    """Begin to record traces, where the configuration or the environment names who takes them. Raises ValueError."""
+    if TRACING.recorder is not None:
+        # Embedded in a process that records already.
+        return None
+    TRACING.recorder = telemetry.recorder("sky-api-server", os.environ, plane.section("telemetry"))
+    return TRACING.recorder
 
 
 async def _end(stop: asyncio.Event, api: Api, server: uvicorn.Server) -> None:

@@ -10,7 +10,7 @@ from sky.server.assembly import keys_of
 from sky.server.configuration import ConfigFile
 from sky.server.lock import InstanceLock
 from sky.server.settings import Settings, database_of
-from sky.store.copies import examine
+from sky.store.copies import examine, note_restored
 
 
 def restore(backup: Path, state: Path) -> Path | None:
@@ -32,6 +32,8 @@ def restore(backup: Path, state: Path) -> Path | None:
         fresh, records = state / "state.db.restoring", state / "state.db"
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
+        # What was made since is unknown to it; the sweep leaves that alone for a while.
+        note_restored(fresh, now)
         with fresh.open("rb+") as file:
             os.fsync(file.fileno())
         aside = _set_aside(records, int(now))

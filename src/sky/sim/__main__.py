@@ -1,13 +1,22 @@
 """`python -m sky.sim`: play a seed, soak, shrink a seed that fails, hunt planted bugs. For those who work on sky."""
 
 import argparse
+import asyncio
 import logging
 import sys
 import time
+from pathlib import Path
 
+from sky.sim import traces
+from sky.sim.hunt import hunt, shrink
+from sky.sim.markets import Market
 from sky.sim.planted import PLANTED
 from sky.sim.play import play
-from sky.sim.soak import hunt, shrink, soak
+from sky.sim.record import Record, asked
+from sky.sim.soak import Soak, Tally
+
+#: The last seed of a soak that has no end.
+_ENDLESS = 10**12
 
 
 def main() -> int:
@@ -23,40 +32,58 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sky.sim", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, help in (("play", "one seed, with its trace"), ("shrink", "the fewest faults with which it fails")):
-        verbs.add_parser(verb, help=help).add_argument("seed", type=int)
-    for verb, minutes, help in (("soak", 1.0, "seed after seed"), ("hunt", 5.0, "find each planted bug")):
         one = verbs.add_parser(verb, help=help)
-        one.add_argument("--minutes", type=float, default=minutes, help="at most (of a hunt: for each)")
-        one.add_argument("--from", dest="first", type=int, default=1, help="the first seed")
-        one.add_argument("--seeds", type=int, default=None, help="how many at most")
+        one.add_argument("seed", type=int)
+        one.add_argument("--market", type=Path, help="recorded spot markets: a folder, an archive or a file")
+    hunting = verbs.add_parser("hunt", help="find each planted bug")
+    hunting.add_argument("--minutes", type=float, default=5.0, help="at most, for each")
+    hunting.add_argument("--from", dest="first", type=int, default=1, help="the first seed")
+    soaking = verbs.add_parser("soak", help="seed after seed")
+    soaking.add_argument("--seeds", type=asked, default=None, help="A..B, or how many (default: without an end)")
+    soaking.add_argument("--minutes", type=float, default=None, help="at most (default: 1 if no seeds are named)")
+    soaking.add_argument("--jobs", type=int, default=1, help="processes that play (default: 1)")
+    soaking.add_argument("--record", type=Path, default=None, help="a file that says what was played, to go on from")
+    soaking.add_argument("--planted", choices=sorted(PLANTED), help="with a bug in the code")
+    soaking.add_argument("--market", type=Path, help="recorded spot markets: a folder, an archive or a file")
     return parser.parse_args()
 
 
 def _play(options: argparse.Namespace) -> int:
-    outcome = play(options.seed)
+    outcome = play(options.seed, recorded=_market(options))
     print("\n".join(outcome.trace))
     print(f"{outcome.steps} steps, {outcome.seconds:.0f} s of its own time, digest {outcome.digest}")
     print("\n".join(f"BROKEN: {line}" for line in outcome.broken) or "all invariants hold")
     return 1 if outcome.broken else 0
 
 
+def _market(options: argparse.Namespace) -> Market | None:
+    if options.market is None:
+        return None
+    found, seed = traces.load(options.market), int(options.seed)
+    return found[seed % len(found)]
+
+
 def _soak(options: argparse.Namespace) -> int:
-    began, count, failed, simulated = time.perf_counter(), 0, [], 0.0
-    for outcome in soak(options.first, seconds=options.minutes * 60, seeds=options.seeds):
-        count, simulated = count + 1, simulated + outcome.seconds
-        if outcome.broken:
-            failed.append(outcome.seed)
-            print(f"seed {outcome.seed}: {'; '.join(outcome.broken)[:500]}", flush=True)
-    took = time.perf_counter() - began
-    print(
-        f"{count} seeds from {options.first} on in {took:.1f} s, {60 * count / took:.0f} per minute, "
-        f"{simulated / 3600:.1f} hours of their own time; {len(failed)} failed: {failed[:20]}"
-    )
-    return 1 if failed else 0
+    first, last = options.seeds or (1, _ENDLESS)
+    minutes = options.minutes if options.minutes is not None or options.seeds else 1.0
+    record = Record(options.record)
+    how = [*(["--planted", options.planted] if options.planted else ())]
+    how += ["--market", str(options.market)] if options.market else []
+    soak = Soak(record, first, last, lambda line: print(line, flush=True), how)
+
+    async def main() -> Tally:
+        return await soak.run(options.jobs, None if minutes is None else minutes * 60)
+
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        print()
+    print(f"{soak.tally}; {len(record.held)} on record, {sorted(record.broken)[:20]} broken")
+    return 1 if soak.tally.failed else 0
 
 
 def _shrink(options: argparse.Namespace) -> int:
-    for fault in shrink(options.seed, print):
+    for fault in shrink(options.seed, print, _market(options)):
         print(f"{fault.at:8.3f} s: {fault}")
     return 1
 

@@ -5,6 +5,7 @@ part of the server that crashes: a request of it takes effect half way through, 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -85,18 +86,27 @@ class Cloud:
         self.weather = Weather()
         self.machines: dict[str, Machine] = {}
         self.room = dict.fromkeys(zones, 8)
+        #: Zones without spot machines (a count above 0), and what these cost as a share of the price on demand.
+        self.dry: Counter[str] = Counter()
+        self.shares: dict[str, float] = dict.fromkeys(zones, 1 / 3)
+        #: Prices that it ever named by zone, type and market; and what was asked for at any other.
+        self.named: set[tuple[str, str, bool, float]] = set()
+        self.unheard_of: list[str] = []
         #: Seconds until a new machine is listed.
         self.lag_s = 0.0
         self._count = 0
 
     def offers(self) -> list[Offer]:
-        """What it sells."""
-        return [
-            Offer(self.name, f"{self.name}-r", zone, kind, cpus, memory, price / (3 if spot else 1), use_spot=spot)
+        """What it sells, at the prices of this moment."""
+        found = [
+            Offer(self.name, f"{self.name}-r", zone, kind, cpus, memory,
+                  round(price * self.shares[zone], 6) if spot else price, use_spot=spot)
             for zone in self.zones
             for kind, (cpus, memory, price) in TYPES.items()
             for spot in (False, True)
-        ]
+        ]  # fmt: skip
+        self.named.update((each.zone or "", each.instance_type, each.use_spot, each.price_hourly) for each in found)
+        return found
 
     def run(self, token: str, ask: CreateAsk, rank: int) -> Machine:
         """Make a machine; the same token gives the same machine while it lives. Raises CapacityRefused."""
@@ -105,8 +115,11 @@ class Cloud:
                 return each
         offer = ask.placement.offer
         zone = offer.zone or self.zones[0]
-        if self.rng.random() < self.weather.refused or self._used(zone) >= self.room[zone]:
+        short = self.rng.random() < self.weather.refused or self._used(zone) >= self.room[zone]
+        if short or (offer.use_spot and self.dry[zone] > 0):
             raise CapacityRefused(f"no room in {zone}")
+        if (zone, offer.instance_type, offer.use_spot, offer.price_hourly) not in self.named:
+            self.unheard_of.append(f"{ask.cluster_id} was to cost {offer.price_hourly} in {zone}, which nobody said")
         self._count += 1
         now = self.clock.now()
         name = f"{self.name}-{self._count}"

@@ -11,15 +11,19 @@ from sky.sim.world import World
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong: `kind` at `at` seconds for `lasts` seconds; `dose` is how bad, between 0 and 1."""
+    """One thing that goes wrong: `kind` at `at` seconds for `lasts` seconds; `dose` is how bad, between 0 and 1.
+
+    What happens to one zone names it, and its dose may be a share of a price.
+    """
 
     kind: str
     at: float
     lasts: float
     dose: float
+    where: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} for {self.lasts:.0f} s, dose {self.dose:.2f}"
+        return f"{self.kind}{self.where and f' in {self.where}'} for {self.lasts:.0f} s, dose {self.dose:.2f}"
 
     def strike(self, world: World) -> None:
         """Let it happen."""
@@ -28,7 +32,7 @@ class Fault:
 
 def draw(rng: Random, until: float) -> tuple[Fault, ...]:
     """As many and as bad as the seed will have it."""
-    kinds = sorted(_KINDS)
+    kinds = sorted(_KINDS.keys() - _OF_MARKETS)
     return tuple(
         Fault(rng.choice(kinds), round(rng.uniform(1, until), 3), round(rng.choice((3.0, 20.0, 45.0)), 3),
               round(rng.random(), 3))
@@ -131,6 +135,23 @@ def _deaf(world: World, fault: Fault) -> None:
     world.bells.deafen(fault.lasts)
 
 
+def _market_dry(world: World, fault: Fault) -> None:
+    """Spot machines of a zone are taken back, one after the other, and no others are to be had there."""
+    cloud = world.clouds[fault.where.partition("-")[0]]
+    cloud.dry[fault.where] += 1
+    world.loop.call_later(fault.lasts, cloud.dry.subtract, [fault.where])
+    taken = [each for each in cloud.machines.values() if each.alive and each.spot and each.zone == fault.where]
+    for number, each in enumerate(taken):
+        world.loop.call_later(1.7 * number, cloud.end_one, each, "taken back by the cloud")
+
+
+def _price_moves(world: World, fault: Fault) -> None:
+    """What a new spot machine of a zone costs from now on, as a share of the price on demand."""
+    world.clouds[fault.where.partition("-")[0]].shares[fault.where] = fault.dose
+
+
+#: What only markets do; see `spot`.
+_OF_MARKETS = {"market dry", "price moves"}
 _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "crash at a call": _crash_soon,
     "crash at an await": _crash_now,
@@ -151,4 +172,6 @@ _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "disk slow": _slow_disk,
     "server paused": _pause,
     "wake-ups lost": _deaf,
+    "market dry": _market_dry,
+    "price moves": _price_moves,
 }

@@ -14,12 +14,13 @@ from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 from sky.core.model.ledger import Billed, Question
+from sky.sim import spot
 from sky.sim.world import World
 
 #: Seconds for which a machine may be without an owner once everything works: a sweep, and the time that it takes.
 _UNOWNED_S = 100.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
-_BLIND_S, _DEAREST = 900.0, 3 * 0.8
+_BLIND_S, _DEAREST = 900.0, 3 * 0.8 * spot.DEAREST
 #: USD by which the ledger may differ from what the clouds charge for a cluster.
 _CENT = 0.005
 
@@ -50,6 +51,9 @@ async def at_rest(world: World) -> AsyncIterator[str]:
             yield f"{machine.name} ({machine.mark}) is left and costs money"
     for cluster in await world.disk.clusters.living():
         yield f"cluster {cluster.name} is still on record as {cluster.phase}: {cluster.reason}"
+    for cloud in world.clouds.values():
+        for line in cloud.unheard_of:
+            yield line
     for check in (_requests_ended, _jobs_as_they_were, _stories_along_tables, _money):
         async for line in check(world):
             yield line

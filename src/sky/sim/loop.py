@@ -47,24 +47,28 @@ class SimLoop(asyncio.BaseEventLoop):
         """Seconds since the loop began."""
         return self._elapsed
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> "_Due":  # type: ignore[override]
         """In the next round."""
         due = _Due(0.0, callback, args, context)
         self._soon.append(due)
         return due
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> "_Due":  # type: ignore[override]
         """There are no other threads."""
         return self.call_soon(callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> "_Due":
         """At a time of this loop's clock."""
         due = _Due(when, callback, args, context)
         self._asked += 1
         heappush(self._later, (when, self._asked, due))
         return due
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> "_Due":
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> "_Due":
         """After so many seconds."""
         return self.call_at(self._elapsed + delay, callback, *args, context=context)
 

@@ -143,7 +143,7 @@ class Board:
 
 
 def generated(seed: int, *, ticks: int = 720, gap: float = 600.0) -> Market:
-    """Return a market drawn from a seed: one to six zones in one to four regions, runs of spot and of none at all scales.
+    """Return a market drawn from a seed: one to six zones in up to four regions, with runs of spot of all lengths.
 
     Lengths of runs are a mixture of exponentials per zone (the scale itself changes now and then), prices walk, and one
     in ten zones is nearly always up or nearly never: what recorded markets show, and worse.

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: Work is reckoned in units of at least so many seconds: below, tables grow and answers do not change.
-FINEST = 15.0
+FINEST = 60.0
 KNOWN = "the market is known in advance"
 
 
 def _numpy() -> Any:
     try:
-        import numpy  # noqa: ICN001, PLC0415 - an extra
+        import numpy  # noqa: PLC0415 - an extra
     except ImportError:
         raise NotSupportedError(
             "The optimum of somebody who knows the market in advance needs numpy, which is not installed here. "
@@ -33,10 +33,13 @@ def _numpy() -> Any:
 
 
 def unit_of(job: Job, gap: float, regions: int) -> float:
-    """Return the seconds that one unit of work stands for: what tick, restart and way of the data have in common."""
+    """Return the seconds that one unit of work stands for: what tick, restart and way of the data have in common.
+
+    Where that is too fine, a part of the tick; starts are then rounded down, and the optimum is a bound still.
+    """
     way = job.transfers.size_gb * job.transfers.seconds_per_gb if regions > 1 else 0.0
-    common = math.gcd(math.gcd(round(gap), round(job.overhead)), round(way))
-    return max(FINEST, float(common))
+    common = float(math.gcd(math.gcd(round(gap), round(job.overhead)), round(way)))
+    return common if common >= min(FINEST, gap) else gap / math.floor(gap / min(FINEST, gap))
 
 
 @dataclass(frozen=True)
@@ -143,22 +146,24 @@ class Optimum:
         self, np: Any, tick: int, per_tick: int, idle: "np.ndarray[Any, Any]", runs: "np.ndarray[Any, Any]"
     ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
         size = idle.shape[1]
-        new_idle = idle.copy()
         going = np.full((len(self.kinds), size), np.inf)
+        # Per region, the cheapest way to run there.
+        regions = np.full((len(self.regions), size), np.inf)
         for number, kind in enumerate(self.kinds):
             rate = self._rate(kind, tick)
             if rate is None:
                 continue
             line = going[number]
-            line[per_tick:] = runs[number, : size - per_tick] + rate
+            np.add(runs[number, : size - per_tick], rate, out=line[per_tick:])
             line[: per_tick + 1] = self._last(np, rate, per_tick, self._until(tick))
             line[0] = 0.0
-        for origin in range(len(self.regions) + 1):
-            best = new_idle[origin]
-            for number, kind in enumerate(self.kinds):
-                extra = self.starts[origin][kind.region]
-                np.minimum(best[: size - extra], going[number, extra:] + self.entries[origin][kind.region],
-                           out=best[: size - extra])  # fmt: skip
+            np.minimum(regions[kind.region], line, out=regions[kind.region])
+        new_idle = idle.copy()
+        for origin, best in enumerate(new_idle):
+            for target, line in enumerate(regions):
+                extra = self.starts[origin][target]
+                there = line[extra:] + self.entries[origin][target]
+                np.minimum(best[: size - extra], there, out=best[: size - extra])
             best[0] = 0.0
         new_runs = np.empty_like(runs)
         for number, kind in enumerate(self.kinds):
@@ -180,7 +185,8 @@ class Optimum:
             cost = np.full(per_tick + 1, rate)
         else:
             cost = np.zeros(per_tick + 1)
-        return np.where(left <= until, cost, np.inf)
+        found: np.ndarray[Any, Any] = np.where(left <= until, cost, np.inf)
+        return found
 
 
 def scripted(plan: list[tuple[str, bool] | None], gap: float) -> Policy:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from random import Random
 
 from sky.kit.ids import drawn_from
-from sky.sim import invariants
+from sky.sim import invariants, spot
 from sky.sim.faults import Fault, draw
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
+from sky.sim.markets import Market
 from sky.sim.replica import count_tasks
 from sky.sim.server import Server
 from sky.sim.users import User
-from sky.sim.world import World
+from sky.sim.world import ZONES, World
 
 #: Seconds of a world in which people and faults are at work, and after which it has to have come to rest.
 BUSY_S = 200.0
@@ -43,15 +44,15 @@ class Outcome:
 
 
 class Play:
-    """A world with everybody in it. `faults` replaces those that the seed would bring."""
+    """A world with everybody in it."""
 
-    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault] | None, users: int) -> None:
+    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault], users: int) -> None:
         world = self.world = World(loop, seed)
         count = world.chance("servers").choice((1, 2))
         self._servers = [Server(world, f"server {number}", alone=count == 1) for number in range(1, count + 1)]
         self._users = [User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)]
         world.servers, world.people = list(self._servers), list(self._users)
-        self._faults = drawn(seed) if faults is None else faults
+        self._faults = faults
 
     async def main(self) -> None:
         """The whole run."""
@@ -83,7 +84,7 @@ class Play:
         """Wait until nothing is left to complain of, or for as long as that may take; what is left."""
         await asyncio.sleep(max(0.0, self.world.calm_since - self.world.loop.time()))
         until = self.world.loop.time() + _SETTLE_S
-        while (left := await self._complaints()) and self.world.loop.time() < until:
+        while (left := await self._complaints()) and self.world.loop.time() < until:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(10.0)
         return left
 
@@ -103,8 +104,10 @@ class Play:
             await invariants.meanwhile(self.world)
 
 
-def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3) -> Outcome:
-    """Run one world to its end."""
+def play(
+    seed: int, faults: Sequence[Fault] | None = None, users: int = 3, *, recorded: Market | None = None
+) -> Outcome:
+    """Run one world to its end. `faults` replaces those that the seed would bring; `recorded` its spot market."""
     ids = Random(f"{seed}:ids")  # noqa: S311 - a world that can be repeated
     before = random.getstate()
     random.seed(seed)
@@ -112,7 +115,7 @@ def play(seed: int, faults: Sequence[Fault] | None = None, users: int = 3) -> Ou
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        plays.append(Play(loop, seed, faults, users))
+        plays.append(Play(loop, seed, drawn(seed, recorded) if faults is None else faults, users))
         await plays[0].main()
 
     try:
@@ -140,6 +143,9 @@ def _unswept() -> Iterator[None]:
             gc.enable()
 
 
-def drawn(seed: int) -> tuple[Fault, ...]:
-    """The faults that a seed brings."""
-    return draw(Random(f"{seed}:faults"), BUSY_S)  # noqa: S311 - a world that can be repeated
+def drawn(seed: int, recorded: Market | None = None) -> tuple[Fault, ...]:
+    """The faults that a seed brings, its spot market among them; or a stretch of one that was recorded."""
+    weather = draw(Random(f"{seed}:faults"), BUSY_S)  # noqa: S311 - a world that can be repeated
+    if recorded is None:
+        return (*weather, *spot.drawn(seed, ZONES, BUSY_S))
+    return (*weather, *spot.played(recorded, seed, ZONES, BUSY_S))

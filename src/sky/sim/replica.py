@@ -109,7 +109,7 @@ class Gated:
 
     def __init__(self, replica: Replica, inner: object, label: str) -> None:
         self._inner = inner
-        for name in _ways_out(type(inner)):
+        for name in _ways_out(type(inner)):  # type: ignore[arg-type] # types can be hashed
             self.__dict__[name] = _gated(replica, getattr(inner, name), f"{label}.{name}")
 
     def __getattr__(self, name: str) -> Any:
@@ -131,12 +131,17 @@ def _gated(replica: Replica, call: Callable[..., Awaitable[Any]], label: str) ->
     return out
 
 
+_NOUNS = (
+    "clusters", "jobs", "requests", "managed_jobs", "stories", "outcomes", "duties", "users", "audit", "ledger",
+)  # fmt: skip
+
+
 class GatedStore:
     """A store as one process has it; closing it leaves the disk to the next."""
 
     def __init__(self, replica: Replica, inner: Any) -> None:
         self._gated = Gated(replica, inner, "store")
-        for name in ("clusters", "jobs", "requests", "stories", "outcomes", "duties", "users", "audit", "ledger"):
+        for name in _NOUNS:
             setattr(self, name, Gated(replica, getattr(inner, name), name))
 
     def __getattr__(self, name: str) -> Any:

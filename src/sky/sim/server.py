@@ -68,7 +68,7 @@ class Server:
         replica = self.replica = Replica(self.name, self._passing)
         world.tell(f"{self.name} starts")
         if self._alone:
-            for rows in (world.disk.clusters, world.disk.jobs, world.disk.requests):
+            for rows in (world.disk.clusters, world.disk.jobs, world.disk.requests, world.disk.managed_jobs):
                 await rows.break_leases()
         signals, providers = Signals(), SimProviders(replica, world.clouds)
         if not self._alone:

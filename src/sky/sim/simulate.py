@@ -41,7 +41,7 @@ class Job:
     work: float
     deadline: float
     overhead: float = 720.0
-    transfers: Transfers = Transfers()
+    transfers: Transfers = field(default_factory=Transfers)
 
 
 @dataclass(frozen=True)

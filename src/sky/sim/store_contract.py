@@ -450,12 +450,12 @@ class CareContract:
         )
         (holder,) = [f"h{n}" for n, duties in enumerate(held) if duties == {"sweep"}]
         same(await two.store.duties.hold(["other", "sweep"], "h9", two.now(), lease), {"other"})
-        true(await one.store.duties.hold(["sweep"], holder, one.now(), lease), "kept")
+        same(await one.store.duties.hold(["sweep"], holder, one.now(), lease), {"sweep"})
         true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "not taken")
         await two.store.duties.let_go("sweep", "other")
         true(not await two.store.duties.hold(["sweep"], "other", two.now(), lease), "not taken")
         await one.store.duties.let_go("sweep", holder)
-        true(await two.store.duties.hold(["sweep"], "other", two.now(), lease), "taken when free")
+        same(await two.store.duties.hold(["sweep"], "other", two.now(), lease), {"sweep"})
         for _ in range(100):
             if await one.store.duties.hold(["sweep"], holder, one.now(), lease):
                 break

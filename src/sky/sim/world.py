@@ -15,6 +15,9 @@ from sky.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
+#: The zones of its clouds.
+ZONES = ("aws-r-a", "aws-r-b", "gcp-r-a", "gcp-r-b")
+
 
 class Process(Protocol):
     """A server, as the world and its faults know it; see `server.Server`."""
@@ -47,7 +50,9 @@ class World:
         self.trace: list[str] = []
         self.broken: list[str] = []
         self.clouds = {
-            name: Cloud(name, [f"{name}-r-{zone}" for zone in "ab"], self.chance(name), self.clock, self.tell)
+            name: Cloud(
+                name, [zone for zone in ZONES if zone.startswith(name)], self.chance(name), self.clock, self.tell
+            )
             for name in ("aws", "gcp")
         }
         for cloud in self.clouds.values():

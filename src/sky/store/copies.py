@@ -1,4 +1,4 @@
-"""Looks at a copy of the records before it takes their place. Called by `server.restore`."""
+"""Looks at a copy of the records before it takes their place, and notes that it did. Called by `server.restore`."""
 
 import sqlite3
 from contextlib import closing
@@ -7,6 +7,19 @@ from pathlib import Path
 from sky.store.schema import REVISION
 
 _SEALED_WITH = "SELECT value FROM state_values WHERE key = 'sealed-with'"
+_NOTE = (
+    "INSERT INTO state_values (key, value) VALUES ('restored-at', ?) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+
+
+def note_restored(path: Path, at: float) -> None:
+    """Write into records that are to take the place of others when (seconds since the epoch) they did.
+
+    Raises sqlite3.Error, which `examine` has made unlikely.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None)) as records:
+        records.execute(_NOTE, (repr(at),))
 
 
 def examine(path: Path) -> str | None:

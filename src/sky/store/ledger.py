@@ -96,6 +96,12 @@ class SqlLedger:
             rows = await tx.all(_OF_ORIGIN, wanted=origin)
         return [_line(row) for row in rows]
 
+    async def book(self, booking: Booking) -> None:
+        """Begin and end lines that follow from no commit; may be repeated."""
+        async with self._db.write() as tx:
+            new = [each for each in booking.begun if await _unknown(tx, each)]
+            await book(tx, Booking(booking.ended, tuple(new)))
+
     async def settle(self, settlement: Settlement) -> None:
         """Bring lines that have ended in line with what a provider remembers; may be repeated."""
         async with self._db.write() as tx:
@@ -103,9 +109,13 @@ class SqlLedger:
                 await tx.change(_SET, of_number=number, from_=began, until=ended)
             for entry in settlement.missing:
                 # Whoever settles may do so twice, and two servers at once.
-                known = dict(of_cluster=entry.cluster_id, of_resource=entry.resource, at=entry.began)
-                if await tx.first(_KNOWN, **known) is None:
+                if await _unknown(tx, entry):
                     await _add(tx, entry)
+
+
+async def _unknown(tx: Transaction, entry: Entry) -> bool:
+    known = dict(of_cluster=entry.cluster_id, of_resource=entry.resource, at=entry.began)
+    return await tx.first(_KNOWN, **known) is None
 
 
 def _line(row: Sequence[Any]) -> Line:

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
@@ -92,7 +93,7 @@ class _Timed:
         self._block = block
         self._sum = into
 
-    def __aenter__(self) -> Awaitable[Transaction]:
+    def __aenter__(self) -> Coroutine[Any, Any, Transaction]:
         self._begun = time.perf_counter()
         return self._block.__aenter__()
 

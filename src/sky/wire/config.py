@@ -98,6 +98,9 @@ CONFIG = Section(
             launches_at_once=Field(("integer",), "launches and starts worked on at a time, by each server", least=1),
             launches_per_user=Field(("integer",), "how many of these may be one user's", least=1),
             launches_on_record=Field(("integer",), "requests that have not ended, beyond which none is taken", least=1),
+            restore_grace_hours=Field(
+                ("number",), "hours after a restore for which machines that it does not know are left alone", least=0
+            ),
             drain_seconds=Field(("number",), "seconds for which a server that is to end still answers reads", least=0),
         ),
         "encryption": _section(
@@ -109,6 +112,9 @@ CONFIG = Section(
             ),
             function=_TEXT,
         ),
+        "telemetry": _section(
+            "telemetry", "where traces go", endpoint=Field(("text",), "an OTLP receiver, by HTTP"), service_name=_TEXT
+        ),
         "jobs": _section(
             "jobs",
             "managed jobs",
@@ -117,6 +123,13 @@ CONFIG = Section(
             force_disable_cloud_bucket=_BOOL,
             status_check=_section(
                 "jobs.status_check", "how often status is read", min_elapsed_seconds=_NUMBER, min_retries=_NUMBER
+            ),
+            launches_at_once=Field(("integer",), "managed jobs that are being launched at a time", least=1),
+            running_at_once=Field(("integer",), "managed jobs that have begun and not ended, at a time", least=1),
+            running_per_user=Field(("integer",), "the same of one user", least=1),
+            running_per_workspace=Field(("integer",), "the same of one workspace", least=1),
+            contact_lease=Field(
+                ("number",), "seconds out of reach after which a job is begun anew although its machines run", least=1
             ),
         ),
         "notifications": _section(

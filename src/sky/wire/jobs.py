@@ -101,8 +101,8 @@ class Frame(Record, omit_defaults=True):
     again: bool | None = None
 
 
-def job_record(job: Job) -> ClusterJobRecord:
-    """A job as it is told."""
+def job_record(job: Job, now: float) -> ClusterJobRecord:
+    """A job as it is told at `now`, in seconds since the epoch."""
     nodes = job.task_config.get("num_nodes")
     return ClusterJobRecord(
         job_id=job.job_id,
@@ -121,8 +121,20 @@ def job_record(job: Job) -> ClusterJobRecord:
             "task_id": job.task_id,
             "num_nodes": nodes if isinstance(nodes, int) else 1,
             "git_commit": job.git_commit,
+            "progress": job.progress(now),
+            "checkpoint": checkpoint_record(job, now),
+            "cause": job.cause.value if job.cause is not None else None,
         },
     )
+
+
+def checkpoint_record(job: Job, now: float) -> dict[str, Any] | None:
+    """The newest complete checkpoint of a job as it is told; None while there is none. Its age is in seconds."""
+    found = job.seen.checkpoint
+    if found is None:
+        return None
+    told = {"name": found.name, "at": found.at, "bytes": found.bytes, "whole": found.whole}
+    return {**told, "age": max(0.0, now - found.at), "warnings": list(job.seen.concerns)}
 
 
 def frame(data: bytes, offset: int) -> bytes:

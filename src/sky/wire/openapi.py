@@ -16,7 +16,8 @@ class Operation:
     """One route: what it takes and gives. `body` and `answer` are message types; `media` is what it answers in.
 
     `right` is what a caller needs; without one the call is refused to everybody. `audited` says whether calls are
-    written into the audit log (None: those that can change something).
+    written into the audit log (None: those that can change something). `enveloped` answers come with the id of the
+    read, under `result`.
     """
 
     method: str
@@ -29,6 +30,7 @@ class Operation:
     raw_body: bool = False
     right: Right | None = None
     audited: bool | None = None
+    enveloped: bool = False
 
     @property
     def public(self) -> bool:
@@ -64,6 +66,9 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 def _operation(operation: Operation, by_kind: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
     schema = by_kind.get(repr(operation.answer), {})
+    if operation.enveloped:
+        members = {"request_id": {"type": "string"}, "result": schema}
+        schema = {"type": "object", "properties": members, "required": ["request_id", "result"]}
     told: dict[str, Any] = {
         "operationId": f"{operation.method.lower()}{operation.path}".translate(str.maketrans("/{}.", "____")),
         "summary": operation.summary,

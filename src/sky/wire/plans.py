@@ -41,8 +41,10 @@ class DagBody(Body):
     workspace: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what the optimizer cannot make small."""
+        """Refuse what the optimizer cannot make small, and what is nothing at all."""
         check_target(self.minimize)
+        if not self.tasks:
+            raise ValueError("tasks: found none; a plan is for one task at least")
 
     def dag(self) -> DagSpec:
         """The tasks with what binds them. Raises InvalidSkyPilotConfigError."""

@@ -85,6 +85,7 @@ class APIHealthResponse(Record):
     oidc_enabled: bool = False
     pid: int | None = None
     started_at: float | None = None
+    notice: str = ""
 
 
 class ErrorAnswer(Record):

@@ -20,6 +20,10 @@ Things = Mapping[tuple[Billed, str], Entry]
 _RUNS = (InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING)
 MAYBE = "may run: it could not be ended when another place had won"
 NO_PRICE = "its price is not known"
+#: How the note of a machine begins that a restored back-up does not know.
+UNKNOWN = "not known to the back-up that was restored"
+#: What a provider calls what is left of a cluster and costs something.
+_COSTS = {"volume": Billed.DISK, "disk": Billed.DISK, "address": Billed.ADDRESS}
 _RESERVED = "paid for by a reservation"
 
 
@@ -54,6 +58,32 @@ def things(cluster: Cluster, now: float) -> Things:
             _line(cluster, offer, Billed.IMAGE, cluster.clone_of, now)._replace(price_hourly=0.0, note=NO_PRICE)
         )
     return {(line.kind, line.resource): line for line in lines}
+
+
+def outlived(
+    cluster: Cluster | None, cloud: str, what: tuple[str, str, str, str], since: float | None, now: float
+) -> Entry | None:
+    """The line of something that outlived its cluster (None: nothing is known of that) and was removed just now.
+
+    `what` is kind, name, mark and region, `since` when it was made. None for what costs nothing: rules, groups.
+    """
+    kind, name, mark, region = what
+    billed = _COSTS.get(kind)
+    if billed is None:
+        return None
+    ended = cluster.ended_at if cluster is not None else None
+    began = min(now, max(since or 0.0, ended or 0.0) or now)
+    id, called, owner, workspace = (
+        (cluster.id, cluster.name, cluster.user, cluster.workspace) if cluster is not None else (mark, "", "", "")
+    )
+    return Entry(billed, name, mark, id, called, owner, workspace, cloud, region, None, "", Market.ON_DEMAND, 0.0,
+                 began, now, "removed by the sweep: its cluster was gone", NO_PRICE)  # fmt: skip
+
+
+def unknown_machine(cloud: str, machine: str, mark: str, since: float, until: str) -> Entry:
+    """The line of a machine that nobody knows of after a restore; its price and its owner are not known either."""
+    return Entry(Billed.MACHINE, machine, mark, mark, "", "", "", cloud, "", None, "", Market.ON_DEMAND, 0.0, since,
+                 note=f"{UNKNOWN}; kept until {until}")  # fmt: skip
 
 
 def _of_machine(cluster: Cluster, offer: Offer, instance: Instance, begun: float) -> Entry | None:

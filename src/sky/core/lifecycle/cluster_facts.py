@@ -56,6 +56,13 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Swept:
+    """Something that was made for the cluster was found without an owner, and removed."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotPlanned:
     """No new plan could be made."""
 
@@ -193,6 +200,20 @@ class NoticeHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """What it was made for leaves it to its user."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnded:
+    """What was done on a node because of `event` (preemption, stop, down) has ended, or was begun; `said` is how."""
+
+    event: str
+    rank: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -273,8 +294,8 @@ class EndStrays:
 EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
-    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, StraysEnded,
-    Planned, NotPlanned,
+    LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, HookEnded, StraysEnded,
+    Planned, NotPlanned, Released, Swept,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (
     Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,

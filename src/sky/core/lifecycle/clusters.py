@@ -21,6 +21,7 @@ from sky.core.lifecycle.cluster_facts import (
     DownAsked,
     Due,
     EndStrays,
+    HookEnded,
     LookFailed,
     NodesCreated,
     NodesObserved,
@@ -33,6 +34,7 @@ from sky.core.lifecycle.cluster_facts import (
     Planned,
     Provision,
     ProvisionRefused,
+    Released,
     Replan,
     Resize,
     ResizeAsked,
@@ -42,6 +44,7 @@ from sky.core.lifecycle.cluster_facts import (
     StopAsked,
     StopNodes,
     StraysEnded,
+    Swept,
     TeardownFailed,
     TerminateNodes,
 )
@@ -63,6 +66,7 @@ from sky.core.lifecycle.placing import (
     HOPELESS,
     asking,
     condemned,
+    described,
     strays_to_end,
     unfit,
     without_strays,
@@ -98,6 +102,7 @@ __all__ = [
     "DownAsked",
     "Due",
     "EndStrays",
+    "HookEnded",
     "LookFailed",
     "NodesCreated",
     "NodesObserved",
@@ -110,6 +115,7 @@ __all__ = [
     "Planned",
     "Provision",
     "ProvisionRefused",
+    "Released",
     "Replan",
     "Resize",
     "ResizeAsked",
@@ -119,6 +125,7 @@ __all__ = [
     "StopAsked",
     "StopNodes",
     "StraysEnded",
+    "Swept",
     "TeardownFailed",
     "TerminateNodes",
     "condemned",
@@ -179,6 +186,7 @@ def nodes_created(cluster: Cluster, event: NodesCreated, now: float) -> Step[Clu
         moved(cluster, P.BOOTSTRAPPING, now),
         instances=event.instances,
         placement=placement,
+        resources=described(placement) if placement else cluster.resources,
         sites=(site,) if site else (),
         strays=(*cluster.strays, *event.left),
         identity=event.identity or cluster.identity,
@@ -458,12 +466,24 @@ def strays_ended(cluster: Cluster, event: StraysEnded, now: float) -> Step[Clust
     return Step(without_strays(cluster, event, now), None, text)
 
 
+@TABLE.on([phase for phase in P if phase is not P.TERMINATED], Released, to=())
+def released(cluster: Cluster, event: Released, now: float) -> Step[Cluster]:
+    """From here on it is the user's, who alone ends it."""
+    return Step(replace(cluster, owner=None), None, "left to its user")
+
+
 @TABLE.on(_STANDING, NoticeHeard, to=())
 def told_of_its_end(cluster: Cluster, event: NoticeHeard, now: float) -> Step[Cluster]:
     """Nothing is saved yet: whoever asks is told, and the machines are looked at."""
     when = "" if event.seconds is None else f" in {max(0.0, event.seconds):.0f} s"
     text = _NOTICES.get(event.what, _NOTICES["terminate"]).format(rank=event.rank, when=when)
     return Step(cluster, (Observe(),), f"its provider says: {text}")
+
+
+@TABLE.on([phase for phase in P if phase is not P.TERMINATED], HookEnded, to=())
+def hook_ended(cluster: Cluster, event: HookEnded, now: float) -> Step[Cluster]:
+    """Nothing follows from it; it is told."""
+    return Step(cluster, None, f"node {event.rank}, {event.event}: {event.said}")
 
 
 @TABLE.on((P.UP, P.AUTOSTOPPING), AgentSilent, to=())
@@ -494,6 +514,12 @@ def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
     return as_seen(cluster, event, now)
 
 
+@TABLE.on(tuple(P), Swept, to=())
+def swept(cluster: Cluster, event: Swept, now: float) -> Step[Cluster]:
+    """Only the story tells of it."""
+    return Step(cluster, None, f"removed by the sweep: {event.what}")
+
+
 # --- what means nothing ----------------------------------------------------------------------------------------------
 
 _ALL = tuple(P)
@@ -519,11 +545,13 @@ _ignore_rest(AutostopFailed, "the cluster has moved on")
 _ignore_rest(AutostopBegan, "the cluster is being stopped, built or ended by order")
 _ignore_rest(NodesObserved, "an order under way decides")
 _ignore_rest(LookFailed, "nothing was learnt, and an order under way decides")
+_ignore_rest(HookEnded, "gone; what its nodes did before is of no consequence")
 _ignore_rest(NoticeHeard, "no machine of it runs, or an order under way decides")
 _ignore_rest(AgentSilent, "no agent is expected to answer")
 _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
 _ignore_rest(StraysEnded, "gone with the rest")
+_ignore_rest(Released, "gone already")
 for _late in (
     ProvisionRefused,
     BootstrapFailed,

@@ -1,9 +1,10 @@
 """The life of a job on a cluster, as the server sees it: until the node has it, then whatever the node reports."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sky.core.lifecycle.machine import Step, Table
-from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.jobs import NOTHING_SEEN, FailureCause, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -41,6 +42,8 @@ class Reported:
     end_at: float | None = None
     exit_codes: tuple[int, ...] = ()
     reason: str | None = None
+    seen: Seen = NOTHING_SEEN
+    cause: FailureCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,14 @@ def reported(job: Job, event: Reported, now: float) -> Step[Job]:
         end_at=event.end_at,
         exit_codes=event.exit_codes or job.exit_codes,
         reason=event.reason or (None if event.status.is_terminal() else job.reason),
+        seen=event.seen if event.seen != NOTHING_SEEN else job.seen,
+        cause=event.cause or job.cause,
     )
     if news == job:
         return Step(job)
+    if (news.status, news.reason, news.exit_codes) == (job.status, job.reason, job.exit_codes):
+        # What is seen along the way is on record, and in the story only where somebody should look.
+        return Step(news, None, _concerns(job, news))
     text = f"job {job.job_id}: {event.status.value}" + (f": {event.reason}" if event.reason else "")
     if event.status.is_terminal():
         return Step(replace(news, phase=P.DONE, end_at=event.end_at or now), (), text)
@@ -189,6 +197,20 @@ TABLE.ignore(
 )
 TABLE.ignore((P.SYNCING, P.SUBMITTING, P.ON_CLUSTER, P.DONE), CancelFailed, "nothing is being cancelled")
 TABLE.ignore(P.DONE, ClusterLost, "over already")
+
+
+def _concerns(before: Job, after: Job) -> str:
+    """What the task declared of its checkpoints and does not keep, the first time it is so."""
+    fresh = [each for each in after.seen.concerns if each not in before.seen.concerns]
+    declared = after.task_config.get("checkpoint")
+    wanted = declared if isinstance(declared, Mapping) else {}
+    said = []
+    if "late" in fresh:
+        said.append(f"no checkpoint for longer than {wanted.get('every')}, which checkpoint.every declares")
+    if "large" in fresh and after.seen.checkpoint is not None:
+        size = f"{after.seen.checkpoint.bytes / 1e9:.3g} GB"
+        said.append(f"the checkpoint {after.seen.checkpoint.name} takes {size}, more than checkpoint.max_size")
+    return f"job {after.job_id}: warning: {'; '.join(said)}" if said else ""
 
 
 def _done(job: Job, status: JobStatus, now: float, reason: str) -> Job:

@@ -46,7 +46,7 @@ class Admitted:
 class CancelAsked:
     """Somebody wants the job to end. Graceful: its processes are told first, and have `timeout` seconds.
 
-    `failed` says why it is not allowed to go on: it then counts as failed, and not as cancelled.
+    `failed` says why it may not go on: it then counts as failed.
     """
 
     user: str = ""
@@ -144,10 +144,17 @@ class Close:
     """Keep what the log has, have the cluster ended, and look."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Keep what the log has, and leave the cluster to its user: for `seconds` of idleness, or until it is ended."""
+
+    seconds: float | None = None
+
+
 EVENTS: tuple[type, ...] = (
     Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, NotSeen, Seen,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, CancelJob, Close)
+ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, CancelJob, Close, Release)
 
 TABLE: Table[ManagedJob] = Table("managed_job", Stage, EVENTS, lambda job: job.stage)
 S = Stage
@@ -309,9 +316,10 @@ def _failed(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[Manag
         return _recover(counted, now, f"{reason}; {verdict.why}", lost=False)
     words = f"{reason} ({verdict.why})" if verdict.why else reason
     failed = _finish(_with(job, exit_codes=event.exit_codes), status, event.end_at or now, words)
-    if recovery_config(job).get("keep_on_failure"):
+    if keep := recovery_config(job).get("keep_on_failure"):
         kept = f"{words}; its cluster {job.cluster_name} is kept: sky down {job.cluster_name} removes it"
-        return _over(replace(failed, kept=True), now, kept)
+        seconds = float(keep) if isinstance(keep, int | float) and not isinstance(keep, bool) else None
+        return replace(_over(replace(failed, kept=True), now, kept), orders=(Release(seconds),))
     return _end(failed, status, now, words)
 
 
@@ -436,14 +444,14 @@ def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJ
 @TABLE.on((S.WAITING, S.BACKOFF), CancelAsked, to={S.DONE})
 def cancelled_waiting(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Nothing of it exists."""
-    words, goal = _called_off(event)
+    words, goal = recovery.called_off(event.user, event.failed)
     return _over(_finish(replace(job, cancel_asked=True), goal, now, words), now, words)
 
 
 @TABLE.on((S.PLACING, *_BUSY, S.CLEARING), CancelAsked, to={S.ENDING, S.CANCELLING})
 def cancel(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Whatever was under way is called off."""
-    words, goal = _called_off(event)
+    words, goal = recovery.called_off(event.user, event.failed)
     asked = _with(replace(job, cancel_asked=True, goal=goal, reason=words), status=Status.CANCELLING)
     if job.task.status is Status.SUCCEEDED:
         # Between two tasks: the one that is over stays what it is.
@@ -452,12 +460,6 @@ def cancel(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
         wait = GRACE_S if event.timeout is None else event.timeout
         return Step(replace(asked, stage=S.CANCELLING, wake_at=now + wait), (CancelJob(),), f"{words}, gracefully")
     return _end(asked, goal, now, words)
-
-
-def _called_off(event: CancelAsked) -> tuple[str, Status]:
-    if event.failed:
-        return event.failed, Status.FAILED
-    return (f"cancelled by {event.user}" if event.user else "cancelled"), Status.CANCELLED
 
 
 @TABLE.on(S.CANCELLING, CancelAsked, to={S.CANCELLING, S.ENDING})

@@ -31,7 +31,14 @@ def asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster
     left = tuple(each for each in rest if each not in beside)
     tried = (*cluster.beside, *(each for each in beside if each not in cluster.beside))[-BESIDE_KEPT:]
     begun = replace(cluster, placement=first, candidates=left, sites=sites, beside=tried)
-    return begun, Provision(first, beside=tuple(beside))
+    return replace(begun, resources=described(first)), Provision(first, beside=tuple(beside))
+
+
+def described(placement: Placement) -> str:
+    """What each node of a cluster has, in one line: `(cpus=8, mem=32, H100:8)`."""
+    parts = [f"cpus={placement.cpus:g}", f"mem={placement.memory_gb:g}"]
+    parts += [f"{name}:{count:g}" for name, count in placement.accelerators.items()]
+    return f"({', '.join(parts)})"
 
 
 def _marks(cluster: Cluster) -> Iterator[str]:

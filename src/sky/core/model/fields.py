@@ -7,6 +7,7 @@ from these tables, with the nearest right word. What a value means is the busine
 from __future__ import annotations
 
 from sky.core.model.autostop import AutostopWaitFor
+from sky.core.model.safeguards import SIGNALS
 from sky.core.model.schema import Field, Section
 
 DISK_TIERS = ("low", "medium", "high", "ultra", "best")
@@ -61,6 +62,11 @@ JOB_RECOVERY = Section(
     "resources.job_recovery",
     {
         "strategy": Field(("text",), "how a managed job recovers"),
+        "max_run_time": Field(("integer", "number", "text"), "how long a task may run in all, like 90m or 36h"),
+        "keep_on_failure": Field(
+            ("boolean", "integer", "number", "text"),
+            "keep the cluster of a task that failed: true, or for how long",
+        ),
         "max_restarts_on_errors": Field(("integer",), "restarts after failures of the job itself", least=0),
         "recover_on_exit_codes": Field(
             ("integer", "list"),
@@ -330,6 +336,47 @@ TASK_CONFIG = Section(
     },
 )
 
+_DURATION = Field(("number", "text"), "seconds, or like 30s, 10m, 2h")
+
+CHECKPOINT = Section(
+    "checkpoint",
+    {
+        "path": Field(("text",), "the folder on the node that holds the checkpoints"),
+        "every": Field(("number", "text"), "how often there should be one: seconds, or like 10m"),
+        "max_size": Field(("number", "text"), "what one may take: GB, or with a unit"),
+    },
+)
+
+PROGRESS = Section(
+    "progress",
+    {
+        "pattern": Field(("text",), "regular expression on lines of the log: a share of 1, or two numbers"),
+        "duration": Field(("number", "text"), "how long it takes: seconds, or like 2h"),
+    },
+)
+
+ON_OOM = Section(
+    "on_oom",
+    {
+        "grow": Field(("number", "text"), "how many times as much memory is asked for, like 2x"),
+        "max": Field(("number", "text"), "the most memory to ask for: GB, or with a unit"),
+        "gpu": Field(("text",), "take the GPU with the next larger memory", choices=("next",)),
+    },
+)
+
+ON_PREEMPTION = Section(
+    "on_preemption",
+    {
+        "signal": Field(
+            ("text",),
+            "sent to the task",
+            choices=tuple(f"{prefix}{name}" for name in SIGNALS for prefix in ("", "SIG")),
+        ),
+        "grace": _DURATION,
+        "run": Field(("text",), "a script that is run on the node, once"),
+    },
+)
+
 _SCRIPT = Field(("text", "list"), "a shell script", values=_TEXT)
 _VARIABLES = Field(
     ("mapping",), "variables by name", values=Field(("text", "number", "boolean"), "a value"), nullable_values=True
@@ -368,6 +415,10 @@ TASK = Section(
         ),
         "service": Field(("mapping",), "run it as a service", section=SERVICE),
         "pool": Field(("mapping",), "run it as a pool of workers", section=POOL),
+        "checkpoint": Field(("text", "mapping"), "where the task saves its state", section=CHECKPOINT),
+        "progress": Field(("mapping",), "how to see how far the task is", section=PROGRESS),
+        "on_oom": Field(("mapping",), "what to ask for when memory was not enough", section=ON_OOM),
+        "on_preemption": Field(("mapping",), "what is done when a machine will be taken away", section=ON_PREEMPTION),
         "config": Field(("mapping",), "overrides of the configuration", section=TASK_CONFIG),
         "inputs": _TRAFFIC,
         "outputs": _TRAFFIC,

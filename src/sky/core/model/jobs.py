@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sky.core.model.quantities import parse_duration_seconds
 from sky.core.model.statuses import JobStatus
 
 
@@ -15,6 +16,44 @@ class JobPhase(StrEnum):
     ON_CLUSTER = "ON_CLUSTER"
     CANCELLING = "CANCELLING"
     DONE = "DONE"
+
+
+class FailureCause(StrEnum):
+    """Why a job failed, where the node can tell: its machine had no memory left, or its device."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSeen:
+    """The newest complete checkpoint of a job: its name, its last change (Unix seconds), its bytes.
+
+    `whole` is false where it has so many files that not all were counted.
+    """
+
+    name: str
+    at: float
+    bytes: int
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the node sees of a job. `progress` is between 0 and 1, and was said at `progress_at`.
+
+    `noticed_at` is when one of its nodes was told that it will be taken away.
+    `concerns` are `late` (no checkpoint for longer than the task wants) and `large` (above its size).
+    """
+
+    progress: float | None = None
+    progress_at: float | None = None
+    checkpoint: CheckpointSeen | None = None
+    concerns: tuple[str, ...] = ()
+    noticed_at: float | None = None
+
+
+NOTHING_SEEN = Seen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +90,18 @@ class Job:
     cancel_asked: bool = False
     git_commit: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    seen: Seen = NOTHING_SEEN
+    cause: FailureCause | None = None
+
+    def progress(self, now: float) -> float | None:
+        """How far it is, between 0 and 1: as it says itself, else by the duration that its task declares."""
+        if self.status is JobStatus.SUCCEEDED:
+            return 1.0
+        if self.seen.progress is not None or self.start_at is None:
+            return self.seen.progress
+        declared = self.task_config.get("progress")
+        duration = declared.get("duration") if isinstance(declared, Mapping) else None
+        if duration is None:
+            return None
+        # What has not ended is not at its end, however long it was to take.
+        return min((self.end_at or now) - self.start_at, 0.99 * (total := parse_duration_seconds(duration))) / total

@@ -10,12 +10,21 @@ from typing import Any
 #: Settings that are the server's alone: a client's do not reach it.
 SERVER_ONLY = frozenset(
     ["api_server", "allowed_clouds", "workspaces", "workspace_config", "rbac", "db", "daemons", "metrics", "catalog",
-     "dashboard", "plugins", "admin_policy", "encryption"]
+     "dashboard", "plugins", "admin_policy", "encryption", "telemetry"]
 )  # fmt: skip
 #: The same for single keys of a section.
 SERVER_ONLY_KEYS = {
     "slurm": frozenset(["cluster_configs", "submit_as_user", "username_map"]),
-    "jobs": frozenset(["consolidation_mode"]),
+    "jobs": frozenset(
+        [
+            "consolidation_mode",
+            "launches_at_once",
+            "running_at_once",
+            "running_per_user",
+            "running_per_workspace",
+            "contact_lease",
+        ]
+    ),
     "serve": frozenset(["consolidation_mode"]),
 }
 #: Sections about the server's machine and its catalog: plans are made of what its own file says of them.

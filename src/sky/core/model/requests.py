@@ -11,7 +11,7 @@ class Request:
     """A request as recorded; `body` is JSON, `result` is JSON, `error` is what `core.errors.to_wire` made.
 
     `workspace` is where its cluster is or is to be, `reach` whose clusters it may touch (`core.policy.rights.Reach`).
-    Requests that were recorded before there were users are the owner's.
+    Requests that were recorded before there were users are the owner's. `trace` is the span that asked for it.
     """
 
     id: str
@@ -31,3 +31,4 @@ class Request:
     cancel_asked: bool = False
     workspace: str = "default"
     reach: str = "all"
+    trace: str = ""

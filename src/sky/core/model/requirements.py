@@ -16,7 +16,13 @@ from sky.core.model.accelerators import parse_accelerators
 from sky.core.model.autostop import AutostopConfig
 from sky.core.model.fields import CANDIDATE
 from sky.core.model.infra import Infra
-from sky.core.model.quantities import parse_cpus, parse_memory, parse_ports, parse_size_gb
+from sky.core.model.quantities import (
+    parse_cpus,
+    parse_duration_seconds,
+    parse_memory,
+    parse_ports,
+    parse_size_gb,
+)
 from sky.core.model.schema import Path, Problems, check_section
 
 DEFAULT_DISK_SIZE_GB = 256
@@ -81,6 +87,15 @@ def _job_recovery(value: object) -> dict[str, Any]:
     recovery = {key: item for key, item in given.items() if item is not None}
     if "strategy" in recovery:
         recovery["strategy"] = str(recovery["strategy"]).upper()
+    for key in ("max_run_time", "keep_on_failure"):
+        said = recovery.get(key)
+        if said is False:
+            del recovery[key]
+        elif said is not None and said is not True:
+            seconds = parse_duration_seconds(said)
+            if seconds <= 0:
+                raise ValueError(f"found '{said}' for {key}; allowed: a time above 0 such as 90m, 36h or 3 days")
+            recovery[key] = seconds
     codes = recovery.get("recover_on_exit_codes")
     if codes is not None:
         recovery["recover_on_exit_codes"] = sorted({codes} if isinstance(codes, int) else set(codes))

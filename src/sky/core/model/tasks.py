@@ -17,6 +17,16 @@ from sky.core.model.names import check_docker_login, check_env_name, check_task_
 from sky.core.model.notifications import read_sinks
 from sky.core.model.requirements import ANY_OF, ORDERED
 from sky.core.model.resources import Resources
+from sky.core.model.safeguards import (
+    CheckpointSpec,
+    OnOom,
+    OnPreemption,
+    ProgressSpec,
+    read_checkpoint,
+    read_on_oom,
+    read_on_preemption,
+    read_progress,
+)
 from sky.core.model.schema import Problems, check_section
 from sky.core.model.services import ServiceSpec
 from sky.core.model.storage import StorageSpec, read_file_mounts
@@ -70,6 +80,10 @@ class TaskSpec:
     storage_mounts: Mapping[str, StorageSpec] = field(default_factory=dict)
     volumes: Mapping[str, VolumeSpec] = field(default_factory=dict)
     service: ServiceSpec | None = None
+    checkpoint: CheckpointSpec | None = None
+    progress: ProgressSpec | None = None
+    on_oom: OnOom | None = None
+    on_preemption: OnPreemption | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, float] = field(default_factory=dict)
     outputs: Mapping[str, float] = field(default_factory=dict)
@@ -112,6 +126,10 @@ class TaskSpec:
             "file_mounts": mounts,
             "volumes": {path: volume.to_config() for path, volume in self.volumes.items()},
             "pool" if self.pool else "service": self.service.to_config() if self.service else None,
+            "checkpoint": self.checkpoint.to_config() if self.checkpoint else None,
+            "progress": self.progress.to_config() if self.progress else None,
+            "on_oom": self.on_oom.to_config() if self.on_oom else None,
+            "on_preemption": self.on_preemption.to_config() if self.on_preemption else None,
             "config": dict(self.config),
             "inputs": dict(self.inputs),
             "outputs": dict(self.outputs),
@@ -181,6 +199,10 @@ def read_task(config: Mapping[str, Any], problems: Problems) -> TaskSpec:
         storage_mounts=storage,
         volumes=volumes,
         service=_read_service(given, problems),
+        checkpoint=read_checkpoint(given, problems),
+        progress=read_progress(given, problems),
+        on_oom=read_on_oom(given, problems),
+        on_preemption=read_on_preemption(given, problems),
         config=_read_config(given, problems),
         inputs=dict(given.get("inputs") or {}),
         outputs=dict(given.get("outputs") or {}),
@@ -316,3 +338,8 @@ def _read_config(given: Mapping[str, Any], problems: Problems) -> dict[str, Any]
         elif len(hook["run"].encode("utf-8", "replace")) > MAX_HOOK_BYTES:
             problems.add(("config", "hooks", index, "run"), f"found a script above {MAX_HOOK_BYTES} bytes")
     return {key: value for key, value in config.items() if value is not None}
+
+
+def hooks_for(config: Mapping[str, Any], event: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the hooks of a task's ``config`` that are run at an event; one that names no events is run at each."""
+    return tuple(hook for hook in config.get("hooks") or () if event in (hook.get("events") or (event,)))

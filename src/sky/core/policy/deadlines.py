@@ -1,13 +1,12 @@
 """Deadline policies: what a job that must end in time runs on next, spot, on-demand or nothing, and where.
 
-Called by the engine for managed jobs with `strategy: deadline`, and by `sky.sim.simulate` over recorded markets. A policy
-is a plain function of what is observed and of a small memory of its own; it reads no clock and may be asked at any
-moment, as often as one likes. Times are seconds, prices USD per hour, sums USD. docs/policies.md tells the model.
+Called by the engine for managed jobs with `strategy: deadline`, and by `sky.sim.simulate` over recorded markets. A
+policy is a plain function of what is observed and of a small memory of its own; it reads no clock and may be asked at
+any moment, as often as one likes. Times are seconds, prices USD per hour, sums USD. docs/policies.md tells the model.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 HOUR = 3600.0
@@ -65,15 +64,23 @@ class Decision(NamedTuple):
     review: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a policy carries from one decision to the next; each uses what it needs. Starts empty."""
+class Zone(NamedTuple):
+    """What was seen of a zone's spot until `Memory.at`: seconds for which it was up, and times that it went.
 
-    #: When each zone was last seen to refuse, and since when it is seen up: (zone, time).
-    refused: tuple[tuple[str, float], ...] = ()
-    since: tuple[tuple[str, float], ...] = ()
-    #: When the running machine began, by zone.
-    held: tuple[str, float] = field(default=("", 0.0))
+    Both fade, so that what was seen long ago counts less.
+    """
+
+    zone: str
+    up: bool
+    exposure: float
+    failures: float
+
+
+class Memory(NamedTuple):
+    """What a policy carries from one decision to the next; starts as `EMPTY`. Most policies need none."""
+
+    at: float = 0.0
+    zones: tuple[Zone, ...] = ()
 
 
 EMPTY = Memory()
@@ -202,12 +209,12 @@ def greedy(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:
     offer = held(seen) or (seen.spot[0] if seen.spot else None)
     if seen.running is not None and not seen.running.spot:
         return Decision(seen.running, NET, math.inf), memory
-    wanted = Decision(offer, (STAY if offer is seen.running else SPOT_UP), math.inf) if offer else _waiting(seen)
+    wanted = Decision(offer, (STAY if offer is seen.running else SPOT_UP), math.inf) if offer else waiting(seen)
     return net(seen, wanted), memory
 
 
-def _waiting(seen: Observation, until: float = math.inf) -> Decision:
-    """Wait, to be asked again when the net or `until` comes."""
+def waiting(seen: Observation, until: float = math.inf) -> Decision:
+    """Return the decision to wait, to be asked again when the net or `until` comes."""
     way = min((offer.start for offer in seen.on_demand), default=seen.overhead)
     return Decision(None, WAIT, min(until, seen.now + slack(seen) - way - seen.grain))
 
@@ -233,7 +240,7 @@ def paced(seen: Observation, spot: Offer | None) -> Decision:
     if done < expected(seen) - EPSILON:
         return Decision(refuge(seen), BEHIND, math.inf)
     rate = seen.work / (seen.deadline - seen.began)
-    return _waiting(seen, seen.began + done / rate)
+    return waiting(seen, seen.began + done / rate)
 
 
 def uniform_progress(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:

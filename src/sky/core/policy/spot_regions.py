@@ -6,18 +6,25 @@ Called like those of `sky.core.policy.deadlines`, on whose pacing and safety net
 import math
 
 from sky.core.policy.deadlines import (
+    BEHIND,
+    CATCH_UP,
+    EPSILON,
     HOUR,
+    SPOT_UP,
     STAY,
     Decision,
     Memory,
     Observation,
     Offer,
+    Zone,
     held,
     may_begin,
     net,
     paced,
+    refuge,
     same,
     slack,
+    waiting,
 )
 
 DEAR = "dearer spot in place of on-demand"
@@ -55,10 +62,14 @@ def tiered(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:
         wanted = paced(seen, cheap)
         if running is not None and cheap is not None and not same(cheap, running) and pays(seen, cheap):
             wanted = Decision(cheap, MOVE)
-        elif wanted.offer is not None and not wanted.offer.spot and dear is not None and may_begin(seen, dear):
-            if seen.running is None or pays(seen, dear):
-                wanted = Decision(dear, DEAR)
+        elif wanted.offer is not None and not wanted.offer.spot and dear is not None and _stands_in(seen, dear):
+            wanted = Decision(dear, DEAR)
     return net(seen, wanted._replace(review=seen.now)), memory
+
+
+def _stands_in(seen: Observation, dear: Offer) -> bool:
+    """Whether dear spot is to be taken in place of on-demand."""
+    return may_begin(seen, dear) and (seen.running is None or pays(seen, dear))
 
 
 def _dear(seen: Observation, running: Offer, cheap: Offer | None) -> Decision:
@@ -66,3 +77,119 @@ def _dear(seen: Observation, running: Offer, cheap: Offer | None) -> Decision:
     if cheap is not None and pays(seen, cheap):
         return Decision(cheap, MOVE)
     return Decision(running, STAY)
+
+
+# --- adaptive: ours ---------------------------------------------------------------------------------------------
+
+LASTING = "spot that by what was seen of it will last long enough"
+#: Seconds in which what was seen of a zone loses two thirds of its weight.
+FADE = 4 * HOUR
+#: What is believed of a zone before anything was seen of it: one loss in so many seconds.
+PRIOR = 2 * HOUR
+#: The pace below which nothing is bought for the sake of the pace: work left per time left.
+PACE = 0.8
+#: What an hour of progress may cost to begin on spot, and to leave on-demand for it; shares of the price of on-demand.
+BEGIN = 0.6
+LEAVE = 0.45
+#: A move has to be cheaper by this share.
+MARGIN = 0.02
+#: Weight of time that is lost, in prices of on-demand, where all the slack is one restart.
+SCARCE = 2.0
+
+
+def _faded(zone: Zone, after: float) -> Zone:
+    """Return what is known of a zone so many seconds later, if it stayed as it was."""
+    fade = math.exp(-after / FADE)
+    gained = FADE * (1 - fade) if zone.up else 0.0
+    return Zone(zone.zone, zone.up, zone.exposure * fade + gained, zone.failures * fade)
+
+
+def watched(seen: Observation, memory: Memory) -> Memory:
+    """Return the memory with what the offers tell; the same memory where no zone came or went."""
+    up = {offer.zone for offer in seen.spot}
+    known = {zone.zone: zone for zone in memory.zones}
+    if all(zone.up == (zone.zone in up) for zone in memory.zones) and up <= known.keys():
+        return memory
+    after = seen.now - memory.at
+    zones = []
+    for zone in memory.zones:
+        then = _faded(zone, after)
+        lost = zone.up and zone.zone not in up
+        zones.append(Zone(zone.zone, zone.zone in up, then.exposure, then.failures + lost))
+    zones += [Zone(name, True, 0.0, 0.0) for name in sorted(up - known.keys())]
+    return Memory(seen.now, tuple(zones))
+
+
+def hazards(seen: Observation, memory: Memory) -> dict[str, float]:
+    """Return losses per second that are to be expected of each zone's spot."""
+    after = seen.now - memory.at
+    return {zone.zone: (1 + then.failures) / (PRIOR + then.exposure) for zone in memory.zones
+            for then in [_faded(zone, after)]}  # fmt: skip
+
+
+def price_of_progress(offer: Offer, hazard: float, start: float, entry: float, scarcity: float, left: float) -> float:
+    """Return the USD that an hour of progress costs on a spot machine that is lost at this rate (per second).
+
+    It is paid for from the order to its loss or the end of the work, and works after `start`. Time that it takes and
+    that is no progress costs `scarcity` (USD per hour) on top.
+    """
+    lost = min(hazard * start, 30.0)
+    work = hazard * max(left, 60.0)
+    paid = (1 - math.exp(-lost - work)) / hazard
+    gained = math.exp(-lost) * (1 - math.exp(-work)) / hazard
+    return (offer.price * paid + scarcity * (paid - gained) + entry * HOUR) / gained
+
+
+def _best(seen: Observation, memory: Memory, ceiling: float) -> tuple[Offer | None, float, float]:
+    """Return the spot offer whose progress costs least, that cost, and the cost on the machine that runs."""
+    room = slack(seen) - 2 * seen.overhead
+    scarcity = SCARCE * ceiling * (min(1.0, seen.overhead / room) if room > 0 else 1.0)
+    rates = hazards(seen, memory)
+    best, least, own = None, math.inf, math.inf
+    for offer in seen.spot:
+        here = same(offer, seen.running)
+        start, entry = (seen.warming, 0.0) if here else (offer.start, offer.entry)
+        cost = price_of_progress(offer, rates[offer.zone], start, entry, scarcity, seen.left)
+        if here:
+            own = cost
+        elif cost < least and may_begin(seen, offer):
+            best, least = offer, cost
+    return best, least, own
+
+
+def adaptive(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:
+    """Our default: progress where it costs least by what was seen of each zone, on-demand only where the pace asks.
+
+    Differs from `tiered` in three ways: offers are compared by what an hour of progress costs on them, with the losses
+    that are to be expected; while there is much time (`PACE`) it waits for spot; on-demand is left as soon as spot
+    looks lasting, and not only when ahead.
+    """
+    memory = watched(seen, memory)
+    ceiling = seen.on_demand[0].price if seen.on_demand else max((offer.price for offer in seen.spot), default=0.0)
+    best, least, own = _best(seen, memory, ceiling)
+    wanted = _adapted(seen, best, least / ceiling if best else math.inf, own / ceiling if best else math.inf)
+    # What is believed of a zone changes slowly: to look again after a restart's time is soon enough.
+    soon = seen.now + seen.overhead if best is not None else math.inf
+    return net(seen, wanted._replace(review=min(wanted.review, soon))), memory
+
+
+def _adapted(seen: Observation, best: Offer | None, cost: float, own: float) -> Decision:
+    """Decide by what progress costs on the best offer and on the running spot, in prices of on-demand."""
+    running = seen.running
+    if held(seen) is not None:
+        moves = best is not None and cost < own * (1 - MARGIN)
+        return Decision(best if moves else running, MOVE if moves else STAY, math.inf)
+    time = seen.deadline - seen.now
+    pace = max(seen.work / (seen.deadline - seen.began), PACE)
+    if running is not None:
+        ahead = pace * (time - 2 * seen.overhead) > seen.left
+        if best is not None and (cost < LEAVE or (ahead and cost <= BEGIN)):
+            return Decision(best, LASTING if not ahead else SPOT_UP, math.inf)
+        return Decision(running, CATCH_UP, math.inf)
+    if best is not None and cost <= BEGIN:
+        return Decision(best, SPOT_UP, math.inf)
+    if seen.left > pace * time + EPSILON:
+        if best is not None and cost < DEAREST:
+            return Decision(best, DEAR, math.inf)
+        return Decision(refuge(seen), BEHIND, math.inf)
+    return waiting(seen, seen.deadline - seen.left / pace)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from sky.core.model.clusters import Autostop, Cluster
+from sky.core.model.faults import NodeFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class Fleet(Protocol):
 
     async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
         """Ask the agents of these nodes for a sign of life. Raises AgentUnreachable with the first that gives none."""
+        ...
+
+    async def strike(self, cluster: Cluster, fault: NodeFault) -> int:
+        """Let something go wrong on a node of the user's own machines; how many processes or lines it is about.
+
+        Raises AgentRefused where there is nothing to strike, and AgentUnreachable.
+        """
         ...
 
     async def quiesce(self, cluster: Cluster) -> None:

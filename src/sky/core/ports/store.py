@@ -10,7 +10,7 @@ from sky.core.model.budgets import Budget, Reservation, Standing
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
-from sky.core.model.ledger import Line, Question, Settlement
+from sky.core.model.ledger import Booking, Line, Question, Settlement
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.notifications import Parcel
 from sky.core.model.outcomes import Outcome
@@ -280,6 +280,10 @@ class LedgerRows(Protocol):
 
     async def of_origin(self, origin: str) -> Sequence[Line]:
         """All lines of what was made for one thing, oldest first."""
+        ...
+
+    async def book(self, booking: Booking) -> None:
+        """Begin and end lines that follow from no commit; what is on record already is not begun again."""
         ...
 
     async def settle(self, settlement: Settlement) -> None:

@@ -35,7 +35,6 @@ from sky.providers.gcp import (
     network,
     placement,
     quotas,
-    remnants,
     shapes,
     tpu,
 )
@@ -46,6 +45,7 @@ from sky.providers.gcp.instances import Machine, Parts
 from sky.providers.gcp.machines import Grouped, Singles
 from sky.providers.gcp.manifest import MANIFEST
 from sky.providers.gcp.network import Firewall, Network
+from sky.providers.gcp.remnants import Remaining
 from sky.providers.gcp.rest import Json, Rest
 from sky.providers.gcp.shapes import Shape
 from sky.providers.gcp.tpu import Slices, Tpus
@@ -132,11 +132,12 @@ class GcpCompute:
     async def _create(self, call: _Call, ask: CreateAsk, zone: str, kept: Sequence[Machine]) -> Sequence[Instance]:
         made, net = await self._prepare(call, ask, zone)
         source = self._source(call, ask, made, net)
-        firewall, region = Firewall(self._rest, call.account, net, ask.say), zone.rpartition("-")[0]
+        about, region = names.about(self._installation, ask.cluster_id), zone.rpartition("-")[0]
+        firewall = Firewall(self._rest, call.account, net, about, ask.say)
 
         async def before() -> None:
             if made.policies:
-                await placement.compact(self._rest, call.account, made.mark, region)
+                await placement.compact(self._rest, call.account, made.mark, region, about)
 
         async def undo() -> None:
             if not ask.ranks:
@@ -184,7 +185,7 @@ class GcpCompute:
         await self._end(call, found, self._asked.get(cluster_id, ()))
         self._asked.pop(cluster_id, None)
         made = next(filter(None, (network.network_of(each.record, call.account) for each in found)), None)
-        await self._forget_rest(call, mark, regions_of, self._firewall(call, made))
+        await self._forget_rest(call, mark, regions_of, self._firewall(call, made, cluster_id))
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -271,7 +272,7 @@ class GcpCompute:
             raise InstanceNotFound("the cluster has no machines on Google Cloud")
         if ports:
             made = network.network_of(found[0].record, call.account)
-            await self._firewall(call, made).open_ports(names.mark(self._installation, cluster_id), ports)
+            await self._firewall(call, made, cluster_id).open_ports(names.mark(self._installation, cluster_id), ports)
 
     async def image_of(self, cluster_id: str, key: str, *, regions: Collection[str] | None = None) -> str:
         """An image of the head's boot disk. The machine should be stopped: what is not written yet is not in it."""
@@ -293,14 +294,18 @@ class GcpCompute:
             await self._rest.removed(call.account, f"/{name}")
 
     async def remnants(self, *, regions: Collection[str] | None = None) -> Sequence[Remnant]:
-        """Disks and addresses with a cluster's labels."""
+        """Disks and addresses with a cluster's labels, rules and placement policies that tell of one."""
         call = await self._call()
-        return await remnants.found(self._rest, call.account, self._installation, regions)
+        return await self._remnants(call).found(regions)
 
     async def remove_remnant(self, remnant: Remnant) -> None:
         """Delete one of these."""
         call = await self._call()
-        await remnants.remove(self._rest, call.account, self._installation, remnant)
+        await self._remnants(call).remove(remnant)
+
+    def _remnants(self, call: _Call) -> Remaining:
+        project = call.config.vpc_project or call.account.project
+        return Remaining(self._rest, call.account, self._installation, project)
 
     async def room(self, offer: Offer) -> int | None:
         """See `core.ports.Quotas`. A region's quotas are asked for once a minute."""
@@ -403,9 +408,9 @@ class GcpCompute:
         except CredentialsRejected as refused:
             log.warning("rules of %s stay in a network that others keep: %s", mark, refused.reason)
 
-    def _firewall(self, call: _Call, made: Network | None) -> Firewall:
-        project = call.config.vpc_project or call.account.project
-        return Firewall(self._rest, call.account, made or Network(project, call.config.network))
+    def _firewall(self, call: _Call, made: Network | None, cluster_id: str) -> Firewall:
+        net = made or Network(call.config.vpc_project or call.account.project, call.config.network)
+        return Firewall(self._rest, call.account, net, names.about(self._installation, cluster_id))
 
     async def _machines(
         self, call: _Call, cluster_id: str | None, regions: Collection[str] | None = None

@@ -19,12 +19,24 @@ METADATA_CLUSTER = "sky-cluster-id"
 
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _NOT_IN_LABEL = re.compile(r"[^a-z0-9_-]+")
+_ABOUT = re.compile(rf"{INSTALLATION}=(\S{{1,63}}) {CLUSTER}=(\S{{1,100}})")
 _RANKED = re.compile(r"-(\d{1,5})")
 
 
 def mark(installation: str, cluster_id: str) -> str:
     """What everything that is made for one cluster alone is called by: 16 letters, valid anywhere in Google Cloud."""
     return f"sky-{_short(f'{installation}/{cluster_id}', 12)}"
+
+
+def about(installation: str, cluster_id: str) -> str:
+    """The description of what is made for one cluster and takes no labels: a mark, which is a hash, cannot be read."""
+    return f"{INSTALLATION}={label_value(installation)} {CLUSTER}={cluster_id}"
+
+
+def cluster_of(installation: str, description: object) -> str:
+    """The cluster that a description tells of; empty where it is not one of this installation's."""
+    found = _ABOUT.fullmatch(description) if isinstance(description, str) else None
+    return found[2] if found and found[1] == label_value(installation) else ""
 
 
 def installation_tag(installation: str) -> str:

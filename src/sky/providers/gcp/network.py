@@ -95,8 +95,10 @@ class Firewall:
     """The rules of one network."""
 
     def __init__(
-        self, rest: Rest, account: Account, made: Network, say: Callable[[str], None] = lambda _: None
+        self, rest: Rest, account: Account, made: Network, about: str, say: Callable[[str], None] = lambda _: None
     ) -> None:
+        """`about` is the description of rules that are one cluster's alone."""
+        self._about = about
         self._rest = rest
         self._account = account
         self._network = made
@@ -110,7 +112,7 @@ class Firewall:
 
     async def open_inside(self, mark: str) -> None:
         """The nodes of a cluster reach each other on everything."""
-        await self._make(f"{mark}-{_INTERNAL}", mark, [{"IPProtocol": "all"}], sourceTags=[mark])
+        await self._make_own(f"{mark}-{_INTERNAL}", mark, [{"IPProtocol": "all"}], sourceTags=[mark])
 
     async def open_ports(self, mark: str, ports: Sequence[str]) -> None:
         """Ports of a cluster for everybody; those that were open before stay."""
@@ -119,7 +121,7 @@ class Firewall:
             there = await self._rest.get(self._account, path)
         except InstanceNotFound:
             with suppress(AlreadyThere):
-                return await self._make(f"{mark}-{_PORTS}", mark, _tcp(ports), sourceRanges=list(_ANYWHERE))
+                return await self._make_own(f"{mark}-{_PORTS}", mark, _tcp(ports), sourceRanges=list(_ANYWHERE))
             there = await self._rest.get(self._account, path)
         before = [port for rule in there.get("allowed") or () for port in rule.get("ports") or ()]
         if set(ports) <= set(before):
@@ -135,14 +137,17 @@ class Firewall:
     def _path(self, name: str) -> str:
         return f"/projects/{self._network.project}/global/firewalls/{name}"
 
-    async def _make(self, name: str, tag: str, allowed: Sequence[Json], **source: list[str]) -> None:
+    async def _make_own(self, name: str, mark: str, allowed: Sequence[Json], **source: list[str]) -> None:
+        await self._make(name, mark, allowed, description=self._about, **source)
+
+    async def _make(self, name: str, tag: str, allowed: Sequence[Json], **more: list[str] | str) -> None:
         body = {
             "name": name,
             "network": self._network.path,
             "direction": "INGRESS",
             "targetTags": [tag],
             "allowed": list(allowed),
-            **source,
+            **more,
         }
         where = f"/projects/{self._network.project}/global/firewalls"
         try:

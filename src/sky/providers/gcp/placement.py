@@ -20,10 +20,10 @@ def policy(account: Account, mark: str, region: str) -> str:
     return f"projects/{account.project}/regions/{region}/resourcePolicies/{mark}"
 
 
-async def compact(rest: Rest, account: Account, mark: str, region: str) -> None:
-    """Make that policy."""
+async def compact(rest: Rest, account: Account, mark: str, region: str, about: str) -> None:
+    """Make that policy; `about` is its description."""
     with suppress(AlreadyThere):
-        body = {"name": mark, "groupPlacementPolicy": {"collocation": "COLLOCATED"}}
+        body = {"name": mark, "description": about, "groupPlacementPolicy": {"collocation": "COLLOCATED"}}
         await rest.done(account, f"regions/{region}/resourcePolicies", body)
 
 

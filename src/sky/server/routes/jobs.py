@@ -34,7 +34,8 @@ def routes(api: Api) -> list[Route]:
     async def queue(body: QueueBody, caller: Caller) -> list[ClusterJobRecord]:
         await api.may.to_see(caller, body.cluster_name)
         jobs = await plane.jobs(body.cluster_name, skip_finished=body.skip_finished, job_ids=None)
-        return [job_record(job) for job in jobs if body.all_users or job.user == caller.user]
+        now = plane.clock.now()
+        return [job_record(job, now) for job in jobs if body.all_users or job.user == caller.user]
 
     async def job_status(body: JobStatusBody, caller: Caller) -> dict[str, str | None]:
         await api.may.to_see(caller, body.cluster_name)

@@ -34,6 +34,8 @@ def routes(api: Api, stop: Callable[[], None]) -> list[Route]:
             oidc_enabled=api.ways.oidc is not None,
             pid=api.pid if call.local else None,
             started_at=api.started_at if call.local else None,
+            # Something that somebody has to look at; strangers are not told, and cost no look.
+            notice=await api.plane.upkeep.notice() if call.user else "",
         )
         return Reply(encode(told))
 

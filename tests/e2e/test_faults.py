@@ -1,0 +1,77 @@
+"""What a node tells of a job, as a user sees it, and `sky chaos` on `infra: local`."""
+
+import time
+
+TASK = """
+name: train
+resources: {infra: local}
+checkpoint: {path: ~/ck, every: 1h, max_size: 1GB}
+progress: {pattern: 'step (\\d+)/(\\d+)'}
+on_preemption: {grace: 20s, run: 'echo saved >$SKYPILOT_CHECKPOINT_DIR/last'}
+run: |
+  mkdir -p $SKYPILOT_CHECKPOINT_DIR/s1.tmp
+  echo weights >$SKYPILOT_CHECKPOINT_DIR/s1.tmp/model
+  touch $SKYPILOT_CHECKPOINT_DIR/s1.tmp/_SUCCESS
+  mv $SKYPILOT_CHECKPOINT_DIR/s1.tmp $SKYPILOT_CHECKPOINT_DIR/s1
+  echo step 1/4
+  exec sleep 600
+"""
+
+
+def newest(sky):
+    return max(sky.json("queue", "c"), key=lambda job: job["job_id"])
+
+
+def until(sky, holds, seconds=40.0):
+    deadline = time.monotonic() + seconds
+    while not holds(job := newest(sky)):
+        assert time.monotonic() < deadline, (job, sky.good("events", "c").stdout)
+        time.sleep(0.2)
+    return job
+
+
+def test_what_a_job_tells_and_what_ends_it(sky, eventually):
+    (sky.root / "train.yaml").write_text(TASK)
+    sky.good("launch", "-c", "c", "-y", "-d", "train.yaml")
+    job = until(sky, lambda job: job["checkpoint"] and job["progress"])
+    assert job["progress"] == 0.25 and job["cause"] is None
+    assert job["checkpoint"]["name"] == "s1" and job["checkpoint"]["bytes"] == 8 and job["checkpoint"]["warnings"] == []
+    table = sky.good("queue", "c").stdout
+    assert "PROGRESS" in table and "25%" in table and "CHECKPOINT" in table
+
+    told = sky.json("chaos", "oom", "c", "-y")
+    assert told == {"cluster_name": "c", "fault": "oom", "node": 0, "job_id": 1, "struck": told["struck"]}
+    job = until(sky, lambda job: job["status"] == "FAILED")
+    assert job["cause"] == "out_of_memory" and "out of memory" in job["reason"] and job["exit_codes"] == [137]
+
+    sky.good("exec", "c", "-d", "sleep 600")
+    until(sky, lambda job: job["job_id"] == 2 and job["status"] == "RUNNING")
+    sky.good("chaos", "kill", "c", "2", "--node", "0", "-y")
+    assert until(sky, lambda job: job["status"] == "FAILED")["cause"] is None
+
+    sky.good("exec", "c", "-d", "sleep 3; echo through")
+    until(sky, lambda job: job["job_id"] == 3 and job["status"] == "RUNNING")
+    sky.good("chaos", "partition", "c", "--seconds", "2", "-y")
+    until(sky, lambda job: job["status"] == "SUCCEEDED")
+
+    sky.good("exec", "c", "-d", "train.yaml")
+    until(sky, lambda job: job["job_id"] == 4 and job["progress"])
+    sky.good("chaos", "preempt", "c", "--seconds", "1", "-y")
+    eventually(lambda: sky.json("status", "c", "-r")[0]["status"] != "UP", 40)
+    assert (sky.node_homes()[0] / "ck" / "last").read_text() == "saved\n"
+    story = sky.good("events", "c").stdout
+    for words in (
+        "killed as for want of memory",
+        "the processes of job 2 killed",
+        "out of reach for 2 s",
+        "its provider says",
+        "job 4: its script ended with exit code 0",
+    ):
+        assert words in story, story
+
+
+def test_chaos_says_what_it_cannot_do(sky):
+    missing = sky("chaos", "kill", "nobody", "-y")
+    assert missing.returncode == 1 and "not found" in missing.stderr
+    wrong = sky("chaos", "flood", "c", "-y")
+    assert wrong.returncode == 2 and "flood" in wrong.stderr
