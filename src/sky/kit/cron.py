@@ -15,7 +15,7 @@ class Cron:
     """An expression of five or six fields (with seconds), such as `0 3 * * MON-FRI`. Raises ValueError."""
 
     def __init__(self, expression: str, zone: str = "UTC") -> None:
-        # In the extra `server`-side install only; clients read no cron.
+        # Only a server with schedules reads cron.
         from cronsim import CronSim, CronSimError  # noqa: PLC0415
 
         self._sim = CronSim
