@@ -211,5 +211,5 @@ def test_budgets_that_make_no_sense(bad):
         "now": 0,
     }
     assert read_budget(**good).rungs == USUAL
-    with pytest.raises(ValueError, match="found|scope"):
+    with pytest.raises(ValueError, match=r"found|scope"):
         read_budget(**{**good, **bad})

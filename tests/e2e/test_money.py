@@ -79,8 +79,8 @@ def test_who_is_named_is_told(sky, eventually):
     (sky.root / ".sky").mkdir(exist_ok=True)
     config = {"notifications": {"sinks": [{"command": f"cat >> {sky.root}/all; echo >> {sky.root}/all"}]}}
     (sky.root / ".sky" / "config.yaml").write_text(json.dumps(config))
-    task = {"run": "exit 3", "resources": {"infra": "local"},
-            "notify": {"command": f"cat >> {sky.root}/own; echo >> {sky.root}/own", "on": ["RUNNING", "FAILED"]}}  # fmt: skip
+    own = {"command": f"cat >> {sky.root}/own; echo >> {sky.root}/own", "on": ["RUNNING", "FAILED"]}
+    task = {"run": "exit 3", "resources": {"infra": "local"}, "notify": own}
     (sky.root / "t.yaml").write_text(json.dumps(task))
     assert sky("jobs", "launch", "-y", "-n", "loud", "t.yaml").returncode == 100
 

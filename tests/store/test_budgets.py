@@ -68,7 +68,7 @@ async def test_a_day_counts_what_was_spent_in_it(store):
 
 async def test_promises_are_kept_back_until_they_are_spent(store):
     await store.budgets.put(Budget("b", Scope.ALL, "", 10, rungs=REFUSES, created_at=NOW - 9999))
-    await store.budgets.reserve([asked("c1", 6)], NOW)
+    await store.budgets.reserve([asked("c1", 6)], NOW - 3600)
     with pytest.raises(
         BudgetExceededError, match=r"'b' \(everything: \$10.00 in all\) has \$0.00 spent and \$6.00 res"
     ):
@@ -80,6 +80,17 @@ async def test_promises_are_kept_back_until_they_are_spent(store):
     await store.budgets.release(["c2"])
     (one,) = await store.budgets.standings(NOW)
     assert one.reserved == pytest.approx(4)
+
+
+async def test_what_begins_again_is_promised_anew(store):
+    await store.budgets.put(Budget("b", Scope.ALL, "", 20, rungs=REFUSES, created_at=NOW - 9999))
+    await store.budgets.reserve([asked("c1", 6)._replace(created_at=NOW - 7200)], NOW - 7200)
+    await pay(store, "c1", 5)
+    await store.budgets.reserve([asked("c1", 6, request="r2")], NOW)
+    (one,) = await store.budgets.standings(NOW)
+    assert (one.spent, one.reserved) == (pytest.approx(5), pytest.approx(6)), (
+        "what it cost before is not of this promise"
+    )
 
 
 async def test_an_array_is_promised_all_or_nothing_and_a_request_once(store):

@@ -325,6 +325,8 @@ async def _open(desk: Desk, drawn: Cluster, task: TaskSpec) -> Cluster:
 async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
     """Wait until the cluster is up, starting it where it is stopped or broken. Raises what hinders it."""
     if cluster.phase in (Phase.STOPPED, Phase.DEGRADED):
+        if cluster.phase is Phase.STOPPED:
+            await reserve_cluster(desk, request, cluster, cluster.placement)
         letter = await desk.tell(cluster, cluster_life.StartAsked())
         cluster = await desk.settled(request, cluster, _settled, letter=letter)
     else:

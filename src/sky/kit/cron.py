@@ -4,7 +4,7 @@ Clocks that are set forward or back are the library's business: a time that a da
 that it has twice comes once.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 #: Characters of an expression: the longest sensible one is far shorter.
@@ -23,7 +23,8 @@ class Cron:
         if len(self.expression) > _LONGEST:
             raise ValueError(f"cron: longer than {_LONGEST} characters")
         try:
-            self._zone = ZoneInfo(zone)
+            # A machine without the files of time zones knows this one all the same.
+            self._zone: tzinfo = UTC if zone == "UTC" else ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"timezone: found {zone[:80]!r}; allowed: a name such as Europe/Berlin, or UTC") from None
         try:

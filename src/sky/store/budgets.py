@@ -40,6 +40,13 @@ _SPENT_BY = Prepared(
 _RESERVED = Prepared(
     select(_R.id, _R.request_id, _R.owner, _R.workspace, _R.labels, _R.amount, _R.created_at).order_by(_R.created_at)
 )
+_SINCE = case((_L.began > _R.created_at, _L.began), else_=_R.created_at)
+#: What was spent of each promise since it was made.
+_USED = Prepared(
+    select(_R.id, func.sum(case((_UNTIL > _SINCE, _UNTIL - _SINCE), else_=0.0) / 3600.0 * _L.price_hourly))
+    .select_from(RESERVATIONS.join(LEDGER, _L.origin == _R.id))
+    .group_by(_R.id)
+)
 _RESERVE = Prepared(insert(RESERVATIONS))
 _DROP_OF = Prepared(delete(RESERVATIONS).where(_R.request_id == bindparam("wanted")))
 _DROP = Prepared(delete(RESERVATIONS).where(Among(_R.id, "ids")))
@@ -110,6 +117,8 @@ class SqlBudgets:
                     return
                 for request_id in {each.request_id for each in wanted}:
                     await tx.change(_DROP_OF, wanted=request_id)
+                # One that begins again is promised anew.
+                await tx.change(_DROP, ids=[each.id for each in wanted])
                 standings = await _standings(tx, budgets, now)
                 why = policy.refusal(standings, [(each.whose, each.amount) for each in wanted])
                 if why is not None:
@@ -169,10 +178,7 @@ async def _reserved(tx: Transaction, now: float) -> list[Reservation]:
     rows = await tx.all(_RESERVED)
     if not rows:
         return []
-    used = {
-        str(origin): float(cost or 0.0)
-        for origin, cost in await tx.all(_SPENT_BY, origins=[row[0] for row in rows], at=now, since=0.0)
-    }
+    used = {str(id): float(cost or 0.0) for id, cost in await tx.all(_USED, at=now)}
     return [
         Reservation(id, request, Whose(owner, space, policy.labels_in(labels), id), amount, made, used.get(id, 0.0))
         for id, request, owner, space, labels, amount, made in rows

@@ -124,7 +124,7 @@ class Standing(NamedTuple):
 
 
 def read_budget(
-    name: str, scope: str, of: str, amount: float, period: str, actions: Iterable[str], made_by: str, now: float
+    name: str, scope: str, of: str, amount: float, *, period: str, actions: Iterable[str], made_by: str, now: float
 ) -> Budget:
     """A budget from what somebody says. Raises ValueError with what is wrong and what is allowed."""
     if not _NAME.fullmatch(name):

@@ -49,8 +49,15 @@ class _Budgets:
         body, plane = decode(BudgetBody, await call.body()), self._api.plane
         rows, now = plane.money.budget_rows, plane.clock.now()
         budget = read_budget(
-            body.name, body.scope, body.of, body.amount, body.period, body.actions, call.user, now
-        )  # fmt: skip
+            body.name,
+            body.scope,
+            body.of,
+            body.amount,
+            period=body.period,
+            actions=body.actions,
+            made_by=call.user,
+            now=now,
+        )
         if budget.scope is Scope.JOB:
             job = await self._api.may.managed_job(call.caller, int(budget.of))
             if job is None:
