@@ -19,9 +19,17 @@ NOW = 1_800_000_000.0
 REFUSES = (Rung(1.0, "refuse_new"),)
 
 
-@pytest.fixture
-async def store():
-    made = SqliteStore()
+@pytest.fixture(params=["sqlite", "postgres"])
+async def store(request):
+    if request.param == "sqlite":
+        made = SqliteStore()
+    else:
+        from sky.store.postgres import PostgresStore, Target
+
+        server = request.getfixturevalue("postgres")
+        name = server.database()
+        request.addfinalizer(lambda: server.drop(name))
+        made = PostgresStore(Target(server.uri(name), None, 5), None, None)
     await made.connect()
     yield made
     await made.close()
