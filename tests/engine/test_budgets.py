@@ -10,6 +10,7 @@ from sky.core.model.budgets import Budget, Rung, Scope
 from sky.core.model.clusters import Phase
 from sky.core.model.ledger import Question
 from sky.core.model.statuses import ManagedJobStatus as Status
+from sky.core.model.tasks import TaskSpec
 from sky.engine import budgets
 from sky.providers.local import compute
 
@@ -203,3 +204,42 @@ async def test_a_budget_is_told_once_in_its_period(plane, ask, monkeypatch):
     told = [each.payload for each in packed if each.payload["event"] == "budget"]
     assert [(each["share"], each["action"]) for each in told] == [(0.5, "notify"), (1.0, "notify")]
     assert told[0]["spent"] > 0.0001 and told[0]["budget"] == "b"
+
+
+async def test_budgets_of_the_configuration(plane, monkeypatch, caplog):
+    said = {"all": {"amount": 5, "period": "day"}, "ann": {"amount": 2, "user": "ann", "actions": "90% stop_idle"},
+            "bad": {"amount": 1, "colour": "red"}, "none": 3, "free": {}}  # fmt: skip
+    monkeypatch.setattr(
+        plane.money.budgets,
+        "_desk",
+        replace(plane.money.budgets._desk, section=lambda name: said if name == "budgets" else {}),
+    )
+    await plane.store.budgets.put(replace(budget(9), name="own"))
+    await plane.money.budgets.once()
+    first = {each.name: each for each in await plane.store.budgets.all()}
+    assert sorted(first) == ["all", "ann", "own"] and caplog.text.count("in the configuration") == 3
+    assert (first["ann"].of, first["ann"].rungs) == ("ann", (Rung(0.9, "stop_idle"),))
+    del said["ann"]
+    said["all"] = {"amount": 6, "period": "day"}
+    await plane.money.budgets.once()
+    now = {each.name: each for each in await plane.store.budgets.all()}
+    assert sorted(now) == ["all", "own"] and (now["all"].amount, now["all"].created_at) == (6, first["all"].created_at)
+
+
+async def test_a_job_whose_money_runs_low_goes_on_on_spot(plane, jobs, monkeypatch):
+    """Its cluster goes, and what is asked for from then on is spot; this machine has none, so it waits."""
+    monkeypatch.setattr(budgets, "GRACE_S", 0.1)
+    monkeypatch.setattr(budgets, "PERIOD_S", 0.0)
+    monkeypatch.setattr(budgets.policy, "ENDING_S", 0.0)
+    monkeypatch.setattr(budgets.policy, "DOWNGRADE", 0.001)
+    await launched(plane, dag(max_cost=1000, on_max_cost="spot"))
+    job = await running(plane)
+
+    async def lost():
+        await plane.money.budgets.once()
+        return (await plane.store.managed_jobs.by_number(1)).task.recoveries
+
+    monkeypatch.setattr(budgets.policy, "max_cost", lambda tasks: 10.0)
+    await until(lost)
+    task = await budgets.on_spot(plane.money.budgets._desk, job, TaskSpec.from_config(job.task_configs["0"]))
+    assert task.use_spot

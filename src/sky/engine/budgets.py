@@ -12,7 +12,7 @@ from dataclasses import replace
 from sky.core.errors import NotSupportedError, ResourcesUnavailableError
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle.managed_jobs import CancelAsked
-from sky.core.model.budgets import Action, Reservation, Rung, Standing, Whose
+from sky.core.model.budgets import Action, Budget, Reservation, Rung, Standing, Whose, read_budget
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import JobPhase
 from sky.core.model.managed_jobs import ManagedJob, Stage
@@ -37,6 +37,8 @@ PERIOD_S = 10.0
 #: Seconds that what is stopped has after it was told.
 GRACE_S = 60.0
 _TOLD = "budget-told:"
+#: Who has set what stands in the configuration; no user has such a name.
+CONFIGURED = "(configuration)"
 #: Seconds after which a cluster that was told and did not go is told again.
 _FORGET_S = 3600.0
 
@@ -72,6 +74,7 @@ class BudgetCare:
         """One round."""
         now, store = self._desk.clock.now(), self._desk.store
         self._warned = {id: at for id, at in self._warned.items() if now < at + _FORGET_S}
+        await self._as_configured(now)
         await self._limit(now)
         standings = await store.budgets.standings(now)
         if not standings:
@@ -84,6 +87,24 @@ class BudgetCare:
             await self._stop_jobs(standings)
         if wanted & {Action.STOP_IDLE, Action.STOP_ALL}:
             await self._stop_clusters(standings, now)
+
+    async def _as_configured(self, now: float) -> None:
+        """Budgets of the server's configuration are set as they stand there, and go when they are taken out."""
+        rows, said = self._desk.store.budgets, self._desk.section("budgets")
+        known = {each.name: each for each in await rows.all() if each.made_by == CONFIGURED or each.name in said}
+        for name, config in said.items():
+            try:
+                wanted = configured_budget(name, config, now)
+            except (ValueError, TypeError) as error:
+                log.warning("budgets.%s in the configuration: %s", name, error)
+                continue
+            there = known.get(name)
+            if there is not None:
+                wanted = replace(wanted, created_at=there.created_at)
+            if there != wanted:
+                await rows.put(wanted)
+        for name in known.keys() - said.keys():
+            await rows.remove(name)
 
     # --- jobs that may cost only so much -------------------------------------------------------------------------
 
@@ -199,6 +220,25 @@ class BudgetCare:
                 await self._desk.tell(cluster, cluster_life.DownAsked())
             return
         await self._desk.tell(cluster, cluster_life.StopAsked())
+
+
+def configured_budget(name: str, said: object, now: float) -> Budget:
+    """A budget as the configuration says it: `amount`, and perhaps one of `user`, `workspace` and `label`, `period`
+    and `actions`. Raises ValueError."""
+    if not isinstance(said, Mapping):
+        raise ValueError("found no mapping; allowed: amount, user, workspace, label, period, actions")
+    if unknown := sorted(set(said) - {"amount", "user", "workspace", "label", "period", "actions"}):
+        raise ValueError(f"found {unknown[0]!r}; allowed: amount, user, workspace, label, period, actions")
+    scopes = [each for each in ("user", "workspace", "label") if said.get(each) is not None]
+    if len(scopes) > 1:
+        raise ValueError(f"found {' and '.join(scopes)}; allowed: one of them")
+    scope, of = (scopes[0], str(said[scopes[0]])) if scopes else ("all", "")
+    actions = said.get("actions") or ()
+    listed = [actions] if isinstance(actions, str) else [str(each) for each in actions]
+    period = str(said.get("period") or "total")
+    return read_budget(
+        name, scope, of, float(said.get("amount") or 0), period=period, actions=listed, made_by=CONFIGURED, now=now
+    )
 
 
 def _name(rung: Rung) -> str:

@@ -132,6 +132,7 @@ CONFIG = Section(
                 ("number",), "seconds out of reach after which a job is begun anew although its machines run", least=1
             ),
         ),
+        "budgets": Field(("mapping",), "budgets by name", values=_OPEN),
         "notifications": _section(
             "notifications",
             "who is told what becomes of managed jobs and budgets",
