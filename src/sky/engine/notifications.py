@@ -5,8 +5,9 @@ one that is read again is known by its number. A parcel is sent until its sink h
 """
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from sky.core.model.events import Entry
@@ -92,17 +93,27 @@ class Notifier:
         except ValueError as error:
             log.warning("managed job %d: %s", job.number, error)
             sinks = everywhere
-        return parcels(f"job:{line.seq}", line.after, policy.news_of(job, line), sinks, now)
+        # Due since it happened, so that they are sent in that order.
+        return parcels(f"job:{line.seq}", line.after, policy.news_of(job, line), sinks, min(now, line.time))
 
     async def send(self) -> None:
-        """Try everything that is due once."""
+        """Try everything that is due once: for each sink in its order, until it does not take one."""
         now = self._clock.now()
-        await asyncio.gather(*(self._sent(each) for each in await self._store.outbox.due(now, _MOST)))
+        sinks: dict[str, list[Parcel]] = {}
+        for parcel in await self._store.outbox.due(now, _MOST):
+            sinks.setdefault(json.dumps(parcel.sink, sort_keys=True), []).append(parcel)
+        await asyncio.gather(*(self._sent_in_order(each) for each in sinks.values()))
         if now >= self._tidied + _TIDY_S:
             self._tidied = now
             await self._store.outbox.forget(now - _KEPT_S)
 
-    async def _sent(self, parcel: Parcel) -> None:
+    async def _sent_in_order(self, parcels: Iterable[Parcel]) -> None:
+        for parcel in parcels:
+            if not await self._sent(parcel):
+                # Who hangs would hang on each of them, and hold up everybody else's.
+                return
+
+    async def _sent(self, parcel: Parcel) -> bool:
         fields = {**parcel.sink, "command": tuple(parcel.sink["command"]), "on": tuple(parcel.sink["on"])}  # type: ignore[arg-type]
         sink = Sink(**fields)  # type: ignore[arg-type]
         async with self._side_by_side:
@@ -112,5 +123,6 @@ class Notifier:
                 next_at, tries, said = policy.after_failure(parcel, self._clock.now(), str(error)[:500])
                 log.info("notification %s was not taken: %s", parcel.id, said)
                 await self._store.outbox.settle(parcel, next_at, tries, said)
-                return
+                return False
         await self._store.outbox.settle(parcel, None, parcel.tries + 1, "delivered")
+        return True

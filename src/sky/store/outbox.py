@@ -37,7 +37,7 @@ _SET_MARK = Prepared(insert(VALUES).values(key=_MARK, value=bindparam("value")))
 _KNOWN = Prepared(select(_O.id).where(Among(_O.id, "ids")))
 _ADD = Prepared(insert(OUTBOX))
 _DUE = Prepared(
-    select(_O.doc).where(_O.next_at <= bindparam("at")).order_by(_O.next_at).limit(bindparam("most"))
+    select(_O.doc).where(_O.next_at <= bindparam("at")).order_by(_O.next_at, _O.id).limit(bindparam("most"))
 )  # fmt: skip
 _CHANGE = Prepared(
     update(OUTBOX)
