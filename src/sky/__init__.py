@@ -37,6 +37,7 @@ _HOMES = {
         "launch exec status start stop down autostop queue job_status cancel tail_logs download_logs cost_report "
         "ledger endpoints tail_provision_logs tail_hook_logs"
     ),
+    "sky.sdk.budgets": "budget_set budget_list budget_remove",
     "sky.sdk.plans": "optimize validate",
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",
     "sky.sdk.server": "api_info api_start api_stop api_server_logs",

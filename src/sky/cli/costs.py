@@ -2,6 +2,9 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +13,7 @@ from sky.cli.completion import complete_cluster
 from sky.cli.output import FORMATS, emit
 from sky.cli.status_view import Record, number, resources, text
 from sky.cli.terminal import say, talk
+from sky.core.policy import focus as focus_columns
 from sky.sdk import clusters as sdk
 from sky.sdk import requests
 
@@ -77,7 +81,7 @@ _LINES = ("CLUSTER", "KIND", "WHAT", "INFRA", "TYPE", "USER", "BEGAN", "ENDED", 
 #: Keys of a line as `-o json` and CSV promise them, in order.
 _KEYS = (
     "cluster", "kind", "resource", "cloud", "region", "zone", "instance_type", "market", "user", "workspace",
-    "price_hourly", "began", "ended", "cost", "reason", "note", "cluster_hash", "number",
+    "price_hourly", "began", "ended", "cost", "reason", "note", "cluster_hash", "number", "labels", "origin",
 )  # fmt: skip
 
 
@@ -95,11 +99,21 @@ _KEYS = (
     default="table",
     help="Form of the result on stdout.",
 )
-def ledger(
-    *, cluster: str | None, everything: bool, user: str | None, cloud: str | None, days: int | None, form: str
-) -> int:
+@click.option(
+    "--focus",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="As CSV in the columns of FOCUS 1.0, to FILE or to stdout.",
+)
+def ledger(*, cluster: str | None, everything: bool, form: str, focus: str | None, **asked: Any) -> int:
     """Show the ledger."""
-    found: list[Record] = requests.get(sdk.ledger(cluster, everything, user, cloud, days or None))
+    found: list[Record] = requests.get(
+        sdk.ledger(cluster, everything, asked["user"], asked["cloud"], asked["days"] or None)
+    )
+    if focus is not None:
+        return _write_focus(found, focus)
     rows = [{key: record.get(key) for key in _KEYS} for record in found]
     if form == "csv":
         text_of = io.StringIO()
@@ -117,6 +131,34 @@ def ledger(
     say(tables.render(_LINES, [_line(record) for record in found], right=("COST/hr", "COST")))
     still = sum(number(record, "price_hourly") for record in found if record.get("ended") is None)
     say(f"\nTotal: {money(sum(number(record, 'cost') for record in found))}; {money(still)} per hour goes on.")
+    return exit_codes.OK
+
+
+def focus_csv(lines: Sequence[Mapping[str, object]]) -> str:
+    """Return lines of the ledger as CSV in the columns of FOCUS 1.0."""
+    text_of = io.StringIO()
+    writer = csv.DictWriter(text_of, focus_columns.COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in focus_columns.rows(lines, times.now()):
+        writer.writerow({key: _amount(value) for key, value in row.items()})
+    return text_of.getvalue()
+
+
+def _amount(value: object) -> object:
+    """A cell: amounts without exponents, and so exact that sums are right to the cent."""
+    return f"{value:.12f}".rstrip("0").rstrip(".") if isinstance(value, float) else _cell(value)
+
+
+def _write_focus(lines: Sequence[Record], path: str) -> int:
+    told = focus_csv(lines)
+    if path == "-":
+        say(told.rstrip("\n"))
+        return exit_codes.OK
+    try:
+        Path(path).write_text(told, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
+    talk(f"{len(lines)} lines are in {path}.")
     return exit_codes.OK
 
 

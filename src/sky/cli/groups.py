@@ -14,10 +14,12 @@ from click.shell_completion import CompletionItem
 from sky.cli import exit_codes
 from sky.cli.table_of_commands import (
     API_ROWS,
+    BUDGET_ROWS,
     CATALOG_ROWS,
     GPUS_ROWS,
     HIDDEN_COMMANDS,
     JOBS_ROWS,
+    SCHEDULE_ROWS,
     SECTIONS,
     SSH_NODE,
     SSH_ROWS,
@@ -149,6 +151,8 @@ def _root_parameters() -> list[click.Parameter]:
 root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMANDS, params=_root_parameters())
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
 jobs = LazyGroup("jobs", JOBS_ROWS, help="Managed jobs: on clusters of their own, recovered from every loss.")
+schedule = LazyGroup("schedule", SCHEDULE_ROWS, help="Managed jobs at the times of a cron expression.")
+budget = LazyGroup("budget", BUDGET_ROWS, help="Budgets: how much may be spent, and what is done as it is.")
 workspace = LazyGroup("workspace", WORKSPACE_ROWS, help="Workspaces: which one is used, and who works where.")
 users = LazyGroup("users", USERS_ROWS, help="Users of a shared server, and tokens of service accounts.")
 token = LazyGroup("token", TOKEN_ROWS, help="Tokens of service accounts.")

@@ -12,6 +12,8 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("status", "sky.cli.status:status", "Show the clusters."),
     ("cost-report", "sky.cli.costs:cost_report", "Show what clusters cost, those that are gone included."),
     ("ledger", "sky.cli.costs:ledger", "Show everything that is billed, line by line."),
+    ("receipt", "sky.cli.receipts:cluster", "Show what a cluster has cost, and where it went."),
+    ("budget", "sky.cli.groups:budget", "Budgets: how much may be spent, and what is done as it is."),
     ("queue", "sky.cli.jobs:queue", "Show the jobs of clusters."),
     ("logs", "sky.cli.jobs:logs", "Follow or fetch the log of a job."),
     ("cancel", "sky.cli.jobs:cancel", "Cancel jobs of a cluster."),
@@ -93,8 +95,23 @@ JOBS_ROWS: tuple[Row, ...] = (
     ("queue", "sky.cli.managed_jobs:queue", "Show managed jobs, and why they are as they are."),
     ("cancel", "sky.cli.managed_jobs:cancel", "End managed jobs and their clusters."),
     ("logs", "sky.cli.managed_jobs:logs", "Follow or fetch the log of a managed job."),
+    ("receipt", "sky.cli.receipts:job", "Show what a managed job has cost, and where it went."),
+    ("schedule", "sky.cli.groups:schedule", "Managed jobs at the times of a cron expression."),
     ("pool", "sky.cli.later:pool", "Workers that jobs share (not supported yet)."),
     ("dashboard", "sky.cli.later:jobs_dashboard", "The web page of the server (not supported yet)."),
+)
+
+BUDGET_ROWS: tuple[Row, ...] = (
+    ("set", "sky.cli.budgets:set_", "Set a budget, or change one."),
+    ("list", "sky.cli.budgets:list_", "Show budgets, what is spent and what is reserved."),
+    ("rm", "sky.cli.budgets:remove", "Forget budgets."),
+)
+
+SCHEDULE_ROWS: tuple[Row, ...] = (
+    ("add", "sky.cli.schedules:add", "Launch a managed job at the times of a cron expression."),
+    ("list", "sky.cli.schedules:list_", "Show schedules, and their next times."),
+    ("rm", "sky.cli.schedules:remove", "Forget schedules."),
+    ("pause", "sky.cli.schedules:pause", "Launch nothing more for a schedule, or go on."),
 )
 
 WORKSPACE_ROWS: tuple[Row, ...] = (

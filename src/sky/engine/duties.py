@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Seconds for which a duty is held without being renewed, and between renewals.
 LEASE_S, BEAT_S = 12.0, 3.0
 #: What is to be done by one for all.
-DUTIES = ("sweep", "retention", "catalog")
+DUTIES = ("sweep", "retention", "catalog", "budgets", "schedules", "notifications")
 _WORKER = "worker:"
 
 

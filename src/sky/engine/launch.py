@@ -26,7 +26,9 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.optimizer.shortfall import shortfall
+from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
+from sky.engine.budgets import reserve_cluster
 from sky.engine.desk import Desk, flag, mine, stuck, text
 from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported, without_effect
@@ -72,6 +74,7 @@ async def _launch(desk: Desk, request: Request) -> object:
         drawn = _drawn(desk, request, task, name, placements)
         hedge = hedging(layers, desk.section("provision"))
         drawn = replace(drawn, layers=layers, clone_of=clone_of, hedge=hedge)
+        await reserve_cluster(desk, request, drawn, placements[0])
         existing = mine(request, await _open(desk, drawn, task))
     else:
         if flag(body, "resize") and not flag(body, "dryrun"):
@@ -308,6 +311,7 @@ def _drawn(desk: Desk, request: Request, task: TaskSpec, name: str, placements: 
         task_config=task.to_config(),
         candidates=placements,
         retry_until_up=flag(request.body, "retry_until_up"),
+        planned=remembered(placements),
     )
 
 
@@ -323,6 +327,8 @@ async def _open(desk: Desk, drawn: Cluster, task: TaskSpec) -> Cluster:
 async def _bring_up(desk: Desk, request: Request, cluster: Cluster) -> Cluster:
     """Wait until the cluster is up, starting it where it is stopped or broken. Raises what hinders it."""
     if cluster.phase in (Phase.STOPPED, Phase.DEGRADED):
+        if cluster.phase is Phase.STOPPED:
+            await reserve_cluster(desk, request, cluster, cluster.placement)
         letter = await desk.tell(cluster, cluster_life.StartAsked())
         cluster = await desk.settled(request, cluster, _settled, letter=letter)
     else:

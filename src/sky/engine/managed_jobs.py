@@ -26,7 +26,9 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy import recovery
+from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
+from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
 from sky.engine.launch import hedging
@@ -108,7 +110,7 @@ class ManagedJobWork:
         there = await self._desk.store.clusters.get(id)
         if there is not None:
             return life.Launched(there.id, there.name)
-        task = task_of(job)
+        task = await on_spot(self._desk, job, task_of(job))
         config = life.recovery_config(job)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
         choice = strategies()[recovery.strategy_name(config)](history)
@@ -163,6 +165,7 @@ class ManagedJobWork:
             layers=layers,
             hedge=hedging(layers, desk.section("provision")),
             owner=job.owner,
+            planned=remembered(placements),
         )
         cluster, _ = await desk.store.clusters.open(cluster_life.opening(drawn), now)
         if cluster.id != id:

@@ -7,11 +7,13 @@ from sky.core.errors import NotSupportedError, PermissionDeniedError
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.dags import DagSpec
 from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
+from sky.core.model.notifications import read_sinks
 from sky.core.model.requests import Request
 from sky.core.model.tasks import TaskSpec
 from sky.core.policy.recovery import strategy_name
-from sky.core.policy.rights import touches
+from sky.core.policy.rights import Reach, touches
 from sky.core.ports import JobQuery
+from sky.engine.budgets import reserve_jobs
 from sky.engine.desk import Desk, flag, text
 from sky.engine.recovering import check_strategy
 from sky.engine.refusals import refuse_unsupported
@@ -29,8 +31,10 @@ async def launch(desk: Desk, request: Request) -> object:
     check(dag)
     count = _count(body)
     now = desk.clock.now()
-    steps = [life.opening(drawn(desk, request, dag, now, rank=rank, count=count)) for rank in range(count or 1)]
-    jobs = await desk.store.managed_jobs.open(steps, now)
+    _check_notify(request, dag)
+    made = [drawn(desk, request, dag, now, rank=rank, count=count) for rank in range(count or 1)]
+    await reserve_jobs(desk, request, made, dag.tasks)
+    jobs = await desk.store.managed_jobs.open([life.opening(job) for job in made], now)
     desk.signals.notify("managed_jobs:room")
     numbers = [job.number for job in jobs]
     desk.talk.say(request.id, f"Managed Job ID: {', '.join(map(str, numbers))}")
@@ -51,6 +55,17 @@ def check(dag: DagSpec) -> None:
         if task.run is None and task.setup is None:
             raise ValueError(f"The task {task.name or ''} has nothing to run.")
         check_strategy(strategy_name(task.resources[0].job_recovery or {}))
+
+
+def _check_notify(request: Request, dag: DagSpec) -> None:
+    """Raise for news that cannot go where a task wants them."""
+    for task in dag.tasks:
+        for sink in read_sinks(task.notify):
+            if sink.command and request.reach != Reach.ALL:
+                raise PermissionDeniedError(
+                    f"notify: a command runs as the server's own user, and {request.user} may not do that; an admin "
+                    "can name one in the configuration (notifications.sinks), and a webhook is open to everybody."
+                )
 
 
 def drawn(

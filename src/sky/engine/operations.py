@@ -10,6 +10,7 @@ from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
 from sky.engine import managed_requests
+from sky.engine.budgets import reserve_cluster
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
 from sky.engine.faults import chaos
@@ -23,6 +24,8 @@ async def start(desk: Desk, request: Request) -> object:
     wanted = _autostop_of(request.body)
     if wanted is not None and wanted.enabled and not wanted.down:
         desk.provisioner.check_stoppable(cluster)
+    if cluster.phase is Phase.STOPPED:
+        await reserve_cluster(desk, request, cluster, cluster.placement)
     letter = await desk.tell(cluster, cluster_life.StartAsked(force=flag(request.body, "force")))
     cluster = await desk.settled(request, cluster, lambda now: now.phase in _AT_REST, letter=letter)
     if cluster.phase is not Phase.UP:

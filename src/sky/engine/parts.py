@@ -12,6 +12,7 @@ from sky.engine.catalog import CatalogCare
 from sky.engine.desk import Talk
 from sky.engine.duties import Duties
 from sky.engine.managed_logs import ManagedLogs
+from sky.engine.notifications import Courier
 from sky.engine.plans import Planner
 from sky.engine.retention import Retention
 from sky.engine.upkeep import NewKey
@@ -51,3 +52,4 @@ class Parts:
     works: bool = True
     new_key: NewKey | None = None
     managed_logs: ManagedLogs | None = None
+    courier: Courier | None = None

@@ -42,6 +42,7 @@ from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
 from sky.engine.managed_jobs import ManagedJobWork, Nudges
 from sky.engine.managed_reads import ManagedReads
+from sky.engine.money import Money
 from sky.engine.operations import HANDLERS
 from sky.engine.parts import Parts
 from sky.engine.post import Post
@@ -123,6 +124,7 @@ class ControlPlane:
         self._reads: Shared[LogPiece] = Shared()
         self._managed_logs = parts.managed_logs
         self._admission = Admission(store, self._post, clock, signals, parts.section, self._duties)
+        self.money = Money(self._desk, self.submit, self._duties, parts.courier)
         self.managed = ManagedReads(store, clock, signals, self._admission, parts.managed_logs)
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -169,6 +171,8 @@ class ControlPlane:
         self._spawn(self._admission.run(), "admission of managed jobs")
         if self._managed_logs is not None:
             self._spawn(self._managed_logs.run(), "logs of managed jobs")
+        for loop, name in self.money.loops():
+            self._spawn(loop, name)
         if self._retention is not None:
             self._spawn(self._retention.run(), "retention")
         if self._care is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sky.core.model.statuses import ManagedJobStatus
 from sky.sdk.later import later
 from sky.sdk.managed_jobs import cancel, download_logs, events, launch, queue, queue_v2, tail_logs, wait
+from sky.sdk.schedules import receipt, schedule_add, schedule_list, schedule_pause, schedule_remove
 
 __all__ = [
     "ManagedJobStatus",
@@ -21,6 +22,11 @@ __all__ = [
     "pool_tail_logs",
     "queue",
     "queue_v2",
+    "receipt",
+    "schedule_add",
+    "schedule_list",
+    "schedule_pause",
+    "schedule_remove",
     "tail_logs",
     "wait",
 ]

@@ -80,18 +80,32 @@ def launch(
     The ids are a list that is also a number where there is one (`JobIds`). num_jobs: so many jobs of the same tasks,
     each with its own `SKYPILOT_JOB_RANK`. Uploads the tasks' local files first, only what the server does not have yet.
     """
+    group = None if job_group in (AUTO, None, False) else str(job_group)
+    made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")
+    return submit("jobs/launch", made)
+
+
+def launch_body(
+    task: Any,
+    name: str | None,
+    *,
+    num_jobs: int | None = None,
+    pool: str | None = None,
+    job_group: str | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """The arguments of a launch as they travel; local files are brought to the server first."""
     dag, layers = _allowed(_dag_of(task))
-    body = {
+    return {
         "dag": dag,
         "name": name,
         "num_jobs": num_jobs,
         "pool": pool,
-        "job_group": None if job_group in (AUTO, None, False) else str(job_group),
+        "job_group": job_group,
         "uploads": _uploaded(dag["tasks"]),
         "config": layers,
-        "command": _command or "sky.jobs.launch",
+        "command": command,
     }
-    return submit("jobs/launch", body)
 
 
 def queue_v2(  # noqa: PLR0913, PLR0917 - the compatible public signature

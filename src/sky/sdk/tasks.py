@@ -41,6 +41,7 @@ _KEPT = (
     "outputs",
     "event_callback",
     "api_server_access",
+    "notify",
     "_metadata",
 )
 

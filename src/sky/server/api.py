@@ -158,7 +158,7 @@ class Api:
                 raise Draining("The API server is about to end; ask again in a moment.")
             id = self._request_id(call)
             if name in NAMES:
-                allow = self._tasks_allowed if "dag" in body else self._allowed
+                allow = self.tasks_allowed if "dag" in body else self._allowed
                 body = {**await allow(call, name, kind, body), **(extra or {})}
             scope = await self.may.for_request(call.caller, name, body)
             call.workspace = scope.workspace
@@ -183,7 +183,7 @@ class Api:
         changed: dict[str, Any] = plain(decode(kind, encode({**asked, "task": allowed.task, "config": allowed.config})))
         return changed
 
-    async def _tasks_allowed(self, call: Call, name: str, kind: type[B], body: dict[str, Any]) -> dict[str, Any]:
+    async def tasks_allowed(self, call: Call, name: str, kind: type[B], body: dict[str, Any]) -> dict[str, Any]:
         """The same of several tasks, each of which the policy sees by itself."""
         tasks = list(body["dag"]["tasks"])
         config = body["config"]

@@ -9,6 +9,7 @@ from sky.server.blocks import blocks_of
 from sky.server.identity import Gatekeeper
 from sky.server.routes import (
     audit,
+    budgets,
     catalog,
     clusters,
     faults,
@@ -18,7 +19,9 @@ from sky.server.routes import (
     managed_jobs,
     nodes,
     plans,
+    receipts,
     requests,
+    schedules,
     server,
     ssh,
     tokens,
@@ -37,6 +40,9 @@ def build_app(
         *clusters.routes(api, board),
         *jobs.routes(api),
         *managed_jobs.routes(api),
+        *schedules.routes(api),
+        *receipts.routes(api),
+        *budgets.routes(api),
         *faults.routes(api),
         *nodes.routes(api),
         *requests.routes(api),

@@ -24,6 +24,7 @@ from sky.remote.shell import Shells
 from sky.server.blobs import BlobStore, blob_path
 from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile, read_user_yaml
+from sky.server.couriers import Couriers
 from sky.server.fleet import NodeFleet
 from sky.server.objects import far_of
 from sky.server.settings import Role, Settings
@@ -74,11 +75,13 @@ def build(settings: Settings) -> ControlPlane:
     access = AccessBoard(registry, clock)
     fleet = NodeFleet(blob, keys, registry.secret, partial(config.section, "provision"), blobs.fetch)
     managed_logs = ManagedLogs(root / "managed_jobs", store, fleet, clock, signals, duties)
+    couriers = Couriers(clock, config.section)
     parts = Parts(
         store=store,
         providers=registry,
         fleet=fleet,
         managed_logs=managed_logs,
+        courier=couriers,
         clock=clock,
         signals=signals,
         talk=talk,
@@ -86,7 +89,7 @@ def build(settings: Settings) -> ControlPlane:
         access=access,
         section=config.section,
         configuration=config.whole,
-        closing=(registry.close, shells.close),
+        closing=(registry.close, shells.close, couriers.close),
         planner=Planner(registry, catalogs, access, store, clock, config.section, config.allowed_clouds),
         care=CatalogCare(catalogs, access.enabled, clock, partial(config.section, "catalog"), duties),
         retention=Retention(store, talk, blobs.prune, clock, kept, duties, managed_logs),

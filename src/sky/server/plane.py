@@ -17,6 +17,7 @@ from sky.core.model.vitals import Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, Audit, Catalogs, JobQuery, Listed, LogPiece, MachineReport, Users
+from sky.engine.money import Money
 from sky.engine.plans import Answer, Questions, Said
 from sky.engine.workspaces import Workspaces
 from sky.kit.clock import Clock
@@ -100,6 +101,8 @@ class ControlPlane(Protocol):
     def upkeep(self) -> Upkeep: ...
     @property
     def managed(self) -> ManagedReads: ...
+    @property
+    def money(self) -> Money: ...
 
     async def start(self) -> None: ...
 

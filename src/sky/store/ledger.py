@@ -35,6 +35,7 @@ _SET = Prepared(
     .values(began=bindparam("from_"), ended=bindparam("until"))
 )
 _OF = Prepared(select(*_COLUMNS).where(Among(_C.cluster_id, "ids")).order_by(_C.number))
+_OF_ORIGIN = Prepared(select(*_COLUMNS).where(_C.origin == bindparam("wanted")).order_by(_C.number))
 _KNOWN = Prepared(
     select(_C.number).where(
         _C.cluster_id == bindparam("of_cluster"), _C.resource == bindparam("of_resource"), _C.began == bindparam("at")
@@ -87,6 +88,12 @@ class SqlLedger:
         """All lines of these clusters, oldest first."""
         async with self._db.read() as tx:
             rows = await tx.all(_OF, ids=sorted(ids))
+        return [_line(row) for row in rows]
+
+    async def of_origin(self, origin: str) -> Sequence[Line]:
+        """All lines of what was made for one thing, oldest first."""
+        async with self._db.read() as tx:
+            rows = await tx.all(_OF_ORIGIN, wanted=origin)
         return [_line(row) for row in rows]
 
     async def book(self, booking: Booking) -> None:

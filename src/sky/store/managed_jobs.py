@@ -10,6 +10,7 @@ from sky.core.lifecycle.machine import Step
 from sky.core.lifecycle.managed_jobs import EVENTS, ORDERS
 from sky.core.model.managed_jobs import OWNED, WATCHING, ManagedJob, Stage
 from sky.core.policy.admission import UnderWay, Waiting
+from sky.core.policy.budgets import max_cost
 from sky.core.ports import JobQuery, Listed
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document
@@ -66,6 +67,7 @@ _LOGGED = Prepared(
         or_(_T.stage == Stage.RUNNING.value, _T.stage == Stage.CANCELLING.value), _T.cluster_id.is_not(None)
     )
 )
+_LIMITED = Prepared(select(_T.doc).where(_T.max_cost.is_not(None), _T.ended_at.is_(None)))
 _STRAY = Prepared(
     select(CLUSTERS.c.id, CLUSTERS.c.owner).select_from(
         CLUSTERS.outerjoin(MANAGED_JOBS, _T.id == func.substr(CLUSTERS.c.owner, len(OWNED) + 1))
@@ -107,6 +109,7 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             "seen_version": entity.seen_version,
             "created_at": entity.created_at,
             "ended_at": entity.ended_at,
+            "max_cost": max_cost(entity.task_configs),
         }
 
     def label(self, entity: ManagedJob) -> str:
@@ -184,6 +187,10 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
         """Ids of those that may have a job on a cluster, each with that cluster's."""
         async with self._db.read() as tx:
             return [(id, cluster) for id, cluster in await tx.all(_LOGGED)]
+
+    async def limited(self) -> list[ManagedJob]:
+        """Those that have not ended and may cost only so much."""
+        return await self._many(_LIMITED)
 
     async def stray_clusters(self) -> list[tuple[str, str]]:
         """Living clusters that were some managed job's and are not needed by it any more, each with the job's id."""

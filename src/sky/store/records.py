@@ -8,14 +8,17 @@ from sky.core.errors import NotSupportedError
 from sky.core.model.vitals import Counts, Spent
 from sky.store import retention, upkeep
 from sky.store.audit import SqlAudit
+from sky.store.budgets import SqlBudgets
 from sky.store.clusters import SqlClusters
 from sky.store.database import Database, settle
 from sky.store.duties import SqlDuties
 from sky.store.jobs import SqlJobs
 from sky.store.ledger import SqlLedger
 from sky.store.managed_jobs import SqlManagedJobs
+from sky.store.outbox import SqlOutbox
 from sky.store.outcomes import SqlOutcomes
 from sky.store.requests import SqlRequests
+from sky.store.schedules import SqlSchedules
 from sky.store.schema import VALUES
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
@@ -46,6 +49,9 @@ class SqlStore:
         self.talk = SqlTalk(database)
         self.outcomes = SqlOutcomes(database)
         self.ledger = SqlLedger(database)
+        self.budgets = SqlBudgets(database)
+        self.schedules = SqlSchedules(database, sealer)
+        self.outbox = SqlOutbox(database, sealer)
         self.duties = SqlDuties(database)
         self.users = SqlUsers(database)
         self.audit = SqlAudit(database)
@@ -91,6 +97,9 @@ class SqlStore:
             found |= set(job.uploads.values())
         for one in self.managed_jobs.loaded(managed):
             found |= set(one.uploads.values())
+        for schedule in await self.schedules.all():
+            uploads = schedule.body.get("uploads")
+            found |= {str(manifest) for manifest in uploads.values()} if isinstance(uploads, Mapping) else set()
         return found
 
     async def counts(self, now: float) -> Counts:
@@ -120,6 +129,7 @@ class SqlStore:
         changed = 0
         for rows in (self.clusters, self.jobs, self.requests, self.managed_jobs):
             changed += await rows.reseal()
+        changed += await self.schedules.reseal() + await self.outbox.reseal()
         await self.set_value(_SEALED_WITH, now)
         return changed
 

@@ -3,11 +3,24 @@
 `due_at` alone says whether a row wants attention: letters and standing orders set it to the time they came.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0005"
+REVISION = "0007"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -90,6 +103,13 @@ MANAGED_JOBS = Table(
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     *_lease(),
+    Column("max_cost", Float),
+)
+Index(
+    "managed_jobs_limited",
+    MANAGED_JOBS.c.id,
+    sqlite_where=text("max_cost IS NOT NULL AND ended_at IS NULL"),
+    postgresql_where=text("max_cost IS NOT NULL AND ended_at IS NULL"),
 )
 Index("managed_jobs_due", MANAGED_JOBS.c.due_at)
 Index("managed_jobs_turn", MANAGED_JOBS.c.stage, MANAGED_JOBS.c.turn)
@@ -243,9 +263,59 @@ LEDGER = Table(
     Column("ended", Float),
     Column("reason", Text, nullable=False),
     Column("note", Text, nullable=False),
+    Column("labels", Text, nullable=False, server_default=text("''")),
+    Column("origin", _words(64), nullable=False, server_default=text("''")),
 )
+Index("ledger_origin", LEDGER.c.origin)
 Index("ledger_cluster", LEDGER.c.cluster_id)
 Index("ledger_ended", LEDGER.c.ended)
+
+BUDGETS = Table(
+    "budgets",
+    METADATA,
+    Column("name", _ordered(64), primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+#: What has been promised to somebody and is not spent yet; `id` is the origin of lines of the ledger.
+RESERVATIONS = Table(
+    "reservations",
+    METADATA,
+    Column("id", _words(64), primary_key=True),
+    Column("request_id", _words(64), nullable=False),
+    Column("owner", _words(256), nullable=False),
+    Column("workspace", _words(256), nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("amount", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+Index("reservations_request", RESERVATIONS.c.request_id)
+
+SCHEDULES = Table(
+    "schedules",
+    METADATA,
+    Column("id", _words(40), primary_key=True),
+    Column("name", _words(128), nullable=False),
+    Column("user_name", _words(128), nullable=False),
+    Column("workspace", _words(64), nullable=False),
+    Column("next_at", Float),
+    Column("version", Integer, nullable=False),
+    Column("doc", Text, nullable=False),
+    UniqueConstraint("user_name", "workspace", "name"),
+)
+Index("schedules_due", SCHEDULES.c.next_at)
+
+#: Notifications to be delivered, and for a while those that were.
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("id", _words(128), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("next_at", Float),
+    Column("tries", Integer, nullable=False),
+    Column("doc", Text, nullable=False),
+)
+Index("outbox_due", OUTBOX.c.next_at)
 
 VALUES = Table(
     "state_values",

@@ -134,6 +134,13 @@ CONFIG = Section(
                 ("number",), "seconds out of reach after which a job is begun anew although its machines run", least=1
             ),
         ),
+        "budgets": Field(("mapping",), "budgets by name", values=_OPEN),
+        "notifications": _section(
+            "notifications",
+            "who is told what becomes of managed jobs and budgets",
+            sinks=Field(("list",), "webhooks and commands, as `notify` of a task has them", values=_OPEN),
+            allow_private=Field(("boolean",), "webhooks of tasks may be on private networks"),
+        ),
         "serve": _section("serve", "services", controller=_controller("serve")),
         "workspaces": Field(("mapping",), "settings by workspace", values=_OPEN, nullable_values=True),
         "workspace_config": _section("workspace_config", "all workspaces", read_access=_TEXT),

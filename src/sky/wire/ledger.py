@@ -47,6 +47,8 @@ class LedgerRecord(Record):
     cost: float
     reason: str
     note: str
+    labels: str = ""
+    origin: str = ""
 
 
 def question(body: LedgerBody, now: float) -> Question:
@@ -77,4 +79,6 @@ def ledger_record(line: Line, now: float) -> LedgerRecord:
         cost=entry.cost(now),
         reason=entry.reason,
         note=entry.note,
+        labels=entry.labels,
+        origin=entry.origin,
     )

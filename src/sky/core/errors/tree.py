@@ -28,7 +28,7 @@ Everybody raises these; users catch them as ``sky.exceptions.<Name>``. One tree,
     │               ServerTemporarilyUnavailableError, ConcurrentWorkerExhaustedError, ExecutionRetryableError,
     │               ExecutionPausedError, ExecutionPoolFullError, ClientError, CloudError
     ├─ policy       UserRequestRejectedByPolicy, RestfulPolicyError, PermissionDeniedError, NoWorkspaceAccessError,
-    │               InvalidWorkspaceNameError, WorkspaceAmbiguousError
+    │               InvalidWorkspaceNameError, WorkspaceAmbiguousError, BudgetExceededError
     ├─ other        GitError, InvalidRecipeNameError, RecipeAlreadyExistsError, SkyletInternalError,
     │               SkyletMethodNotImplementedError, SkyletUnavailableError
     ├─ providers    ProviderFailure ─ CapacityRefused, QuotaReached, CredentialsRejected, RequestInvalid, Throttled,
@@ -475,6 +475,10 @@ class InvalidWorkspaceNameError(SkyError, ValueError):
 
 class WorkspaceAmbiguousError(SkyError):
     """Several workspaces are open to you; choose one with `active_workspace`."""
+
+
+class BudgetExceededError(SkyError):
+    """A budget does not allow it: what was spent, what is reserved and what is asked for come to more."""
 
 
 class GitError(SkyError):

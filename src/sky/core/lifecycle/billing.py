@@ -5,6 +5,7 @@ it stops or goes; then its disk is, as long as it is stopped. What may still run
 line of its own. Once a cluster is gone, its lines are settled with what the providers remember (`settled`).
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -109,13 +110,31 @@ def _of_stray(cluster: Cluster, stray: Stray) -> Entry:
     site = stray.site
     return Entry(Billed.MACHINE, f"{site.mark}@{site.region}", site.mark, cluster.id, cluster.name, cluster.user,
                  cluster.workspace, site.cloud, site.region, None, "", Market.ON_DEMAND, stray.price_hourly,
-                 stray.since, note=MAYBE)  # fmt: skip
+                 stray.since, note=MAYBE, labels=labels_of(cluster), origin=origin_of(cluster))  # fmt: skip
 
 
 def _line(cluster: Cluster, offer: Offer, kind: Billed, resource: str, began: float) -> Entry:
     mark = cluster.site.mark if cluster.site else cluster.id
     return Entry(kind, resource, mark, cluster.id, cluster.name, cluster.user, cluster.workspace, offer.cloud,
-                 offer.region, offer.zone, offer.instance_type, offer.market, offer.price_hourly, began)  # fmt: skip
+                 offer.region, offer.zone, offer.instance_type, offer.market, offer.price_hourly, began,
+                 labels=labels_of(cluster), origin=origin_of(cluster))  # fmt: skip
+
+
+def origin_of(cluster: Cluster) -> str:
+    """What its lines say it was made for."""
+    return cluster.owner or cluster.id
+
+
+def labels_of(cluster: Cluster) -> str:
+    """The labels of its task, as lines of the ledger have them."""
+    return labels_text(cluster.resources_config.get("labels"))
+
+
+def labels_text(labels: object) -> str:
+    """Labels as a line has them: the same text for the same labels, empty for none."""
+    if not isinstance(labels, Mapping) or not labels:
+        return ""
+    return json.dumps({str(key): str(labels[key]) for key in sorted(labels)}, separators=(",", ":"))
 
 
 def _name(instance: Instance) -> str:
@@ -196,7 +215,8 @@ def _of_one(
         missing.append(
             Entry(Billed.MACHINE, span.machine, span.mark, cluster.id, cluster.name, cluster.user, cluster.workspace,
                   cloud, span.region, span.zone, span.instance_type, span.market, price or 0.0, span.began, span.ended,
-                  "made by an attempt that failed", NO_PRICE if price is None else "")
+                  "made by an attempt that failed", NO_PRICE if price is None else "", labels_of(cluster),
+                  origin_of(cluster))
         )  # fmt: skip
     return corrected, missing
 

@@ -44,11 +44,15 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """Somebody wants the job to end. Graceful: its processes are told first, and have `timeout` seconds."""
+    """Somebody wants the job to end. Graceful: its processes are told first, and have `timeout` seconds.
+
+    `failed` says why it may not go on: it then counts as failed.
+    """
 
     user: str = ""
     graceful: bool = False
     timeout: float | None = None
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,22 +444,22 @@ def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJ
 @TABLE.on((S.WAITING, S.BACKOFF), CancelAsked, to={S.DONE})
 def cancelled_waiting(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Nothing of it exists."""
-    words = f"cancelled by {event.user}" if event.user else "cancelled"
-    return _over(_finish(replace(job, cancel_asked=True), Status.CANCELLED, now, words), now, words)
+    words, goal = recovery.called_off(event.user, event.failed)
+    return _over(_finish(replace(job, cancel_asked=True), goal, now, words), now, words)
 
 
 @TABLE.on((S.PLACING, *_BUSY, S.CLEARING), CancelAsked, to={S.ENDING, S.CANCELLING})
 def cancel(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Whatever was under way is called off."""
-    words = f"cancelled by {event.user}" if event.user else "cancelled"
-    asked = _with(replace(job, cancel_asked=True, goal=Status.CANCELLED, reason=words), status=Status.CANCELLING)
+    words, goal = recovery.called_off(event.user, event.failed)
+    asked = _with(replace(job, cancel_asked=True, goal=goal, reason=words), status=Status.CANCELLING)
     if job.task.status is Status.SUCCEEDED:
         # Between two tasks: the one that is over stays what it is.
         asked = replace(asked, tasks=job.tasks, at=job.at + 1)
     if event.graceful and job.stage is S.RUNNING:
         wait = GRACE_S if event.timeout is None else event.timeout
         return Step(replace(asked, stage=S.CANCELLING, wake_at=now + wait), (CancelJob(),), f"{words}, gracefully")
-    return _end(asked, Status.CANCELLED, now, words)
+    return _end(asked, goal, now, words)
 
 
 @TABLE.on(S.CANCELLING, CancelAsked, to={S.CANCELLING, S.ENDING})

@@ -144,7 +144,8 @@ class Cluster:
     the request is not fit. `strays` are ended again and again until they are gone.
     `beside` are placements that were tried at the side of others, the newest. `entered`: what the cluster costs is in
     the ledger (`core.model.ledger`); else, as of those from before there was one, in `intervals` alone. `owner` is what
-    it was made for and is ended by, `managed:<id>` of a managed job; None for the user themselves.
+    it was made for and is ended by, `managed:<id>` of a managed job; None for the user themselves. `planned` are the
+    best offers of its plan, for its receipt to compare with.
     """
 
     id: str
@@ -186,6 +187,7 @@ class Cluster:
     beside: tuple[Placement, ...] = ()
     entered: bool = False
     owner: str | None = None
+    planned: tuple[Placement, ...] = ()
 
     def hooks(self, event: str) -> tuple[tuple[str, float], ...]:
         """Scripts that the task of its launch wants run before the event, each with its limit in seconds."""

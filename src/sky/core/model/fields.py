@@ -75,6 +75,8 @@ JOB_RECOVERY = Section(
             least=0,
             most=255,
         ),
+        "max_cost": Field(("number",), "USD that the whole job may cost", least=0),
+        "on_max_cost": Field(("text",), "what is done before that is spent", choices=("stop", "spot")),
     },
 )
 
@@ -421,6 +423,11 @@ TASK = Section(
         "inputs": _TRAFFIC,
         "outputs": _TRAFFIC,
         "event_callback": Field(("text",), "a script run at changes of a managed job"),
+        "notify": Field(
+            ("list", "mapping"),
+            "who is told when a managed job changes: `webhook` or `command`, `secret`, `on`",
+            values=Field(("mapping", "list", "text"), "a webhook, a command, what it is told of"),
+        ),
         "api_server_access": Field(("boolean",), "give managed jobs access to the API server"),
         "file_mounts_mapping": _OPEN_MAP,
         "volume_mounts": Field(("list", "mapping"), "internal"),

@@ -24,7 +24,9 @@ class Entry(NamedTuple):
     """One line. Times in seconds since the epoch, `price_hourly` in USD; `ended` is None while it goes on.
 
     `resource` is the provider's own name of the thing, `mark` the one that things of its cluster carry there. `note`
-    says what is not as it should be: a price that nobody knows, a machine that may or may not run.
+    says what is not as it should be: a price that nobody knows, a machine that may or may not run. `labels` are those
+    of the task as JSON, empty for none; `origin` is what the cluster was made for, `managed:<id>` of a managed job,
+    else the cluster's own id.
     """
 
     kind: Billed
@@ -44,6 +46,8 @@ class Entry(NamedTuple):
     ended: float | None = None
     reason: str = ""
     note: str = ""
+    labels: str = ""
+    origin: str = ""
 
     def cost(self, now: float, since: float = 0.0) -> float:
         """USD from `since` (or its beginning) until it ended, or `now`."""

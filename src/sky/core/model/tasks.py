@@ -14,6 +14,7 @@ from typing import Any
 from sky.core.model import candidates
 from sky.core.model.fields import TASK
 from sky.core.model.names import check_docker_login, check_env_name, check_task_name
+from sky.core.model.notifications import read_sinks
 from sky.core.model.requirements import ANY_OF, ORDERED
 from sky.core.model.resources import Resources
 from sky.core.model.safeguards import (
@@ -89,6 +90,7 @@ class TaskSpec:
     event_callback: str | None = None
     api_server_access: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    notify: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @property
     def pool(self) -> bool:
@@ -135,6 +137,7 @@ class TaskSpec:
             "run": self.run,
             "event_callback": self.event_callback,
             "api_server_access": None if self.api_server_access else False,
+            "notify": [dict(each) for each in self.notify],
             "_metadata": dict(self.metadata),
         }
         return {key: value for key, value in config.items() if value is not None and value not in ({}, [])}
@@ -206,7 +209,17 @@ def read_task(config: Mapping[str, Any], problems: Problems) -> TaskSpec:
         event_callback=given.get("event_callback"),
         api_server_access=given.get("api_server_access", True),
         metadata=dict(given.get("_metadata") or {}),
+        notify=_read_notify(given.get("notify"), problems),
     )
+
+
+def _read_notify(said: Any, problems: Problems) -> tuple[Mapping[str, Any], ...]:
+    """Who is told of what becomes of it, as it was written; what cannot be is a problem."""
+    if not said:
+        return ()
+    with problems.catch("notify"):
+        read_sinks(said)
+    return (said,) if isinstance(said, Mapping) else tuple(said)
 
 
 def _read_resources(config: Mapping[str, Any], problems: Problems) -> tuple[tuple[Resources, ...], str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sky.core.model.managed_jobs import Where
+from sky.core.model.statuses import ManagedJobStatus
 
 #: The strategy of tasks that name none.
 DEFAULT = "EAGER_NEXT_REGION"
@@ -106,3 +107,10 @@ def after_failure(config: Mapping[str, object], exit_codes: Sequence[int], resta
         return Again(True, True, f"restart {restarts + 1} of {allowed} after errors")
     why = f"it was restarted {restarts} times after errors, as often as allowed" if allowed else ""
     return Again(False, False, why)
+
+
+def called_off(user: str, failed: str) -> tuple[str, ManagedJobStatus]:
+    """In words why a job does not go on, and what it counts as: `failed` is why it may not, `user` who wants it."""
+    if failed:
+        return failed, ManagedJobStatus.FAILED
+    return (f"cancelled by {user}" if user else "cancelled"), ManagedJobStatus.CANCELLED

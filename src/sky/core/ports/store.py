@@ -6,13 +6,16 @@ from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import Step
 from sky.core.model.audit import AuditLine
+from sky.core.model.budgets import Budget, Reservation, Standing
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.jobs import Job
 from sky.core.model.ledger import Booking, Line, Question, Settlement
 from sky.core.model.managed_jobs import ManagedJob
+from sky.core.model.notifications import Parcel
 from sky.core.model.outcomes import Outcome
 from sky.core.model.requests import Request
+from sky.core.model.schedules import Schedule
 from sky.core.model.users import Token, User
 from sky.core.model.vitals import Counts, Spent
 from sky.core.policy.admission import UnderWay, Waiting
@@ -212,6 +215,10 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         """Ids of those that may have a job on a cluster, each with that cluster's."""
         ...
 
+    async def limited(self) -> list[ManagedJob]:
+        """Those that have not ended and may cost only so much."""
+        ...
+
     async def stray_clusters(self) -> list[tuple[str, str]]:
         """Living clusters that were some managed job's and are not needed by it any more, each with the job's id."""
         ...
@@ -271,12 +278,100 @@ class LedgerRows(Protocol):
         """All lines of these clusters, oldest first."""
         ...
 
+    async def of_origin(self, origin: str) -> Sequence[Line]:
+        """All lines of what was made for one thing, oldest first."""
+        ...
+
     async def book(self, booking: Booking) -> None:
         """Begin and end lines that follow from no commit; what is on record already is not begun again."""
         ...
 
     async def settle(self, settlement: Settlement) -> None:
         """Bring lines that have ended in line with what a provider remembers."""
+        ...
+
+
+class BudgetRows(Protocol):
+    """Budgets, and what is promised against them. Adapter: `store.budgets`."""
+
+    async def put(self, budget: Budget) -> None:
+        """Record a budget, in the place of one of its name."""
+        ...
+
+    async def remove(self, name: str) -> bool:
+        """Forget a budget; whether there was one."""
+        ...
+
+    async def all(self) -> list[Budget]: ...
+
+    async def standings(self, now: float) -> list[Standing]:
+        """How every budget stands, by the ledger."""
+        ...
+
+    async def spent_by(self, origins: Iterable[str], now: float, since: float = 0.0) -> Mapping[str, float]:
+        """USD that each of these has cost since a time; those that cost nothing are left out."""
+        ...
+
+    async def reserve(self, wanted: Sequence[Reservation], now: float) -> None:
+        """Promise all of these, or none: raises BudgetExceededError. What the request was promised before is void."""
+        ...
+
+    async def release(self, ids: Iterable[str]) -> None: ...
+
+    async def tidy(self, now: float) -> None:
+        """Forget promises to what has ended, or never was."""
+        ...
+
+
+class ScheduleRows(Protocol):
+    """Schedules. Adapter: `store.schedules`."""
+
+    async def add(self, schedule: Schedule) -> bool:
+        """Record one; False if its user has one of this name in the workspace."""
+        ...
+
+    async def get(self, id: str) -> Schedule | None: ...
+
+    async def all(self) -> list[Schedule]: ...
+
+    async def due(self, now: float, most: int) -> list[Schedule]:
+        """Those that are to be looked at."""
+        ...
+
+    async def next_at(self) -> float | None:
+        """When the next one is to be looked at."""
+        ...
+
+    async def change(self, seen: Schedule, after: Schedule) -> Schedule | None:
+        """Write what became of one that is on record as it was seen; None if somebody else was first."""
+        ...
+
+    async def remove(self, id: str) -> bool: ...
+
+
+class Outbox(Protocol):
+    """Notifications on their way. Adapter: `store.outbox`."""
+
+    async def mark(self) -> int:
+        """Up to which line the stories were read; the newest, where nobody read any before."""
+        ...
+
+    async def changes(self, after: int, most: int) -> list[Entry]:
+        """Lines of managed jobs that tell of another status, oldest first."""
+        ...
+
+    async def put(self, parcels: Sequence[Parcel], mark: int | None = None) -> None:
+        """Keep parcels that are not known yet; `mark` is how far the stories were read for them."""
+        ...
+
+    async def due(self, now: float, most: int) -> list[Parcel]: ...
+
+    async def settle(self, parcel: Parcel, next_at: float | None, tries: int, said: str) -> None:
+        """What became of a try: delivered or given up (`next_at` None), or to be tried again."""
+        ...
+
+    async def forget(self, before: float) -> None:
+        """Delete what was delivered, or given up, of before a time."""
         ...
 
 
@@ -397,6 +492,12 @@ class Store(Protocol):
     def outcomes(self) -> Outcomes: ...
     @property
     def ledger(self) -> LedgerRows: ...
+    @property
+    def budgets(self) -> BudgetRows: ...
+    @property
+    def schedules(self) -> ScheduleRows: ...
+    @property
+    def outbox(self) -> Outbox: ...
     @property
     def duties(self) -> Duties: ...
     @property
