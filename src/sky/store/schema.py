@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0007"
+REVISION = "0006"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
