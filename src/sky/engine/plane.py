@@ -365,17 +365,18 @@ class ControlPlane:
         return await self.store.clusters.by_name(name)
 
     async def _refresh(self, cluster: Cluster) -> None:
-        await self._post.send("cluster", self.store.clusters, cluster.id, cluster_life.Due())
+        """Have it looked at, and wait until what was seen is on record."""
+        rows = self.store.clusters
+        letter = await self._post.send("cluster", rows, cluster.id, cluster_life.Due())
 
-        async def load() -> Cluster:
-            return await self.store.clusters.get(cluster.id) or cluster
+        async def seen() -> bool:
+            if not await rows.heeded(letter):
+                return False
+            return not any(isinstance(order, cluster_life.Observe) for order in await rows.standing(cluster.id))
 
         try:
             async with asyncio.timeout(30):
-                # Two commits: the order to look, and what was seen.
-                await until(
-                    self.signals, f"cluster:{cluster.id}", load, lambda now: now.version >= cluster.version + 2
-                )  # fmt: skip
+                await until(self.signals, f"cluster:{cluster.id}", seen, bool)
         except TimeoutError:
             log.warning("refresh of %s took too long; showing what is on record", cluster.name)
 

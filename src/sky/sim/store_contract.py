@@ -188,6 +188,17 @@ class LetterContract:
         )
         same([letter.event for letter in claim.letters], posted[2:])
         same([await bed.two.store.clusters.heeded(number) for number in numbers], [True, True, False])
+        same(await bed.two.store.clusters.standing("c1"), ())
+
+    async def test_standing_orders_are_told_to_anybody(self, bed: Bed) -> None:
+        """Until they are carried out, and in the order in which they were given."""
+        await bed.opened()
+        claim = await bed.claimed()
+        given = (cluster_life.Observe(), cluster_life.StopNodes())
+        step = Step(claim.entity, given)
+        await bed.one.store.clusters.commit(claim, step, cluster_life.Due(), now=bed.one.now(), due_at=None)
+        same(await bed.two.store.clusters.standing("c1"), given)
+        same(await bed.two.store.clusters.standing("nobody"), ())
 
     async def test_a_letter_makes_a_resting_row_due(self, bed: Bed) -> None:
         """Also one that comes while it is held."""

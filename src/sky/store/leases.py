@@ -282,6 +282,11 @@ class LeasedRows(Generic[E]):
         async with self._db.read() as tx:
             return await tx.first(_LETTER, number=letter) is None
 
+    async def standing(self, id: str) -> tuple[object, ...]:
+        """Orders of the row that are given and whose outcome is not on record yet, in their order."""
+        async with self._db.read() as tx:
+            return tuple(self._orders.load(doc) for _, doc in (await self._texts(tx, self._sql.all_orders, [id]))[id])
+
     async def break_leases(self) -> None:
         """Let go of every row. Only for a store that one process owns alone, before it starts to work."""
         async with self._db.write() as tx:

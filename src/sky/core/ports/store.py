@@ -116,6 +116,10 @@ class Rows(Protocol[E]):
         """Whether a letter has been read, and what followed from it is on record."""
         ...
 
+    async def standing(self, id: str) -> tuple[object, ...]:
+        """Orders of the row that are given and whose outcome is not on record yet, in their order."""
+        ...
+
 
 class ClusterRows(Rows[Cluster], Protocol):
     """Clusters."""
