@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets everything up on a fresh machine and runs all tests. Arguments go to pytest.
 #   PYTHON   the interpreter to build the environment with (default: python3; 3.11 or newer)
+#   JOBS     tests that run side by side (default: two for each core)
 #   TEST_ENV where that environment is kept between runs (default: .venv-test in this checkout)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,4 +18,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   bash tests/testbed/install.sh >&2 || echo "some test beds could not be installed: their tests are skipped" >&2
 fi
 command -v git >/dev/null || echo "git is not installed: the tests of git working directories are skipped" >&2
-exec "$env/bin/python" -m pytest -n "${JOBS:-auto}" --dist loadgroup "$@"
+# Half of the time a test waits for something that happens elsewhere, so two of them share a core.
+exec "$env/bin/python" -m pytest -n "${JOBS:-$((2 * $(nproc)))}" --dist loadgroup "$@"

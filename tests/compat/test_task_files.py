@@ -232,7 +232,9 @@ FILES = {
 #: File to words of its output: these run to the end on this machine.
 RUNS = {
     "anything_here.yaml": ['"cloud": "local"'],
+    "autostop_hook.yaml": ["hi"],
     "everything_local.yaml": ["prepared", "one", "here", "rank 0 greets you with 12", "rank 1 greets you with 12"],
+    "hooks.yaml": ["hi"],
     "name_only.yaml": [],
     "python_command.yaml": ["nodes 1"],
 }

@@ -28,6 +28,7 @@ SHORT = {
     "launches.py": ["--launches", "8", "--seconds", "1", "--spread", "1"],
     "optimizer.py": ["--offers", "3000", "--runs", "1"],
     "plans.py": ["--runs", "1"],
+    "policies.py": ["feasible", "--count", "4", "--jobs", "1"],
     "hostile_calls.py": ["--minutes", "0.05", "--examples", "2"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
     "replicas.py": ["--requests", "200", "--clusters", "1"],

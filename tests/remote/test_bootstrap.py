@@ -173,7 +173,7 @@ async def test_nobody_there_is_told_in_time(place):
 
 def test_the_package_is_small_and_the_same_each_time():
     package = build()
-    assert len(package.data) < 270_000  # a third of it sources, the rest compiled for this Python
+    assert len(package.data) < 340_000  # a third of it sources, the rest compiled for this Python
     assert build.__wrapped__() == package
 
 

@@ -28,6 +28,7 @@ from sky.engine.managed_logs import ManagedLogs
 from sky.engine.managed_reads import ManagedReads
 from sky.engine.plans import Answer, Questions, Said
 from sky.engine.post import Post
+from sky.engine.receipts import Receipts
 from sky.engine.workspaces import Workspaces
 from sky.kit.clock import SystemClock
 from sky.kit.ids import request_id as new_id
@@ -143,6 +144,9 @@ class SmallPlane:
         post = Post(self.clock, self.signals)
         admission = Admission(store, post, self.clock, self.signals, self.section)
         self.managed = ManagedReads(store, self.clock, self.signals, admission, self.logs)
+        self.money = SimpleNamespace(
+            budget_rows=store.budgets, schedule_rows=store.schedules, receipts=Receipts(store, self.clock)
+        )
         self.upkeep = SmallUpkeep()
 
     def section(self, name: str) -> Mapping[str, object]:

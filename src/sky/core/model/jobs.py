@@ -95,11 +95,11 @@ class Job:
 
     def progress(self, now: float) -> float | None:
         """How far it is, between 0 and 1: as it says itself, else by the duration that its task declares."""
-        if self.status is JobStatus.SUCCEEDED:
+        declared = self.task_config.get("progress")
+        if self.status is JobStatus.SUCCEEDED and (declared or self.seen.progress is not None):
             return 1.0
         if self.seen.progress is not None or self.start_at is None:
             return self.seen.progress
-        declared = self.task_config.get("progress")
         duration = declared.get("duration") if isinstance(declared, Mapping) else None
         if duration is None:
             return None
