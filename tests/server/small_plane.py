@@ -6,6 +6,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from sky.core.catalog.overrides import Overrides
 from sky.core.errors import ClusterDoesNotExist, to_wire
