@@ -4,6 +4,7 @@ from sky.core.model.ledger import Line
 from sky.core.policy.receipts import Receipt
 from sky.wire.codec import Body, Record
 from sky.wire.ledger import LedgerRecord, ledger_record
+from sky.wire.managed_jobs import MOST_NUMBER
 
 
 class ReceiptBody(Body):
@@ -16,6 +17,8 @@ class ReceiptBody(Body):
         """One of the two."""
         if (self.job_id is None) == (self.cluster is None):
             raise ValueError("job_id, cluster: one of them")
+        if self.job_id is not None and not 0 <= self.job_id <= MOST_NUMBER:
+            raise ValueError(f"job_id: found {str(self.job_id)[:40]}, which is no number of a managed job")
 
 
 class IntervalRecord(Record):
