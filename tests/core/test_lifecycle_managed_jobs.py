@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage, Where
@@ -14,9 +15,9 @@ from sky.core.model.statuses import ManagedJobStatus as Status
 
 NOW = 1000.0
 PLACE = Where("a", "r", "z", "t", True, 1.0)
-UP = life.Seen(Phase.UP, ever_up=True, where=PLACE)
+UP = events.Seen(Phase.UP, ever_up=True, where=PLACE)
 RUNS = replace(UP, job=JobStatus.RUNNING, version=3, number=1, start_at=900.0)
-GONE = life.Seen(Phase.TERMINATED, ever_up=True, cluster_reason="preempted", where=PLACE)
+GONE = events.Seen(Phase.TERMINATED, ever_up=True, cluster_reason="preempted", where=PLACE)
 
 
 def job(stage: Stage = Stage.WAITING, tasks: int = 1, recovery: object = None, **changes: object) -> ManagedJob:
@@ -39,7 +40,7 @@ def after(before: ManagedJob, *events: object, now: float = NOW) -> ManagedJob:
 
 
 def launching(**changes: object) -> ManagedJob:
-    return after(job(**changes), life.Admitted(), life.Launched("c", "name-1"))
+    return after(job(**changes), events.Admitted(), events.Launched("c", "name-1"))
 
 
 def running(**changes: object) -> ManagedJob:
@@ -50,7 +51,7 @@ def test_from_submission_to_success():
     now = job()
     told = []
     for event in (
-        life.Admitted(), life.Launched("c", "name-1"), UP, RUNS,
+        events.Admitted(), events.Launched("c", "name-1"), UP, RUNS,
         replace(RUNS, job=JobStatus.SUCCEEDED, end_at=950.0, version=4), GONE,
     ):  # fmt: skip
         done = step(now, event)
@@ -58,11 +59,11 @@ def test_from_submission_to_success():
         told.append((now.stage, now.status, now.schedule_state, done.orders))
     going, alive = ManagedJobScheduleState.LAUNCHING, ManagedJobScheduleState.ALIVE
     assert told == [
-        (Stage.PLACING, Status.STARTING, going, (life.Launch(),)),
-        (Stage.LAUNCHING, Status.STARTING, going, (life.Look(),)),
-        (Stage.SUBMITTING, Status.STARTING, alive, (life.OpenJob(),)),
+        (Stage.PLACING, Status.STARTING, going, (events.Launch(),)),
+        (Stage.LAUNCHING, Status.STARTING, going, (events.Look(),)),
+        (Stage.SUBMITTING, Status.STARTING, alive, (events.OpenJob(),)),
         (Stage.RUNNING, Status.RUNNING, alive, None),
-        (Stage.ENDING, Status.SUCCEEDED, alive, (life.Close(),)),
+        (Stage.ENDING, Status.SUCCEEDED, alive, (events.Close(),)),
         (Stage.DONE, Status.SUCCEEDED, ManagedJobScheduleState.DONE, ()),
     ]
     assert (now.task.started_at, now.task.ended_at, now.task.duration(NOW)) == (900.0, 950.0, 50.0)
@@ -71,7 +72,11 @@ def test_from_submission_to_success():
 
 def test_a_lost_machine_leads_back_once_nothing_is_left():
     lost = step(running(), replace(RUNS, phase=Phase.TERMINATING, cluster_reason="its machines are gone"))
-    assert (lost.entity.stage, lost.entity.status, lost.orders) == (Stage.CLEARING, Status.RECOVERING, (life.Close(),))
+    assert (lost.entity.stage, lost.entity.status, lost.orders) == (
+        Stage.CLEARING,
+        Status.RECOVERING,
+        (events.Close(),),
+    )
     assert lost.entity.task.recoveries == 1
     assert lost.entity.lost == (PLACE,)
     still = step(lost.entity, replace(GONE, phase=Phase.TERMINATING))
@@ -80,10 +85,10 @@ def test_a_lost_machine_leads_back_once_nothing_is_left():
     assert (again.entity.stage, again.entity.status, again.orders) == (
         Stage.PLACING,
         Status.RECOVERING,
-        (life.Launch(),),
+        (events.Launch(),),
     )
     assert (again.entity.attempt, again.entity.cluster_id, again.entity.task.attempts) == (2, None, (1, 2))
-    back = after(again.entity, life.Launched("c2", "name-1"), UP, replace(RUNS, start_at=990.0))
+    back = after(again.entity, events.Launched("c2", "name-1"), UP, replace(RUNS, start_at=990.0))
     assert (back.status, back.task.recovered_at, back.task.ran, back.lost) == (Status.RUNNING, 990.0, 100.0, ())
 
 
@@ -129,7 +134,7 @@ def test_restarts_after_errors_are_counted_and_listed_codes_are_not():
     for code, restarts in ((7, 0), (5, 1), (7, 1)):
         now = after(now, replace(RUNS, job=JobStatus.FAILED, exit_codes=(0, code)))
         assert (now.stage, now.task.restarts) == (Stage.CLEARING, restarts)
-        now = after(now, GONE, life.Launched("c", "n"), UP, RUNS)
+        now = after(now, GONE, events.Launched("c", "n"), UP, RUNS)
     assert after(now, replace(RUNS, job=JobStatus.FAILED, exit_codes=(5,))).status is Status.FAILED
     assert now.task.recoveries == 3
 
@@ -139,14 +144,14 @@ def test_a_job_that_never_begins_to_run_is_given_up():
     for _ in range(life.STUMBLES - 1):
         now = after(now, UP, replace(UP, job=JobStatus.FAILED_DRIVER, reason="no such file"))
         assert now.stage is Stage.CLEARING
-        now = after(now, GONE, life.Launched("c", "n"))
+        now = after(now, GONE, events.Launched("c", "n"))
     now = after(now, UP, replace(UP, job=JobStatus.FAILED_DRIVER, reason="no such file"))
     assert (now.stage, now.status) == (Stage.ENDING, Status.FAILED_CONTROLLER)
 
 
 def test_a_failed_job_may_leave_its_cluster():
     failed = step(running(recovery={"keep_on_failure": 7200.0}), replace(RUNS, job=JobStatus.FAILED, exit_codes=(1,)))
-    assert (failed.entity.stage, failed.entity.kept, failed.orders) == (Stage.DONE, True, (life.Release(7200.0),))
+    assert (failed.entity.stage, failed.entity.kept, failed.orders) == (Stage.DONE, True, (events.Release(7200.0),))
 
 
 def test_places_that_refuse_are_tried_again_ever_later():
@@ -155,25 +160,25 @@ def test_places_that_refuse_are_tried_again_ever_later():
         now = after(now, replace(GONE, ever_up=False))
         assert (now.stage, now.schedule_state) == (Stage.BACKOFF, ManagedJobScheduleState.ALIVE_BACKOFF)
         waits.append(now.wake_at - NOW)
-        now = after(now, life.Due(), life.Launched("c", "n"))
+        now = after(now, events.Due(), events.Launched("c", "n"))
     assert waits == [10, 20, 40, 80]
     assert now.attempt == 5
 
 
 def test_what_can_never_be_placed_ends_and_what_ran_before_does_not():
-    placing = after(job(), life.Admitted())
-    assert after(placing, life.NotPlaced("none", hopeless=True)).status is Status.FAILED_NO_RESOURCE
-    assert after(placing, life.NotPlaced("bad", wrong=True)).status is Status.FAILED_PRECHECKS
+    placing = after(job(), events.Admitted())
+    assert after(placing, events.NotPlaced("none", hopeless=True)).status is Status.FAILED_NO_RESOURCE
+    assert after(placing, events.NotPlaced("bad", wrong=True)).status is Status.FAILED_PRECHECKS
     unfit = after(launching(), replace(GONE, ever_up=False, unfit=True))
     assert (unfit.stage, unfit.status) == (Stage.DONE, Status.FAILED_NO_RESOURCE)
     ran = after(running(), replace(RUNS, phase=Phase.TERMINATING), GONE)
-    assert after(ran, life.NotPlaced("none", hopeless=True)).stage is Stage.BACKOFF
+    assert after(ran, events.NotPlaced("none", hopeless=True)).stage is Stage.BACKOFF
 
 
 def test_an_attempt_without_a_cluster_is_the_same_attempt_later():
-    rested = after(job(), life.Admitted(), life.Postponed(60.0, "cheaper later"))
+    rested = after(job(), events.Admitted(), events.Postponed(60.0, "cheaper later"))
     assert (rested.stage, rested.wake_at) == (Stage.BACKOFF, NOW + 60)
-    again = after(rested, life.Due())
+    again = after(rested, events.Due())
     assert (again.attempt, again.task.attempts) == (1, (1,))
 
 
@@ -182,7 +187,7 @@ def test_tasks_follow_one_another():
     assert (first.stage, first.status) == (Stage.CLEARING, Status.PENDING)
     second = after(first, GONE)
     assert (second.at, second.stage, second.status, second.attempt) == (1, Stage.PLACING, Status.STARTING, 2)
-    done = after(second, life.Launched("c", "n"), UP, RUNS, replace(RUNS, job=JobStatus.SUCCEEDED), GONE)
+    done = after(second, events.Launched("c", "n"), UP, RUNS, replace(RUNS, job=JobStatus.SUCCEEDED), GONE)
     assert (done.stage, done.status) == (Stage.DONE, Status.SUCCEEDED)
 
 
@@ -193,10 +198,10 @@ def test_the_failure_of_a_task_leaves_out_the_rest():
 
 
 def test_a_cancelled_job_ends_with_its_cluster():
-    for before in (launching(), running(), after(job(), life.Admitted())):
-        asked = step(before, life.CancelAsked("ada"))
+    for before in (launching(), running(), after(job(), events.Admitted())):
+        asked = step(before, events.CancelAsked("ada"))
         assert (asked.entity.stage, asked.entity.status, asked.orders) == (
-            Stage.ENDING, Status.CANCELLING, (life.Close(),)
+            Stage.ENDING, Status.CANCELLING, (events.Close(),)
         )  # fmt: skip
         assert after(asked.entity, replace(GONE, phase=Phase.TERMINATING)).status is Status.CANCELLING
         over = after(asked.entity, GONE)
@@ -204,59 +209,59 @@ def test_a_cancelled_job_ends_with_its_cluster():
 
 
 def test_one_that_waits_is_cancelled_at_once():
-    over = step(job(), life.CancelAsked())
+    over = step(job(), events.CancelAsked())
     assert (over.entity.stage, over.entity.status, over.orders) == (Stage.DONE, Status.CANCELLED, ())
 
 
 def test_cancelled_between_two_tasks_keeps_what_succeeded():
     between = after(running(tasks=2), replace(RUNS, job=JobStatus.SUCCEEDED))
-    over = after(between, life.CancelAsked(), GONE)
+    over = after(between, events.CancelAsked(), GONE)
     assert [task.status for task in over.tasks] == [Status.SUCCEEDED, Status.CANCELLED]
 
 
 def test_a_graceful_end_has_its_time():
-    asked = step(running(), life.CancelAsked(graceful=True, timeout=30.0))
-    assert (asked.entity.stage, asked.orders) == (Stage.CANCELLING, (life.CancelJob(),))
+    asked = step(running(), events.CancelAsked(graceful=True, timeout=30.0))
+    assert (asked.entity.stage, asked.orders) == (Stage.CANCELLING, (events.CancelJob(),))
     assert after(asked.entity, replace(RUNS, job=JobStatus.CANCELLED)).stage is Stage.ENDING
-    assert after(asked.entity, life.Due(), now=NOW + 29).stage is Stage.CANCELLING
-    assert after(asked.entity, life.Due(), now=NOW + 30).stage is Stage.ENDING
-    assert after(asked.entity, life.CancelAsked()).stage is Stage.ENDING
+    assert after(asked.entity, events.Due(), now=NOW + 29).stage is Stage.CANCELLING
+    assert after(asked.entity, events.Due(), now=NOW + 30).stage is Stage.ENDING
+    assert after(asked.entity, events.CancelAsked()).stage is Stage.ENDING
 
 
 def test_it_runs_no_longer_than_it_may():
     now = after(launching(recovery={"max_run_time": 150.0}), UP, RUNS)
     assert life.due_at(now) == 900.0 + 150
-    assert step(now, life.Due(), 1049.0).orders == (life.Look(),)
-    late = step(now, life.Due(), 1050.0)
-    assert (late.entity.stage, late.orders) == (Stage.CANCELLING, (life.CancelJob(),))
+    assert step(now, events.Due(), 1049.0).orders == (events.Look(),)
+    late = step(now, events.Due(), 1050.0)
+    assert (late.entity.stage, late.orders) == (Stage.CANCELLING, (events.CancelJob(),))
     ended = after(late.entity, replace(RUNS, job=JobStatus.CANCELLED), GONE, now=1051.0)
     assert (ended.status, "max_run_time" in (ended.task.reason or "")) == (Status.FAILED, True)
 
 
 def test_the_time_of_earlier_attempts_counts():
     now = after(running(recovery={"max_run_time": 150.0}), replace(RUNS, phase=Phase.TERMINATING), GONE)
-    now = after(now, life.Launched("c", "n"), UP, replace(RUNS, start_at=1200.0), now=1200.0)
+    now = after(now, events.Launched("c", "n"), UP, replace(RUNS, start_at=1200.0), now=1200.0)
     assert life.due_at(now) == 1200.0 + 50
 
 
 def test_a_change_has_the_stage_order_given_again():
-    assert step(launching(), life.Changed()).orders == (life.Look(),)
-    assert step(running(), life.Changed()).orders == (life.Look(),)
-    ending = after(running(), life.CancelAsked())
-    assert step(ending, life.Changed()).orders == (life.Close(),)
-    placing = after(job(), life.Admitted())
-    assert step(placing, life.Changed()).orders is None, "the order under way decides"
+    assert step(launching(), events.Changed()).orders == (events.Look(),)
+    assert step(running(), events.Changed()).orders == (events.Look(),)
+    ending = after(running(), events.CancelAsked())
+    assert step(ending, events.Changed()).orders == (events.Close(),)
+    placing = after(job(), events.Admitted())
+    assert step(placing, events.Changed()).orders is None, "the order under way decides"
 
 
 def test_a_cluster_that_left_before_the_job_was_there_is_given_it_when_it_is_back():
     gap = after(launching(), UP, replace(UP, phase=Phase.BOOTSTRAPPING))
     assert gap.stage is Stage.RUNNING
     back = step(gap, UP)
-    assert (back.entity.stage, back.orders) == (Stage.SUBMITTING, (life.OpenJob(),))
+    assert (back.entity.stage, back.orders) == (Stage.SUBMITTING, (events.OpenJob(),))
 
 
 SEEN = st.builds(
-    life.Seen,
+    events.Seen,
     phase=st.none() | st.sampled_from(Phase),
     missing=st.integers(0, 2),
     ever_up=st.booleans(),
@@ -272,9 +277,9 @@ EVENTS = st.one_of(
     SEEN,
     SEEN,
     st.sampled_from([
-        life.Due(), life.Changed(), life.Admitted(), life.CancelAsked(), life.CancelAsked(graceful=True),
-        life.Launched("c", "n"), life.NotPlaced("no"), life.NotPlaced("no", hopeless=True), life.Postponed(5, "wait"),
-        life.NotSeen("broken"),
+        events.Due(), events.Changed(), events.Admitted(), events.CancelAsked(), events.CancelAsked(graceful=True),
+        events.Launched("c", "n"), events.NotPlaced("no"), events.NotPlaced("no", hopeless=True),
+        events.Postponed(5, "wait"), events.NotSeen("broken"),
     ]),
 )  # fmt: skip
 RECOVERIES = st.sampled_from(
@@ -293,7 +298,9 @@ def test_any_sequence_ends_once_and_in_order(events, tasks, recovery):
         following = done.entity
         assert following.attempt - current.attempt in (0, 1)
         if following.attempt > current.attempt and current.attempt:
-            assert event == life.Due() or (isinstance(event, life.Seen) and event.gone), "nothing of the last is left"
+            assert event == events.Due() or (isinstance(event, events.Seen) and event.gone), (
+                "nothing of the last is left"
+            )
         assert following.at in (current.at, current.at + 1)
         assert all(task.status is Status.SUCCEEDED for task in following.tasks[: following.at])
         if following.stage is Stage.DONE:

@@ -9,6 +9,8 @@ from typing import Any
 
 from botocore import session
 
+from sky.remote.keys import KeyRing
+
 #: What the seed has no price for: spot machines, a second region of AWS, machines with the best network.
 OFFERS = """
 [[offer]]
@@ -82,20 +84,30 @@ class Clouds:
         asked = {"InstanceId": machine, "Attribute": "instanceInitiatedShutdownBehavior"}
         return str(self.ec2().describe_instance_attribute(**asked)["InstanceInitiatedShutdownBehavior"]["Value"])
 
+    def installation(self) -> str:
+        """The mark of all that this household makes."""
+        return KeyRing(self.sky.state / "keys").installation()
+
     def left_of_aws(self, cluster_id: str = "*") -> list[str]:
         """All that AWS still has of a cluster and that costs or blocks something: groups, images, snapshots."""
-        ec2, ours = self.ec2(), [{"Name": "tag:sky-cluster-id", "Values": [cluster_id]}]
-        if cluster_id == "*":
-            ours = [{"Name": "tag-key", "Values": ["sky-installation"]}]
+        ec2 = self.ec2()
+        # Other tests have the same wire before us, and leave things of theirs there.
+        ours = [{"Name": "tag:sky-installation", "Values": [self.installation()]}]
+        if cluster_id != "*":
+            ours.append({"Name": "tag:sky-cluster-id", "Values": [cluster_id]})
         found = [each["GroupId"] for each in ec2.describe_security_groups(Filters=ours)["SecurityGroups"]]
-        groups = ec2.describe_placement_groups()["PlacementGroups"]
-        found += [each["GroupName"] for each in groups if cluster_id in ("*", *(tag["Value"] for tag in each["Tags"]))]
+        found += [each["GroupName"] for each in self.placement_groups() if cluster_id in ("*", *tags_of(each).values())]
         found += [each["ImageId"] for each in ec2.describe_images(Owners=["self"], Filters=ours)["Images"]]
         return found + [each["SnapshotId"] for each in ec2.describe_snapshots(Filters=ours)["Snapshots"]]
 
+    def placement_groups(self) -> list[Any]:
+        """Of this household's clusters."""
+        found = self.ec2().describe_placement_groups()["PlacementGroups"]
+        return [each for each in found if tags_of(each).get("sky-installation") == self.installation()]
+
     def groups_of_aws(self) -> list[str]:
-        """Security groups of clusters in all regions that are used here."""
-        ours = [{"Name": "tag-key", "Values": ["sky-cluster-id"]}]
+        """Security groups of this household's clusters, in all regions that are used here."""
+        ours = [{"Name": "tag:sky-installation", "Values": [self.installation()]}]
         found = []
         for region in ("us-east-1", "us-west-2"):
             told = self.client("ec2", region).describe_security_groups(Filters=ours)["SecurityGroups"]
@@ -116,6 +128,10 @@ class Clouds:
         while left := self.running():
             assert time.monotonic() < until, f"left running: {left}"
             time.sleep(0.1)
+
+
+def tags_of(raw: Any) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in raw.get("Tags", ())}
 
 
 def landed(output: str) -> str:

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from cloud_household import landed, places
+from cloud_household import landed, places, tags_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clouds"), pytest.mark.timeout(300)]
 
@@ -156,8 +156,8 @@ def test_nodes_that_want_the_best_network_stand_in_a_group_of_their_own(world):
     fast = {"infra": "aws/us-east-1", "instance_type": "c5n.18xlarge", "network_tier": "best"}
     ran = world.launch("c", fast, run="echo rank $SKYPILOT_NODE_RANK", num_nodes=2)
     assert ran.returncode == 0 and "rank 1" in ran.stdout, ran.stdout + ran.stderr
-    (group,) = world.ec2().describe_placement_groups()["PlacementGroups"]
-    tags = {each["Key"]: each["Value"] for each in group["Tags"]}
+    (group,) = world.placement_groups()
+    tags = tags_of(group)
     assert tags["sky-cluster-id"] and tags["sky-installation"] in group["GroupName"]
     ids = [host["name"] for host in world.aws.hosts()]
     assert {each["Placement"]["GroupName"] for each in world.instances(ids)} == {group["GroupName"]}
@@ -189,7 +189,7 @@ def test_capacity_that_is_paid_for_is_used(world):
     try:
         ran = world.launch("c", {"infra": "aws/us-east-1/us-east-1d", "instance_type": "m5.2xlarge"}, num_nodes=2)
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        (left,) = world.ec2().describe_capacity_reservations()["CapacityReservations"]
+        (left,) = world.ec2().describe_capacity_reservations(CapacityReservationIds=[id])["CapacityReservations"]
         assert left["AvailableInstanceCount"] == 0
     finally:
         settings.write_text(mine)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sky.core.lifecycle import managed_jobs as life
+from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle.machine import Step
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.notifications import read_sinks
@@ -55,7 +55,7 @@ class Bed:
     async def move(self, *statuses, id="m1"):
         rows = self.store.managed_jobs
         for status in statuses:
-            await rows.post(id, life.Changed(), self.clock.at)
+            await rows.post(id, events.Changed(), self.clock.at)
             held = await rows.claim(self.clock.at, 60, "t", 10)
             (claim,) = (each for each in held if each.entity.id == id)
             for other in held:
@@ -64,7 +64,7 @@ class Bed:
             job = claim.entity
             after = replace(job, tasks=(replace(job.task, status=status),))
             letters = [each.id for each in claim.letters]
-            claim = await rows.commit(claim, Step(after, (), f"now {status}"), life.Changed(), now=self.clock.at,
+            claim = await rows.commit(claim, Step(after, (), f"now {status}"), events.Changed(), now=self.clock.at,
                                       due_at=None, letters=letters)  # fmt: skip
             await rows.release(claim)
 

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from sky.core.lifecycle.managed_jobs import Admitted
+from sky.core.lifecycle.managed_events import Admitted
 from sky.core.policy.admission import Bounds, UnderWay, Waiting, admitted
 from sky.core.ports import Store
 from sky.engine.duties import Alone, Duties

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sky.core.errors import NotSupportedError, ResourcesUnavailableError
 from sky.core.lifecycle import clusters as cluster_life
-from sky.core.lifecycle.managed_jobs import CancelAsked
+from sky.core.lifecycle.managed_events import CancelAsked
 from sky.core.model.budgets import Action, Budget, Reservation, Rung, Standing, Whose, read_budget
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import JobPhase

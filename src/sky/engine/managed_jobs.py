@@ -14,6 +14,7 @@ from dataclasses import replace
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
+from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Table
 from sky.core.lifecycle.placing import described
@@ -68,7 +69,7 @@ class ManagedJobWork:
         return life.due_at(entity)
 
     def due_event(self) -> object:
-        return life.Due()
+        return events.Due()
 
     def before_order(self, entity: ManagedJob, order: object) -> None:
         return None
@@ -87,19 +88,19 @@ class ManagedJobWork:
                 signals.ring("managed_jobs:logs")
 
     def crashed(self, order: object, error: Exception) -> object:
-        return life.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
+        return events.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
 
     async def act(self, entity: ManagedJob, key: str, order: object) -> object:
         match order:
-            case life.Launch():
+            case events.Launch():
                 return await self._launch(entity)
-            case life.OpenJob():
+            case events.OpenJob():
                 await self._open_job(entity)
-            case life.CancelJob():
+            case events.CancelJob():
                 await self._cancel_job(entity)
-            case life.Close():
+            case events.Close():
                 await self._close(entity)
-            case life.Release():
+            case events.Release():
                 await self._release(entity, order)
         return await self._seen(entity)
 
@@ -109,23 +110,23 @@ class ManagedJobWork:
         id = cluster_id_of(job)
         there = await self._desk.store.clusters.get(id)
         if there is not None:
-            return life.Launched(there.id, there.name)
+            return events.Launched(there.id, there.name)
         task = await on_spot(self._desk, job, task_of(job))
         config = life.recovery_config(job)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
         choice = strategies()[recovery.strategy_name(config)](history)
         if choice.wait > 0:
-            return life.Postponed(choice.wait, choice.reason or "the strategy waits")
+            return events.Postponed(choice.wait, choice.reason or "the strategy waits")
         try:
             placements = await self._placements(job, task, choice)
         except ResourcesUnavailableError as error:
-            return life.NotPlaced(str(error), hopeless=error.no_failover)
+            return events.NotPlaced(str(error), hopeless=error.no_failover)
         except (SkyError, ValueError) as error:
-            return life.NotPlaced(str(error), wrong=True)
+            return events.NotPlaced(str(error), wrong=True)
         cluster = await self._open(job, task, id, placements)
         because = f" ({choice.reason})" if choice.reason else ""
         first = placements[0].offer
-        return life.Launched(
+        return events.Launched(
             cluster.id, cluster.name, f"launching {cluster.name}: {first.instance_type} on {first.place}{because}"
         )
 
@@ -178,7 +179,7 @@ class ManagedJobWork:
 
     # --- what is there -------------------------------------------------------------------------------------------
 
-    async def _seen(self, job: ManagedJob) -> life.Seen:
+    async def _seen(self, job: ManagedJob) -> events.Seen:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
         failed = there is not None and there.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
@@ -254,7 +255,7 @@ class ManagedJobWork:
         if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
             await self._desk.tell(cluster, cluster_life.DownAsked())
 
-    async def _release(self, job: ManagedJob, order: life.Release) -> None:
+    async def _release(self, job: ManagedJob, order: events.Release) -> None:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         if self._logs is not None:
             await self._logs.finish(job, cluster)
@@ -314,7 +315,7 @@ class Nudges:
         moved, self._moved = self._moved, {}
         rows = self._desk.store.managed_jobs
         for id in moved:
-            await self._desk.post.send("managed_job", rows, id, life.Changed())
+            await self._desk.post.send("managed_job", rows, id, events.Changed())
 
     async def net(self) -> None:
         """Find those whose wake-up was lost, and clusters that no managed job needs any more."""
@@ -322,7 +323,7 @@ class Nudges:
             return
         store = self._desk.store
         for id in await store.managed_jobs.moved(_MOST_FOUND):
-            await self._desk.post.send("managed_job", store.managed_jobs, id, life.Changed())
+            await self._desk.post.send("managed_job", store.managed_jobs, id, events.Changed())
         for cluster_id, id in await store.managed_jobs.stray_clusters():
             owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
             if cluster is None or cluster.phase is Phase.TERMINATING:
@@ -392,9 +393,9 @@ def where_of(placement: Placement) -> Where:
     )
 
 
-def seen(cluster: Cluster | None, job: Job | None) -> life.Seen:
+def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:
     """What the rows of a cluster and of a job on it say."""
-    facts = life.Seen(None) if cluster is None else _of_cluster(cluster)
+    facts = events.Seen(None) if cluster is None else _of_cluster(cluster)
     if job is None:
         return facts
     return replace(
@@ -409,11 +410,11 @@ def seen(cluster: Cluster | None, job: Job | None) -> life.Seen:
     )
 
 
-def _of_cluster(cluster: Cluster) -> life.Seen:
+def _of_cluster(cluster: Cluster) -> events.Seen:
     there = (InstanceState.RUNNING, InstanceState.PENDING)
     standing = sum(each.state in there for each in cluster.instances)
     counted = cluster.phase in (Phase.UP, Phase.DEGRADED)
-    return life.Seen(
+    return events.Seen(
         phase=cluster.phase,
         missing=max(0, cluster.num_nodes - standing) if counted else 0,
         ever_up=cluster.ever_up,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sky.core.errors import NotSupportedError, PermissionDeniedError
+from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.dags import DagSpec
 from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
@@ -127,7 +128,7 @@ async def cancel(desk: Desk, request: Request) -> object:
     body = request.body
     chosen = await _chosen(desk, request)
     timeout = body.get("graceful_timeout")
-    asked = life.CancelAsked(
+    asked = events.CancelAsked(
         request.user,
         graceful=flag(body, "graceful"),
         timeout=float(timeout) if isinstance(timeout, int | float) else None,

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from sky.core.errors import (
-    AgentRefused,
-    AgentUnreachable,
     ClusterNotUpError,
     ConcurrentWorkerExhaustedError,
     NotSupportedError,
@@ -24,7 +22,7 @@ from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import requests as request_life
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.events import Entry
-from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.jobs import Job
 from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
 from sky.core.model.offers import Offer
@@ -38,6 +36,7 @@ from sky.engine.admission import Admission
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone
+from sky.engine.job_logs import JobLogs, Part
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
 from sky.engine.managed_jobs import ManagedJobWork, Nudges
@@ -49,7 +48,6 @@ from sky.engine.post import Post
 from sky.engine.provision import Provisioner
 from sky.engine.quarantine import Quarantine
 from sky.engine.requests import RequestWork
-from sky.engine.sharing import Shared
 from sky.engine.sweep import Sweep
 from sky.engine.turns import Limits, Turns, limits_of
 from sky.engine.upkeep import Upkeep
@@ -66,13 +64,6 @@ log = logging.getLogger(__name__)
 #: Rows of each noun that are driven at the same time. Most of them only wait, and a cluster that hangs must not take
 #: the places of all others.
 _CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000, "managed_job": 2_000}
-#: How long an agent holds a log that has nothing new, in seconds.
-_LOG_HOLD_S = 10.0
-#: Seconds between attempts to go on reading a log whose node does not answer.
-_LOG_AGAIN_S = 1.0
-#: Seconds for the end of a job to be on record after its log has ended. Another server may have to take over listening
-#: first.
-_RECORDED_S = 45.0
 #: Seconds for which a count of open requests is good.
 _COUNT_S = 1.0
 #: Lines of a story that are told, of its clusters and of its jobs each.
@@ -121,7 +112,7 @@ class ControlPlane:
         self._open, self._counted_at = 0, float("-inf")
         self._drivers: list[Driver[object]] = []
         self.upkeep = Upkeep(store, clock, self._tasks, self._held, parts.fleet.connections, parts.new_key)
-        self._reads: Shared[LogPiece] = Shared()
+        self._job_logs = JobLogs(store, parts.fleet, signals)
         self._managed_logs = parts.managed_logs
         self._admission = Admission(store, self._post, clock, signals, parts.section, self._duties)
         self.money = Money(self._desk, self.submit, self._duties, parts.courier)
@@ -468,83 +459,13 @@ class ControlPlane:
             yield LogPiece(b"", offset or 0, ended=True)
             return
         cluster = await self._desk.cluster(cluster_name)
-        if cluster.phase not in (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING):
-            raise ClusterNotUpError(
-                f"Cluster '{cluster_name}' is {cluster.status}: its logs are on its nodes and cannot be read now.",
-                cluster_status=cluster.status.value,
-            )
-        start = offset if offset is not None else (None if tail else 0)
-        while True:
-            asked = (job.job_id, start, tail or None if start is None else None, which, rank)
-            piece = await self._piece(cluster, job, asked, follow=follow)
-            if piece is None:
-                continue
-            if piece.ended and follow:
-                await self._recorded(job)
-            if piece.data or piece.ended:
-                yield piece
-            if piece.ended or (not follow and not piece.data):
-                return
-            start = piece.next
-
-    async def _piece(
-        self,
-        cluster: Cluster,
-        job: Job,
-        asked: tuple[int, int | None, int | None, str, int | None],
-        *,
-        follow: bool,
-    ) -> LogPiece | None:
-        """One piece of a log; None when its node is out of reach for now and it is worth asking again."""
-        number, start, tail, which, rank = asked
-        try:
-            head = await self._fleet.head(cluster)
-            read = partial(
-                head.read_log,
-                number,
-                offset=start,
-                tail=tail,
-                wait=_LOG_HOLD_S if follow else 0.0,
-                which=which,
-                rank=rank,
-            )
-            return await self._reads.call((job.id, start, tail, follow, which, rank), read)
-        except (AgentUnreachable, AgentRefused) as error:
-            if not follow:
-                raise
-            if await self._ended_with_its_cluster(job):
-                return LogPiece(b"", start or 0, ended=True)
-            if isinstance(error, AgentRefused):
-                raise
-            # Contact lost is not a job lost: the log goes on where it was read to, once the node is back.
-            await self._change_of(cluster)
-            return None
-
-    async def _change_of(self, cluster: Cluster) -> None:
-        """Wait until something happens to the cluster, or for a moment."""
-        with self.signals.watch(f"cluster:{cluster.id}") as change:
-            await change.changed(_LOG_AGAIN_S)
-
-    async def _ended_with_its_cluster(self, job: Job) -> bool:
-        """Whether the node does not answer because its cluster was taken down under the job."""
-        cluster = await self.store.clusters.get(job.cluster_id)
-        return cluster is None or cluster.phase in (Phase.STOPPING, Phase.STOPPED, Phase.TERMINATING, Phase.TERMINATED)
+        part = Part(follow, tail, offset, which, rank)
+        async for piece in self._job_logs.read(cluster, job, part):
+            yield piece
 
     async def job(self, id: str) -> Job | None:
         """A job by the id that it has here, whatever became of its cluster."""
         return await self.store.jobs.get(id)
-
-    async def _recorded(self, job: Job) -> None:
-        """Wait until the end that the node knows of is on record here too, so that `queue` agrees with the log."""
-
-        async def load() -> Job:
-            return await self.store.jobs.get(job.id) or job
-
-        try:
-            async with asyncio.timeout(_RECORDED_S):
-                await until(self.signals, f"job:{job.id}", load, lambda now: now.phase is JobPhase.DONE)
-        except TimeoutError:
-            log.warning("the end of job %s on %s was not reported in time", job.job_id, job.cluster_name)
 
     # --- places --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Phase
@@ -126,7 +127,7 @@ class ManagedJobContract:
     async def _put(self, bed: Bed, id: str = "a", status: ManagedJobStatus | None = None, **changes: object) -> None:
         """Write a job as it is to be."""
         rows, now = bed.one.store.managed_jobs, bed.one.now()
-        await rows.post(id, life.Changed(), now)
+        await rows.post(id, events.Changed(), now)
         claims = await rows.claim(now, 5, "put", 9)
         for claim in claims:
             if claim.entity.id == id:
@@ -134,7 +135,9 @@ class ManagedJobContract:
                 if status is not None:
                     after = replace(after, tasks=tuple(replace(each, status=status) for each in after.tasks))
                 letters = [each.id for each in claim.letters]
-                done = await rows.commit(claim, Step(after, ()), life.Changed(), now=now, due_at=None, letters=letters)
+                done = await rows.commit(
+                    claim, Step(after, ()), events.Changed(), now=now, due_at=None, letters=letters
+                )
                 await rows.release(done)
             else:
                 await rows.release(claim)

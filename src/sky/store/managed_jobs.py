@@ -7,7 +7,7 @@ from dataclasses import replace
 from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 
 from sky.core.lifecycle.machine import Step
-from sky.core.lifecycle.managed_jobs import EVENTS, ORDERS
+from sky.core.lifecycle.managed_events import EVENTS, ORDERS
 from sky.core.model.managed_jobs import OWNED, WATCHING, ManagedJob, Stage
 from sky.core.policy.admission import UnderWay, Waiting
 from sky.core.policy.budgets import max_cost

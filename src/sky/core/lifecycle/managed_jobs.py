@@ -6,11 +6,29 @@ whoever takes a job over after a crash goes on from what is there. Orders are ca
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sky.core.lifecycle.machine import Step, Table
+from sky.core.lifecycle.managed_events import (
+    EVENTS,
+    Admitted,
+    CancelAsked,
+    CancelJob,
+    Changed,
+    Close,
+    Due,
+    Launch,
+    Launched,
+    Look,
+    NotPlaced,
+    NotSeen,
+    OpenJob,
+    Postponed,
+    Release,
+    Seen,
+)
 from sky.core.model.clusters import Phase
-from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage, Where
+from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import JobStatus
 from sky.core.model.statuses import ManagedJobStatus as Status
 from sky.core.policy import recovery
@@ -23,138 +41,6 @@ GRACE_S = 60.0
 STUMBLES = 3
 #: Places that are remembered as lost, the newest.
 _MOST_LOST = 20
-
-# --- events ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """It is time to look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The job's cluster, or its job there, has moved on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """It is the job's turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
-    """Somebody wants the job to end. Graceful: its processes are told first, and have `timeout` seconds.
-
-    `failed` says why it may not go on: it then counts as failed.
-    """
-
-    user: str = ""
-    graceful: bool = False
-    timeout: float | None = None
-    failed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """The attempt's cluster is on record; `text` says what was chosen and why."""
-
-    cluster_id: str
-    cluster_name: str
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NotPlaced:
-    """No place was found. Hopeless: there is none that could ever have it. Wrong: what is asked for cannot be."""
-
-    reason: str
-    hopeless: bool = False
-    wrong: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Postponed:
-    """The strategy wants to wait before it looks for a place."""
-
-    seconds: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotSeen:
-    """Looking, or what else was ordered, failed in an unforeseen way."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The rows of the job's cluster and of its job there, as they are.
-
-    `phase` None: the cluster is not on record. `missing`: machines of it that do not exist any more or do not run, by
-    the word of their provider. `job` None: no job on record; `version` and `number` are the job's.
-    """
-
-    phase: Phase | None
-    missing: int = 0
-    ever_up: bool = False
-    unfit: bool = False
-    cluster_reason: str | None = None
-    where: Where | None = None
-    job: JobStatus | None = None
-    version: int = -1
-    number: int | None = None
-    start_at: float | None = None
-    end_at: float | None = None
-    exit_codes: tuple[int, ...] = ()
-    reason: str | None = None
-
-    @property
-    def gone(self) -> bool:
-        """Whether nothing of the cluster is left."""
-        return self.phase in (None, Phase.TERMINATED)
-
-
-# --- orders ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Find a place for the attempt, and put its cluster on record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Read the rows of its cluster and its job there."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenJob:
-    """Put the attempt's job on record, and look."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelJob:
-    """Tell the attempt's job to end, and look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Keep what the log has, have the cluster ended, and look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Keep what the log has, and leave the cluster to its user: for `seconds` of idleness, or until it is ended."""
-
-    seconds: float | None = None
-
-
-EVENTS: tuple[type, ...] = (
-    Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, NotSeen, Seen,
-)  # fmt: skip
-ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, CancelJob, Close, Release)
 
 TABLE: Table[ManagedJob] = Table("managed_job", Stage, EVENTS, lambda job: job.stage)
 S = Stage
