@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from sky.agent import states
 from sky.core.errors import CredentialsRejected
-from sky.core.lifecycle import clusters, jobs, managed_jobs, requests
+from sky.core.lifecycle import clusters, jobs, managed_events, managed_jobs, requests
 from sky.core.lifecycle.machine import Table
 from sky.core.model import fields
 from sky.core.model.catalog import Market
@@ -78,10 +78,18 @@ def grid(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def noun(
-    title: str, module: Any, where: str, first: str, about: str, *, shown: Mapping[str, str] | None = None
+    title: str,
+    module: Any,
+    where: str,
+    first: str,
+    about: str,
+    *,
+    words: Any = None,
+    shown: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """The chapter of one noun: diagram, rules, what is ignored, events and orders with their meaning."""
+    """The chapter of one noun: diagram, rules, what is ignored, events and orders (of the module `words`, if given)."""
     table: Table[Any] = module.TABLE
+    words = words or module
     arrows = table.arrows()
     leaving = {before for before, _, after in arrows if after != before}
     last = [each.value for each in table.statuses if each.value not in leaving]
@@ -99,8 +107,8 @@ def noun(
     lines += ["### Ignored", ""]
     lines += grid(("Event", "While", "Because"), ((e, ", ".join(s), why) for (e, why), s in ignored.items()))
     lines += ["### Events and orders", ""]
-    lines += grid(("Event", "Meaning"), ((each.__name__, meaning(each)) for each in module.EVENTS))
-    return [*lines, *grid(("Order", "Meaning"), ((each.__name__, meaning(each)) for each in module.ORDERS))]
+    lines += grid(("Event", "Meaning"), ((each.__name__, meaning(each)) for each in words.EVENTS))
+    return [*lines, *grid(("Order", "Meaning"), ((each.__name__, meaning(each)) for each in words.ORDERS))]
 
 
 def meaning(thing: type) -> str:
@@ -165,6 +173,7 @@ def lifecycle() -> str:
             "WAITING",
             "Driven by `engine/managed_jobs.py`. Level-triggered: `Changed` and the passing of time have the order "
             "of the stage given again, and `Seen` tells what is there.",
+            words=managed_events,
         ),
         *noun(
             "A request",
