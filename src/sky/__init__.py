@@ -38,6 +38,8 @@ _HOMES = {
         "ledger endpoints tail_provision_logs tail_hook_logs"
     ),
     "sky.sdk.budgets": "budget_set budget_list budget_remove",
+    "sky.sdk.runs": "run Run Outcome",
+    "sky.sdk.transport": "using_endpoint",
     "sky.sdk.plans": "optimize validate",
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",
     "sky.sdk.server": "api_info api_start api_stop api_server_logs",
