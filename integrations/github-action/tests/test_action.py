@@ -194,7 +194,7 @@ def test_inputs_are_data(runner):
 
 
 def test_secrets_are_masked_before_anything_else_is_said(runner):
-    done = runner.run(command="echo the secret is $KEY", infra="local", secrets="KEY=open sesame", token="sky_hidden")  # noqa: S106
+    done = runner.run(command="echo the secret is $KEY", infra="local", secrets="KEY=open sesame", token="sky_hidden")
     masks = [line for line in done.text.splitlines() if line.startswith("::add-mask::")]
     assert masks[:2] == ["::add-mask::sky_hidden", "::add-mask::open sesame"]
     first = next(line for line in done.text.splitlines() if "open sesame" in line or "sky_hidden" in line)
