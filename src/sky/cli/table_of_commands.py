@@ -22,6 +22,7 @@ CLUSTER_COMMANDS: tuple[Row, ...] = (
     ("start", "sky.cli.clusters:start", "Start stopped clusters again."),
     ("down", "sky.cli.clusters:down", "Remove clusters and all that is on them."),
     ("events", "sky.cli.events:events", "Tell the story of a cluster in plain words."),
+    ("mcp", "sky.cli.mcp:mcp", "Serve tools to a coding agent (Model Context Protocol)."),
     ("chaos", "sky.cli.faults:chaos", "Cause a fault, to see whether jobs recover."),
     ("port-forward", "sky.cli.forward:port_forward", "Bring ports of a node to this machine."),
 )
