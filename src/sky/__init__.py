@@ -40,6 +40,7 @@ _HOMES = {
     "sky.sdk.budgets": "budget_set budget_list budget_remove",
     "sky.sdk.runs": "run Run Outcome",
     "sky.sdk.transport": "using_endpoint",
+    "sky.sdk.notebook": "load_ipython_extension unload_ipython_extension",
     "sky.sdk.plans": "optimize validate",
     "sky.sdk.requests": "get stream_and_get api_status api_cancel",
     "sky.sdk.server": "api_info api_start api_stop api_server_logs",

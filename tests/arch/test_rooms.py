@@ -44,6 +44,8 @@ def test_formatting():
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+# Its cache is cold, and other tests run beside it.
+@pytest.mark.timeout(400)
 def test_types_are_strict():
     done = subprocess.run(
         [program("mypy"), "--cache-dir=/dev/null"], cwd=ROOT, capture_output=True, text=True

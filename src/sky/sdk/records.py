@@ -26,6 +26,11 @@ class Record(dict[str, Any]):
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *self]
 
+    def _repr_html_(self) -> str | None:
+        from sky.sdk import notebook  # noqa: PLC0415 - only notebooks ask
+
+        return notebook.html(self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
 
