@@ -1,5 +1,6 @@
 """What a notebook shows and runs, in IPython itself, with a real server."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -36,6 +37,7 @@ def shell() -> Iterator[Any]:
     finally:
         made.history_manager.end_session()
         made.atexit_operations()
+        atexit.unregister(made.atexit_operations)
         InteractiveShell.clear_instance()
         for name, value in kept.items():
             os.environ.pop(name, None)
