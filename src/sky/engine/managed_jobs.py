@@ -49,6 +49,8 @@ _VERIFY_S = 20.0
 _NET_S, _MOST_FOUND = 10.0, 1000
 #: How the key of a managed job's job begins; id and attempt follow.
 _KEY = "managed:"
+#: Ends of a job that a machine which is taken away may be the cause of.
+_FAILED = (JobStatus.FAILED, JobStatus.FAILED_SETUP, JobStatus.FAILED_DRIVER)
 
 
 class ManagedJobWork:
@@ -96,6 +98,8 @@ class ManagedJobWork:
                 return await self._launch(entity)
             case events.OpenJob():
                 await self._open_job(entity)
+            case events.Repair():
+                await self._repair(entity)
             case events.CancelJob():
                 await self._cancel_job(entity)
             case events.Close():
@@ -182,7 +186,7 @@ class ManagedJobWork:
     async def _seen(self, job: ManagedJob) -> events.Seen:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
-        failed = there is not None and there.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+        failed = there is not None and there.status in _FAILED
         if (
             failed
             and cluster is not None
@@ -191,7 +195,10 @@ class ManagedJobWork:
         ):
             # What a machine that is being taken away does to its processes looks like a failure of their own.
             cluster = await self._verified(cluster)
-        return seen(cluster, there)
+        found = seen(cluster, there)
+        if cluster is None or not found.lost:
+            return found
+        return replace(found, fixed=self._desk.provisioner.irreplaceable(cluster))
 
     async def _verified(self, cluster: Cluster) -> Cluster:
         """The cluster, once its provider has been asked anew what there is of it."""
@@ -239,9 +246,33 @@ class ManagedJobWork:
             task_id=task_id_of(job, job.at),
             resources=job.task.resources,
             variables=variables_of(job),
+            fresh=job.fresh,
+            git_commit=await self._commit_of(job, cluster),
         )
         await desk.store.jobs.open(job_life.opening(drawn), now)
         desk.signals.notify("work:job")
+
+    async def _commit_of(self, job: ManagedJob, cluster: Cluster) -> str | None:
+        """The commit that the nodes which stayed have of a working directory from git: the new ones get the same."""
+        if job.fresh is None:
+            return None
+        before = await self._desk.store.jobs.of_cluster(cluster.id)
+        return next((each.git_commit for each in before if each.git_commit), None)
+
+    async def _repair(self, job: ManagedJob) -> None:
+        """Before anything is asked of the cluster, the attempt's job is over on record: nobody delivers it any more."""
+        desk = self._desk
+        cluster = await desk.store.clusters.get(cluster_id_of(job))
+        if cluster is None or cluster.repairs >= job.repair:
+            return
+        there = await desk.store.jobs.by_request(job.job_key) if job.job_key else None
+        if there is not None and there.phase is not JobPhase.DONE:
+            lost = job_life.ClusterLost(job.reason or "nodes of its cluster are being replaced")
+            await desk.post.send("job", desk.store.jobs, there.id, lost, once=f"lost:{there.id}")
+            return
+        if self._logs is not None:
+            await self._logs.finish(job, cluster)
+        await desk.tell(cluster, cluster_life.RepairAsked(job.replacing, job.repair))
 
     async def _cancel_job(self, job: ManagedJob) -> None:
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
@@ -345,8 +376,8 @@ def _derived(job: ManagedJob, what: str) -> str:
 
 
 def cluster_id_of(job: ManagedJob) -> str:
-    """The id of the attempt's cluster."""
-    return _derived(job, f"{job.attempt}:cluster")
+    """The id of the attempt's cluster; one whose nodes were replaced is that of the attempt before."""
+    return job.cluster_id or _derived(job, f"{job.attempt}:cluster")
 
 
 def cluster_name_of(job: ManagedJob) -> str:
@@ -412,11 +443,15 @@ def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:
 
 def _of_cluster(cluster: Cluster) -> events.Seen:
     there = (InstanceState.RUNNING, InstanceState.PENDING)
-    standing = sum(each.state in there for each in cluster.instances)
+    standing = {each.rank for each in cluster.instances if each.state in there}
     counted = cluster.phase in (Phase.UP, Phase.DEGRADED)
+    lost = tuple(rank for rank in range(cluster.num_nodes) if rank not in standing) if counted else ()
     return events.Seen(
         phase=cluster.phase,
-        missing=max(0, cluster.num_nodes - standing) if counted else 0,
+        missing=len(lost),
+        lost=lost,
+        num_nodes=cluster.num_nodes,
+        repairs=cluster.repairs,
         ever_up=cluster.ever_up,
         unfit=bool(cluster.refusals) and all(each.scope == "request" for each in cluster.refusals),
         cluster_reason=cluster.reason,

@@ -74,6 +74,8 @@ class SimNode:
         self.agent_up = False
         #: Nothing gets through, either way.
         self.cut = False
+        #: Its work was ended: no job begins before its agent is started anew.
+        self.closed = False
         self.changed = asyncio.Event()
         self._lines: list[_Line] = []
         self._timers: list[asyncio.TimerHandle] = []
@@ -109,7 +111,7 @@ class SimNode:
 
     def _agent_back(self) -> None:
         if self.on and self.disk.config is not None:
-            self.agent_up = True
+            self.agent_up, self.closed = True, False
 
     def break_lines(self, after: float) -> None:
         """Connections that are open after so many seconds end; what was asked is carried out all the same."""
@@ -132,7 +134,7 @@ class SimNode:
         if not self.on:
             raise ConnectionResetError(f"{self.name} is gone")
         how = "found" if self.agent_up else "started"
-        self.agent_up = True
+        self.agent_up, self.closed = True, False
         self._arm()
         return Outcome(how)
 
@@ -262,6 +264,8 @@ class SimNode:
         for job in self.disk.jobs.values():
             if job.key == key:
                 return {"job_id": job.job_id, "created": False}, b""
+        if self.closed:
+            raise Refused("ClusterStopping", "its work was ended; start it again first")
         made = SimJob(len(self.disk.jobs) + 1, key, spec, submitted_at=self.clock.now())
         self.disk.jobs[made.job_id] = made
         self.disk.idle_since = self.clock.now()
@@ -328,6 +332,11 @@ class SimNode:
         return {}, b""
 
     async def _kill_all(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
+        self.closed = True
+        if args.get("queue"):
+            for job in self.disk.jobs.values():
+                if job.status == "PENDING":
+                    self._move(job, "CANCELLED")
         self._halt_jobs("the cluster was stopped while the job ran")
         return {}, b""
 
