@@ -21,7 +21,7 @@ from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
-from sky.core.model.managed_jobs import OWNED, ManagedJob, Stage, Where
+from sky.core.model.managed_jobs import ORPHAN_AFTER_S, OWNED, ManagedJob, Stage, Where
 from sky.core.model.offers import Placement
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
@@ -171,6 +171,8 @@ class ManagedJobWork:
             hedge=hedging(layers, desk.section("provision")),
             owner=job.owner,
             planned=remembered(placements),
+            # Its head ends it where no server does; while a server is there, the cluster goes with its job.
+            autostop=Autostop(orphan_after(desk.section("jobs")) / 60, down=True, wait_for="jobs"),
         )
         cluster, _ = await desk.store.clusters.open(cluster_life.opening(drawn), now)
         if cluster.id != id:
@@ -292,9 +294,8 @@ class ManagedJobWork:
             await self._logs.finish(job, cluster)
         if cluster is not None and cluster.alive:
             await self._desk.tell(cluster, cluster_life.Released())
-            if order.seconds is not None:
-                idle = Autostop(order.seconds / 60, down=True)
-                await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
+            idle = Autostop() if order.seconds is None else Autostop(order.seconds / 60, down=True)
+            await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
 
 
 class Nudges:
@@ -408,6 +409,12 @@ def variables_of(job: ManagedJob) -> dict[str, str]:
     if job.rank is not None:
         found |= {"SKYPILOT_JOB_RANK": str(job.rank), "SKYPILOT_NUM_JOBS": str(job.num_jobs)}
     return found
+
+
+def orphan_after(section: Mapping[str, object]) -> float:
+    """Seconds without work after which a cluster goes by itself, as the configuration's section `jobs` has it."""
+    said = section.get("orphan_after")
+    return float(said) if isinstance(said, int | float) and said > 0 else ORPHAN_AFTER_S
 
 
 def where_of(placement: Placement) -> Where:

@@ -62,6 +62,10 @@ def _managed_once(world: World, living: list[Cluster]) -> None:
             for job in machine.node.disk.jobs.values():
                 if job.began is not None and not job.over:
                     running[str(job.spec.get("task_id"))] += 1
+    for machine in world.machines():
+        for task in machine.node.beside:
+            if task.startswith(_MANAGED):
+                world.violated(f"{task} was begun on {machine.name} beside what ran there of it")
     for task, times in running.items():
         if times > 1 and task.startswith(_MANAGED):
             world.violated(f"{task} runs in {times} places")

@@ -81,6 +81,9 @@ class SimNode:
         self._timers: list[asyncio.TimerHandle] = []
         #: Task ids of all jobs whose processes were ever started here, in order: what no invariant may see twice.
         self.started: list[str] = []
+        #: Processes of jobs of several nodes, by key with their task; and those that were begun beside others of it.
+        self.work: dict[str, str] = {}
+        self.beside: list[str] = []
         #: Nodes of the cluster by rank, this one among them, once the world has told.
         self.peers: Callable[[], list[SimNode]] = lambda: [self]
 
@@ -94,6 +97,7 @@ class SimNode:
         """All processes are gone at once."""
         if self.disk.config is not None:
             self._halt_jobs("the cluster was stopped while the job ran")
+        self.work.clear()
         self.on = self.agent_up = False
         self._drop_lines()
         for timer in self._timers:
@@ -174,6 +178,10 @@ class SimNode:
     def _move(self, job: SimJob, status: str, reason: str | None = None) -> None:
         job.status, job.reason = status, reason or job.reason
         if job.over:
+            # A node that cannot be reached keeps what it has.
+            for each in self.peers() if not self.cut else [self]:
+                if each is self or not each.cut:
+                    each.work.pop(job.key, None)
             job.ended = self.clock.now()
             self.disk.idle_since = self.clock.now()
         self.tell(kind="job", job_id=job.job_id, key=job.key, status=status)
@@ -188,11 +196,20 @@ class SimNode:
             return
         job.began = self.clock.now()
         self.started.append(str(job.spec.get("task_id")))
+        for each in gang:
+            each.begin(job)
         self._move(job, "RUNNING")
         seconds, code = _script(job.spec)
         self._later(seconds, self._end, job, code)
         if len(gang) > 1:
             self._later(2.0, self._watch_gang, job)
+
+    def begin(self, job: SimJob) -> None:
+        """Processes of a job start here."""
+        task = str(job.spec.get("task_id"))
+        if task in self.work.values():
+            self.beside.append(task)
+        self.work[job.key] = task
 
     def _gang(self, job: SimJob) -> list["SimNode"] | None:
         there = self.peers()[: int(job.spec.get("num_nodes", 1))]
@@ -338,6 +355,7 @@ class SimNode:
                 if job.status == "PENDING":
                     self._move(job, "CANCELLED")
         self._halt_jobs("the cluster was stopped while the job ran")
+        self.work.clear()
         return {}, b""
 
     async def _shutdown(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:

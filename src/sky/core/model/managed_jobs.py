@@ -13,6 +13,8 @@ __all__ = ["ManagedJob", "ManagedJobScheduleState", "ManagedJobStatus", "Managed
 
 #: Seconds that a cluster which cannot be reached, while its machines run, may be so before the job is begun anew.
 CONTACT_LEASE_S = 300.0
+#: Seconds without work after which a cluster of a managed job goes by itself: no server has ended it.
+ORPHAN_AFTER_S = 86400.0
 #: Seconds of waiting that are worth one point of priority: so nobody waits for ever behind those who matter more.
 AGING_S = 36.0
 #: How the owner of a cluster begins that belongs to a managed job; its id follows.
