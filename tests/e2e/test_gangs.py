@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,7 @@ def node_of(pid):
 
 
 def ended_well(sky, eventually, rank):
-    eventually(lambda: job(sky)["schedule_state"] == "DONE", 60)
+    eventually(lambda: job(sky)["schedule_state"] == "DONE", 120)
     told, why = job(sky), sky.good("jobs", "queue", "--why", "1").stdout
     assert (told["status"], told["recovery_count"]) == ("SUCCEEDED", 1), why
     assert f"replacing 1 of 2 nodes (rank {rank}) on local" in why
@@ -90,3 +92,53 @@ def test_one_lost_node_is_replaced_and_the_others_are_kept(sky, eventually, rank
     lose(sky, rank)
     (sky.root / "go").touch()
     ended_well(sky, eventually, rank)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_server_is_killed_in_the_middle_of_a_repair(sky, eventually, seed):
+    rng = random.Random(seed)
+    launch(sky, eventually)
+    rank = rng.choice((0, 1))
+    lose(sky, rank)
+    (sky.root / "go").touch()
+    for _ in range(3):
+        time.sleep(rng.uniform(0.05, 1.0))  # a moment of the repair, not a wait for anything
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(sky.server_pid(), signal.SIGKILL)
+        job(sky)
+    ended_well(sky, eventually, rank)
+
+
+def test_a_fault_on_request_by_the_number_of_the_job(sky, eventually):
+    launch(sky, eventually)
+    told = sky.json("chaos", "preempt", "1", "--node", "1", "--seconds", "0", "-y")
+    assert (told["cluster_name"], told["fault"], told["node"], told["job_id"]) == ("gang-1", "preempt", 1, None)
+    eventually(lambda: job(sky)["status"] == "RECOVERING")
+    (sky.root / "runs-1").rmdir()
+    (sky.root / "go").touch()
+    ended_well(sky, eventually, 1)
+    over = sky("chaos", "kill", "1", "-y")
+    assert over.returncode != 0 and "has no cluster just now" in over.stderr
+    assert "Managed job 7 not found" in sky("chaos", "kill", "7", "-y").stderr
+
+
+def test_the_processes_of_a_job_are_killed_by_its_number(sky, eventually):
+    sky.good("jobs", "launch", "-y", "-d", "--infra", "local", "echo begun; sleep 1000")
+    eventually(lambda: job(sky)["status"] == "RUNNING")
+    sky.good("chaos", "kill", "1", "-y")
+    eventually(lambda: job(sky)["schedule_state"] == "DONE")
+    assert job(sky)["status"] == "FAILED", "its machine is well, so it failed by itself"
+
+
+def test_a_cluster_goes_by_itself_where_no_server_ends_it(sky, eventually):
+    (sky.root / ".sky").mkdir(exist_ok=True)
+    (sky.root / ".sky" / "config.yaml").write_text("jobs: {orphan_after: 8}\n")
+    hold = f"touch {sky.root}/begun; while [ ! -e {sky.root}/go ]; do sleep 0.1; done"
+    sky.good("jobs", "launch", "-y", "-d", "--infra", "local", hold)
+    eventually((sky.root / "begun").exists)
+    os.kill(sky.server_pid(), signal.SIGKILL)
+    (sky.root / "go").touch()
+    eventually(lambda: not sky.node_processes(), 40)
+    # Whether it had ended well nobody has heard: it is begun anew.
+    eventually(lambda: job(sky)["schedule_state"] == "DONE")
+    assert (job(sky)["status"], job(sky)["recovery_count"]) == ("SUCCEEDED", 1)

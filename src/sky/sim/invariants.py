@@ -40,6 +40,7 @@ async def meanwhile(world: World) -> None:
             world.violated(f"{times} machines are rank {rank} of {mark}")
     living = await world.disk.clusters.living()
     _managed_once(world, living)
+    _gangs_apart(world)
     owned = {site.mark for cluster in living for site in cluster.where}
     now = world.loop.time()
     for machine in world.machines():
@@ -62,13 +63,17 @@ def _managed_once(world: World, living: list[Cluster]) -> None:
             for job in machine.node.disk.jobs.values():
                 if job.began is not None and not job.over:
                     running[str(job.spec.get("task_id"))] += 1
+    for task, times in running.items():
+        if times > 1 and task.startswith(_MANAGED):
+            world.violated(f"{task} runs in {times} places")
+
+
+def _gangs_apart(world: World) -> None:
+    """A managed job is begun anew on a node only once nothing of the attempt before runs there."""
     for machine in world.machines():
         for task in machine.node.beside:
             if task.startswith(_MANAGED):
                 world.violated(f"{task} was begun on {machine.name} beside what ran there of it")
-    for task, times in running.items():
-        if times > 1 and task.startswith(_MANAGED):
-            world.violated(f"{task} runs in {times} places")
 
 
 async def at_rest(world: World) -> AsyncIterator[str]:
