@@ -1,6 +1,7 @@
 """One node of a managed job's gang is lost, and replaced: real nodes, real processes, real losses, on this machine."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -142,3 +143,32 @@ def test_a_cluster_goes_by_itself_where_no_server_ends_it(sky, eventually):
     # Whether it had ended well nobody has heard: it is begun anew.
     eventually(lambda: job(sky)["schedule_state"] == "DONE")
     assert (job(sky)["status"], job(sky)["recovery_count"]) == ("SUCCEEDED", 1)
+
+
+def test_a_machine_of_a_pool_is_lost_and_another_takes_its_place(sky, lab, eventually):
+    machines = lab.create(3)
+    hosts = [{"ip": each.ip, "user": each.user, "identity_file": each.key} for each in machines]
+    (sky.root / ".sky").mkdir(exist_ok=True)
+    (sky.root / ".sky" / "ssh_node_pools.yaml").write_text(json.dumps({"rack": {"hosts": hosts}}))
+    run = "\n".join(
+        (
+            "echo begun >> ~/begun",
+            "[ $SKYPILOT_INTERNAL_JOB_ID = 1 ] && exec sleep 1000",
+            "echo rank $SKYPILOT_NODE_RANK begun $(wc -l < ~/begun) times, set up $(wc -l < ~/setups) times",
+        )
+    )
+    task = {"name": "gang", "num_nodes": 2, "resources": {"infra": "ssh/rack", "cpus": 0.5}, "run": run}
+    (sky.root / "gang.yaml").write_text(json.dumps({**task, "setup": "echo set >> ~/setups"}))
+    sky.good("jobs", "launch", "-y", "-d", "gang.yaml")
+    eventually(lambda: job(sky)["status"] == "RUNNING", 90)
+    found = "grep -lz ^SKYPILOT_NODE_RANK=1 /proc/[0-9]*/environ 2>/dev/null"
+    eventually(lambda: any(each.exec("sh", "-c", found, ok=False).stdout.strip() for each in machines), 60)
+    worker = next(each for each in machines if each.exec("sh", "-c", found, ok=False).stdout.strip())
+    worker.stop()
+    eventually(lambda: job(sky)["schedule_state"] == "DONE", 240)
+    why = sky.good("jobs", "queue", "--why", "1").stdout
+    assert (job(sky)["status"], job(sky)["recovery_count"]) == ("SUCCEEDED", 1), why
+    assert "replacing 1 of 2 nodes (rank 1) on ssh/rack" in why
+    log = sky.good("jobs", "logs", "1").stdout
+    assert "rank 0 begun 2 times, set up 1 times" in log
+    assert "rank 1 begun 1 times, set up 1 times" in log

@@ -452,11 +452,12 @@ def _of_cluster(cluster: Cluster) -> events.Seen:
     there = (InstanceState.RUNNING, InstanceState.PENDING)
     standing = {each.rank for each in cluster.instances if each.state in there}
     counted = cluster.phase in (Phase.UP, Phase.DEGRADED)
-    lost = tuple(rank for rank in range(cluster.num_nodes) if rank not in standing) if counted else ()
+    runs = {each.rank for each in cluster.instances if each.state is InstanceState.RUNNING}
+    every = range(cluster.num_nodes) if counted else range(0)
     return events.Seen(
         phase=cluster.phase,
-        missing=len(lost),
-        lost=lost,
+        missing=sum(rank not in standing for rank in every),
+        lost=tuple(rank for rank in every if rank not in runs),
         num_nodes=cluster.num_nodes,
         repairs=cluster.repairs,
         ever_up=cluster.ever_up,

@@ -14,7 +14,7 @@ from sky.core.policy.repair import Loss, Verdict, repair_or_relaunch
 
 
 def verdict(job: ManagedJob, event: Seen) -> Verdict:
-    """Whether the nodes that are gone can be replaced beside the others."""
+    """Whether the nodes that are gone can be replaced beside the others; asked once their job counts as lost."""
     if event.phase not in (Phase.UP, Phase.DEGRADED) or not event.ever_up or job.cluster_id is None:
         return Verdict(False)
     return repair_or_relaunch(Loss(event.num_nodes, event.lost, event.fixed, job.repairs))
