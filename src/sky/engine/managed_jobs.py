@@ -49,8 +49,6 @@ _VERIFY_S = 20.0
 _NET_S, _MOST_FOUND = 10.0, 1000
 #: How the key of a managed job's job begins; id and attempt follow.
 _KEY = "managed:"
-#: Ends of a job that a machine which is taken away may be the cause of.
-_FAILED = (JobStatus.FAILED, JobStatus.FAILED_SETUP, JobStatus.FAILED_DRIVER)
 
 
 class ManagedJobWork:
@@ -188,7 +186,7 @@ class ManagedJobWork:
     async def _seen(self, job: ManagedJob) -> events.Seen:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
-        failed = there is not None and there.status in _FAILED
+        failed = there is not None and cluster is not None and _doubtful(there, cluster)
         if (
             failed
             and cluster is not None
@@ -429,6 +427,12 @@ def where_of(placement: Placement) -> Where:
         placement.price_hourly,
         described(placement),
     )
+
+
+def _doubtful(job: Job, cluster: Cluster) -> bool:
+    """Whether a machine that is taken away may be the cause of a job's end; of a gang, also where its head says so."""
+    driver = job.status is JobStatus.FAILED_DRIVER and cluster.num_nodes > 1
+    return driver or job.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
 
 
 def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:

@@ -79,8 +79,8 @@ class Seen:
 
     `phase` None: the cluster is not on record. `missing`: machines of it that do not exist any more or do not run, by
     the word of their provider; `lost` are the ranks of those and of others that are out of reach, of `num_nodes`.
-    `fixed`: why its place cannot replace single nodes, empty where it can; `repairs`: how often some were. `job` None: no
-    job on record; `version` and `number` are the job's.
+    `fixed`: why its place cannot replace single nodes, empty where it can; `repairs`: how often some were. `job` None:
+    no job on record; `version` and `number` are the job's.
     """
 
     phase: Phase | None
