@@ -207,6 +207,40 @@ async def test_a_gang_knows_its_members_and_finds_them(start_cluster):
     assert (cluster.nodes[1].home / "sky_logs").exists()
 
 
+async def test_setup_runs_on_those_nodes_only_that_are_new(start_cluster):
+    cluster = await start_cluster(3)
+    setup = "echo set $SKYPILOT_SETUP_NODE_RANK"
+    job_id = await cluster.submit("true", num_nodes=3, setup=setup, fresh=[0, 2])
+    status, log = await cluster.result(job_id)
+    assert status == "SUCCEEDED"
+    assert sorted(re.findall(r"set \d", log)) == ["set 0", "set 2"]
+    failing = await cluster.submit("echo never", num_nodes=3, setup="exit 4", fresh=[1])
+    status, log = await cluster.result(failing)
+    assert (status, (await cluster.head.job(failing))["exit_codes"]) == ("FAILED_SETUP", [0, 4, 0])
+
+
+async def test_a_head_whose_work_is_ended_begins_nothing_any_more(start_cluster):
+    cluster = await start_cluster(2, cpus=1)
+    running = await cluster.submit("sleep 600", num_nodes=2, cpus=1, cancel_grace=0.2)
+    waiting = await cluster.submit("true", cpus=1)
+    await cluster.until(running, "RUNNING")
+    await cluster.head.kill_all(grace=0.2, queue=True)
+    assert (await cluster.head.job(running))["status"] == "FAILED_DRIVER"
+    assert (await cluster.head.job(waiting))["status"] == "CANCELLED"
+    with pytest.raises(AgentError, match="takes no more jobs"):
+        await cluster.submit("true")
+
+
+async def test_a_node_that_is_gone_does_not_hold_up_the_end_of_the_others(start_cluster):
+    cluster = await start_cluster(2, lost_after=600)
+    job_id = await cluster.submit("echo up; sleep 600", num_nodes=2, cancel_grace=0.2)
+    await cluster.until(job_id, "RUNNING")
+    await cluster.nodes[1].end()
+    async with asyncio.timeout(60):
+        await cluster.head.kill_all(grace=0.2, queue=True, patience=60)
+    assert (await cluster.head.job(job_id))["status"] == "FAILED_DRIVER"
+
+
 async def test_the_first_failing_rank_ends_the_others(start_cluster):
     cluster = await start_cluster(3)
     script = '[ "$SKYPILOT_NODE_RANK" = 1 ] && exit 7; echo waiting; sleep 600'

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from sky.core.errors import AgentRefused, ClusterNotUpError, NotSupportedError
+from sky.core.errors import AgentRefused, ClusterNotUpError, NotSupportedError, PermissionDeniedError
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.core.model.faults import FaultKind, NodeFault
 from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.core.policy.rights import Reach
 from sky.engine.faults import chaos
 
 
@@ -100,6 +102,48 @@ async def test_a_job_is_looked_for_on_the_nodes_in_turn():
     assert (told["node"], told["job_id"], desk.struck[0].key) == (2, 7, "j7")
     with pytest.raises(NotSupportedError, match="JobNotFound"):
         await chaos(Desk(jobs=(3,), empty=(1,)), request("kill", job_id=3, node=1))
+
+
+def managed(**changes):
+    job = ManagedJob("m1", 5, "k", "train", "u", "default", Stage.RUNNING, 0, 1.0, (ManagedTask("t"),), cluster_id="c1",
+                     job_number=3)  # fmt: skip
+    return replace(job, **changes)
+
+
+def with_managed(desk, *jobs):
+    async def by_number(number):
+        return next((each for each in jobs if each.number == number), None)
+
+    async def get(id):
+        return desk.cluster if id == "c1" else None
+
+    desk.store.managed_jobs = SimpleNamespace(by_number=by_number)
+    desk.store.clusters = SimpleNamespace(get=get)
+    return desk
+
+
+async def test_the_number_of_a_managed_job_stands_for_its_cluster_and_its_processes():
+    desk = with_managed(Desk(jobs=(2, 3)), managed())
+    told = await chaos(desk, request("kill", cluster_name="5"))
+    assert (told["cluster_name"], told["job_id"], desk.struck[0].key) == ("c", 3, "j3")
+    told = await chaos(with_managed(Desk(jobs=(3,)), managed()), request("preempt", cluster_name="5", node=2))
+    assert (told["node"], told["job_id"]) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("job", "error", "words"),
+    [
+        (managed(number=6), ValueError, "Managed job 5 not found"),
+        (managed(cluster_id=None), ClusterNotUpError, "no cluster just now"),
+        (managed(cluster_id="c0"), ClusterNotUpError, "no cluster just now"),
+        (managed(user="v"), PermissionDeniedError, "is v's"),
+        (managed(job_number=None), NotSupportedError, "no processes yet"),
+    ],
+)
+async def test_what_a_managed_job_does_not_have_is_named(job, error, words):
+    asked = replace(request("kill", cluster_name="5"), reach=Reach.OWN)
+    with pytest.raises(error, match=words):
+        await chaos(with_managed(Desk(jobs=(3,)), job), asked)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
 from sky.server import fleet as fleets
-from sky.server.fleet import NodeFleet
+from sky.server.fleet import NodeFleet, node_config
 
 
 def cluster_of(count):
@@ -74,8 +74,8 @@ async def test_whom_the_head_has_lost_is_asked_for_a_sign_of_life(monkeypatch):
 class Node:
     """An agent that writes down what it is told."""
 
-    def __init__(self, answer=(0, b"")):
-        self.told, self.answer = [], answer
+    def __init__(self, answer=(0, b""), silent=False):
+        self.told, self.answer, self.silent = [], answer, silent
 
     async def hello(self, *, timeout=None):
         return {}
@@ -83,8 +83,10 @@ class Node:
     async def autostop(self, minutes):
         self.told.append(minutes)
 
-    async def kill_all(self, *, grace, remove=False):
-        self.told.append("remove" if remove else "keep")
+    async def kill_all(self, *, grace, remove=False, queue=False, patience=0.0):
+        if self.silent:
+            raise AgentUnreachable("it says nothing")
+        self.told.append("queue" if queue else "remove" if remove else "keep")
 
     async def shutdown(self):
         self.told.append("leave")
@@ -99,6 +101,24 @@ async def test_containers_stay_with_nodes_that_are_started_again_and_go_with_the
     monkeypatch.setattr(fleet, "_client", lambda cluster, instance: node)
     await fleet.quiesce(replace(cluster_of(1), phase=phase))
     assert node.told == [-1, what, "leave"]
+
+
+async def test_work_has_ended_only_where_every_node_says_so(monkeypatch):
+    fleet = NodeFleet(None)
+    nodes = [Node(), Node(), Node(silent=True)]
+    monkeypatch.setattr(fleet, "_client", lambda cluster, instance: nodes[instance.rank])
+    await fleet.end_work(cluster_of(2))
+    assert [node.told for node in nodes[:2]] == [["queue"], ["queue"]]
+    with pytest.raises(AgentUnreachable, match="says nothing"):
+        await fleet.end_work(cluster_of(3))
+
+
+def test_nodes_that_stay_are_told_of_a_repair_so_that_they_are_started_again():
+    cluster = cluster_of(2)
+    whole = [node_config(cluster, node) for node in cluster.instances]
+    repaired = replace(cluster, repairs=1)
+    assert all("repairs" not in each for each in whole)
+    assert [node_config(repaired, node) for node in repaired.instances] == [{**each, "repairs": 1} for each in whole]
 
 
 async def test_a_login_in_the_address_of_a_repository_is_told_to_nobody(monkeypatch):

@@ -26,6 +26,8 @@ _KILLED = 137
 _BACK_OFF = (0.05, 2.0)
 _CALL_TIMEOUT = 40.0
 _KILL_MARGIN = 15.0
+#: Seconds for which a node of a gang that is to end is waited for.
+_HALTED = 3.0
 #: Seconds for which the node of rank 0 holds a question after news, and those between two reports of them.
 _LOOK_HELD, _NEWS_EVERY = 25.0, 5.0
 _LAST_LOOK = 5.0
@@ -108,7 +110,7 @@ class Gang:
 
     async def _phases(self) -> Verdict:
         if self._spec.setup and self._job.status != states.RUNNING:
-            codes = await self._phase("setup", self._spec.setup)
+            codes = await self._phase("setup", self._spec.setup, self._spec.fresh)
             if any(codes):
                 return Verdict(states.FAILED_SETUP, codes, self._blame("setup", codes), self._why())
         if self._stopped or not self._spec.run:
@@ -124,14 +126,18 @@ class Gang:
     def _stopped(self) -> bool:
         return self._cancelled or self._halted is not None
 
-    async def _phase(self, phase: str, script: str) -> List[Optional[int]]:
-        """Run a phase on all nodes; the exit codes by rank. The first failure ends the others, which count as 137."""
-        codes: List[Optional[int]] = [None] * len(self._ranks)
+    async def _phase(self, phase: str, script: str, nodes: Optional[List[int]] = None) -> List[Optional[int]]:
+        """Run a phase on all nodes, or on those that are named; the exit codes by rank.
+
+        The first failure ends the others, which count as 137.
+        """
+        codes: List[Optional[int]] = [None if nodes is None or node in nodes else 0 for node in self._ranks]
+        wanted = [rank for rank, code in enumerate(codes) if code is None]
         failure = self._job.first_failure
         if failure is not None:
             codes = list(failure["codes"])
             self._kill()
-        running = {asyncio.ensure_future(self._rank(phase, script, rank)): rank for rank in range(len(codes))}
+        running = {asyncio.ensure_future(self._rank(phase, script, rank)): rank for rank in wanted}
         waiting = set(running)
         try:
             while waiting:
@@ -275,7 +281,7 @@ class Gang:
             except ConnectionLost as error:
                 now = loop.time()
                 since = now if since is None else since
-                if now - since >= self._node.lost_after:
+                if now - since >= (self._node.lost_after if self._halted is None else _HALTED):
                     label = node_label(self._ranks[rank])
                     self._lost.add(self._peers[rank])
                     raise NodeLost(

@@ -177,9 +177,14 @@ class Head:
     def _busy(self) -> bool:
         return bool(self._queue or self._running)
 
-    async def halt(self, reason: str) -> None:
-        """Start no more jobs and end those that run as FAILED_DRIVER; waiting ones stay for the next start."""
+    async def halt(self, reason: str, *, queue: bool = False) -> None:
+        """Start no more jobs and end those that run as FAILED_DRIVER; waiting ones stay for the next start.
+
+        With `queue`, waiting ones are cancelled.
+        """
         self._stopping = reason
+        for job_id in list(self._queue) if queue else ():
+            self._cancel(job_id)
         for gang in list(self._gangs.values()):
             gang.halt(reason)
         while self._gangs:

@@ -264,7 +264,7 @@ class Agent:
         del body
         grace = fields.number("grace", 0, 3600, _STOP_GRACE)
         if self._head is not None:
-            await self._head.halt(STOPPED)
+            await self._head.halt(STOPPED, queue=fields.flag("queue"))
         await self._tasks.kill_all(grace, remove=fields.flag("remove"))
         return {}, b""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import care, containers
 from .fields import Fields, bad
@@ -32,6 +32,8 @@ class JobSpec(NamedTuple):
     container: Optional[Dict[str, Any]]
     care: Optional[Dict[str, Any]] = None
     traceparent: Optional[str] = None
+    fresh: Optional[List[int]] = None
+    """Nodes on which setup is to run; None: all."""
 
     def resources_text(self) -> str:
         """The request in the form of the queue's table: `2x[CPU:0.5,H100:1]`."""
@@ -74,6 +76,7 @@ def parse(values: Any, now: float) -> JobSpec:
         container=_container(fields.raw("container")),
         care=care.stored(care.parse(fields.raw("care"))),
         traceparent=fields.text("traceparent", None, 60),
+        fresh=fields.integers("fresh"),
     )
 
 

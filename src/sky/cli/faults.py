@@ -20,7 +20,8 @@ _PROGRESS_FILE = "SKYPILOT_PROGRESS_FILE"
 
 @options.command(
     "chaos",
-    help="Cause a fault on a cluster of `infra: local` or of an SSH pool, to see whether its jobs recover. FAULT is "
+    help="Cause a fault on a cluster of `infra: local` or of an SSH pool, to see whether its jobs recover. CLUSTER may "
+    "also be the number of a managed job: then it happens on the cluster that it has now. FAULT is "
     "preempt (a notice, then the node ends), kill (kill -9 of a job's processes, or of the node's agent), partition "
     "(nothing reaches the node for a while) or oom (a job ends as for want of memory).",
 )
@@ -46,14 +47,15 @@ def chaos(
     form: str,
 ) -> int:
     """Cause a fault."""
-    what = f"job {job_id} of cluster {cluster!r}" if job_id is not None else f"cluster {cluster!r}"
+    whose = f"managed job {cluster}" if cluster.isdecimal() else f"cluster {cluster!r}"
+    what = f"job {job_id} of {whose}" if job_id is not None else whose
     confirm(f"Causing '{fault}' on {what}. Proceed?", assume_yes=yes)
     asked = sdk.chaos(cluster, fault, job_id=job_id, node=node, seed=seed, after=after, seconds=seconds)
     told = requests.get(asked)
     if form != "table":
         emit(told, form)
     else:
-        say(f"{fault}: node {told['node']} of {cluster}. `sky events {cluster}` tells what followed.")
+        say(f"{fault}: node {told['node']} of {told['cluster_name']}. `sky events {cluster}` tells what followed.")
     return exit_codes.OK
 
 

@@ -70,6 +70,8 @@ class ClusterWork:
             life.Observe: self._observe,
             life.EndStrays: self._end_strays,
             life.Replan: self._replan,
+            life.EndWork: self._end_work,
+            life.Replace: self._replace,
         }
 
     def id_of(self, entity: Cluster) -> str:
@@ -100,8 +102,10 @@ class ClusterWork:
     def crashed(self, order: object, error: Exception) -> object:
         reason = f"internal error: {type(error).__name__}: {error}"
         match order:
-            case life.Provision() | life.Resume() | life.Resize():
+            case life.Provision() | life.Resume() | life.Resize() | life.Replace():
                 return life.ProvisionRefused("request", reason)
+            case life.EndWork():
+                return life.WorkNotEnded(reason)
             case life.Bootstrap():
                 return life.BootstrapFailed(reason)
             case life.ConfigureAutostop():
@@ -127,6 +131,19 @@ class ClusterWork:
             leaving = tuple(each for each in cluster.instances if each.rank >= order.num_nodes)
             await self._fleet.quiesce(replace(cluster, instances=leaving))
         return await self._provisioner.resize(cluster, key, order.num_nodes)
+
+    async def _end_work(self, cluster: Cluster, key: str, order: object) -> object:
+        assert isinstance(order, life.EndWork)
+        staying = tuple(each for each in cluster.instances if each.rank not in order.ranks)
+        try:
+            await self._fleet.end_work(replace(cluster, instances=staying))
+        except _NODE_FAILURES as error:
+            return life.WorkNotEnded(f"what runs on the nodes that stay could not be ended: {error}")
+        return life.WorkEnded(order.ranks)
+
+    async def _replace(self, cluster: Cluster, key: str, order: object) -> object:
+        assert isinstance(order, life.Replace)
+        return await self._provisioner.replace(cluster, key, order.ranks)
 
     async def _resume(self, cluster: Cluster, key: str, order: object) -> object:
         return await self._provisioner.resume(cluster, key)

@@ -6,12 +6,21 @@ repeated.
 
 from random import Random
 
-from sky.core.errors import AgentRefused, AgentUnreachable, ClusterNotUpError, CommandError, NotSupportedError
+from sky.core.errors import (
+    AgentRefused,
+    AgentUnreachable,
+    ClusterNotUpError,
+    CommandError,
+    NotSupportedError,
+    PermissionDeniedError,
+)
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.faults import NOTICE_SECONDS, PARTITION_SECONDS, PLACES, FaultKind, NodeFault
 from sky.core.model.jobs import Job, JobPhase
+from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.requests import Request
+from sky.core.policy.rights import touches
 from sky.engine.desk import Desk, text
 
 #: Nodes may be asked only while there are some.
@@ -20,10 +29,10 @@ _THERE = (Phase.UP, Phase.DEGRADED)
 
 async def chaos(desk: Desk, request: Request) -> object:
     """Cause a fault. Result: {"cluster_name", "fault", "node", "job_id", "struck"}."""
-    cluster = await desk.own(request, text(request.body, "cluster_name") or "")
     kind = FaultKind(text(request.body, "fault") or "")
+    cluster, managed = await _struck(desk, request)
     _refuse(cluster, kind)
-    job = await _job(desk, request, cluster, kind)
+    job = await _job(desk, request, cluster, kind, managed)
     ranks = _ranks(request, cluster, kind, job)
     await desk.clock.sleep(float(str(request.body.get("after") or 0)))
     own = f"chaos:{request.id}"
@@ -51,6 +60,28 @@ async def chaos(desk: Desk, request: Request) -> object:
     return {"cluster_name": cluster.name, "fault": kind.value, "node": rank, "job_id": number, "struck": struck}
 
 
+async def _struck(desk: Desk, request: Request) -> tuple[Cluster, ManagedJob | None]:
+    """The cluster that it is about, and the managed job by whose number it was named."""
+    name = text(request.body, "cluster_name") or ""
+    if not name.isdecimal():
+        return await desk.own(request, name), None
+    job = await desk.store.managed_jobs.by_number(int(name))
+    if job is None:
+        raise ValueError(f"Managed job {name} not found. `sky jobs queue -a` lists them.")
+    if not touches(request.reach, request.user, request.workspace, owner=job.user, inside=job.workspace):
+        raise PermissionDeniedError(
+            f"Managed job {job.number} is {job.user}'s, in the workspace '{job.workspace}': {request.user} may not "
+            "change it."
+        )
+    cluster = await desk.store.clusters.get(job.cluster_id) if job.cluster_id else None
+    if cluster is None or not cluster.alive:
+        raise ClusterNotUpError(
+            f"Managed job {job.number} is {job.status.value} and has no cluster just now, on which a fault could end "
+            "anything."
+        )
+    return cluster, job
+
+
 def _refuse(cluster: Cluster, kind: FaultKind) -> None:
     cloud = cluster.placement.offer.cloud if cluster.placement else ""
     if cloud not in PLACES:
@@ -65,9 +96,15 @@ def _refuse(cluster: Cluster, kind: FaultKind) -> None:
         )
 
 
-async def _job(desk: Desk, request: Request, cluster: Cluster, kind: FaultKind) -> Job | None:
+async def _job(
+    desk: Desk, request: Request, cluster: Cluster, kind: FaultKind, managed: ManagedJob | None
+) -> Job | None:
     """The job that it is about: the one named; for a lack of memory else the newest that runs."""
     asked = request.body.get("job_id")
+    if asked is None and managed is not None and kind in (FaultKind.KILL, FaultKind.OOM):
+        asked = managed.job_number
+        if asked is None:
+            raise NotSupportedError(f"sky chaos {kind.value}: managed job {managed.number} has no processes yet.")
     if asked is None and kind is not FaultKind.OOM:
         return None
     jobs = [job for job in await desk.store.jobs.of_cluster(cluster.id) if job.phase is not JobPhase.DONE]

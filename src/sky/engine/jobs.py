@@ -4,6 +4,7 @@ Run by `work.Driver` under `plane`. From the submission on, `watch` brings what 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import jobs as life
@@ -95,6 +96,8 @@ class JobWork:
                 return life.ClusterLost("its cluster is gone")
             if cluster.phase in (Phase.STOPPING, Phase.STOPPED, Phase.TERMINATING):
                 return life.ClusterLost("its cluster was stopped")
+            if cluster.phase is Phase.REPAIRING:
+                return life.ClusterLost("nodes of its cluster are being replaced")
             try:
                 return await self._try(cluster, entity, order)
             except AgentUnreachable as error:
@@ -124,10 +127,16 @@ class JobWork:
 
     async def _sync(self, cluster: Cluster, job: Job) -> life.FilesSynced:
         task = TaskSpec.from_config(job.task_config)
+        if job.fresh is not None:
+            # The others have everything from the attempt before, and what that has written beside it.
+            cluster = replace(cluster, instances=tuple(each for each in cluster.instances if each.rank in job.fresh))
+            if not cluster.instances:
+                return life.FilesSynced("its nodes have its files", job.git_commit)
         said, commit = [], None
         if isinstance(task.workdir, GitSource):
             variables = {**task.envs, **task.secrets}
-            commit = await self._fleet.clone(cluster, task.workdir.url, task.workdir.ref, variables)
+            ref = job.git_commit or task.workdir.ref
+            commit = await self._fleet.clone(cluster, task.workdir.url, ref, variables)
             said.append(f"workdir: {task.workdir.shown} at {commit}")
         elif task.workdir is not None and task.workdir in job.uploads:
             said.append("workdir: " + await self._fleet.sync(cluster, job.uploads[task.workdir], WORKDIR))
@@ -173,7 +182,8 @@ def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | Non
         "name": job.name,
         "user": job.user,
         "run": task.run,
-        "setup": task.setup if job.run_setup else None,
+        "setup": task.setup if job.run_setup and job.fresh != () else None,
+        "fresh": None if job.fresh is None else list(job.fresh),
         "num_nodes": task.num_nodes,
         "envs": {**_git_variables(task, job), **without_login(task.envs), **job.variables},
         "secrets": without_login(task.secrets),

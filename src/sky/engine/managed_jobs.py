@@ -21,7 +21,7 @@ from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
-from sky.core.model.managed_jobs import OWNED, ManagedJob, Stage, Where
+from sky.core.model.managed_jobs import ORPHAN_AFTER_S, OWNED, ManagedJob, Stage, Where
 from sky.core.model.offers import Placement
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
@@ -96,6 +96,8 @@ class ManagedJobWork:
                 return await self._launch(entity)
             case events.OpenJob():
                 await self._open_job(entity)
+            case events.Repair():
+                await self._repair(entity)
             case events.CancelJob():
                 await self._cancel_job(entity)
             case events.Close():
@@ -167,6 +169,8 @@ class ManagedJobWork:
             hedge=hedging(layers, desk.section("provision")),
             owner=job.owner,
             planned=remembered(placements),
+            # Its head ends it where no server does; while a server is there, the cluster goes with its job.
+            autostop=Autostop(orphan_after(desk.section("jobs")) / 60, down=True, wait_for="jobs"),
         )
         cluster, _ = await desk.store.clusters.open(cluster_life.opening(drawn), now)
         if cluster.id != id:
@@ -182,7 +186,7 @@ class ManagedJobWork:
     async def _seen(self, job: ManagedJob) -> events.Seen:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
-        failed = there is not None and there.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+        failed = there is not None and cluster is not None and _doubtful(there, cluster)
         if (
             failed
             and cluster is not None
@@ -191,7 +195,10 @@ class ManagedJobWork:
         ):
             # What a machine that is being taken away does to its processes looks like a failure of their own.
             cluster = await self._verified(cluster)
-        return seen(cluster, there)
+        found = seen(cluster, there)
+        if cluster is None or not found.lost:
+            return found
+        return replace(found, fixed=self._desk.provisioner.irreplaceable(cluster))
 
     async def _verified(self, cluster: Cluster) -> Cluster:
         """The cluster, once its provider has been asked anew what there is of it."""
@@ -239,9 +246,33 @@ class ManagedJobWork:
             task_id=task_id_of(job, job.at),
             resources=job.task.resources,
             variables=variables_of(job),
+            fresh=job.fresh,
+            git_commit=await self._commit_of(job, cluster),
         )
         await desk.store.jobs.open(job_life.opening(drawn), now)
         desk.signals.notify("work:job")
+
+    async def _commit_of(self, job: ManagedJob, cluster: Cluster) -> str | None:
+        """The commit that the nodes which stayed have of a working directory from git: the new ones get the same."""
+        if job.fresh is None:
+            return None
+        before = await self._desk.store.jobs.of_cluster(cluster.id)
+        return next((each.git_commit for each in before if each.git_commit), None)
+
+    async def _repair(self, job: ManagedJob) -> None:
+        """Before anything is asked of the cluster, the attempt's job is over on record: nobody delivers it any more."""
+        desk = self._desk
+        cluster = await desk.store.clusters.get(cluster_id_of(job))
+        if cluster is None or cluster.repairs >= job.repair:
+            return
+        there = await desk.store.jobs.by_request(job.job_key) if job.job_key else None
+        if there is not None and there.phase is not JobPhase.DONE:
+            lost = job_life.ClusterLost(job.reason or "nodes of its cluster are being replaced")
+            await desk.post.send("job", desk.store.jobs, there.id, lost, once=f"lost:{there.id}")
+            return
+        if self._logs is not None:
+            await self._logs.finish(job, cluster)
+        await desk.tell(cluster, cluster_life.RepairAsked(job.replacing, job.repair))
 
     async def _cancel_job(self, job: ManagedJob) -> None:
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
@@ -261,9 +292,8 @@ class ManagedJobWork:
             await self._logs.finish(job, cluster)
         if cluster is not None and cluster.alive:
             await self._desk.tell(cluster, cluster_life.Released())
-            if order.seconds is not None:
-                idle = Autostop(order.seconds / 60, down=True)
-                await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
+            idle = Autostop() if order.seconds is None else Autostop(order.seconds / 60, down=True)
+            await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
 
 
 class Nudges:
@@ -345,8 +375,8 @@ def _derived(job: ManagedJob, what: str) -> str:
 
 
 def cluster_id_of(job: ManagedJob) -> str:
-    """The id of the attempt's cluster."""
-    return _derived(job, f"{job.attempt}:cluster")
+    """The id of the attempt's cluster; one whose nodes were replaced is that of the attempt before."""
+    return job.cluster_id or _derived(job, f"{job.attempt}:cluster")
 
 
 def cluster_name_of(job: ManagedJob) -> str:
@@ -379,6 +409,12 @@ def variables_of(job: ManagedJob) -> dict[str, str]:
     return found
 
 
+def orphan_after(section: Mapping[str, object]) -> float:
+    """Seconds without work after which a cluster goes by itself, as the configuration's section `jobs` has it."""
+    said = section.get("orphan_after")
+    return float(said) if isinstance(said, int | float) and said > 0 else ORPHAN_AFTER_S
+
+
 def where_of(placement: Placement) -> Where:
     """A placement, as it is remembered."""
     offer = placement.offer
@@ -391,6 +427,12 @@ def where_of(placement: Placement) -> Where:
         placement.price_hourly,
         described(placement),
     )
+
+
+def _doubtful(job: Job, cluster: Cluster) -> bool:
+    """Whether a machine that is taken away may be the cause of a job's end; of a gang, also where its head says so."""
+    driver = job.status is JobStatus.FAILED_DRIVER and cluster.num_nodes > 1
+    return driver or job.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
 
 
 def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:
@@ -412,11 +454,16 @@ def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:
 
 def _of_cluster(cluster: Cluster) -> events.Seen:
     there = (InstanceState.RUNNING, InstanceState.PENDING)
-    standing = sum(each.state in there for each in cluster.instances)
+    standing = {each.rank for each in cluster.instances if each.state in there}
     counted = cluster.phase in (Phase.UP, Phase.DEGRADED)
+    runs = {each.rank for each in cluster.instances if each.state is InstanceState.RUNNING}
+    every = range(cluster.num_nodes) if counted else range(0)
     return events.Seen(
         phase=cluster.phase,
-        missing=max(0, cluster.num_nodes - standing) if counted else 0,
+        missing=sum(rank not in standing for rank in every),
+        lost=tuple(rank for rank in every if rank not in runs),
+        num_nodes=cluster.num_nodes,
+        repairs=cluster.repairs,
         ever_up=cluster.ever_up,
         unfit=bool(cluster.refusals) and all(each.scope == "request" for each in cluster.refusals),
         cluster_reason=cluster.reason,

@@ -37,6 +37,7 @@ from sky.core.ports import (
     PricesExtras,
     Providers,
     Quotas,
+    ReplacesNodes,
     Stoppable,
     StopsSome,
 )
@@ -52,6 +53,8 @@ _THROTTLE_WAIT_S = 60.0
 _END_AGAIN_S, _END_AGAIN_MOST_S = 2.0, 120.0
 #: Seconds for which a place that was had waits for the end of those that were tried beside it.
 _LET_GO_S = 15.0
+#: Seconds within which the nodes that are replaced are to be had where the others are.
+_REPLACE_S = 600.0
 #: Refusals that say something about the next time.
 _LESSONS = {CapacityRefused: OutcomeKind.REFUSED, QuotaReached: OutcomeKind.QUOTA}
 #: Refusals after which nothing that was begun may have been ended: the place answers no more.
@@ -148,6 +151,37 @@ class Provisioner:
             return life.ProvisionRefused(failure.scope, failure.reason)
         except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
             return life.ProvisionRefused("request", str(error))
+
+    async def replace(self, cluster: Cluster, key: str, ranks: tuple[int, ...]) -> object:
+        """Make nodes anew where the others are: NodesCreated or ProvisionRefused.
+
+        What a place is asked for too long may still be made: whoever ends the cluster ends it.
+        """
+        site, placement = self.owned(cluster), cluster.placement
+        assert placement is not None
+        try:
+            compute = await self.compute_of(cluster)
+            ask = self._ask(cluster, key, placement, site.mark, ranks)
+            async with asyncio.timeout(_REPLACE_S):
+                return life.NodesCreated(tuple(await self.patiently(lambda: compute.create(ask))))
+        except TimeoutError:
+            return life.ProvisionRefused("zone", f"it took longer than {_REPLACE_S:.0f} s")
+        except ProviderFailure as failure:
+            if (kind := _LESSONS.get(type(failure))) is not None:
+                await self.learn(placement, kind, failure.reason)
+            return life.ProvisionRefused(failure.scope, failure.reason)
+        except (NotSupportedError, ClusterOwnerIdentityMismatchError) as error:
+            return life.ProvisionRefused("request", str(error))
+
+    def irreplaceable(self, cluster: Cluster) -> str:
+        """Why single nodes of a cluster cannot be replaced; empty where they can."""
+        site, placement = cluster.site, cluster.placement
+        if site is None or placement is None:
+            return "it is not known where it is"
+        compute = self._providers.compute(site.cloud)
+        if not isinstance(compute, ReplacesNodes):
+            return f"single nodes are not replaced on {site.cloud}"
+        return compute.irreplaceable(placement, self._config(site.cloud, cluster.layers))
 
     async def image_of(self, cluster: Cluster, key: str) -> str:
         """An image of the disk of a stopped cluster's head, the same for a key.

@@ -50,6 +50,8 @@ class Watchers:
         self._signals = signals
         self._duties = duties or Alone()
         self._listeners: dict[str, asyncio.Task[None]] = {}
+        #: By cluster, how often its head had been replaced when its listener was started.
+        self._heads: dict[str, int] = {}
 
     async def run(self) -> None:
         """Start and stop listeners as clusters come and go, until cancelled."""
@@ -71,7 +73,7 @@ class Watchers:
     async def _reconcile(self) -> None:
         living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
         wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
-        for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
+        for id in [id for id, task in self._listeners.items() if task.done() or not self._heard(wanted.get(id))]:
             task = self._listeners.pop(id)
             task.cancel()
             (ended,) = await asyncio.gather(task, return_exceptions=True)
@@ -79,9 +81,14 @@ class Watchers:
                 log.error("%s failed and is started again", task.get_name(), exc_info=ended)
         for id, cluster in wanted.items():
             if id not in self._listeners:
+                self._heads[id] = cluster.heads
                 self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
         if self._duties.has("sweep"):
             await self._lose_jobs()
+
+    def _heard(self, cluster: Cluster | None) -> bool:
+        """Whether the listener of a cluster listens to the head that it has now."""
+        return cluster is not None and self._heads.get(cluster.id) == cluster.heads
 
     async def _lose_jobs(self) -> None:
         """Jobs of a cluster that was stopped or is gone have ended with it; but those in a stopped queue wait there."""
@@ -128,7 +135,7 @@ class Watchers:
     async def _follow(self, head: AgentClient, cluster: Cluster) -> None:
         """Hand on events as they come, until the agent cannot be reached."""
         key = f"heard:{cluster.id}"
-        position = heard = int(await self._store.get_value(key) or 0)
+        position = heard = position_of(await self._store.get_value(key), cluster.heads)
         early: set[int] = set()
         with self._signals.watch(f"submitted:{cluster.id}") as submitted:
             while True:
@@ -150,7 +157,7 @@ class Watchers:
                 if position != heard and not early:
                     # Not before what was heard is handed on: after a crash it is to be heard again.
                     heard = position
-                    await self._store.set_value(key, str(position))
+                    await self._store.set_value(key, f"{position}@{cluster.heads}" if cluster.heads else str(position))
 
     async def _tell_cluster(self, cluster: Cluster, events: Sequence[Mapping[str, object]]) -> None:
         """Hand on what events say of the cluster itself."""
@@ -194,6 +201,12 @@ class Watchers:
             elif differs(job, news):
                 await self._post.send("job", self._store.jobs, job.id, news)
         return early
+
+
+def position_of(kept: str | None, heads: int) -> int:
+    """How far a head was listened to; another one, after so many were replaced, has a record that begins anew."""
+    position, _, of = (kept or "0").partition("@")
+    return int(position) if int(of or 0) == heads else 0
 
 
 def _record_span(event: Mapping[str, object], cluster: Cluster) -> None:

@@ -217,12 +217,16 @@ class AgentClient:
         reply, output = await self.call("run", args, timeout=timeout + _MARGIN, repeat=False)
         return int(reply["rc"]), output
 
-    async def kill_all(self, *, grace: float = 5.0, remove: bool = False) -> None:
+    async def kill_all(
+        self, *, grace: float = 5.0, remove: bool = False, queue: bool = False, patience: float = 0.0
+    ) -> None:
         """End all task processes of the node. Ask the head first: it then counts running jobs as ended by the stop.
 
         Containers of the node are stopped, and with `remove` (the node will not be started again) taken away.
+        With `queue`, the jobs that wait at the head are cancelled, too. `patience` seconds more are waited for the end.
         """
-        await self.call("kill_all", {"grace": grace, "remove": remove}, timeout=grace * 2 + _MARGIN)
+        args = {"grace": grace, "remove": remove, "queue": queue}
+        await self.call("kill_all", args, timeout=grace * 2 + _MARGIN + patience)
 
     async def power_off(self, mode: str) -> None:
         """End all task processes and carry out the node's own `stop` or `down`."""

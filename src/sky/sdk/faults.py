@@ -20,6 +20,9 @@ def chaos(
 ) -> RequestId[dict[str, Any]]:
     """Cause a fault (preempt, kill, partition, oom) on a node of a cluster that is on `local` or in an SSH pool.
 
+    cluster_name: or the number of a managed job, as text; then its cluster of now is meant, and of `kill` and `oom`
+    its own processes.
+
     node: its rank; None draws one from `seed`. job_id: a job of the cluster (`kill` then ends its processes, else the
     agent; `oom` takes the newest that runs). after: seconds until it happens. seconds: of notice before a preemption
     (10), of a partition (30). The value is {"cluster_name", "fault", "node", "job_id", "struck"}. Raises

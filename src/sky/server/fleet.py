@@ -45,6 +45,8 @@ _PROTOCOL = 1
 _PING_S = 3.0
 _BRING_UP_S = 30.0
 _QUIESCE_GRACE_S = 2.0
+#: Seconds for a head to give up those of a gang that are gone, and to end the others.
+_END_WORK_S = 60.0
 #: Seconds for a sign of life of an agent that the head has lost already.
 _SIGN_S = 1.0
 #: With more nodes than this, files go to the head alone, and from there to the others.
@@ -207,6 +209,18 @@ class NodeFleet:
             await client.kill_all(grace=_QUIESCE_GRACE_S, remove=remove)
             await client.shutdown()
 
+    async def end_work(self, cluster: Cluster) -> None:
+        """End jobs, those of the head's queue first: what it does not drive any more begins nowhere."""
+        ordered = sorted(cluster.instances, key=lambda node: node.rank)
+        try:
+            for group in (ordered[:1], ordered[1:]):
+                await together(
+                    self._client(cluster, node).kill_all(grace=_QUIESCE_GRACE_S, queue=True, patience=_END_WORK_S)
+                    for node in group
+                )
+        except AgentUnreachable as error:
+            raise AgentUnreachable(f"cluster {cluster.name}: {error}") from error
+
     async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
         """Bring an uploaded tree to every node."""
         try:
@@ -218,7 +232,7 @@ class NodeFleet:
         except FileNotFoundError:
             raise AgentRefused("the uploaded files are no longer on the server; run the command again") from None
         nodes = sorted(cluster.instances, key=lambda node: node.rank)
-        fanned = len(nodes) > _FAN_ABOVE and not _is_local(cluster)
+        fanned = len(nodes) > _FAN_ABOVE and nodes[0].rank == 0 and not _is_local(cluster)
         reports = await self._sync(cluster, nodes[:1] if fanned else nodes, entries, destination)
         if fanned:
             head = self._client(cluster, nodes[0])
@@ -462,6 +476,9 @@ def node_config(cluster: Cluster, node: Instance, peering: Peering | None = None
         "user": cluster.user,
         "power_off": {"stop": power_off, "down": power_off},
     }
+    if cluster.repairs:
+        # Whoever stayed has ended its work and takes no more: it is to be started again.
+        config["repairs"] = cluster.repairs
     if offer and offer.cloud in _NOTICES and node.reach.get("power") == "machine":
         config["notice"] = offer.cloud
     if peering is not None:

@@ -6,7 +6,7 @@ part of the server that crashes: a request of it takes effect half way through, 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
@@ -15,7 +15,7 @@ from sky.core.errors import CapacityRefused, CredentialsRejected, ProviderDown, 
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.ledger import Span
-from sky.core.model.offers import Offer
+from sky.core.model.offers import Offer, Placement
 from sky.core.ports import Access, CreateAsk
 from sky.sim.loop import SimClock
 from sky.sim.node import SimNode
@@ -243,6 +243,10 @@ class CloudClient:
         self, cluster_id: str, *, regions: Collection[str] | None = None, ranks: Collection[int] | None = None
     ) -> None:
         await self._insist(f"end {cluster_id}", lambda: self._cloud.end(cluster_id, ranks))
+
+    def irreplaceable(self, placement: Placement, config: Mapping[str, object]) -> str:
+        """Each machine is one of its own."""
+        return ""
 
     async def stop(self, cluster_id: str, *, regions: Collection[str] | None = None) -> Sequence[Instance]:
         await self._insist(f"stop {cluster_id}", lambda: self._cloud.stop(cluster_id))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sky.core.model.clusters import Instance, InstanceState
-from sky.core.ports import Compute, CreateAsk, EndsItself, Identified, Stoppable
+from sky.core.ports import Compute, CreateAsk, EndsItself, Identified, ReplacesNodes, Stoppable
 
 #: Seconds for what a place takes its time for: a listing that lags, a machine that stops.
 _PATIENCE_S = 60.0
@@ -106,6 +106,19 @@ class ComputeContract:
         await place.compute.terminate(id_size, ranks=range(1, place.most))
         left = await place.until(id_size, lambda found: len(found) == 1)
         _same((left[0].id, left[0].machine), (before.id, before.machine))
+
+    async def test_a_node_that_is_gone_is_made_anew_beside_the_others(self, place: Place) -> None:
+        """Where the place says that it can: by rank, once for a key, whichever rank it is."""
+        id_gang, offer = place.cluster("gang"), place.ask("x", place.most).placement
+        if not isinstance(place.compute, ReplacesNodes) or place.compute.irreplaceable(offer, {}) or place.most < 2:
+            return
+        made = await place.compute.create(place.ask(id_gang, place.most))
+        await place.compute.terminate(id_gang, ranks=[0])
+        again = replace(place.ask(id_gang, place.most), key=f"{id_gang}:2", ranks=(0,))
+        whole = await place.compute.create(again)
+        _same([each.id for each in whole], [each.id for each in made])
+        _same([each.machine for each in whole[1:]], [each.machine for each in made[1:]])
+        _same(await place.compute.create(again), whole)
 
     async def test_stop_keeps_what_start_brings_back(self, place: Place) -> None:
         """Where the place can stop machines: the same ones run again."""

@@ -51,7 +51,7 @@ class Manager:
             "max_restarts_on_errors": self._rng.choice((0, 1)),
         }
         resources = {"cpus": "2+", "use_spot": self._rng.random() < 0.7, "job_recovery": recovery}
-        nodes = self._rng.choice((1, 1, 2))
+        nodes = self._rng.choice((1, 1, 2, 3))
         return {"name": f"t{at}", "run": f"sim {seconds} {code}", "num_nodes": nodes, "resources": resources}
 
     async def _until_over(self) -> None:

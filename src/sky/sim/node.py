@@ -74,11 +74,16 @@ class SimNode:
         self.agent_up = False
         #: Nothing gets through, either way.
         self.cut = False
+        #: Its work was ended: no job begins before its agent is started anew.
+        self.closed = False
         self.changed = asyncio.Event()
         self._lines: list[_Line] = []
         self._timers: list[asyncio.TimerHandle] = []
         #: Task ids of all jobs whose processes were ever started here, in order: what no invariant may see twice.
         self.started: list[str] = []
+        #: Processes of jobs of several nodes, by key with their task; and those that were begun beside others of it.
+        self.work: dict[str, str] = {}
+        self.beside: list[str] = []
         #: Nodes of the cluster by rank, this one among them, once the world has told.
         self.peers: Callable[[], list[SimNode]] = lambda: [self]
 
@@ -92,6 +97,7 @@ class SimNode:
         """All processes are gone at once."""
         if self.disk.config is not None:
             self._halt_jobs("the cluster was stopped while the job ran")
+        self.work.clear()
         self.on = self.agent_up = False
         self._drop_lines()
         for timer in self._timers:
@@ -109,7 +115,7 @@ class SimNode:
 
     def _agent_back(self) -> None:
         if self.on and self.disk.config is not None:
-            self.agent_up = True
+            self.agent_up, self.closed = True, False
 
     def break_lines(self, after: float) -> None:
         """Connections that are open after so many seconds end; what was asked is carried out all the same."""
@@ -132,7 +138,7 @@ class SimNode:
         if not self.on:
             raise ConnectionResetError(f"{self.name} is gone")
         how = "found" if self.agent_up else "started"
-        self.agent_up = True
+        self.agent_up, self.closed = True, False
         self._arm()
         return Outcome(how)
 
@@ -172,6 +178,10 @@ class SimNode:
     def _move(self, job: SimJob, status: str, reason: str | None = None) -> None:
         job.status, job.reason = status, reason or job.reason
         if job.over:
+            # A node that cannot be reached keeps what it has.
+            for each in self.peers() if not self.cut else [self]:
+                if each is self or not each.cut:
+                    each.work.pop(job.key, None)
             job.ended = self.clock.now()
             self.disk.idle_since = self.clock.now()
         self.tell(kind="job", job_id=job.job_id, key=job.key, status=status)
@@ -186,11 +196,20 @@ class SimNode:
             return
         job.began = self.clock.now()
         self.started.append(str(job.spec.get("task_id")))
+        for each in gang:
+            each.begin(job)
         self._move(job, "RUNNING")
         seconds, code = _script(job.spec)
         self._later(seconds, self._end, job, code)
         if len(gang) > 1:
             self._later(2.0, self._watch_gang, job)
+
+    def begin(self, job: SimJob) -> None:
+        """Processes of a job start here."""
+        task = str(job.spec.get("task_id"))
+        if task in self.work.values():
+            self.beside.append(task)
+        self.work[job.key] = task
 
     def _gang(self, job: SimJob) -> list["SimNode"] | None:
         there = self.peers()[: int(job.spec.get("num_nodes", 1))]
@@ -262,6 +281,8 @@ class SimNode:
         for job in self.disk.jobs.values():
             if job.key == key:
                 return {"job_id": job.job_id, "created": False}, b""
+        if self.closed:
+            raise Refused("ClusterStopping", "its work was ended; start it again first")
         made = SimJob(len(self.disk.jobs) + 1, key, spec, submitted_at=self.clock.now())
         self.disk.jobs[made.job_id] = made
         self.disk.idle_since = self.clock.now()
@@ -328,7 +349,13 @@ class SimNode:
         return {}, b""
 
     async def _kill_all(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
+        self.closed = True
+        if args.get("queue"):
+            for job in self.disk.jobs.values():
+                if job.status == "PENDING":
+                    self._move(job, "CANCELLED")
         self._halt_jobs("the cluster was stopped while the job ran")
+        self.work.clear()
         return {}, b""
 
     async def _shutdown(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:

@@ -68,6 +68,8 @@ class World:
         self.people: list[Person] = []
         self._callers = self.chance("callers")
         self.bells = Bells(loop)
+        #: Whether the records were put back to what they were before.
+        self.forgot = False
         self.disk_full = False
         self.disk_slow_s = 0.0
         self.since_unowned: dict[str, float] = {}
@@ -107,6 +109,7 @@ class World:
         now = self.loop.time()
         _, image = next((each for each in reversed(self.images) if each[0] <= now - seconds), self.images[0])
         self.images.clear()
+        self.forgot = True
         self.disk._file.close()
         self.disk = Disk(self)
         raw(self.disk).deserialize(image)

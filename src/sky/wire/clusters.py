@@ -286,6 +286,7 @@ _TROUBLE = {
     Phase.DEGRADED: "unhealthy",
     Phase.STOPPING: "stopping",
     Phase.RESUMING: "resuming",
+    Phase.REPAIRING: "repairing",
     Phase.TERMINATING: "terminating",
 }
 

@@ -133,6 +133,9 @@ CONFIG = Section(
             contact_lease=Field(
                 ("number",), "seconds out of reach after which a job is begun anew although its machines run", least=1
             ),
+            orphan_after=Field(
+                ("number",), "seconds without work after which a job's cluster goes though no server ends it", least=1
+            ),
         ),
         "budgets": Field(("mapping",), "budgets by name", values=_OPEN),
         "notifications": _section(

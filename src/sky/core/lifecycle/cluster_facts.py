@@ -217,6 +217,31 @@ class HookEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairAsked:
+    """The nodes of these ranks are gone, and are to be made anew beside the others, whose work ends.
+
+    `number` counts the repairs of the cluster: one that was begun before is not begun again.
+    """
+
+    ranks: tuple[int, ...]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkEnded:
+    """On the nodes that stay nothing of any job runs, and none will begin, before those of `ranks` are made anew."""
+
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkNotEnded:
+    """It is not known whether everything has ended on the nodes that were to stay."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """It is time to look again."""
 
@@ -248,6 +273,20 @@ class Resize:
     """Make the nodes that are missing to a number, or end those that are beyond it."""
 
     num_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndWork:
+    """End all jobs on the nodes that stay when those of `ranks` are replaced."""
+
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Make the nodes of these ranks anew where the others are."""
+
+    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +337,9 @@ EVENTS: tuple[type, ...] = (
     NodesCreated, ProvisionRefused, AgentsReady, BootstrapFailed, StartAsked, StopAsked, DownAsked, AutostopAsked,
     AutostopConfigured, AutostopFailed, AutostopBegan, NodesStopped, NodesTerminated, TeardownFailed, NodesObserved,
     LookFailed, AgentSilent, Due, ResizeAsked, NodesRemoved, NoticeHeard, HookEnded, StraysEnded,
-    Planned, NotPlanned, Released, Swept,
+    Planned, NotPlanned, Released, Swept, RepairAsked, WorkEnded, WorkNotEnded,
 )  # fmt: skip
 ORDERS: tuple[type, ...] = (
     Provision, Resize, Resume, Bootstrap, ConfigureAutostop, StopNodes, TerminateNodes, Observe, EndStrays,
-    Replan,
+    Replan, EndWork, Replace,
 )  # fmt: skip

@@ -25,7 +25,7 @@ def as_seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]
         words = why(known) if any(each.reason for each in event.instances) else ""
         news = f"its machines are gone: {words}" if words else "its machines are gone"
         told = news if words else "the provider no longer has its machines"
-        if cluster.autostop.down and (cluster.phase is Phase.AUTOSTOPPING or cluster.autostop.enabled):
+        if cluster.autostop.down and _by_itself(cluster):
             told, news = AUTODOWN, "ended itself"
         lost = moved(billing_ends(known, now), Phase.TERMINATING, now, told)
         return Step(replace(lost, strikes=0), (TerminateNodes(),), f"{news}; removing what is left")
@@ -37,10 +37,15 @@ def as_seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]
     return _seen_running(known, event, now)
 
 
+def _by_itself(cluster: Cluster) -> bool:
+    """Whether it is likely to have stopped for want of work; a job's own does that only where it says so."""
+    return cluster.phase is Phase.AUTOSTOPPING or (cluster.autostop.enabled and cluster.owner is None)
+
+
 def _seen_stopped(cluster: Cluster, now: float) -> Step[Cluster]:
     if cluster.phase is Phase.STOPPED:
         return Step(cluster)
-    by_itself = cluster.phase is Phase.AUTOSTOPPING or cluster.autostop.enabled
+    by_itself = _by_itself(cluster)
     idle = replace(billing_ends(cluster, now), strikes=0)
     if by_itself and cluster.autostop.down:
         return Step(moved(idle, Phase.TERMINATING, now, AUTODOWN), (TerminateNodes(),), "stopped itself; removing it")

@@ -21,6 +21,7 @@ from sky.core.lifecycle.cluster_facts import (
     DownAsked,
     Due,
     EndStrays,
+    EndWork,
     HookEnded,
     LookFailed,
     NodesCreated,
@@ -35,6 +36,8 @@ from sky.core.lifecycle.cluster_facts import (
     Provision,
     ProvisionRefused,
     Released,
+    RepairAsked,
+    Replace,
     Replan,
     Resize,
     ResizeAsked,
@@ -47,7 +50,10 @@ from sky.core.lifecycle.cluster_facts import (
     Swept,
     TeardownFailed,
     TerminateNodes,
+    WorkEnded,
+    WorkNotEnded,
 )
+from sky.core.lifecycle.cluster_repair import add_to
 from sky.core.lifecycle.cluster_seen import AUTODOWN, AUTOSTOP_OVERDUE, AUTOSTOPPED, UNSEEN, as_seen
 from sky.core.lifecycle.cluster_words import (
     all_of,
@@ -102,6 +108,7 @@ __all__ = [
     "DownAsked",
     "Due",
     "EndStrays",
+    "EndWork",
     "HookEnded",
     "LookFailed",
     "NodesCreated",
@@ -116,6 +123,8 @@ __all__ = [
     "Provision",
     "ProvisionRefused",
     "Released",
+    "RepairAsked",
+    "Replace",
     "Replan",
     "Resize",
     "ResizeAsked",
@@ -128,6 +137,8 @@ __all__ = [
     "Swept",
     "TeardownFailed",
     "TerminateNodes",
+    "WorkEnded",
+    "WorkNotEnded",
     "condemned",
     "due_at",
     "opening",
@@ -156,7 +167,7 @@ REFUSALS_KEPT = 200
 TABLE: Table[Cluster] = Table("cluster", Phase, EVENTS, lambda cluster: cluster.phase)
 
 P = Phase
-_BUILDING = (P.PROVISIONING, P.BOOTSTRAPPING, P.RESUMING, P.RESIZING)
+_BUILDING = (P.PROVISIONING, P.BOOTSTRAPPING, P.RESUMING, P.RESIZING, P.REPAIRING)
 _STANDING = (P.UP, P.DEGRADED, P.AUTOSTOPPING)
 
 
@@ -520,6 +531,8 @@ def swept(cluster: Cluster, event: Swept, now: float) -> Step[Cluster]:
     return Step(cluster, None, f"removed by the sweep: {event.what}")
 
 
+add_to(TABLE)
+
 # --- what means nothing ----------------------------------------------------------------------------------------------
 
 _ALL = tuple(P)
@@ -552,6 +565,7 @@ _ignore_rest(Due, "an order under way decides")
 _ignore_rest(ResizeAsked, "not up; the request that asked says so to the user")
 _ignore_rest(StraysEnded, "gone with the rest")
 _ignore_rest(Released, "gone already")
+_ignore_rest(RepairAsked, "under way, or the cluster is going: whoever asked sees it")
 for _late in (
     ProvisionRefused,
     BootstrapFailed,
@@ -561,5 +575,7 @@ for _late in (
     Planned,
     NotPlanned,
     NodesRemoved,
+    WorkEnded,
+    WorkNotEnded,
 ):
     _ignore_rest(_late, "outcome of an order that was called off")

@@ -78,11 +78,17 @@ class Seen:
     """The rows of the job's cluster and of its job there, as they are.
 
     `phase` None: the cluster is not on record. `missing`: machines of it that do not exist any more or do not run, by
-    the word of their provider. `job` None: no job on record; `version` and `number` are the job's.
+    the word of their provider; `lost` are the ranks of those and of others that are out of reach, of `num_nodes`.
+    `fixed`: why its place cannot replace single nodes, empty where it can; `repairs`: how often some were. `job` None:
+    no job on record; `version` and `number` are the job's.
     """
 
     phase: Phase | None
     missing: int = 0
+    lost: tuple[int, ...] = ()
+    num_nodes: int = 1
+    fixed: str = ""
+    repairs: int = 0
     ever_up: bool = False
     unfit: bool = False
     cluster_reason: str | None = None
@@ -120,6 +126,11 @@ class OpenJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """Have what is left of the attempt's job ended on record, then the nodes replaced that are gone, and look."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelJob:
     """Tell the attempt's job to end, and look."""
 
@@ -139,4 +150,4 @@ class Release:
 EVENTS: tuple[type, ...] = (
     Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, NotSeen, Seen,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, CancelJob, Close, Release)
+ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, Repair, CancelJob, Close, Release)

@@ -8,6 +8,7 @@ whoever takes a job over after a crash goes on from what is there. Orders are ca
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from sky.core.lifecycle import managed_repair as repair
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.lifecycle.managed_events import (
     EVENTS,
@@ -25,6 +26,7 @@ from sky.core.lifecycle.managed_events import (
     OpenJob,
     Postponed,
     Release,
+    Repair,
     Seen,
 )
 from sky.core.model.clusters import Phase
@@ -49,6 +51,7 @@ S = Stage
 _AGAIN: Mapping[Stage, object] = {
     S.LAUNCHING: Look(),
     S.RUNNING: Look(),
+    S.REPAIRING: Repair(),
     S.CANCELLING: CancelJob(),
     S.CLEARING: Close(),
     S.ENDING: Close(),
@@ -132,7 +135,7 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 
-@TABLE.on(S.LAUNCHING, Seen, to={S.LAUNCHING, S.SUBMITTING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE})
+@TABLE.on(S.LAUNCHING, Seen, to={S.LAUNCHING, S.SUBMITTING, S.REPAIRING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE})
 def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Wait for the cluster to be up; one that is refused is looked for elsewhere."""
     job = _noted(job, event)
@@ -147,7 +150,7 @@ def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]
     return Step(job)
 
 
-@TABLE.on((S.SUBMITTING, S.RUNNING), Seen, to={S.SUBMITTING, S.RUNNING, S.CLEARING, S.ENDING, S.DONE})
+@TABLE.on((S.SUBMITTING, S.RUNNING), Seen, to={S.SUBMITTING, S.RUNNING, S.REPAIRING, S.CLEARING, S.ENDING, S.DONE})
 def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """What the job reports counts first, then what became of the machines."""
     job = replace(_noted(job, event), stage=S.RUNNING)
@@ -223,7 +226,7 @@ def _fell(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 def _runs(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It runs: what was lost before counts no more."""
     running = _with(_began(job, event), status=Status.RUNNING, reason=None)
-    running = replace(running, silent_since=None, failures=0, stumbles=0, lost=(), reason=None)
+    running = replace(running, silent_since=None, failures=0, stumbles=0, lost=(), reason=None, repairs=0, fresh=())
     return Step(replace(running, wake_at=_limit_at(running)), None, f"running on {job.cluster_name}")
 
 
@@ -261,14 +264,43 @@ def _refused(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 
 def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """The machines are gone, or as good as gone."""
-    where = event.where or job.task.where
-    if where is not None:
-        job = replace(job, lost=(*job.lost, where)[-_MOST_LOST:])
     reason = f"lost: {event.cluster_reason or event.reason or 'its machines are gone'}"
     if recovery.strategy_name(recovery_config(job)) == recovery.NONE:
         words = f"{reason}; it is not to be recovered"
         return _end(_finish(job, Status.FAILED, now, words), Status.FAILED, now, words)
-    return _recover(job, now, reason, lost=True)
+    verdict = repair.verdict(job, event)
+    if verdict.repair:
+        return _repair(job, event, now, reason)
+    reason = f"{reason}; {verdict.why}" if verdict.why else reason
+    return _recover(_left(job, event), now, reason, lost=True)
+
+
+def _left(job: ManagedJob, event: Seen) -> ManagedJob:
+    """It was lost where it was, which a strategy may want to leave."""
+    where = event.where or job.task.where
+    return job if where is None else replace(job, lost=(*job.lost, where)[-_MOST_LOST:])
+
+
+def _repair(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[ManagedJob]:
+    """Keep what is left of the gang, and replace what is gone."""
+    task = replace(_stopped(job.task, now), status=Status.RECOVERING, recoveries=job.task.recoveries + 1, reason=reason)
+    begun = repair.begun(replace(job, tasks=_placed(job, task), reason=reason, wake_at=now + LOOK_AGAIN_S), event)
+    return Step(begun, (Repair(),), f"{reason}; {repair.in_words(begun, event)}")
+
+
+@TABLE.on(S.REPAIRING, Seen, to={S.REPAIRING, S.SUBMITTING, S.CLEARING})
+def seen_repairing(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
+    """Once its cluster is whole the job begins anew on all of it; what cannot be repaired is launched anew."""
+    job = _noted(job, event)
+    if event.phase is Phase.UP and event.repairs >= job.repair:
+        whole = repair.whole(_with(job, attempts=(*job.task.attempts, job.attempt + 1)))
+        again = replace(whole, stage=S.SUBMITTING, wake_at=None)
+        return Step(again, (OpenJob(),), "its cluster is whole again; beginning anew on all of its nodes")
+    if not event.gone and event.phase not in _LEAVING and repair.under_way(job, event):
+        return Step(replace(job, wake_at=now + LOOK_AGAIN_S))
+    reason = event.cluster_reason or "its cluster was lost"
+    lost = replace(_with(_left(job, event), reason=reason), stage=S.CLEARING, reason=reason, wake_at=now + LOOK_AGAIN_S)
+    return Step(lost, (Close(),), f"{reason}; all of it is launched anew")
 
 
 def _recover(job: ManagedJob, now: float, reason: str, *, lost: bool) -> Step[ManagedJob]:
@@ -334,7 +366,7 @@ def cancelled_waiting(job: ManagedJob, event: CancelAsked, now: float) -> Step[M
     return _over(_finish(replace(job, cancel_asked=True), goal, now, words), now, words)
 
 
-@TABLE.on((S.PLACING, *_BUSY, S.CLEARING), CancelAsked, to={S.ENDING, S.CANCELLING})
+@TABLE.on((S.PLACING, *_BUSY, S.REPAIRING, S.CLEARING), CancelAsked, to={S.ENDING, S.CANCELLING})
 def cancel(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Whatever was under way is called off."""
     words, goal = recovery.called_off(event.user, event.failed)
@@ -365,7 +397,7 @@ def look(job: ManagedJob, event: Changed, now: float) -> Step[ManagedJob]:
     return Step(job, (_AGAIN[job.stage],))
 
 
-@TABLE.on((S.LAUNCHING, S.CLEARING, S.ENDING), Due, to=())
+@TABLE.on((S.LAUNCHING, S.REPAIRING, S.CLEARING, S.ENDING), Due, to=())
 def look_unasked(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """The same, for time has passed."""
     return Step(job, (_AGAIN[job.stage],))
@@ -377,7 +409,7 @@ def open_again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     return Step(job, (OpenJob(),))
 
 
-@TABLE.on((*_BUSY, S.CLEARING, S.ENDING), NotSeen, to=())
+@TABLE.on((*_BUSY, S.REPAIRING, S.CLEARING, S.ENDING), NotSeen, to=())
 def not_seen(job: ManagedJob, event: NotSeen, now: float) -> Step[ManagedJob]:
     """Say so, and look again."""
     text = "" if job.reason == event.reason else event.reason
@@ -418,6 +450,7 @@ def _attempt(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
     begun = replace(
         begun, stage=S.PLACING, attempt=number, cluster_id=None, cluster_name=None, job_number=None,
         job_key=f"managed:{job.id}:{number}", wake_at=None, silent_since=None, seen_phase="", seen_version=-1,
+        replacing=(), repair=0, repairs=0, fresh=None,
     )  # fmt: skip
     return Step(begun, (Launch(),), text)
 

@@ -21,6 +21,7 @@ class Phase(StrEnum):
     STOPPED = "STOPPED"
     RESUMING = "RESUMING"
     RESIZING = "RESIZING"
+    REPAIRING = "REPAIRING"
     TERMINATING = "TERMINATING"
     TERMINATED = "TERMINATED"
 
@@ -35,6 +36,7 @@ SHOWN: Mapping[Phase, ClusterStatus] = {
     Phase.STOPPED: ClusterStatus.STOPPED,
     Phase.RESUMING: ClusterStatus.INIT,
     Phase.RESIZING: ClusterStatus.INIT,
+    Phase.REPAIRING: ClusterStatus.INIT,
     Phase.TERMINATING: ClusterStatus.INIT,
     Phase.TERMINATED: ClusterStatus.STOPPED,
 }
@@ -145,7 +147,8 @@ class Cluster:
     `beside` are placements that were tried at the side of others, the newest. `entered`: what the cluster costs is in
     the ledger (`core.model.ledger`); else, as of those from before there was one, in `intervals` alone. `owner` is what
     it was made for and is ended by, `managed:<id>` of a managed job; None for the user themselves. `planned` are the
-    best offers of its plan, for its receipt to compare with.
+    best offers of its plan, for its receipt to compare with. `repairs` counts how often nodes of it were replaced,
+    `heads` how often its head was among them.
     """
 
     id: str
@@ -188,6 +191,8 @@ class Cluster:
     entered: bool = False
     owner: str | None = None
     planned: tuple[Placement, ...] = ()
+    repairs: int = 0
+    heads: int = 0
 
     def hooks(self, event: str) -> tuple[tuple[str, float], ...]:
         """Scripts that the task of its launch wants run before the event, each with its limit in seconds."""

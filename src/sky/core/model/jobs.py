@@ -62,7 +62,8 @@ class Job:
 
     `id` is ours from the first moment and the key under which the node takes the job once; `job_id` is the number
     that the node gave it. `uploads` maps a source as written in the task to the manifest of its content. `variables`
-    are given to it beside those of its task.
+    are given to it beside those of its task. `fresh` are the ranks of the nodes that do not have its files and its
+    setup yet; None: all.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Job:
     variables: Mapping[str, str] = field(default_factory=dict)
     seen: Seen = NOTHING_SEEN
     cause: FailureCause | None = None
+    fresh: tuple[int, ...] | None = None
 
     def progress(self, now: float) -> float | None:
         """How far it is, between 0 and 1: as it says itself, else by the duration that its task declares."""

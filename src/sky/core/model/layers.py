@@ -23,6 +23,7 @@ SERVER_ONLY_KEYS = {
             "running_per_user",
             "running_per_workspace",
             "contact_lease",
+            "orphan_after",
         ]
     ),
     "serve": frozenset(["consolidation_mode"]),

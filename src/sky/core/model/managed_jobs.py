@@ -13,6 +13,8 @@ __all__ = ["ManagedJob", "ManagedJobScheduleState", "ManagedJobStatus", "Managed
 
 #: Seconds that a cluster which cannot be reached, while its machines run, may be so before the job is begun anew.
 CONTACT_LEASE_S = 300.0
+#: Seconds without work after which a cluster of a managed job goes by itself: no server has ended it.
+ORPHAN_AFTER_S = 86400.0
 #: Seconds of waiting that are worth one point of priority: so nobody waits for ever behind those who matter more.
 AGING_S = 36.0
 #: How the owner of a cluster begins that belongs to a managed job; its id follows.
@@ -27,6 +29,7 @@ class Stage(StrEnum):
     LAUNCHING = "LAUNCHING"
     SUBMITTING = "SUBMITTING"
     RUNNING = "RUNNING"
+    REPAIRING = "REPAIRING"
     CANCELLING = "CANCELLING"
     CLEARING = "CLEARING"
     BACKOFF = "BACKOFF"
@@ -35,7 +38,8 @@ class Stage(StrEnum):
 
 
 #: Stages in which there may be a cluster whose changes matter.
-WATCHING = (Stage.LAUNCHING, Stage.SUBMITTING, Stage.RUNNING, Stage.CANCELLING, Stage.CLEARING, Stage.ENDING)
+WATCHING = (Stage.LAUNCHING, Stage.SUBMITTING, Stage.RUNNING, Stage.REPAIRING, Stage.CANCELLING,
+            Stage.CLEARING, Stage.ENDING)  # fmt: skip
 
 _SCHEDULED: Mapping[Stage, ManagedJobScheduleState] = {
     Stage.WAITING: ManagedJobScheduleState.WAITING,
@@ -113,7 +117,10 @@ class ManagedJob:
     `goal` is how the job ends once its cluster is gone. `failures` are launches that failed in a row, `stumbles` jobs
     that never ran although their cluster was well. `lost` are the places that were lost or refused of late, newest
     last. `seen_phase` and `seen_version` are of cluster and job as they were looked at last. `kept`: its cluster is
-    left to its user. `uploads` maps sources as written in the tasks to the manifests of their content.
+    left to its user. `replacing` are the ranks of nodes that are replaced, `repair` is the number that this repair of
+    the cluster has, `repairs` counts those in a row after which it has not run yet. `fresh` are the ranks whose setup
+    is still to be run in the attempt; None: all. `uploads` maps sources as written in the tasks to the manifests of
+    their content.
     """
 
     id: str
@@ -154,6 +161,10 @@ class ManagedJob:
     ended_at: float | None = None
     reason: str | None = None
     kept: bool = False
+    replacing: tuple[int, ...] = ()
+    repair: int = 0
+    repairs: int = 0
+    fresh: tuple[int, ...] | None = None
 
     @property
     def task(self) -> ManagedTask:

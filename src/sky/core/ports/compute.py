@@ -135,6 +135,15 @@ class KeepsSize(Protocol):
 
 
 @runtime_checkable
+class ReplacesNodes(Protocol):
+    """Optional: nodes that are gone can be made anew beside the others of their cluster, by `CreateAsk.ranks`."""
+
+    def irreplaceable(self, placement: Placement, config: Mapping[str, object]) -> str:
+        """Why that cannot be done for a placement, `config` as of `CreateAsk`; empty where it can."""
+        ...
+
+
+@runtime_checkable
 class Identified(Protocol):
     """Optional: the place knows who is asking. A cluster is touched under the identity that made it, or not at all."""
 

@@ -78,6 +78,13 @@ class Fleet(Protocol):
         """End the jobs' processes and the agents on every node that answers, before it is stopped or ended."""
         ...
 
+    async def end_work(self, cluster: Cluster) -> None:
+        """End all jobs on all of its nodes, also those that wait; none begins before the agents are brought up anew.
+
+        Raises AgentUnreachable or AgentRefused with the first node of which that is not known.
+        """
+        ...
+
     async def sync(self, cluster: Cluster, manifest: str, destination: str) -> str:
         """Bring uploaded content to the same path on every node; words for the user about what travelled."""
         ...

@@ -10,7 +10,7 @@ from sky.core.errors import InvalidSkyPilotConfigError as ConfigError
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.ledger import Span
 from sky.core.model.machines import MachineSpec
-from sky.core.model.offers import Offer
+from sky.core.model.offers import Offer, Placement
 from sky.core.ports import Access, CreateAsk, DiskImage, Extras, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
@@ -291,6 +291,10 @@ class AwsCompute:
     async def remove_remnant(self, remnant: Remnant) -> None:
         """Remove one of these."""
         await remnants.remove(self._clients, self._settings.installation(), remnant)
+
+    def irreplaceable(self, placement: Placement, config: Mapping[str, object]) -> str:
+        """Each machine is one of its own."""
+        return ""
 
     # --- parts ---------------------------------------------------------------------------------------------------
 

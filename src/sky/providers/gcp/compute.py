@@ -21,7 +21,7 @@ from sky.core.errors import (
 )
 from sky.core.model.clusters import Instance, InstanceState
 from sky.core.model.machines import Login, MachineSpec
-from sky.core.model.offers import Offer
+from sky.core.model.offers import Offer, Placement
 from sky.core.ports import Access, CreateAsk, DiskImage, Extras, Remnant
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock, SystemClock
@@ -334,6 +334,14 @@ class GcpCompute:
         except ProviderFailure as error:
             log.debug("quotas of %s cannot be read: %s", region, error)
             return None
+
+    def irreplaceable(self, placement: Placement, config: Mapping[str, object]) -> str:
+        """Machines can be replaced that are made one by one."""
+        if shapes.is_tpu(placement.offer):
+            return "the machines of a TPU slice come and go together"
+        if read_config(config).queue is not None and placement.accelerators:
+            return "machines that a queue gives come and go together"
+        return ""
 
     # --- parts ---------------------------------------------------------------------------------------------------
 

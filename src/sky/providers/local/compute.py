@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sky.core.errors import CapacityRefused, ProviderDown
 from sky.core.model.clusters import Instance, InstanceState
-from sky.core.model.offers import Offer
+from sky.core.model.offers import Offer, Placement
 from sky.core.ports import Access, CreateAsk
 from sky.kit.turns import Turn, turn
 from sky.providers.local import processes
@@ -176,6 +176,10 @@ class LocalCompute:
         if not nodes:
             raise CapacityRefused(f"the folders of the cluster's nodes are gone from {self._root}", scope="request")
         return [self._instance(node) for node in nodes]
+
+    def irreplaceable(self, placement: Placement, config: Mapping[str, object]) -> str:
+        """Each node is a folder and processes of its own."""
+        return ""
 
     # --- parts ---------------------------------------------------------------------------------------------------
 

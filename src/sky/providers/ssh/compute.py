@@ -19,7 +19,7 @@ from sky.core.errors import (
     RequestInvalid,
 )
 from sky.core.model.clusters import Instance, InstanceState
-from sky.core.model.offers import Offer
+from sky.core.model.offers import Offer, Placement
 from sky.core.ports import Access, CreateAsk, MachineReport, Ran, Shell
 from sky.kit.clock import Clock, SystemClock
 from sky.providers.registry import Settings
@@ -179,6 +179,10 @@ class SshCompute:
         if slots:
             self._ledger.mark_ending(slots)
             await asyncio.gather(*(self._end(slot) for slot in slots))
+
+    def irreplaceable(self, placement: Placement, config: Mapping[str, object]) -> str:
+        """Another machine of the pool takes the place of one that is gone."""
+        return ""
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
