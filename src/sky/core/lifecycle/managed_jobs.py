@@ -8,6 +8,7 @@ whoever takes a job over after a crash goes on from what is there. Orders are ca
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from sky.core.lifecycle import job_groups
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.lifecycle.managed_events import (
     EVENTS,
@@ -64,7 +65,8 @@ _BUSY = (S.LAUNCHING, S.SUBMITTING, S.RUNNING)
 def opening(job: ManagedJob) -> Step[ManagedJob]:
     """The first step of a new record: it waits for its turn."""
     tasks = f", {len(job.tasks)} tasks" if len(job.tasks) > 1 else ""
-    return Step(replace(job, stage=S.WAITING), (), f"submitted{tasks}")
+    special = job_groups.opening(job, f"submitted{tasks}")
+    return special or Step(replace(job, stage=S.WAITING), (), f"submitted{tasks}")
 
 
 def due_at(job: ManagedJob) -> float | None:
@@ -132,12 +134,14 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 
-@TABLE.on(S.LAUNCHING, Seen, to={S.LAUNCHING, S.SUBMITTING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE})
+@TABLE.on(S.LAUNCHING, Seen, to={S.LAUNCHING, S.MEETING, S.SUBMITTING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE})
 def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Wait for the cluster to be up; one that is refused is looked for elsewhere."""
     job = _noted(job, event)
     if event.gone:
         return _refused(job, event, now)
+    if event.phase is Phase.UP and job_groups.meets(job):
+        return job_groups.meet(job, now)
     if event.phase is Phase.UP:
         return Step(replace(job, stage=S.SUBMITTING, failures=0, wake_at=None), (OpenJob(),), "its cluster is up")
     if event.phase in _LEAVING and event.ever_up:
@@ -476,6 +480,7 @@ def _declared() -> Iterable[tuple[str, str]]:
     return {(before, event) for before, event, _ in TABLE.arrows()}
 
 
+job_groups.register(TABLE, seen_launching, cancel)
 _ignore_rest(Due, "an order under way decides, or its turn has not come, or it is over")
 _ignore_rest(Changed, "an order under way decides, or there is no cluster")
 _ignore_rest(Admitted, "it has begun already, or is over")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sky.core.model.job_groups import Awaited, Group, Membership
 from sky.core.model.statuses import ManagedJobScheduleState, ManagedJobStatus
 
 __all__ = ["ManagedJob", "ManagedJobScheduleState", "ManagedJobStatus", "ManagedTask", "Stage", "Where"]
@@ -22,9 +23,12 @@ OWNED = "managed:"
 class Stage(StrEnum):
     """What is really going on; finer than the status shown, and the key of the lifecycle table."""
 
+    HELD = "HELD"
+    LEADING = "LEADING"
     WAITING = "WAITING"
     PLACING = "PLACING"
     LAUNCHING = "LAUNCHING"
+    MEETING = "MEETING"
     SUBMITTING = "SUBMITTING"
     RUNNING = "RUNNING"
     CANCELLING = "CANCELLING"
@@ -35,9 +39,12 @@ class Stage(StrEnum):
 
 
 #: Stages in which there may be a cluster whose changes matter.
-WATCHING = (Stage.LAUNCHING, Stage.SUBMITTING, Stage.RUNNING, Stage.CANCELLING, Stage.CLEARING, Stage.ENDING)
+WATCHING = (
+    Stage.LAUNCHING, Stage.MEETING, Stage.SUBMITTING, Stage.RUNNING, Stage.CANCELLING, Stage.CLEARING, Stage.ENDING,
+)  # fmt: skip
 
 _SCHEDULED: Mapping[Stage, ManagedJobScheduleState] = {
+    Stage.HELD: ManagedJobScheduleState.WAITING,
     Stage.WAITING: ManagedJobScheduleState.WAITING,
     Stage.PLACING: ManagedJobScheduleState.LAUNCHING,
     Stage.LAUNCHING: ManagedJobScheduleState.LAUNCHING,
@@ -113,7 +120,9 @@ class ManagedJob:
     `goal` is how the job ends once its cluster is gone. `failures` are launches that failed in a row, `stumbles` jobs
     that never ran although their cluster was well. `lost` are the places that were lost or refused of late, newest
     last. `seen_phase` and `seen_version` are of cluster and job as they were looked at last. `kept`: its cluster is
-    left to its user. `uploads` maps sources as written in the tasks to the manifests of their content.
+    left to its user. `uploads` maps sources as written in the tasks to the manifests of their content. `after` are the
+    jobs that it still waits for. A parent has `group` and shows its members as its tasks; a member has `member`, and a
+    number below zero, by which nobody knows it.
     """
 
     id: str
@@ -154,6 +163,14 @@ class ManagedJob:
     ended_at: float | None = None
     reason: str | None = None
     kept: bool = False
+    after: tuple[Awaited, ...] = ()
+    group: Group | None = None
+    member: Membership | None = None
+
+    @property
+    def known_as(self) -> int:
+        """The number by which people know it: of a member that of its parent."""
+        return self.number if self.member is None else self.member.number
 
     @property
     def task(self) -> ManagedTask:
@@ -162,7 +179,9 @@ class ManagedJob:
 
     @property
     def status(self) -> ManagedJobStatus:
-        """The status shown: that of the first task that has not succeeded."""
+        """The status shown: that of the first task that has not succeeded; of a parent what follows from its members."""
+        if self.group is not None:
+            return self.group.status
         unfinished = (each.status for each in self.tasks if each.status is not ManagedJobStatus.SUCCEEDED)
         return next(unfinished, ManagedJobStatus.SUCCEEDED)
 
