@@ -36,6 +36,7 @@ _COUNT = Prepared(update(VALUES).where(VALUES.c.key == bindparam("counter")).val
 _BEGIN_COUNT = Prepared(insert(VALUES).values(key=bindparam("counter"), value=bindparam("last")))
 _OF_PARENT = Prepared(_DOCS.where(_T.parent_id == bindparam("wanted")).order_by(_T.number.desc()))
 _W = MANAGED_WAITS.c
+_LEADING = Prepared(select(_T.id).where(_T.stage == Stage.LEADING.value))
 _WAIT = Prepared(insert(MANAGED_WAITS).values(waiter_id=bindparam("waiter"), for_id=bindparam("wanted")))
 _WAIT_NO_MORE = Prepared(delete(MANAGED_WAITS).where(_W.waiter_id == bindparam("waiter")))
 _WAITS_OVER = Prepared(
@@ -185,6 +186,11 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
     async def of_parent(self, id: str) -> list[ManagedJob]:
         """The members of a parent, in their order."""
         return await self._many(_OF_PARENT, wanted=id)
+
+    async def leading(self) -> list[str]:
+        """Ids of parents that have not ended."""
+        async with self._db.read() as tx:
+            return [id for (id,) in await tx.all(_LEADING)]
 
     async def waits_over(self, most: int) -> list[str]:
         """Ids of those that wait for a job that has ended, or that is not on record any more."""

@@ -177,7 +177,9 @@ def members_seen(job: ManagedJob, event: MembersSeen, now: float) -> Step[Manage
         reason=next((each.task.reason for each in event.members if each.task.status is found.status), None),
     )
     if found.over:
-        return Step(replace(seen, stage=S.DONE, ended_at=now, wake_at=None), (), f"{found.status.value}: all have ended")
+        return Step(
+            replace(seen, stage=S.DONE, ended_at=now, wake_at=None), (), f"{found.status.value}: all have ended"
+        )
     due = now + NOT_HEARD_S if found.wake_at is None else min(found.wake_at, now + NOT_HEARD_S)
     orders = (Steer(found.free, found.stop, _PRIMARY_OVER),) if found.free or found.stop else None
     return Step(replace(seen, wake_at=due), orders, _told(group, found))

@@ -203,6 +203,10 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         """The members of a parent, in their order."""
         ...
 
+    async def leading(self) -> list[str]:
+        """Ids of parents that have not ended."""
+        ...
+
     async def waits_over(self, most: int) -> list[str]:
         """Ids of those that wait for a job that has ended, or that is not on record any more."""
         ...
