@@ -190,7 +190,7 @@ class Followers:
 
 
 def _known(viewer: Cluster, places: Sequence[_Place]) -> tuple[Addressed, ...]:
-    """Addresses as one cluster reaches them: those among nodes where both are in one region, else those from outside."""
+    """Addresses as one cluster reaches them: in its own region those among nodes, elsewhere those from outside."""
     found = []
     for each in places:
         if each.cluster is None:

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
-from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import group_events
+from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Table
@@ -133,7 +133,7 @@ class ManagedJobWork:
         task = await on_spot(self._desk, job, task_of(job))
         config = life.recovery_config(job)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
-        choice = strategies()[recovery.strategy_name(config)](history)
+        choice = _together(job, strategies()[recovery.strategy_name(config)](history))
         if choice.wait > 0:
             return events.Postponed(choice.wait, choice.reason or "the strategy waits")
         try:
@@ -377,6 +377,14 @@ def cluster_name_of(job: ManagedJob) -> str:
     return f"{name if name[:1].isalpha() else f'job-{name}'.rstrip('-')}-{number}"
 
 
+def _together(job: ManagedJob, choice: recovery.Choice) -> recovery.Choice:
+    """The first attempt of a group's member goes where there is room for all of them."""
+    place = job.member.place if job.member is not None else None
+    if place is None or job.task.where is not None or job.failures or choice.prefer is not None:
+        return choice
+    return replace(choice, prefer=place, reason=f"{place}, which has room for all of its group")
+
+
 def task_of(job: ManagedJob) -> TaskSpec:
     """The task whose turn it is."""
     config = job.task_configs[str(job.at)]
@@ -387,7 +395,8 @@ def task_of(job: ManagedJob) -> TaskSpec:
 def task_id_of(job: ManagedJob, at: int) -> str:
     """What a task is called by itself, the same in all attempts."""
     task = job.tasks[at]
-    return f"sky-managed-{int(job.created_at * 1000)}_{task.name or job.name}_{job.known_as}-{at if job.member is None else job.member.at}"
+    turn = at if job.member is None else job.member.at
+    return f"sky-managed-{int(job.created_at * 1000)}_{task.name or job.name}_{job.known_as}-{turn}"
 
 
 def variables_of(job: ManagedJob) -> dict[str, str]:

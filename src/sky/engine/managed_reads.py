@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from sky.core.errors import NotSupportedError
 from sky.core.model.events import Entry
@@ -17,6 +18,10 @@ from sky.kit.signals import Signals
 
 #: Lines of a story that are told, the newest.
 _MOST_LINES = 10_000
+#: Of all members of a parent together.
+_MOST_OF_MEMBERS = 50_000
+#: Members of which it is told why they wait.
+_MOST_TOLD = 20
 
 
 class ManagedReads:
@@ -48,7 +53,15 @@ class ManagedReads:
         lines: deque[Entry] = deque(maxlen=_MOST_LINES)
         while page := await self._store.stories.read("managed_job", job.id, after=lines[-1].seq if lines else 0):
             lines.extend(page)
-        return list(lines)
+        if job.group is None:
+            return list(lines)
+        told = list(lines)
+        for member, task in zip(job.group.members, job.tasks, strict=True):
+            page = await self._store.stories.read(
+                "managed_job", member.id, limit=_MOST_OF_MEMBERS // len(job.tasks) + 1
+            )
+            told += [replace(each, text=f"{task.name}: {each.text or each.after}") for each in page]
+        return sorted(told, key=lambda each: each.seq)
 
     async def why(self, job: ManagedJob) -> str:
         """Why it is as it is, in words."""
@@ -57,10 +70,22 @@ class ManagedReads:
             one = Waiting(job.id, job.user, job.workspace)
             before = await rows.before(job.turn)
             return why_waiting(one, before, await rows.under_way(), self._admission.bounds())
+        if job.stage is Stage.LEADING and not job.cancel_asked:
+            return await self._why_members(job)
         if job.stage is Stage.BACKOFF and job.wake_at is not None:
             return f"{job.reason}; tried again in {max(0.0, job.wake_at - self._clock.now()):.0f} s"
         last = (await self._store.stories.last_of_each("managed_job", [job.id])).get(job.id)
         return job.reason or (last.text if last is not None else "")
+
+    async def _why_members(self, job: ManagedJob) -> str:
+        """Of each member that has neither begun nor ended, for what it waits."""
+        told = []
+        for each in await self._store.managed_jobs.of_parent(job.id):
+            if each.stage in (Stage.HELD, Stage.MEETING, Stage.WAITING, Stage.BACKOFF) and len(told) < _MOST_TOLD:
+                told.append(f"{each.name}: {await self.why(each)}")
+        return (
+            "; ".join(told) or f"{sum(task.status.is_terminal() for task in job.tasks)} of {len(job.tasks)} have ended"
+        )
 
     async def wait(self, job: ManagedJob, at: int | None, timeout: float) -> ManagedJob:
         """The job once it, or its task at a position, has ended; or as it is after `timeout` seconds."""
@@ -83,5 +108,11 @@ class ManagedReads:
         """Pieces of a task's log; the last has `ended`. Raises NotSupportedError where none is kept."""
         if self._logs is None:
             raise NotSupportedError("This server keeps no logs of managed jobs.")
+        if job.group is not None:
+            member = await self._store.managed_jobs.get(job.group.members[at].id)
+            if member is None:
+                yield LogPiece(b"", 0, ended=True)
+                return
+            job, at = member, 0
         async for piece in self._logs.read(job.id, at, follow=follow, tail=tail, offset=offset):
             yield piece

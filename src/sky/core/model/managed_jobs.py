@@ -179,7 +179,7 @@ class ManagedJob:
 
     @property
     def status(self) -> ManagedJobStatus:
-        """The status shown: that of the first task that has not succeeded; of a parent what follows from its members."""
+        """The status shown: that of the first task that has not succeeded; of a parent what its members make of it."""
         if self.group is not None:
             return self.group.status
         unfinished = (each.status for each in self.tasks if each.status is not ManagedJobStatus.SUCCEEDED)

@@ -135,6 +135,9 @@ async def _meant(api: Api, body: JobsLogsBody | JobsWaitBody, caller: Caller) ->
 
 def _tasks(job: ManagedJob, asked: str | int | None) -> list[int] | None:
     """Positions of the tasks that are meant; None if there is no such task."""
+    if asked is None and job.group is not None:
+        # Those that decide the end first: the others may go on until then.
+        return sorted(range(len(job.tasks)), key=lambda at: not job.group.is_primary(at))
     if asked is None:
         return list(range(len(job.tasks)))
     if isinstance(asked, int) or asked.isdecimal():
@@ -174,7 +177,7 @@ async def _log(api: Api, body: JobsLogsBody, job: ManagedJob | None) -> AsyncIte
             end = begin + piece.next
         begin = end
         job = await api.plane.managed.get(job.id) or job
-        if job.tasks[at].status is not ManagedJobStatus.SUCCEEDED:
+        if job.group is None and job.tasks[at].status is not ManagedJobStatus.SUCCEEDED:
             break
     status = job.status if body.task is None else job.tasks[tasks[0]].status
     yield line(Frame(end=status.value, code=int(JobExitCode.from_job_status(status))))
