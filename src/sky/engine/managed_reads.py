@@ -9,6 +9,7 @@ from sky.core.errors import NotSupportedError
 from sky.core.model.events import Entry
 from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.policy.admission import Waiting, why_waiting
+from sky.core.policy.job_groups import waits
 from sky.core.ports import JobQuery, Listed, LogPiece, Store
 from sky.engine.admission import Admission
 from sky.engine.managed_logs import ManagedLogs
@@ -70,6 +71,9 @@ class ManagedReads:
             one = Waiting(job.id, job.user, job.workspace)
             before = await rows.before(job.turn)
             return why_waiting(one, before, await rows.under_way(), self._admission.bounds())
+        if job.stage is Stage.HELD and job.after:
+            found = [await self._store.managed_jobs.get(each.id) for each in job.after]
+            return waits(job.after, [None if each is None else each.status for each in found]).words or job.reason or ""
         if job.stage is Stage.LEADING and not job.cancel_asked:
             return await self._why_members(job)
         if job.stage is Stage.BACKOFF and job.wake_at is not None:
@@ -79,7 +83,7 @@ class ManagedReads:
 
     async def _why_members(self, job: ManagedJob) -> str:
         """Of each member that has neither begun nor ended, for what it waits."""
-        told = []
+        told: list[str] = []
         for each in await self._store.managed_jobs.of_parent(job.id):
             if each.stage in (Stage.HELD, Stage.MEETING, Stage.WAITING, Stage.BACKOFF) and len(told) < _MOST_TOLD:
                 told.append(f"{each.name}: {await self.why(each)}")

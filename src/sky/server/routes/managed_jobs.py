@@ -135,11 +135,10 @@ async def _meant(api: Api, body: JobsLogsBody | JobsWaitBody, caller: Caller) ->
 
 def _tasks(job: ManagedJob, asked: str | int | None) -> list[int] | None:
     """Positions of the tasks that are meant; None if there is no such task."""
-    if asked is None and job.group is not None:
-        # Those that decide the end first: the others may go on until then.
-        return sorted(range(len(job.tasks)), key=lambda at: not job.group.is_primary(at))
     if asked is None:
-        return list(range(len(job.tasks)))
+        # Those that decide the end first: the others may go on until then.
+        last = [at for at in range(len(job.tasks)) if job.group is not None and not job.group.is_primary(at)]
+        return [at for at in range(len(job.tasks)) if at not in last] + last
     if isinstance(asked, int) or asked.isdecimal():
         at = int(asked)
         return [at] if 0 <= at < len(job.tasks) else None
