@@ -1,6 +1,7 @@
 """Managed jobs that belong together, through a whole control plane: real store, real local nodes, real agents."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -179,7 +180,7 @@ async def test_a_sweep(plane, launch, over, said):
     assert [task.name for task in job.tasks] == ["fit-LR-0.1-SEED-1", "fit-LR-0.1-SEED-2", "fit-LR-1e-3-SEED-1"]
     assert "lr 1e-3 seed 1 rank 2 of 3\n" in await said(number, 2)
     spans = [(task.submitted_at, task.ended_at) for task in job.tasks]
-    assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False)), "one at a time"
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "one at a time"
 
 
 async def test_a_whole_is_cancelled_as_one_and_one_member_alone(plane, launch, reach, ask, over):
@@ -192,7 +193,7 @@ async def test_a_whole_is_cancelled_as_one_and_one_member_alone(plane, launch, r
     )
     await reach(number, lambda job: words(job) == ["RUNNING", "RUNNING", "PENDING"])
     job = await plane.managed.by_number(number)
-    assert "c: waiting for task 'a' (RUNNING)" in await plane.managed.why(job)
+    assert (await plane.managed.why_tasks(job))[2] == "waiting for task 'a' (RUNNING)"
     refused = await ask("jobs/cancel", {"job_ids": [number], "task": "nobody"})
     assert "it has: a, b, c" in refused.error["message"]
     await ask("jobs/cancel", {"job_ids": [number], "task": "b"})

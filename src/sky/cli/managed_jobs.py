@@ -265,6 +265,12 @@ def _why(job_id: int, form: str) -> int:
         emit({"job": [shape(each) for each in records], "events": [dict(each) for each in told]}, form)
         return exit_codes.OK
     print_story(told)
+    if records[0].get("execution") not in (None, "serial"):
+        for each in records:
+            words = f": {tables.clean(each.get('details'))}" if each.get("details") else ""
+            say(f"Task {text(each, 'task_name')} is {text(each, 'status')} ({text(each, 'schedule_state')}){words}")
+        say(f"Managed job {job_id} is {text(records[0], 'job_status')}")
+        return exit_codes.OK
     current = next((each for each in records if not sdk.is_over(each["status"])), records[-1])
     why = f": {tables.clean(current.get('details'))}" if current.get("details") else ""
     say(f"Managed job {job_id} is {text(current, 'status')} ({text(current, 'schedule_state')}){why}")

@@ -21,8 +21,8 @@ from sky.kit.signals import Signals
 _MOST_LINES = 10_000
 #: Of all members of a parent together.
 _MOST_OF_MEMBERS = 50_000
-#: Members of which it is told why they wait.
-_MOST_TOLD = 20
+#: Members of which it is found out why they are as they are.
+_MOST_TOLD = 100
 
 
 class ManagedReads:
@@ -74,22 +74,21 @@ class ManagedReads:
         if job.stage is Stage.HELD and job.after:
             found = [await self._store.managed_jobs.get(each.id) for each in job.after]
             return waits(job.after, [None if each is None else each.status for each in found]).words or job.reason or ""
-        if job.stage is Stage.LEADING and not job.cancel_asked:
-            return await self._why_members(job)
         if job.stage is Stage.BACKOFF and job.wake_at is not None:
             return f"{job.reason}; tried again in {max(0.0, job.wake_at - self._clock.now()):.0f} s"
         last = (await self._store.stories.last_of_each("managed_job", [job.id])).get(job.id)
         return job.reason or (last.text if last is not None else "")
 
-    async def _why_members(self, job: ManagedJob) -> str:
-        """Of each member that has neither begun nor ended, for what it waits."""
-        told: list[str] = []
-        for each in await self._store.managed_jobs.of_parent(job.id):
-            if each.stage in (Stage.HELD, Stage.MEETING, Stage.WAITING, Stage.BACKOFF) and len(told) < _MOST_TOLD:
-                told.append(f"{each.name}: {await self.why(each)}")
-        return (
-            "; ".join(told) or f"{sum(task.status.is_terminal() for task in job.tasks)} of {len(job.tasks)} have ended"
-        )
+    async def why_tasks(self, job: ManagedJob) -> list[str]:
+        """Why each task is as it is, in words: of tasks that are jobs of their own each by itself."""
+        if job.group is None:
+            why = await self.why(job)
+            return [why if at == job.at else task.reason or "" for at, task in enumerate(job.tasks)]
+        members = await self._store.managed_jobs.of_parent(job.id)
+        known = {each.id: await self.why(each) for each in members[:_MOST_TOLD]}
+        return [
+            known.get(each.id) or task.reason or "" for each, task in zip(job.group.members, job.tasks, strict=True)
+        ]
 
     async def wait(self, job: ManagedJob, at: int | None, timeout: float) -> ManagedJob:
         """The job once it, or its task at a position, has ended; or as it is after `timeout` seconds."""

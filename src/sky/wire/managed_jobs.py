@@ -247,9 +247,9 @@ __all__ = [
 ]
 
 
-def managed_job_records(job: ManagedJob, now: float, why: str | None = None) -> list[ManagedJobRecord]:
-    """A job as it is told: one record per task."""
-    return [_record(job, at, task, now, why) for at, task in enumerate(job.tasks)]
+def managed_job_records(job: ManagedJob, now: float, why: Sequence[str] | None = None) -> list[ManagedJobRecord]:
+    """A job as it is told: one record per task; `why` says of each in words why it is as it is."""
+    return [_record(job, at, task, now, None if why is None else why[at]) for at, task in enumerate(job.tasks)]
 
 
 def _execution(job: ManagedJob) -> str | None:
@@ -282,7 +282,7 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         zone=where.zone if where else None,
         infra=where.infra if where else None,
         recovery_count=task.recoveries,
-        details=why if current and why is not None else task.reason,
+        details=why or task.reason,
         failure_reason=task.reason if task.status.is_failed() else None,
         user_name=job.user,
         user_hash=user_hash(job.user),
