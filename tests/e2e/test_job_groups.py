@@ -100,7 +100,8 @@ run: echo $SKY_NODE_ID > {sky.root}/lost; while [ ! -e {sky.root}/seen ]; do sle
 
 
 def diamond(sky):
-    step = f"echo {{0}} >> {sky.root}/order; while [ ! -e {sky.root}/go-{{0}} ]; do test -e {sky.root}/fail-{{0}} && exit 3; sleep 0.1; done"
+    wait = f"while [ ! -e {sky.root}/go-{{0}} ]; do test -e {sky.root}/fail-{{0}} && exit 3; sleep 0.1; done"
+    step = f"echo {{0}} >> {sky.root}/order; {wait}"
     parts = (("d", "[b, c]"), ("b", "[a]"), ("c", "[a]"), ("a", "[]"))
     return "---\n".join(
         f"name: {name}\nresources: {{infra: local, cpus: 1}}\ndepends_on: {after}\nrun: {step.format(name)}\n"

@@ -19,15 +19,15 @@ _SAID = 500
 # written over and not replaced, for it may be mounted by itself.
 _SCRIPT = r"""set -e
 mkdir -p "$HOME/.sky"
-printf '%s' "$SKY_HOSTS" >"$HOME/.sky/hosts.new"
+printf '%s' "$HOSTS_LINES" >"$HOME/.sky/hosts.new"
 mv -f "$HOME/.sky/hosts.new" "$HOME/.sky/hosts"
-[ "$SKY_HOSTS_OWN" = 1 ] || exit 0
+[ "$HOSTS_OWN" = 1 ] || exit 0
 root=
 if [ "$(id -u)" != 0 ]; then sudo -n true 2>/dev/null || exit 0; root="sudo -n"; fi
 fresh=$(mktemp)
 trap 'rm -f "$fresh"' EXIT
 sed '/^# names of the job group begin$/,/^# names of the job group end$/d' /etc/hosts >"$fresh"
-{ echo '# names of the job group begin'; printf '%s' "$SKY_HOSTS"; echo '# names of the job group end'; } >>"$fresh"
+{ echo '# names of the job group begin'; printf '%s' "$HOSTS_LINES"; echo '# names of the job group end'; } >>"$fresh"
 $root sh -c 'cat "$1" >/etc/hosts' sh "$fresh"
 """
 
@@ -38,7 +38,7 @@ async def tell(client: AgentClient, lines: Sequence[tuple[str, Sequence[str]]], 
     Raises AgentRefused with the node and the reason.
     """
     text = "".join(f"{address} {' '.join(names)}\n" for address, names in lines)
-    given = {"SKY_HOSTS": text, "SKY_HOSTS_OWN": "1" if own else "0"}
+    given = {"HOSTS_LINES": text, "HOSTS_OWN": "1" if own else "0"}
     rc, output = await client.run(_SCRIPT, timeout=TELL_S, env=given)
     if rc != 0:
         said = output.decode(errors="replace").strip()[-_SAID:] or f"exit code {rc}"
