@@ -47,6 +47,7 @@ SECTIONS: tuple[tuple[str, Section], ...] = (
     ("progress", fields.PROGRESS),
     ("on_oom", fields.ON_OOM),
     ("on_preemption", fields.ON_PREEMPTION),
+    ("sweep", fields.SWEEP),
     ("config", fields.TASK_CONFIG),
     ("the header of a file with several tasks", fields.HEADER),
 )

@@ -38,6 +38,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
 @click.option("-p", "--pool", help="Run in a pool (not supported yet).")
 @click.option("--num-jobs", type=click.IntRange(min=1), help="So many jobs of the same, each with its own rank.")
+@click.option("--after", metavar="IDS", help="Begin when these managed jobs (3,4) have succeeded.")
+@click.option("--after-any", metavar="IDS", help="Begin when these managed jobs have ended, however.")
 @click.option("--job-group", help="Attach to a job group (not supported yet).")
 @click.option("--no-job-group", is_flag=True, help="Not as a part of the job group that this runs in.")
 @options.task_options
@@ -53,6 +55,7 @@ def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **fl
     from sky.cli.tasks import make_dag  # noqa: PLC0415 - 90 ms that help need not pay
 
     name = flags["name"] or old_name
+    after, after_any = _ids(flags["after"], "--after"), _ids(flags["after_any"], "--after-any")
     made = make_dag(classify(entrypoint), {**flags, "name": None})
     for task in getattr(made, "tasks", [made]):
         _override_recovery(task, flags["job_recovery"])
@@ -63,7 +66,7 @@ def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **fl
         talk(f"Launching {what}.")
     else:
         confirm(f"Launching {what}. Proceed?", assume_yes=False)
-    request_id = str(sdk.launch(made, name, num_jobs=count, _command=typed()))
+    request_id = str(sdk.launch(made, name, num_jobs=count, after=after, after_any=after_any, _command=typed()))
     if flags["asynchronous"]:
         print_request_id(request_id, form)
         return exit_codes.OK
@@ -74,6 +77,15 @@ def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **fl
         talk_of_going_on([request_id])
         return exit_codes.INTERRUPTED
     return _submitted(list(ids), request_id, form, follow=not flags["detach_run"] and len(ids) == 1)
+
+
+def _ids(said: str | None, option: str) -> list[int] | None:
+    if said is None:
+        return None
+    words = said.replace(",", " ").split()
+    if not words or not all(word.isdecimal() for word in words):
+        raise click.UsageError(f"{option} {said}: numbers of managed jobs with commas, such as 3,4.")
+    return [int(word) for word in words]
 
 
 def _override_recovery(task: Any, strategy: str | None) -> None:
@@ -228,7 +240,9 @@ def _row(job: Record, verbose: bool) -> list[object]:
 def _summary(tasks: Sequence[Record], verbose: bool) -> list[object]:
     """The row of a job of several tasks."""
     first = tasks[0]
-    ended = number(tasks[-1], "end_at")
+    # Of tasks that are jobs of their own any may be the last; one that never began has no end either.
+    ends = [number(each, "end_at") for each in tasks]
+    ended = max(ends) if all(ends) else 0.0
     at = times.now()
     ran = [each.get("job_duration") for each in tasks]
     row: list[object] = [
@@ -251,6 +265,12 @@ def _why(job_id: int, form: str) -> int:
         emit({"job": [shape(each) for each in records], "events": [dict(each) for each in told]}, form)
         return exit_codes.OK
     print_story(told)
+    if records[0].get("execution") not in (None, "serial"):
+        for each in records:
+            words = f": {tables.clean(each.get('details'))}" if each.get("details") else ""
+            say(f"Task {text(each, 'task_name')} is {text(each, 'status')} ({text(each, 'schedule_state')}){words}")
+        say(f"Managed job {job_id} is {text(records[0], 'job_status')}")
+        return exit_codes.OK
     current = next((each for each in records if not sdk.is_over(each["status"])), records[-1])
     why = f": {tables.clean(current.get('details'))}" if current.get("details") else ""
     say(f"Managed job {job_id} is {text(current, 'status')} ({text(current, 'schedule_state')}){why}")
@@ -295,7 +315,7 @@ def _moment(said: str | None, option: str) -> float | None:
 @click.argument("job_ids", nargs=-1, type=int, metavar="[IDS]...")
 @click.option("-n", "--name", help="Those under way of this name.")
 @click.option("-p", "--pool", help="Those of a pool (not supported yet).")
-@click.option("--task", help="Only this task (not supported yet).")
+@click.option("--task", help="Only this task (name or position) of a group, graph or sweep.")
 @click.option("--graceful", is_flag=True, help="Let their processes end by themselves first.")
 @click.option("--graceful-timeout", type=float, help="For so many seconds (60).")
 @click.option("-a", "--all", "everything", is_flag=True, help="All of yours.")

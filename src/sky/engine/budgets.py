@@ -181,7 +181,7 @@ class BudgetCare:
         await store.set_value(key, json.dumps({"period": period, "told": [_name(rung) for rung in reached]}))
 
     async def _stop_jobs(self, standings: Sequence[Standing]) -> None:
-        for job in (await self._desk.store.managed_jobs.listed(JobQuery(unfinished=True))).jobs:
+        for job in (await self._desk.store.managed_jobs.listed(JobQuery(unfinished=True, with_clusters=True))).jobs:
             if job.cancel_asked:
                 continue
             whose = whose_job(job)
@@ -312,6 +312,29 @@ async def reserve_jobs(desk: Desk, request: Request, jobs: Sequence[ManagedJob],
     expected = [await _expected(desk, jobs[0], task) for task in tasks]
     amount = sum(expected) if most is None else min(most, sum(expected)) or most
     wanted = [Reservation(job.owner, request.id, whose_job(job), amount, now) for job in jobs]
+    await desk.store.budgets.reserve(wanted, now)
+
+
+async def reserve_members(
+    desk: Desk, request: Request, members: Sequence[ManagedJob], tasks: Sequence[TaskSpec]
+) -> None:
+    """Promise the members of a parent, each of its own task, what they will cost, or none of them.
+
+    Raises BudgetExceededError.
+    """
+    if not await desk.store.budgets.all() or await desk.store.managed_jobs.of_request(request.id):
+        return
+    now = desk.clock.now()
+    known: dict[str, float] = {}
+    wanted = []
+    for job, task in zip(members, tasks, strict=True):
+        # What differs in its variables alone costs the same.
+        alike = repr((task.resources, task.num_nodes))
+        if alike not in known:
+            known[alike] = await _expected(desk, job, task)
+        most = policy.max_cost(job.task_configs)
+        amount = known[alike] if most is None else min(most, known[alike]) or most
+        wanted.append(Reservation(job.owner, request.id, whose_job(job), amount, now))
     await desk.store.budgets.reserve(wanted, now)
 
 

@@ -8,11 +8,12 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
+from sky.core.lifecycle import group_events
 from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
@@ -32,6 +33,7 @@ from sky.core.policy.rights import Reach, infra_for
 from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
+from sky.engine.job_groups import GroupOrders, variables
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plans import Said
@@ -57,8 +59,11 @@ class ManagedJobWork:
     name = "managed_job"
     table: Table[ManagedJob] = life.TABLE
 
-    def __init__(self, desk: Desk, logs: ManagedLogs | None = None) -> None:
+    def __init__(self, desk: Desk, logs: ManagedLogs | None = None, moved: Callable[[str], None] | None = None) -> None:
+        """`moved` is told the ids of parents whose members have changed."""
         self.rows = desk.store.managed_jobs
+        self._groups = GroupOrders(desk)
+        self._moved = moved
         self._desk = desk
         self._logs = logs
 
@@ -82,15 +87,29 @@ class ManagedJobWork:
         signals = self._desk.signals
         signals.notify(f"managed_job:{after.id}")
         if before.stage is not after.stage:
-            if after.stage in (Stage.DONE, Stage.SUBMITTING, Stage.CLEARING, Stage.BACKOFF):
+            if after.stage in (
+                Stage.DONE,
+                Stage.WAITING,
+                Stage.MEETING,
+                Stage.SUBMITTING,
+                Stage.CLEARING,
+                Stage.BACKOFF,
+            ):
                 signals.notify("managed_jobs:room")
             if Stage.RUNNING in (before.stage, after.stage):
                 signals.ring("managed_jobs:logs")
+        if after.status is not before.status and after.status.is_terminal():
+            signals.notify("managed_jobs:ended")
+        told = (before.stage, before.tasks, before.member) != (after.stage, after.tasks, after.member)
+        if after.member is not None and told and self._moved is not None:
+            self._moved(after.member.parent_id)
 
     def crashed(self, order: object, error: Exception) -> object:
         return events.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
 
     async def act(self, entity: ManagedJob, key: str, order: object) -> object:
+        if isinstance(order, group_events.ORDERS):
+            return await self._groups.act(entity, order) or await self._seen(entity)
         match order:
             case events.Launch():
                 return await self._launch(entity)
@@ -116,7 +135,7 @@ class ManagedJobWork:
         task = await on_spot(self._desk, job, task_of(job))
         config = life.recovery_config(job)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
-        choice = strategies()[recovery.strategy_name(config)](history)
+        choice = _together(job, strategies()[recovery.strategy_name(config)](history))
         if choice.wait > 0:
             return events.Postponed(choice.wait, choice.reason or "the strategy waits")
         try:
@@ -312,16 +331,17 @@ class Nudges:
         if after.owner is None or not after.owner.startswith(OWNED):
             return
         if (before.phase, before.instances) != (after.phase, after.instances):
-            self._put(after.owner.removeprefix(OWNED))
+            self.put(after.owner.removeprefix(OWNED))
 
     def job(self, before: Job, after: Job) -> None:
         """A job on a cluster was committed."""
         if not after.request_id.startswith(_KEY):
             return
         if (before.status, before.phase, before.start_at) != (after.status, after.phase, after.start_at):
-            self._put(after.request_id.removeprefix(_KEY).partition(":")[0])
+            self.put(after.request_id.removeprefix(_KEY).partition(":")[0])
 
-    def _put(self, id: str) -> None:
+    def put(self, id: str) -> None:
+        """What is of interest to this managed job has changed."""
         self._moved[id] = None
         self._desk.signals.ring("managed_jobs:moved")
 
@@ -382,8 +402,17 @@ def cluster_id_of(job: ManagedJob) -> str:
 def cluster_name_of(job: ManagedJob) -> str:
     """The name of its clusters: its own, as far as it is fit, and its number."""
     said = (job.task.name if len(job.tasks) > 1 else None) or job.name
+    number = job.number if job.member is None else f"{job.member.number}-{job.member.at}"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", said[:_NAME]).strip("-_.")
-    return f"{name if name[:1].isalpha() else f'job-{name}'.rstrip('-')}-{job.number}"
+    return f"{name if name[:1].isalpha() else f'job-{name}'.rstrip('-')}-{number}"
+
+
+def _together(job: ManagedJob, choice: recovery.Choice) -> recovery.Choice:
+    """The first attempt of a group's member goes where there is room for all of them."""
+    place = job.member.place if job.member is not None else None
+    if place is None or job.task.where is not None or job.failures or choice.prefer is not None:
+        return choice
+    return replace(choice, prefer=place, reason=f"{place}, which has room for all of its group")
 
 
 def task_of(job: ManagedJob) -> TaskSpec:
@@ -396,12 +425,15 @@ def task_of(job: ManagedJob) -> TaskSpec:
 def task_id_of(job: ManagedJob, at: int) -> str:
     """What a task is called by itself, the same in all attempts."""
     task = job.tasks[at]
-    return f"sky-managed-{int(job.created_at * 1000)}_{task.name or job.name}_{job.number}-{at}"
+    turn = at if job.member is None else job.member.at
+    return f"sky-managed-{int(job.created_at * 1000)}_{task.name or job.name}_{job.known_as}-{turn}"
 
 
 def variables_of(job: ManagedJob) -> dict[str, str]:
     """What a managed job finds in its environment beside what every job does."""
-    found = {"SKYPILOT_MANAGED_JOB_ID": str(job.number), "SKYPILOT_ROOT_JOB_ID": str(job.number)}
+    found = {"SKYPILOT_MANAGED_JOB_ID": str(job.known_as), "SKYPILOT_ROOT_JOB_ID": str(job.known_as)}
+    if job.member is not None:
+        found |= variables(job.member)
     if len(job.tasks) > 1:
         found["SKYPILOT_TASK_IDS"] = "\n".join(task_id_of(job, at) for at in range(len(job.tasks)))
     if job.rank is not None:

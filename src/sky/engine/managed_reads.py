@@ -3,11 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from sky.core.errors import NotSupportedError
 from sky.core.model.events import Entry
 from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.policy.admission import Waiting, why_waiting
+from sky.core.policy.job_groups import waits
 from sky.core.ports import JobQuery, Listed, LogPiece, Store
 from sky.engine.admission import Admission
 from sky.engine.managed_logs import ManagedLogs
@@ -17,6 +19,10 @@ from sky.kit.signals import Signals
 
 #: Lines of a story that are told, the newest.
 _MOST_LINES = 10_000
+#: Of all members of a parent together.
+_MOST_OF_MEMBERS = 50_000
+#: Members of which it is found out why they are as they are.
+_MOST_TOLD = 100
 
 
 class ManagedReads:
@@ -48,7 +54,15 @@ class ManagedReads:
         lines: deque[Entry] = deque(maxlen=_MOST_LINES)
         while page := await self._store.stories.read("managed_job", job.id, after=lines[-1].seq if lines else 0):
             lines.extend(page)
-        return list(lines)
+        if job.group is None:
+            return list(lines)
+        told = list(lines)
+        for member, task in zip(job.group.members, job.tasks, strict=True):
+            page = await self._store.stories.read(
+                "managed_job", member.id, limit=_MOST_OF_MEMBERS // len(job.tasks) + 1
+            )
+            told += [replace(each, text=f"{task.name}: {each.text or each.after}") for each in page]
+        return sorted(told, key=lambda each: each.seq)
 
     async def why(self, job: ManagedJob) -> str:
         """Why it is as it is, in words."""
@@ -57,10 +71,24 @@ class ManagedReads:
             one = Waiting(job.id, job.user, job.workspace)
             before = await rows.before(job.turn)
             return why_waiting(one, before, await rows.under_way(), self._admission.bounds())
+        if job.stage is Stage.HELD and job.after:
+            found = [await self._store.managed_jobs.get(each.id) for each in job.after]
+            return waits(job.after, [None if each is None else each.status for each in found]).words or job.reason or ""
         if job.stage is Stage.BACKOFF and job.wake_at is not None:
             return f"{job.reason}; tried again in {max(0.0, job.wake_at - self._clock.now()):.0f} s"
         last = (await self._store.stories.last_of_each("managed_job", [job.id])).get(job.id)
         return job.reason or (last.text if last is not None else "")
+
+    async def why_tasks(self, job: ManagedJob) -> list[str]:
+        """Why each task is as it is, in words: of tasks that are jobs of their own each by itself."""
+        if job.group is None:
+            why = await self.why(job)
+            return [why if at == job.at else task.reason or "" for at, task in enumerate(job.tasks)]
+        members = await self._store.managed_jobs.of_parent(job.id)
+        known = {each.id: await self.why(each) for each in members[:_MOST_TOLD]}
+        return [
+            known.get(each.id) or task.reason or "" for each, task in zip(job.group.members, job.tasks, strict=True)
+        ]
 
     async def wait(self, job: ManagedJob, at: int | None, timeout: float) -> ManagedJob:
         """The job once it, or its task at a position, has ended; or as it is after `timeout` seconds."""
@@ -83,5 +111,11 @@ class ManagedReads:
         """Pieces of a task's log; the last has `ended`. Raises NotSupportedError where none is kept."""
         if self._logs is None:
             raise NotSupportedError("This server keeps no logs of managed jobs.")
+        if job.group is not None:
+            member = await self._store.managed_jobs.get(job.group.members[at].id)
+            if member is None:
+                yield LogPiece(b"", 0, ended=True)
+                return
+            job, at = member, 0
         async for piece in self._logs.read(job.id, at, follow=follow, tail=tail, offset=offset):
             yield piece

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sky.core.errors import NotSupportedError, PermissionDeniedError
+from sky.core.errors import PermissionDeniedError
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.dags import DagSpec
+from sky.core.model.job_groups import Awaited, Kind
 from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
 from sky.core.model.notifications import read_sinks
 from sky.core.model.requests import Request
@@ -14,8 +15,9 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.policy.recovery import strategy_name
 from sky.core.policy.rights import Reach, touches
 from sky.core.ports import JobQuery
-from sky.engine.budgets import reserve_jobs
+from sky.engine.budgets import reserve_jobs, reserve_members
 from sky.engine.desk import Desk, flag, text
+from sky.engine.job_group_requests import awaited, check_members, family, kind_of, one_task, opened_out, together
 from sky.engine.recovering import check_strategy
 from sky.engine.refusals import refuse_unsupported
 from sky.kit.ids import new_id
@@ -30,11 +32,20 @@ async def launch(desk: Desk, request: Request) -> object:
     config = body.get("dag")
     dag = DagSpec.from_config(config if isinstance(config, Mapping) else {})
     check(dag)
-    count = _count(body)
+    count, kind = _count(body), kind_of(dag)
     now = desk.clock.now()
     _check_notify(request, dag)
-    made = [drawn(desk, request, dag, now, rank=rank, count=count) for rank in range(count or 1)]
-    await reserve_jobs(desk, request, made, dag.tasks)
+    after = await awaited(desk, request)
+    if kind is None:
+        made = [drawn(desk, request, dag, now, rank=rank, count=count, after=after) for rank in range(count or 1)]
+        await reserve_jobs(desk, request, made, dag.tasks)
+    else:
+        check_members(dag, kind, count)
+        tasks = opened_out(dag, kind, text(body, "name") or dag.name or "task")
+        parent = drawn(desk, request, replace(dag, tasks=tuple(tasks)), now, after=after)
+        place = await together(desk, request, dag) if kind is Kind.GROUP else None
+        made = family(parent, dag, kind, tasks, place=place)
+        await reserve_members(desk, request, made[1:], tasks)
     jobs = await desk.store.managed_jobs.open([life.opening(job) for job in made], now)
     desk.signals.notify("managed_jobs:room")
     numbers = [job.number for job in jobs]
@@ -46,13 +57,8 @@ def check(dag: DagSpec) -> None:
     """Raise for what cannot be run as a managed job."""
     if not dag.tasks:
         raise ValueError("There is no task to run.")
-    if dag.is_job_group:
-        raise NotSupportedError("execution: parallel (job groups): not supported yet in this version")
-    chain = tuple((at, at + 1) for at in range(len(dag.tasks) - 1))
-    if dag.edges and tuple(sorted(dag.edges)) != chain:
-        raise NotSupportedError("tasks that are no chain: not supported yet in this version")
     for task in dag.tasks:
-        refuse_unsupported(task)
+        refuse_unsupported(task, managed=True)
         if task.run is None and task.setup is None:
             raise ValueError(f"The task {task.name or ''} has nothing to run.")
         check_strategy(strategy_name(task.resources[0].job_recovery or {}))
@@ -70,7 +76,14 @@ def _check_notify(request: Request, dag: DagSpec) -> None:
 
 
 def drawn(
-    desk: Desk, request: Request, dag: DagSpec, now: float, *, rank: int | None = None, count: int | None = None
+    desk: Desk,
+    request: Request,
+    dag: DagSpec,
+    now: float,
+    *,
+    rank: int | None = None,
+    count: int | None = None,
+    after: tuple[Awaited, ...] = (),
 ) -> ManagedJob:
     """A job as it is to be recorded; its number comes with that."""
     body = request.body
@@ -99,6 +112,7 @@ def drawn(
         rank=rank if count is not None else None,
         num_jobs=count,
         lease_s=_lease(desk.section("jobs")),
+        after=after,
     )
 
 
@@ -133,9 +147,12 @@ async def cancel(desk: Desk, request: Request) -> object:
         graceful=flag(body, "graceful"),
         timeout=float(timeout) if isinstance(timeout, int | float) else None,
     )
+    task = body.get("task")
+    if isinstance(task, int | str) and not isinstance(task, bool):
+        chosen = await one_task(desk, chosen, task)
     for job in chosen:
         await desk.post.send("managed_job", desk.store.managed_jobs, job.id, asked)
-    return {"cancelled": sorted(job.number for job in chosen)}
+    return {"cancelled": sorted(job.known_as for job in chosen)}
 
 
 async def _chosen(desk: Desk, request: Request) -> Sequence[ManagedJob]:

@@ -91,7 +91,7 @@ class Notifier:
         try:
             sinks = (*everywhere, *of_job(job))
         except ValueError as error:
-            log.warning("managed job %d: %s", job.number, error)
+            log.warning("managed job %d: %s", job.known_as, error)
             sinks = everywhere
         # Due since it happened, so that they are sent in that order.
         return parcels(f"job:{line.seq}", line.after, policy.news_of(job, line), sinks, min(now, line.time))

@@ -36,6 +36,7 @@ from sky.engine.admission import Admission
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone
+from sky.engine.job_groups import Followers
 from sky.engine.job_logs import JobLogs, Part
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
@@ -143,7 +144,7 @@ class ControlPlane:
             JobWork(
                 self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section, nudges.job
             ),
-            ManagedJobWork(self._desk, self._managed_logs),
+            ManagedJobWork(self._desk, self._managed_logs, nudges.put),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(
@@ -160,6 +161,7 @@ class ControlPlane:
         self._spawn(watchers.run(), "watchers")
         self._spawn(nudges.run(), "wake-ups of managed jobs")
         self._spawn(self._admission.run(), "admission of managed jobs")
+        self._spawn(Followers(self._desk, self._duties).run(), "managed jobs that wait for others")
         if self._managed_logs is not None:
             self._spawn(self._managed_logs.run(), "logs of managed jobs")
         for loop, name in self.money.loops():

@@ -13,8 +13,14 @@ from sky.core.model.tasks import TaskSpec
 WEB = ("http://", "https://")
 
 
-def refuse_unsupported(task: TaskSpec) -> None:
-    """Raise NotSupportedError for what would change the outcome and cannot be carried out, naming the field."""
+def refuse_unsupported(task: TaskSpec, *, managed: bool = False) -> None:
+    """Raise NotSupportedError for what would change the outcome and cannot be carried out, naming the field.
+
+    `managed`: the task is a managed job's. Raises ValueError for what only these can have.
+    """
+    for field, said in (("sweep", task.sweep), ("depends_on", task.depends_on)):
+        if said is not None and not managed:
+            raise ValueError(f"{field}: only managed jobs have it; launch it with: sky jobs launch")
     absent = {
         "volumes": task.volumes,
         "file_mounts of object stores": task.storage_mounts,

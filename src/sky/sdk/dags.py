@@ -191,6 +191,8 @@ class Dag:
         problems.raise_if_any()
         positions = {id(task): index for index, task in enumerate(self.tasks)}
         edges = tuple((positions[id(before)], positions[id(after)]) for before, after in self._edges)
+        if not edges and any(task.depends_on is not None for task in spec.tasks):
+            return spec
         return replace(spec, edges=edges if edges or self.is_job_group() else ())
 
     def __repr__(self) -> str:

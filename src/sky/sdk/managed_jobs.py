@@ -39,6 +39,8 @@ def _dag_of(entrypoint: Any) -> dict[str, Any]:
         found: dict[str, Any] = to_spec().to_config()
         return found
     tasks = [config_of(task) for task in tasks_of(entrypoint)]
+    if any(task.get("depends_on") is not None for task in tasks):
+        return {"tasks": tasks}
     return {"tasks": tasks, "edges": [[at, at + 1] for at in range(len(tasks) - 1)]}
 
 
@@ -73,16 +75,19 @@ def launch(
     num_jobs: int | None = None,
     job_group: Any = AUTO,
     *,
+    after: Sequence[int] | None = None,
+    after_any: Sequence[int] | None = None,
     _command: str = "",
 ) -> RequestId[tuple[JobIds, None]]:
-    """Run a task, or the tasks of a DAG one after another, as a managed job. Value: `(ids of the jobs, None)`.
+    """Run a task, or the tasks of a DAG, as a managed job. Value: `(ids of the jobs, None)`.
 
     The ids are a list that is also a number where there is one (`JobIds`). num_jobs: so many jobs of the same tasks,
-    each with its own `SKYPILOT_JOB_RANK`. Uploads the tasks' local files first, only what the server does not have yet.
+    each with its own `SKYPILOT_JOB_RANK`. They begin when the jobs `after` have succeeded and those of `after_any`
+    have ended. Uploads the tasks' local files first, only what the server does not have yet.
     """
     group = None if job_group in (AUTO, None, False) else str(job_group)
     made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")
-    return submit("jobs/launch", made)
+    return submit("jobs/launch", {**made, "after": _numbers(after), "after_any": _numbers(after_any)})
 
 
 def launch_body(

@@ -42,6 +42,8 @@ _KEPT = (
     "event_callback",
     "api_server_access",
     "notify",
+    "depends_on",
+    "sweep",
     "_metadata",
 )
 

@@ -24,6 +24,7 @@ from sky.remote.channel import Channel
 from sky.remote.checkout import check_out
 from sky.remote.errors import PortTaken
 from sky.remote.fetch import fetch
+from sky.remote.hosts import tell
 from sky.remote.interpreter import Interpreters
 from sky.remote.keys import KeyRing
 from sky.remote.local import LocalChannel
@@ -265,6 +266,18 @@ class NodeFleet:
         )
         fresh, size = sum(new for new, _ in answers), _size(answers[0][1])
         return f"{size} from the web" if fresh else f"{size}, the same as on the web"
+
+    async def introduce(self, cluster: Cluster, hosts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Write the names on every node."""
+        await together(
+            tell(
+                self._client(cluster, node),
+                hosts,
+                own=node.reach.get("power") == "machine",
+                where=f"node {node.rank} ({node.ip})",
+            )
+            for node in cluster.instances
+        )
 
     async def forget(self, cluster_id: str) -> None:
         """Close connections."""

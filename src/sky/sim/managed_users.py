@@ -21,6 +21,8 @@ class Manager:
         self._world = world
         self.name = name
         self._rng = rng
+        #: Apart from the other draws, so that these are the same with and without families.
+        self._families = world.chance(f"families of {name}")
         self.doing = ""
         self.requests: list[str] = []
 
@@ -41,17 +43,33 @@ class Manager:
         body: dict[str, object] = {"dag": {"tasks": tasks, "edges": edges}, "name": self.name}
         if self._rng.random() < 0.3:
             body["num_jobs"] = 3
-        return body
+        return self._family() if self._families.random() < 0.25 else body
 
-    def _task(self, at: int) -> dict[str, object]:
+    def _family(self) -> dict[str, object]:
+        """Tasks that run together, a diamond of them, or one for each of three values."""
+        kind = self._families.choice(("group", "diamond", "sweep"))
+        tasks = [self._task(at, self._families) for at in range({"group": 2, "diamond": 4, "sweep": 1}[kind])]
+        dag: dict[str, object] = {"name": self.name, "tasks": tasks}
+        if kind == "group":
+            dag |= {"execution": "parallel", "primary_tasks": self._families.choice(([], ["t0"]))}
+        elif kind == "diamond":
+            for task, after in zip(tasks, ([], ["t0"], ["t0"], ["t1", "t2"]), strict=True):
+                task["depends_on"] = after
+        else:
+            matrix = {"V": ["a", "b", "c"]}
+            tasks[0]["sweep"] = {"matrix": matrix, "max_parallel": self._families.choice((1, 2))}
+        return {"dag": dag, "name": self.name}
+
+    def _task(self, at: int, draw: Random | None = None) -> dict[str, object]:
+        rng = draw or self._rng
         # Long enough that most lose their machines, some more than once.
-        seconds, code = self._rng.choice((5, 60, 120, 240)), self._rng.choice((0, 0, 0, 1))
+        seconds, code = rng.choice((5, 60, 120, 240)), rng.choice((0, 0, 0, 1))
         recovery = {
-            "strategy": self._rng.choice(("EAGER_NEXT_REGION", "FAILOVER")),
-            "max_restarts_on_errors": self._rng.choice((0, 1)),
+            "strategy": rng.choice(("EAGER_NEXT_REGION", "FAILOVER")),
+            "max_restarts_on_errors": rng.choice((0, 1)),
         }
-        resources = {"cpus": "2+", "use_spot": self._rng.random() < 0.7, "job_recovery": recovery}
-        nodes = self._rng.choice((1, 1, 2, 3))
+        resources = {"cpus": "2+", "use_spot": rng.random() < 0.7, "job_recovery": recovery}
+        nodes = rng.choice((1, 1, 2, 3))
         return {"name": f"t{at}", "run": f"sim {seconds} {code}", "num_nodes": nodes, "resources": resources}
 
     async def _until_over(self) -> None:

@@ -262,7 +262,7 @@ class SimNode:
         verbs: dict[str, Callable[[Mapping[str, Any]], Awaitable[tuple[Json, bytes]]]] = {
             "hello": self._hello, "submit": self._submit, "jobs": self._jobs, "cancel": self._cancel,
             "events": self._events, "read_log": self._read_log, "autostop": self._autostop,
-            "kill_all": self._kill_all, "shutdown": self._shutdown,
+            "kill_all": self._kill_all, "shutdown": self._shutdown, "run": self._run,
         }  # fmt: skip
         if verb not in verbs:
             raise Refused("UnknownVerb", f"a simulated node does not know {verb!r}")
@@ -347,6 +347,9 @@ class SimNode:
         self.disk.idle_since = self.clock.now()
         self._arm()
         return {}, b""
+
+    async def _run(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
+        return {"rc": 0}, b""
 
     async def _kill_all(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
         self.closed = True

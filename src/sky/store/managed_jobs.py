@@ -4,18 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, update
 
 from sky.core.lifecycle.machine import Step
 from sky.core.lifecycle.managed_events import EVENTS, ORDERS
 from sky.core.model.managed_jobs import OWNED, WATCHING, ManagedJob, Stage
+from sky.core.model.statuses import ManagedJobStatus
 from sky.core.policy.admission import UnderWay, Waiting
 from sky.core.policy.budgets import max_cost
 from sky.core.ports import JobQuery, Listed
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
-from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, VALUES
+from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, MANAGED_WAITS, VALUES
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
@@ -23,14 +24,28 @@ from sky.store.statements import Prepared
 SEALED = ("task_configs", "layers")
 #: The value that counts them.
 _COUNTER = "managed-jobs"
+#: The value that counts members of parents; their numbers are below zero.
+_MEMBER_COUNTER = "managed-members"
 
 _T = MANAGED_JOBS.c
 _DOCS = select(_T.doc)
 _BY_NUMBER = Prepared(_DOCS.where(_T.number == bindparam("wanted")))
 _OF_REQUEST = Prepared(_DOCS.where(_T.request_id == bindparam("wanted")).order_by(_T.number))
-_COUNTED = Prepared(select(VALUES.c.value).where(VALUES.c.key == _COUNTER).with_for_update())
-_COUNT = Prepared(update(VALUES).where(VALUES.c.key == _COUNTER).values(value=bindparam("last")))
-_BEGIN_COUNT = Prepared(insert(VALUES).values(key=_COUNTER, value=bindparam("last")))
+_COUNTED = Prepared(select(VALUES.c.value).where(VALUES.c.key == bindparam("counter")).with_for_update())
+_COUNT = Prepared(update(VALUES).where(VALUES.c.key == bindparam("counter")).values(value=bindparam("last")))
+_BEGIN_COUNT = Prepared(insert(VALUES).values(key=bindparam("counter"), value=bindparam("last")))
+_OF_PARENT = Prepared(_DOCS.where(_T.parent_id == bindparam("wanted")).order_by(_T.number.desc()))
+_W = MANAGED_WAITS.c
+_LEADING = Prepared(select(_T.id).where(_T.stage == Stage.LEADING.value))
+_WAIT = Prepared(insert(MANAGED_WAITS).values(waiter_id=bindparam("waiter"), for_id=bindparam("wanted")))
+_WAIT_NO_MORE = Prepared(delete(MANAGED_WAITS).where(_W.waiter_id == bindparam("waiter")))
+_WAITS_OVER = Prepared(
+    select(_W.waiter_id)
+    .distinct()
+    .select_from(MANAGED_WAITS.outerjoin(MANAGED_JOBS, _T.id == _W.for_id))
+    .where(or_(_T.id.is_(None), *(_T.status == each.value for each in ManagedJobStatus if each.is_terminal())))
+    .limit(bindparam("most"))
+)
 _WAITING = Prepared(
     select(_T.id, _T.user_name, _T.workspace)
     .where(_T.stage == Stage.WAITING.value)
@@ -40,7 +55,7 @@ _WAITING = Prepared(
 _BEFORE = Prepared(
     select(func.count()).where(_T.stage == Stage.WAITING.value, _T.turn < bindparam("turn"))
 )  # fmt: skip
-_BEGUN = and_(_T.stage != Stage.WAITING.value, _T.stage != Stage.DONE.value)
+_BEGUN = and_(*(_T.stage != each.value for each in (Stage.WAITING, Stage.DONE, Stage.HELD, Stage.LEADING)))
 _UNDER_WAY = Prepared(
     select(_T.stage, _T.user_name, _T.workspace, func.count())
     .where(_BEGUN)
@@ -110,30 +125,53 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             "created_at": entity.created_at,
             "ended_at": entity.ended_at,
             "max_cost": max_cost(entity.task_configs),
+            "parent_id": entity.member.parent_id if entity.member is not None else None,
         }
 
     def label(self, entity: ManagedJob) -> str:
         return str(entity.number)
 
+    async def beside(self, tx: Transaction, before: ManagedJob | None, after: ManagedJob, now: float) -> None:
+        """For whom it waits is kept apart, so that it is found when one of these has ended."""
+        waited = before.after if before is not None and before.stage is Stage.HELD else ()
+        waits = after.after if after.stage is Stage.HELD else ()
+        if waited == waits:
+            return
+        if waited:
+            await tx.change(_WAIT_NO_MORE, waiter=after.id)
+        for id in dict.fromkeys(each.id for each in waits):
+            await tx.change(_WAIT, waiter=after.id, wanted=id)
+
     def status(self, entity: ManagedJob) -> str:
         return entity.status.value
 
     async def open(self, steps: Sequence[Step[ManagedJob]], now: float) -> list[ManagedJob]:
-        """Record the jobs of one request, all or none, and give them their numbers; those on record already if any."""
+        """Record the jobs of one request, all or none, and give them their numbers; those on record already if any.
+
+        Members are behind their parents, and come without them.
+        """
         request_id = steps[0].entity.request_id
 
         async def work() -> list[ManagedJob]:
             async with self._db.write() as tx:
                 known = await tx.all(_OF_REQUEST, wanted=request_id)
                 if known:
-                    return [self._document.load(doc) for (doc,) in known]
-                first = await _counted(tx, len(steps))
-                opened = []
-                for number, step in enumerate(steps, first):
-                    entity = replace(step.entity, number=number)
+                    found = [self._document.load(doc) for (doc,) in known]
+                    return [each for each in found if each.member is None]
+                opened: dict[str, ManagedJob] = {}
+                members = sum(step.entity.member is not None for step in steps)
+                number = await _counted(tx, _COUNTER, len(steps) - members)
+                of_members = await _counted(tx, _MEMBER_COUNTER, members) if members else 0
+                for step in steps:
+                    entity = step.entity
+                    if entity.member is None:
+                        entity, number = replace(entity, number=number), number + 1
+                        opened[entity.id] = entity
+                    else:
+                        known_by = replace(entity.member, number=opened[entity.member.parent_id].number)
+                        entity, of_members = replace(entity, number=-of_members, member=known_by), of_members + 1
                     await self._insert(tx, replace(step, entity=entity), now)
-                    opened.append(entity)
-                return opened
+                return list(opened.values())
 
         return await settle(work)
 
@@ -144,6 +182,20 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
     async def of_request(self, request_id: str) -> list[ManagedJob]:
         """The jobs that a request opened, in the order of their numbers."""
         return await self._many(_OF_REQUEST, wanted=request_id)
+
+    async def of_parent(self, id: str) -> list[ManagedJob]:
+        """The members of a parent, in their order."""
+        return await self._many(_OF_PARENT, wanted=id)
+
+    async def leading(self) -> list[str]:
+        """Ids of parents that have not ended."""
+        async with self._db.read() as tx:
+            return [id for (id,) in await tx.all(_LEADING)]
+
+    async def waits_over(self, most: int) -> list[str]:
+        """Ids of those that wait for a job that has ended, or that is not on record any more."""
+        async with self._db.read() as tx:
+            return [id for (id,) in await tx.all(_WAITS_OVER, most=most)]
 
     async def listed(self, query: JobQuery) -> Listed:
         """Jobs, newest first, with how many there are."""
@@ -198,18 +250,20 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             return [(id, owner.removeprefix(OWNED)) for id, owner in await tx.all(_STRAY)]
 
 
-async def _counted(tx: Transaction, count: int) -> int:
+async def _counted(tx: Transaction, counter: str, count: int) -> int:
     """The first of `count` numbers that nobody else gets."""
-    last = await tx.scalar(_COUNTED)
+    last = await tx.scalar(_COUNTED, counter=counter)
     if last is None:
-        await tx.change(_BEGIN_COUNT, last=str(count))
+        await tx.change(_BEGIN_COUNT, counter=counter, last=str(count))
         return 1
-    await tx.change(_COUNT, last=str(int(last) + count))
+    await tx.change(_COUNT, counter=counter, last=str(int(last) + count))
     return int(last) + 1
 
 
 def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = []
+    where: list[ColumnElement[bool]] = [
+        _T.stage != Stage.LEADING.value if query.with_clusters else _T.parent_id.is_(None)
+    ]
     if query.numbers is not None:
         where.append(_T.number.in_(query.numbers))
     if query.users is not None:

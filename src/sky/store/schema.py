@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0006"
+REVISION = "0007"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -104,7 +104,9 @@ MANAGED_JOBS = Table(
     Column("ended_at", Float),
     *_lease(),
     Column("max_cost", Float),
+    Column("parent_id", _words(40)),
 )
+Index("managed_jobs_parent", MANAGED_JOBS.c.parent_id)
 Index(
     "managed_jobs_limited",
     MANAGED_JOBS.c.id,
@@ -114,6 +116,14 @@ Index(
 Index("managed_jobs_due", MANAGED_JOBS.c.due_at)
 Index("managed_jobs_turn", MANAGED_JOBS.c.stage, MANAGED_JOBS.c.turn)
 Index("managed_jobs_request", MANAGED_JOBS.c.request_id)
+
+MANAGED_WAITS = Table(
+    "managed_waits",
+    METADATA,
+    Column("waiter_id", _words(40), primary_key=True),
+    Column("for_id", _words(40), primary_key=True),
+)
+Index("managed_waits_for", MANAGED_WAITS.c.for_id)
 
 REQUESTS = Table(
     "requests",

@@ -5,6 +5,7 @@ from typing import Any
 
 from sky.core.errors import not_supported
 from sky.core.model.dags import DagSpec
+from sky.core.model.job_groups import Kind
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask
 from sky.core.model.statuses import ManagedJobStatus
 from sky.wire.clusters import EventRecord, user_hash
@@ -25,12 +26,15 @@ def _check_numbers(job_ids: Sequence[int] | None) -> None:
 class JobsLaunchBody(Body):
     """Arguments of `/jobs/launch`. `dag` holds the tasks as `DagSpec.to_config` gives them.
 
-    `num_jobs` opens so many jobs of the same tasks, each with a rank. `uploads`, `config`, `command` as of `/launch`.
+    `num_jobs` opens so many jobs of the same tasks, each with a rank. They begin when the jobs of the numbers `after`
+    have succeeded, and those of `after_any` ended. `uploads`, `config`, `command` as of `/launch`.
     """
 
     dag: dict[str, Any]
     name: str | None = None
     num_jobs: int | None = None
+    after: list[int] | None = None
+    after_any: list[int] | None = None
     pool: str | None = None
     job_group: str | None = None
     uploads: dict[str, str] = field(default_factory=dict)
@@ -44,6 +48,8 @@ class JobsLaunchBody(Body):
             raise not_supported("Running managed jobs in a pool")
         if self.job_group is not None:
             raise not_supported("Attaching a managed job to a job group")
+        _check_numbers(self.after)
+        _check_numbers(self.after_any)
         if self.name is not None and not 0 < len(self.name) <= 200:
             raise ValueError(f"name: found {len(self.name)} characters; allowed: 1 to 200")
 
@@ -94,8 +100,6 @@ class JobsCancelBody(Body):
         _check_numbers(self.job_ids)
         if self.pool is not None:
             raise not_supported("Cancelling the managed jobs of a pool")
-        if self.task is not None:
-            raise not_supported("Cancelling one task of a managed job")
 
 
 class JobsLogsBody(Body):
@@ -243,14 +247,23 @@ __all__ = [
 ]
 
 
-def managed_job_records(job: ManagedJob, now: float, why: str | None = None) -> list[ManagedJobRecord]:
-    """A job as it is told: one record per task."""
-    return [_record(job, at, task, now, why) for at, task in enumerate(job.tasks)]
+def managed_job_records(job: ManagedJob, now: float, why: Sequence[str] | None = None) -> list[ManagedJobRecord]:
+    """A job as it is told: one record per task; `why` says of each in words why it is as it is."""
+    return [_record(job, at, task, now, None if why is None else why[at]) for at, task in enumerate(job.tasks)]
+
+
+def _execution(job: ManagedJob) -> str | None:
+    if job.group is not None:
+        return job.group.kind.value
+    return "serial" if len(job.tasks) > 1 else None
 
 
 def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | None) -> ManagedJobRecord:
     where = task.where
-    current = at == job.at
+    member = job.group.members[at] if job.group is not None else None
+    kind = job.group.kind if job.group is not None else None
+    current = at == job.at and member is None
+    cluster_name = job.cluster_name if current else None
     return ManagedJobRecord(
         task_job_id=job.number,
         job_id=job.number,
@@ -260,7 +273,7 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         job_duration=task.duration(now),
         workspace=job.workspace,
         status=task.status.value,
-        schedule_state=job.schedule_state.value,
+        schedule_state=member.schedule if member is not None else job.schedule_state.value,
         resources=task.resources,
         cluster_resources=where.resources if where else None,
         cluster_resources_full=f"{where.instance_type}{where.resources}" if where else None,
@@ -269,7 +282,7 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         zone=where.zone if where else None,
         infra=where.infra if where else None,
         recovery_count=task.recoveries,
-        details=why if current and why is not None else task.reason,
+        details=why or task.reason,
         failure_reason=task.reason if task.status.is_failed() else None,
         user_name=job.user,
         user_hash=user_hash(job.user),
@@ -279,7 +292,7 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         last_recovered_at=task.recovered_at,
         entrypoint=job.command,
         metadata={},
-        current_cluster_name=job.cluster_name if current else None,
+        current_cluster_name=member.cluster_name if member is not None else cluster_name,
         job_id_on_pool_cluster=job.job_number if current else None,
         accelerators=None,
         priority=job.priority,
@@ -289,8 +302,10 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         exit_codes=list(task.exit_codes),
         job_status=job.status.value,
         num_tasks=len(job.tasks),
-        rank=job.rank,
-        num_jobs=job.num_jobs,
-        execution="serial" if len(job.tasks) > 1 else None,
+        rank=at if kind is Kind.SWEEP else job.rank,
+        num_jobs=len(job.tasks) if kind is Kind.SWEEP else job.num_jobs,
+        execution=_execution(job),
+        is_job_group=kind is Kind.GROUP,
+        is_primary_in_job_group=job.group.is_primary(at) if job.group is not None and kind is Kind.GROUP else None,
         root_job_id=job.number,
     )

@@ -26,7 +26,11 @@ _TEXT_SECTIONS = ("envs", "secrets", "labels", "headers")
 
 def wants_text(path: Path) -> bool:
     """Say whether a value of a task file is a text however it looks."""
-    return path in (("name",), ("workdir", "ref")) or (len(path) >= 2 and path[-2] in _TEXT_SECTIONS)
+    return (
+        path in (("name",), ("workdir", "ref"))
+        or (len(path) == 4 and path[0] == "sweep")
+        or (len(path) >= 2 and path[-2] in _TEXT_SECTIONS)
+    )
 
 
 def read_file(path: str | FilePath, kind: str = "task") -> tuple[bytes, str]:
@@ -133,10 +137,21 @@ def load_dag(
         envs = _meant_for(config, "envs", env_overrides, len(bodies))
         secrets = _meant_for(config, "secrets", secrets_overrides, len(bodies))
         tasks.append(load_config(config, envs, secrets, locate=body.locate))
-    problems = Problems(kind="pipeline", locate=header.locate if header else nowhere)
+    problems = Problems(kind="pipeline", locate=_within(header, bodies))
     dag = read_header(header.data if header else {}, tasks, problems)
     problems.raise_if_any()
     return dag
+
+
+def _within(header: Document | None, bodies: list[Document]) -> Locator:
+    """Where something is in a file of several documents: below `tasks` and a position, that task's document."""
+
+    def locate(path: Path) -> str:
+        if len(path) > 1 and path[0] == "tasks" and isinstance(path[1], int) and path[1] < len(bodies):
+            return bodies[path[1]].locate(path[2:])
+        return header.locate(path) if header else nowhere(path)
+
+    return locate
 
 
 def _split_header(documents: list[Document]) -> tuple[Document | None, list[Document]]:

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+from sky.core.lifecycle import group_events
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import Where
 from sky.core.model.statuses import JobStatus
@@ -149,5 +150,6 @@ class Release:
 
 EVENTS: tuple[type, ...] = (
     Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, NotSeen, Seen,
+    *group_events.EVENTS,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, Repair, CancelJob, Close, Release)
+ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, Repair, CancelJob, Close, Release, *group_events.ORDERS)

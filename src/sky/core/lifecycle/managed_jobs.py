@@ -8,6 +8,7 @@ whoever takes a job over after a crash goes on from what is there. Orders are ca
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from sky.core.lifecycle import job_groups
 from sky.core.lifecycle import managed_repair as repair
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.lifecycle.managed_events import (
@@ -67,7 +68,8 @@ _BUSY = (S.LAUNCHING, S.SUBMITTING, S.RUNNING)
 def opening(job: ManagedJob) -> Step[ManagedJob]:
     """The first step of a new record: it waits for its turn."""
     tasks = f", {len(job.tasks)} tasks" if len(job.tasks) > 1 else ""
-    return Step(replace(job, stage=S.WAITING), (), f"submitted{tasks}")
+    special = job_groups.opening(job, f"submitted{tasks}")
+    return special or Step(replace(job, stage=S.WAITING), (), f"submitted{tasks}")
 
 
 def due_at(job: ManagedJob) -> float | None:
@@ -135,12 +137,17 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 
-@TABLE.on(S.LAUNCHING, Seen, to={S.LAUNCHING, S.SUBMITTING, S.REPAIRING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE})
+@TABLE.on(
+    S.LAUNCHING, Seen,
+    to={S.LAUNCHING, S.MEETING, S.SUBMITTING, S.REPAIRING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE},
+)  # fmt: skip
 def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Wait for the cluster to be up; one that is refused is looked for elsewhere."""
     job = _noted(job, event)
     if event.gone:
         return _refused(job, event, now)
+    if event.phase is Phase.UP and job_groups.meets(job):
+        return job_groups.meet(job, now)
     if event.phase is Phase.UP:
         return Step(replace(job, stage=S.SUBMITTING, failures=0, wake_at=None), (OpenJob(),), "its cluster is up")
     if event.phase in _LEAVING and event.ever_up:
@@ -288,14 +295,17 @@ def _repair(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[Manag
     return Step(begun, (Repair(),), f"{reason}; {repair.in_words(begun, event)}")
 
 
-@TABLE.on(S.REPAIRING, Seen, to={S.REPAIRING, S.SUBMITTING, S.CLEARING})
+@TABLE.on(S.REPAIRING, Seen, to={S.REPAIRING, S.MEETING, S.SUBMITTING, S.CLEARING})
 def seen_repairing(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Once its cluster is whole the job begins anew on all of it; what cannot be repaired is launched anew."""
     job = _noted(job, event)
     if event.phase is Phase.UP and event.repairs >= job.repair:
         whole = repair.whole(_with(job, attempts=(*job.task.attempts, job.attempt + 1)))
-        again = replace(whole, stage=S.SUBMITTING, wake_at=None)
-        return Step(again, (OpenJob(),), "its cluster is whole again; beginning anew on all of its nodes")
+        words = "its cluster is whole again; beginning anew on all of its nodes"
+        if job_groups.meets(whole):
+            # The new nodes have other addresses, and have not been told those of the others.
+            return replace(job_groups.meet(whole, now), text=words)
+        return Step(replace(whole, stage=S.SUBMITTING, wake_at=None), (OpenJob(),), words)
     if not event.gone and event.phase not in _LEAVING and repair.under_way(job, event):
         return Step(replace(job, wake_at=now + LOOK_AGAIN_S))
     reason = event.cluster_reason or "its cluster was lost"
@@ -509,6 +519,7 @@ def _declared() -> Iterable[tuple[str, str]]:
     return {(before, event) for before, event, _ in TABLE.arrows()}
 
 
+job_groups.register(TABLE, seen_launching, cancel)
 _ignore_rest(Due, "an order under way decides, or its turn has not come, or it is over")
 _ignore_rest(Changed, "an order under way decides, or there is no cluster")
 _ignore_rest(Admitted, "it has begun already, or is over")

@@ -42,6 +42,15 @@ class DagSpec:
     inter_connection: bool | None = None
 
     @property
+    def is_graph(self) -> bool:
+        """Whether tasks say which others they follow, so that they form more than a chain."""
+        chain = tuple((at, at + 1) for at in range(len(self.tasks) - 1))
+        if self.is_job_group or len(self.tasks) < 2:
+            return False
+        said = any(task.depends_on is not None for task in self.tasks)
+        return tuple(sorted(self.edges)) != chain and (said or bool(self.edges))
+
+    @property
     def is_job_group(self) -> bool:
         """Whether all tasks start together."""
         return self.execution is DagExecution.PARALLEL
@@ -81,6 +90,8 @@ class DagSpec:
         if not all(len(edge) == 2 and edge[0] in known and edge[1] in known for edge in edges):
             problems.add(("edges",), "found an edge that joins no two tasks")
         problems.raise_if_any()
+        if "edges" not in config:
+            return spec
         return replace(spec, edges=tuple((edge[0], edge[1]) for edge in edges))
 
 
@@ -98,6 +109,8 @@ def read_header(header: Mapping[str, Any], tasks: Sequence[TaskSpec], problems: 
             if key in given:
                 problems.add((key,), f"found '{key}' without 'execution: parallel'; allowed: in job groups")
     names = [task.name for task in tasks]
+    edges = _read_edges(tasks, execution, problems)
+    _check_sweeps(tasks, problems)
     for index, primary in enumerate(given.get("primary_tasks") or []):
         if parallel and primary not in names:
             problems.add(("primary_tasks", index), f"found the task '{primary}'; allowed: {', '.join(map(str, names))}")
@@ -105,11 +118,66 @@ def read_header(header: Mapping[str, Any], tasks: Sequence[TaskSpec], problems: 
         tuple(tasks),
         name if name is not None else (tasks[0].name if tasks else None),
         execution,
-        () if parallel else tuple((index, index + 1) for index in range(len(tasks) - 1)),
+        edges,
         tuple(given.get("primary_tasks") or ()),
         _read_delays(given, names, problems),
         given.get("inter_connection"),
     )
+
+
+def _read_edges(
+    tasks: Sequence[TaskSpec], execution: DagExecution | None, problems: Problems
+) -> tuple[tuple[int, int], ...]:
+    """Which task follows which: as `depends_on` says where one of them has it, else each the one before it."""
+    said = [index for index, task in enumerate(tasks) if task.depends_on is not None]
+    for index in said if execution is not None else ():
+        problems.add(
+            ("tasks", index, "depends_on"),
+            f"found 'depends_on' with 'execution: {execution.value if execution else ''}'; allowed: one of them",
+        )
+    if execution is DagExecution.PARALLEL:
+        return ()
+    if not said or execution is not None:
+        return tuple((index, index + 1) for index in range(len(tasks) - 1))
+    edges = []
+    for index, task in enumerate(tasks):
+        for place, name in enumerate(task.depends_on or ()):
+            path = ("tasks", index, "depends_on", place)
+            named = [at for at, each in enumerate(tasks) if each.name == name]
+            if not named or named == [index]:
+                others = ", ".join(each.name for at, each in enumerate(tasks) if each.name and at != index)
+                problems.add(path, f"found the task '{name}'; allowed: {others or 'no other task has a name'}")
+            elif len(named) > 1:
+                problems.add(path, f"found '{name}', which is the name of {len(named)} tasks; allowed: a name for each")
+            else:
+                edges.append((named[0], index))
+    circle = _circle(len(tasks), edges)
+    if circle:
+        words = " -> ".join(str(tasks[at].name) for at in circle)
+        problems.add(("tasks", circle[0], "depends_on"), f"found tasks that wait for each other in a circle: {words}")
+    return tuple(dict.fromkeys(edges))
+
+
+def _circle(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
+    """Tasks that each wait for the one behind it, the first again at the end; none where there is no circle."""
+    before: dict[int, set[int]] = {at: {first for first, then in edges if then == at} for at in range(count)}
+    while free := [at for at, waited in before.items() if not waited]:
+        for at in free:
+            del before[at]
+        for waited in before.values():
+            waited.difference_update(free)
+    if not before:
+        return []
+    path = [min(before)]
+    while path[-1] not in path[:-1]:
+        path.append(min(before[path[-1]]))
+    return path[path.index(path[-1]) :]
+
+
+def _check_sweeps(tasks: Sequence[TaskSpec], problems: Problems) -> None:
+    for index, task in enumerate(tasks):
+        if task.sweep is not None and len(tasks) > 1:
+            problems.add(("tasks", index, "sweep"), "found a sweep beside other tasks; allowed: in a file of its own")
 
 
 def _check_group(name: str | None, tasks: Sequence[TaskSpec], problems: Problems) -> None:

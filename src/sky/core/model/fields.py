@@ -377,6 +377,23 @@ ON_PREEMPTION = Section(
     },
 )
 
+_ONE_VALUE = Field(("text", "number", "boolean"), "a value")
+
+SWEEP = Section(
+    "sweep",
+    {
+        "matrix": Field(
+            ("mapping",), "variables with their values", values=Field(("list",), "a list of values", values=_ONE_VALUE)
+        ),
+        "exclude": Field(
+            ("list",),
+            "combinations that are left out",
+            values=Field(("mapping",), "variables with a value each", values=_ONE_VALUE),
+        ),
+        "max_parallel": Field(("integer",), "how many run at the same time", least=1),
+    },
+)
+
 _SCRIPT = Field(("text", "list"), "a shell script", values=_TEXT)
 _VARIABLES = Field(
     ("mapping",), "variables by name", values=Field(("text", "number", "boolean"), "a value"), nullable_values=True
@@ -419,6 +436,8 @@ TASK = Section(
         "progress": Field(("mapping",), "how to see how far the task is", section=PROGRESS),
         "on_oom": Field(("mapping",), "what to ask for when memory was not enough", section=ON_OOM),
         "on_preemption": Field(("mapping",), "what is done when a machine will be taken away", section=ON_PREEMPTION),
+        "depends_on": Field(("list",), "names of the tasks of this file that are to succeed before", values=_TEXT),
+        "sweep": Field(("mapping",), "one managed job for each combination of values", section=SWEEP),
         "config": Field(("mapping",), "overrides of the configuration", section=TASK_CONFIG),
         "inputs": _TRAFFIC,
         "outputs": _TRAFFIC,

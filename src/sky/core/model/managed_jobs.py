@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sky.core.model.job_groups import Awaited, Group, Membership
 from sky.core.model.statuses import ManagedJobScheduleState, ManagedJobStatus
 
 __all__ = ["ManagedJob", "ManagedJobScheduleState", "ManagedJobStatus", "ManagedTask", "Stage", "Where"]
@@ -24,9 +25,12 @@ OWNED = "managed:"
 class Stage(StrEnum):
     """What is really going on; finer than the status shown, and the key of the lifecycle table."""
 
+    HELD = "HELD"
+    LEADING = "LEADING"
     WAITING = "WAITING"
     PLACING = "PLACING"
     LAUNCHING = "LAUNCHING"
+    MEETING = "MEETING"
     SUBMITTING = "SUBMITTING"
     RUNNING = "RUNNING"
     REPAIRING = "REPAIRING"
@@ -38,10 +42,13 @@ class Stage(StrEnum):
 
 
 #: Stages in which there may be a cluster whose changes matter.
-WATCHING = (Stage.LAUNCHING, Stage.SUBMITTING, Stage.RUNNING, Stage.REPAIRING, Stage.CANCELLING,
-            Stage.CLEARING, Stage.ENDING)  # fmt: skip
+WATCHING = (
+    Stage.LAUNCHING, Stage.MEETING, Stage.SUBMITTING, Stage.RUNNING, Stage.REPAIRING, Stage.CANCELLING, Stage.CLEARING,
+    Stage.ENDING,
+)  # fmt: skip
 
 _SCHEDULED: Mapping[Stage, ManagedJobScheduleState] = {
+    Stage.HELD: ManagedJobScheduleState.WAITING,
     Stage.WAITING: ManagedJobScheduleState.WAITING,
     Stage.PLACING: ManagedJobScheduleState.LAUNCHING,
     Stage.LAUNCHING: ManagedJobScheduleState.LAUNCHING,
@@ -120,7 +127,8 @@ class ManagedJob:
     left to its user. `replacing` are the ranks of nodes that are replaced, `repair` is the number that this repair of
     the cluster has, `repairs` counts those in a row after which it has not run yet. `fresh` are the ranks whose setup
     is still to be run in the attempt; None: all. `uploads` maps sources as written in the tasks to the manifests of
-    their content.
+    their content. `after` are the jobs that it still waits for. A parent has `group` and shows its members as its
+    tasks; a member has `member`, and a number below zero, by which nobody knows it.
     """
 
     id: str
@@ -165,6 +173,14 @@ class ManagedJob:
     repair: int = 0
     repairs: int = 0
     fresh: tuple[int, ...] | None = None
+    after: tuple[Awaited, ...] = ()
+    group: Group | None = None
+    member: Membership | None = None
+
+    @property
+    def known_as(self) -> int:
+        """The number by which people know it: of a member that of its parent."""
+        return self.number if self.member is None else self.member.number
 
     @property
     def task(self) -> ManagedTask:
@@ -173,7 +189,9 @@ class ManagedJob:
 
     @property
     def status(self) -> ManagedJobStatus:
-        """The status shown: that of the first task that has not succeeded."""
+        """The status shown: that of the first task that has not succeeded; of a parent what its members make of it."""
+        if self.group is not None:
+            return self.group.status
         unfinished = (each.status for each in self.tasks if each.status is not ManagedJobStatus.SUCCEEDED)
         return next(unfinished, ManagedJobStatus.SUCCEEDED)
 

@@ -30,6 +30,7 @@ from sky.core.model.safeguards import (
 from sky.core.model.schema import Problems, check_section
 from sky.core.model.services import ServiceSpec
 from sky.core.model.storage import StorageSpec, read_file_mounts
+from sky.core.model.sweeps import Sweep, read_sweep
 from sky.core.model.volumes import VolumeSpec, read_volumes
 
 #: Where the workdir arrives on every node.
@@ -91,6 +92,8 @@ class TaskSpec:
     api_server_access: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notify: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    depends_on: tuple[str, ...] | None = None
+    sweep: Sweep | None = None
 
     @property
     def pool(self) -> bool:
@@ -138,9 +141,18 @@ class TaskSpec:
             "event_callback": self.event_callback,
             "api_server_access": None if self.api_server_access else False,
             "notify": [dict(each) for each in self.notify],
+            "sweep": self.sweep.to_config() if self.sweep else None,
             "_metadata": dict(self.metadata),
         }
-        return {key: value for key, value in config.items() if value is not None and value not in ({}, [])}
+        if self.depends_on == ():
+            # An empty list says something: that the task follows none, not even the one before it.
+            return {**_told(config), "depends_on": []}
+        return _told({**config, "depends_on": list(self.depends_on or ())})
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What has its default is absent."""
+    return {key: value for key, value in config.items() if value is not None and value not in ({}, [])}
 
 
 def _workdir_config(workdir: str | GitSource | None) -> str | dict[str, str] | None:
@@ -178,7 +190,8 @@ def read_task(config: Mapping[str, Any], problems: Problems) -> TaskSpec:
             check_task_name(name)
     num_nodes = given.get("num_nodes", 1)
     resources, order = _read_resources(config, problems)
-    envs, secrets, references = _read_variables(given, problems)
+    sweep = read_sweep(given, problems)
+    envs, secrets, references = _read_variables(_filled(given, sweep), problems)
     mounts, storage = read_file_mounts(given.get("file_mounts") or {}, problems)
     volumes = read_volumes(given.get("volumes") or {}, num_nodes, problems)
     workdir = _read_workdir(given, problems)
@@ -210,7 +223,16 @@ def read_task(config: Mapping[str, Any], problems: Problems) -> TaskSpec:
         api_server_access=given.get("api_server_access", True),
         metadata=dict(given.get("_metadata") or {}),
         notify=_read_notify(given.get("notify"), problems),
+        depends_on=None if given.get("depends_on") is None else tuple(given["depends_on"]),
+        sweep=sweep,
     )
+
+
+def _filled(given: Mapping[str, Any], sweep: Sweep | None) -> Mapping[str, Any]:
+    """The section of variables, in which each that a sweep gives has a value: the first, as an example of all."""
+    if sweep is None or not isinstance(given.get("envs") or {}, Mapping):
+        return given
+    return {**given, "envs": {**(given.get("envs") or {}), **{name: values[0] for name, values in sweep.matrix}}}
 
 
 def _read_notify(said: Any, problems: Problems) -> tuple[Mapping[str, Any], ...]:

@@ -27,7 +27,7 @@ def news_of(job: ManagedJob, entry: Entry) -> Mapping[str, object]:
     """A change of a managed job as it is told. Nothing of what its task is given is in it."""
     return {
         "event": "managed_job",
-        "job_id": job.number,
+        "job_id": job.known_as,
         "job_name": job.name,
         "user": job.user,
         "workspace": job.workspace,

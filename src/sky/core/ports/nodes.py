@@ -103,6 +103,10 @@ class Fleet(Protocol):
         """
         ...
 
+    async def introduce(self, cluster: Cluster, hosts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Tell every node addresses with their names. Raises AgentUnreachable and AgentRefused with the node."""
+        ...
+
     async def forget(self, cluster_id: str) -> None:
         """Close connections to a cluster's nodes."""
         ...

@@ -176,6 +176,8 @@ class JobQuery:
     after: float | None = None
     before: float | None = None
     limit: int | None = None
+    #: Members in the place of those that only lead them.
+    with_clusters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,18 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
     async def by_number(self, number: int) -> ManagedJob | None: ...
 
     async def of_request(self, request_id: str) -> list[ManagedJob]: ...
+
+    async def of_parent(self, id: str) -> list[ManagedJob]:
+        """The members of a parent, in their order."""
+        ...
+
+    async def leading(self) -> list[str]:
+        """Ids of parents that have not ended."""
+        ...
+
+    async def waits_over(self, most: int) -> list[str]:
+        """Ids of those that wait for a job that has ended, or that is not on record any more."""
+        ...
 
     async def listed(self, query: JobQuery) -> Listed:
         """Newest first."""

@@ -32,6 +32,9 @@ from sky.wire.managed_jobs import (
 from sky.wire.openapi import Operation
 from sky.wire.protocol import LONGEST_WAIT_S, MEDIA_FRAMES
 
+#: Seconds for a parent to end after its members have.
+_FOLLOWED_S = 30.0
+
 
 def routes(api: Api) -> list[Route]:
     """The routes of this noun."""
@@ -100,7 +103,7 @@ async def _queue(api: Api, body: JobsQueueBody, caller: Caller) -> JobsQueueAnsw
     shown = jobs if body.limit is None else jobs[: body.limit]
     told: list[ManagedJobRecord] = []
     for job in shown:
-        told += managed_job_records(job, now, await api.plane.managed.why(job) if body.why else None)
+        told += managed_job_records(job, now, await api.plane.managed.why_tasks(job) if body.why else None)
     whole = replace(JobQuery(), users=query.users, workspaces=query.workspaces, limit=0)
     everything = await api.plane.managed.listed(whole)
     return JobsQueueAnswer(
@@ -136,7 +139,9 @@ async def _meant(api: Api, body: JobsLogsBody | JobsWaitBody, caller: Caller) ->
 def _tasks(job: ManagedJob, asked: str | int | None) -> list[int] | None:
     """Positions of the tasks that are meant; None if there is no such task."""
     if asked is None:
-        return list(range(len(job.tasks)))
+        # Those that decide the end first: the others may go on until then.
+        last = [at for at in range(len(job.tasks)) if job.group is not None and not job.group.is_primary(at)]
+        return [at for at in range(len(job.tasks)) if at not in last] + last
     if isinstance(asked, int) or asked.isdecimal():
         at = int(asked)
         return [at] if 0 <= at < len(job.tasks) else None
@@ -174,7 +179,10 @@ async def _log(api: Api, body: JobsLogsBody, job: ManagedJob | None) -> AsyncIte
             end = begin + piece.next
         begin = end
         job = await api.plane.managed.get(job.id) or job
-        if job.tasks[at].status is not ManagedJobStatus.SUCCEEDED:
+        if job.group is None and job.tasks[at].status is not ManagedJobStatus.SUCCEEDED:
             break
+    if body.follow and job.group is not None:
+        # What has become of the members is seen by the one that leads them a moment later.
+        job = await api.plane.managed.wait(job, None if body.task is None else tasks[0], _FOLLOWED_S)
     status = job.status if body.task is None else job.tasks[tasks[0]].status
     yield line(Frame(end=status.value, code=int(JobExitCode.from_job_status(status))))
