@@ -27,13 +27,16 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy import recovery
+from sky.core.policy.pacing import STRATEGY
 from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
 from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
+from sky.engine.farewells import warn
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
+from sky.engine.pacing import Pacer
 from sky.engine.plans import Said
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
@@ -61,6 +64,7 @@ class ManagedJobWork:
         self.rows = desk.store.managed_jobs
         self._desk = desk
         self._logs = logs
+        self._pacer = Pacer(desk)
 
     def id_of(self, entity: ManagedJob) -> str:
         return entity.id
@@ -94,6 +98,10 @@ class ManagedJobWork:
         match order:
             case events.Launch():
                 return await self._launch(entity)
+            case events.Weigh():
+                return await self._pacer.weigh(entity, task_of(entity))
+            case events.Warn():
+                await self._warn(entity, order)
             case events.OpenJob():
                 await self._open_job(entity)
             case events.CancelJob():
@@ -110,9 +118,16 @@ class ManagedJobWork:
         id = cluster_id_of(job)
         there = await self._desk.store.clusters.get(id)
         if there is not None:
-            return events.Launched(there.id, there.name)
+            # Recorded before a crash; a policy that had decided is asked again at once.
+            in_time = life.terms_of(job) is not None
+            return events.Launched(
+                there.id, there.name, pace=self._pacer.found(job, there) if in_time else {},
+                look_at=self._desk.clock.now() if in_time else None,
+            )  # fmt: skip
         task = await on_spot(self._desk, job, task_of(job))
         config = life.recovery_config(job)
+        if recovery.strategy_name(config) == STRATEGY:
+            return await self._launch_in_time(job, task, id)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
         choice = strategies()[recovery.strategy_name(config)](history)
         if choice.wait > 0:
@@ -129,6 +144,21 @@ class ManagedJobWork:
         return events.Launched(
             cluster.id, cluster.name, f"launching {cluster.name}: {first.instance_type} on {first.place}{because}"
         )
+
+    async def _launch_in_time(self, job: ManagedJob, task: TaskSpec, id: str) -> object:
+        """As the policy of a job with a deadline wants it."""
+        try:
+            choice = await self._pacer.choose(job, task)
+        except ResourcesUnavailableError as error:
+            return events.NotPlaced(str(error), hopeless=error.no_failover)
+        except (SkyError, ValueError) as error:
+            return events.NotPlaced(str(error), wrong=True)
+        if isinstance(choice, events.Postponed):
+            return choice
+        cluster = await self._open(job, task, id, choice.placements)
+        first = choice.placements[0].offer
+        text = f"launching {cluster.name}: {first.instance_type} on {first.place}: {choice.text}"
+        return events.Launched(cluster.id, cluster.name, text, choice.pace, choice.look_at)
 
     async def _placements(self, job: ManagedJob, task: TaskSpec, choice: recovery.Choice) -> tuple[Placement, ...]:
         """Where it could be had; places that are to be avoided only where there are no others."""
@@ -247,6 +277,12 @@ class ManagedJobWork:
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
         if there is not None and there.phase is not JobPhase.DONE:
             await self._desk.post.send("job", self._desk.store.jobs, there.id, job_life.CancelAsked())
+
+    async def _warn(self, job: ManagedJob, order: events.Warn) -> None:
+        """Tell its nodes; who cannot be told is moved all the same."""
+        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        if cluster is not None and cluster.phase is Phase.UP:
+            await warn(self._desk, cluster, order.seconds, order.reason)
 
     async def _close(self, job: ManagedJob) -> None:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
@@ -407,6 +443,8 @@ def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:
         end_at=job.end_at,
         exit_codes=job.exit_codes,
         reason=job.reason,
+        cause=job.cause,
+        noted=job.seen,
     )
 
 
@@ -421,4 +459,10 @@ def _of_cluster(cluster: Cluster) -> events.Seen:
         unfit=bool(cluster.refusals) and all(each.scope == "request" for each in cluster.refusals),
         cluster_reason=cluster.reason,
         where=where_of(cluster.placement) if cluster.placement else None,
+        memory_gb=memory_of(cluster.placement) if cluster.placement else None,
     )
+
+
+def memory_of(placement: Placement) -> float | None:
+    """GiB that a node had; of a machine that others share, what was asked for, or nothing that is known."""
+    return (placement.asked_memory_gb or None) if placement.offer.shared else placement.offer.memory_gb

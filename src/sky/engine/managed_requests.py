@@ -11,12 +11,11 @@ from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask
 from sky.core.model.notifications import read_sinks
 from sky.core.model.requests import Request
 from sky.core.model.tasks import TaskSpec
-from sky.core.policy.recovery import strategy_name
 from sky.core.policy.rights import Reach, touches
 from sky.core.ports import JobQuery
 from sky.engine.budgets import reserve_jobs
 from sky.engine.desk import Desk, flag, text
-from sky.engine.recovering import check_strategy
+from sky.engine.recovering import check_recovery
 from sky.engine.refusals import refuse_unsupported
 from sky.kit.ids import new_id
 
@@ -55,7 +54,7 @@ def check(dag: DagSpec) -> None:
         refuse_unsupported(task)
         if task.run is None and task.setup is None:
             raise ValueError(f"The task {task.name or ''} has nothing to run.")
-        check_strategy(strategy_name(task.resources[0].job_recovery or {}))
+        check_recovery(task.resources[0].job_recovery or {})
 
 
 def _check_notify(request: Request, dag: DagSpec) -> None:

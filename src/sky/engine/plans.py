@@ -169,6 +169,11 @@ class Planner:
             raise self._nowhere(resolved, made, ground)
         return made
 
+    def chance(self, offer: Offer, now: float) -> float | None:
+        """How likely a machine of an offer is to be had, by the outcomes that the last plan knew; None: not known."""
+        found = self._learning[1].chance(Key.of(offer), now) if self._learning is not None else None
+        return None if found is None else found.mean
+
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
         """One answer per task. Raises ResourcesUnavailableError when a task fits nowhere."""
         ground = await self._ground(questions.said, questions.workspace, all_infra=questions.all_infra)

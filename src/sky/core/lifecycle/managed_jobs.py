@@ -26,17 +26,22 @@ from sky.core.lifecycle.managed_events import (
     Postponed,
     Release,
     Seen,
+    Warn,
+    Weigh,
+    Weighed,
 )
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import JobStatus
 from sky.core.model.statuses import ManagedJobStatus as Status
-from sky.core.policy import recovery
+from sky.core.policy import pacing, recovery
 
 #: Seconds before something that could not be looked at, or did not come about, is looked at again.
 LOOK_AGAIN_S = 10.0
 #: Seconds that a job is given to end by itself when it is cancelled gracefully and no other time was said.
 GRACE_S = 60.0
+#: Seconds before a job with a deadline looks elsewhere after a zone refused it spot.
+REPLACE_S = 1.0
 #: Jobs in a row that never began to run on clusters that were well, before the job counts as one that cannot run.
 STUMBLES = 3
 #: Places that are remembered as lost, the newest.
@@ -85,6 +90,16 @@ def recovery_config(job: ManagedJob) -> Mapping[str, object]:
     return {}
 
 
+def terms_of(job: ManagedJob) -> pacing.Terms | None:
+    """What the task whose turn it is declares of its deadline; None where its strategy is another."""
+    config = recovery_config(job)
+    if recovery.strategy_name(config) != pacing.STRATEGY:
+        return None
+    task = job.task_configs.get(str(job.at))
+    began = job.created_at if job.at == 0 or job.task.submitted_at is None else job.task.submitted_at
+    return pacing.terms(config, task if isinstance(task, Mapping) else {}, began)
+
+
 # --- beginning -------------------------------------------------------------------------------------------------------
 
 
@@ -98,6 +113,8 @@ def admitted(job: ManagedJob, event: Admitted, now: float) -> Step[ManagedJob]:
 def launched(job: ManagedJob, event: Launched, now: float) -> Step[ManagedJob]:
     """The cluster makes its own way from here."""
     there = replace(job, stage=S.LAUNCHING, cluster_id=event.cluster_id, cluster_name=event.cluster_name, wake_at=None)
+    if event.look_at is not None:
+        there = replace(there, pace=event.pace, look_at=event.look_at, wake_at=event.look_at)
     return Step(there, (Look(),), event.text)
 
 
@@ -114,6 +131,7 @@ def not_placed(job: ManagedJob, event: NotPlaced, now: float) -> Step[ManagedJob
 def postponed(job: ManagedJob, event: Postponed, now: float) -> Step[ManagedJob]:
     """As the strategy wants it."""
     later = replace(job, stage=S.BACKOFF, wake_at=now + event.seconds, reason=event.reason)
+    later = replace(later, pace=event.pace or job.pace)
     return Step(later, (), f"{event.reason}; waiting {event.seconds:.0f} s")
 
 
@@ -135,7 +153,7 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 @TABLE.on(S.LAUNCHING, Seen, to={S.LAUNCHING, S.SUBMITTING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE})
 def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Wait for the cluster to be up; one that is refused is looked for elsewhere."""
-    job = _noted(job, event)
+    job = _noted(job, event, now)
     if event.gone:
         return _refused(job, event, now)
     if event.phase is Phase.UP:
@@ -150,7 +168,7 @@ def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]
 @TABLE.on((S.SUBMITTING, S.RUNNING), Seen, to={S.SUBMITTING, S.RUNNING, S.CLEARING, S.ENDING, S.DONE})
 def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """What the job reports counts first, then what became of the machines."""
-    job = replace(_noted(job, event), stage=S.RUNNING)
+    job = replace(_noted(job, event, now), stage=S.RUNNING)
     if event.job in _OVER:
         return _job_over(job, event, now)
     if event.gone or event.phase in _LEAVING or (event.missing and event.phase is Phase.DEGRADED):
@@ -163,18 +181,49 @@ def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     if event.job is JobStatus.RUNNING and job.task.running_since is None:
         return _runs(job, event, now)
     job = replace(job, silent_since=None)
-    return Step(replace(job, wake_at=_limit_at(job)))
+    return Step(replace(job, wake_at=_wake_at(job)))
 
 
 @TABLE.on(S.RUNNING, Due, to={S.RUNNING, S.CANCELLING})
 def time_passed(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
-    """Look; or its time is up."""
+    """Look, or ask its policy; or its time is up, here or altogether."""
+    if job.leave_at is not None and now >= job.leave_at:
+        return _leave(job, now, job.reason or "it leaves")
     limit = _limit_at(job)
     if limit is not None and now >= limit:
         words = f"it ran for {recovery_config(job).get('max_run_time')}, which is its max_run_time"
         ending = replace(job, stage=S.CANCELLING, goal=Status.FAILED, reason=words, wake_at=now + GRACE_S)
         return Step(ending, (CancelJob(),), words)
+    if job.look_at is not None and now >= job.look_at:
+        return _weigh(job, now)
     return Step(job, (Look(),))
+
+
+def _weigh(job: ManagedJob, now: float) -> Step[ManagedJob]:
+    # Should the answer be lost, it is asked again.
+    asked = replace(job, look_at=now + LOOK_AGAIN_S)
+    return Step(replace(asked, wake_at=asked.look_at), (Weigh(),))
+
+
+@TABLE.on((S.LAUNCHING, S.RUNNING), Weighed, to={S.LAUNCHING, S.RUNNING, S.CLEARING})
+def weighed(job: ManagedJob, event: Weighed, now: float) -> Step[ManagedJob]:
+    """It stays; or it leaves, once its processes have had time to save what they have."""
+    before = job.pace.get("reason")
+    job = replace(job, pace=event.pace, look_at=event.look_at)
+    if event.leave:
+        if job.stage is S.RUNNING and event.notice > 0:
+            leaving = replace(job, leave_at=now + event.notice, wake_at=now + event.notice, reason=event.leave)
+            return Step(leaving, (Warn(event.notice, event.leave),), event.text)
+        return _leave(job, now, event.text)
+    text = event.text if event.pace.get("reason") != before else ""
+    # Whoever is out of reach is looked at again, too: no other order may be left that does.
+    silent = (Look(),) if job.silent_since is not None else ()
+    return Step(replace(job, wake_at=_wake_at(job)), silent, text)
+
+
+def _leave(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
+    pace = pacing.left(pacing.load(job.pace, job.at))
+    return _recover(replace(job, pace=pacing.dump(pace)), now, text, lost=False)
 
 
 def _job_over(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -224,7 +273,9 @@ def _runs(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It runs: what was lost before counts no more."""
     running = _with(_began(job, event), status=Status.RUNNING, reason=None)
     running = replace(running, silent_since=None, failures=0, stumbles=0, lost=(), reason=None)
-    return Step(replace(running, wake_at=_limit_at(running)), None, f"running on {job.cluster_name}")
+    if terms_of(job) is not None:
+        running = replace(running, pace=pacing.dump(pacing.works(pacing.load(job.pace, job.at))))
+    return Step(replace(running, wake_at=_wake_at(running)), None, f"running on {job.cluster_name}")
 
 
 def _began(job: ManagedJob, event: Seen) -> ManagedJob:
@@ -254,9 +305,22 @@ def _refused(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     reason = event.cluster_reason or "its cluster was not launched"
     if event.where is not None:
         job = replace(job, lost=(*job.lost, event.where)[-_MOST_LOST:])
+    job, soon = _failed_there(job, now)
     if event.unfit and job.task.started_at is None:
         return _over(_finish(job, Status.FAILED_NO_RESOURCE, now, reason), now, reason)
-    return _rest(replace(job, failures=job.failures + 1), now, reason)
+    return _rest(replace(job, failures=job.failures + 1), now, reason, soon)
+
+
+def _failed_there(job: ManagedJob, now: float) -> tuple[ManagedJob, float | None]:
+    """The job with what its policy learns of a refusal or a loss; in how many seconds it is asked, if that is known.
+
+    Its policy has other places to choose from, and knows itself when to wait.
+    """
+    terms = terms_of(job)
+    if terms is None:
+        return job, None
+    pace = pacing.load(job.pace, job.at)
+    return replace(job, pace=pacing.dump(pacing.failed(pace, terms, now))), REPLACE_S if pace.spot else None
 
 
 def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -264,6 +328,7 @@ def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     where = event.where or job.task.where
     if where is not None:
         job = replace(job, lost=(*job.lost, where)[-_MOST_LOST:])
+    job, _ = _failed_there(job, now)
     reason = f"lost: {event.cluster_reason or event.reason or 'its machines are gone'}"
     if recovery.strategy_name(recovery_config(job)) == recovery.NONE:
         words = f"{reason}; it is not to be recovered"
@@ -276,8 +341,9 @@ def _recover(job: ManagedJob, now: float, reason: str, *, lost: bool) -> Step[Ma
     task = _stopped(job.task, now)
     begun = replace(task, status=Status.RECOVERING, recoveries=task.recoveries + 1, reason=reason)
     back = replace(
-        job, stage=S.CLEARING, tasks=_placed(job, begun), reason=reason, silent_since=None, wake_at=now + LOOK_AGAIN_S
-    )
+        job, stage=S.CLEARING, tasks=_placed(job, begun), reason=reason, silent_since=None, wake_at=now + LOOK_AGAIN_S,
+        look_at=None, leave_at=None,
+    )  # fmt: skip
     return Step(back, (Close(),), f"{reason}; recovering" if lost else reason)
 
 
@@ -298,7 +364,7 @@ def cleared(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 @TABLE.on(S.CANCELLING, Seen, to={S.CANCELLING, S.ENDING})
 def seen_cancelling(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It may end in its own time, for a while."""
-    job = _noted(job, event)
+    job = _noted(job, event, now)
     if event.job is None or event.job in _OVER or event.gone or event.phase in _LEAVING:
         return _end(job, job.goal or Status.CANCELLED, now, "its processes have ended")
     return Step(job)
@@ -324,7 +390,7 @@ def ended(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 
 
 def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
-    return Step(replace(_noted(job, event), wake_at=now + LOOK_AGAIN_S))
+    return Step(replace(_noted(job, event, now), wake_at=now + LOOK_AGAIN_S))
 
 
 @TABLE.on((S.WAITING, S.BACKOFF), CancelAsked, to={S.DONE})
@@ -368,6 +434,8 @@ def look(job: ManagedJob, event: Changed, now: float) -> Step[ManagedJob]:
 @TABLE.on((S.LAUNCHING, S.CLEARING, S.ENDING), Due, to=())
 def look_unasked(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """The same, for time has passed."""
+    if job.stage is S.LAUNCHING and job.look_at is not None and now >= job.look_at:
+        return _weigh(job, now)
     return Step(job, (_AGAIN[job.stage],))
 
 
@@ -396,11 +464,20 @@ def _placed(job: ManagedJob, task: ManagedTask) -> tuple[ManagedTask, ...]:
     return (*job.tasks[: job.at], task, *job.tasks[job.at + 1 :])
 
 
-def _noted(job: ManagedJob, event: Seen) -> ManagedJob:
+def _noted(job: ManagedJob, event: Seen, now: float) -> ManagedJob:
     """What was looked at: no look is needed before one of the rows moves on."""
     seen = replace(
         job, seen_phase=event.phase.value if event.phase else "", seen_version=event.version, job_number=event.number
     )
+    if (terms := terms_of(job)) is not None:
+        job_seen = event.noted
+        facts = pacing.Facts(
+            job.task.running_since if job.task.running_since is not None else event.start_at,
+            job_seen.progress, job_seen.progress_at,
+            job_seen.checkpoint.at if job_seen.checkpoint is not None else None,
+        )  # fmt: skip
+        upto = event.end_at if event.end_at is not None else now
+        seen = replace(seen, pace=pacing.dump(pacing.noted(pacing.load(job.pace, job.at), terms, facts, upto)))
     return _with(seen, where=event.where) if event.where is not None else seen
 
 
@@ -418,12 +495,13 @@ def _attempt(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
     begun = replace(
         begun, stage=S.PLACING, attempt=number, cluster_id=None, cluster_name=None, job_number=None,
         job_key=f"managed:{job.id}:{number}", wake_at=None, silent_since=None, seen_phase="", seen_version=-1,
+        look_at=None, leave_at=None,
     )  # fmt: skip
     return Step(begun, (Launch(),), text)
 
 
-def _rest(job: ManagedJob, now: float, reason: str) -> Step[ManagedJob]:
-    wait = recovery.backoff(job.failures)
+def _rest(job: ManagedJob, now: float, reason: str, soon: float | None = None) -> Step[ManagedJob]:
+    wait = recovery.backoff(job.failures) if soon is None else soon
     later = replace(_with(job, reason=reason), stage=S.BACKOFF, wake_at=now + wait, reason=reason)
     return Step(later, (), f"{reason}; trying again in {wait:.0f} s")
 
@@ -464,6 +542,12 @@ def _limit_at(job: ManagedJob) -> float | None:
     return job.task.running_since + max(0.0, most - job.task.ran)
 
 
+def _wake_at(job: ManagedJob) -> float | None:
+    """When something is to be done about one that runs, as far as that is known."""
+    times = [each for each in (_limit_at(job), job.look_at, job.leave_at) if each is not None]
+    return min(times, default=None)
+
+
 # --- what means nothing ----------------------------------------------------------------------------------------------
 
 
@@ -480,5 +564,5 @@ _ignore_rest(Due, "an order under way decides, or its turn has not come, or it i
 _ignore_rest(Changed, "an order under way decides, or there is no cluster")
 _ignore_rest(Admitted, "it has begun already, or is over")
 _ignore_rest(CancelAsked, "it is ending or over")
-for _late in (Launched, NotPlaced, Postponed, NotSeen, Seen):
+for _late in (Launched, NotPlaced, Postponed, Weighed, NotSeen, Seen):
     _ignore_rest(_late, "outcome of an order that was called off")

@@ -112,8 +112,10 @@ class ManagedJob:
     newest attempt. `wake_at` is when to look again unasked. `silent_since` is when its cluster could be reached last.
     `goal` is how the job ends once its cluster is gone. `failures` are launches that failed in a row, `stumbles` jobs
     that never ran although their cluster was well. `lost` are the places that were lost or refused of late, newest
-    last. `seen_phase` and `seen_version` are of cluster and job as they were looked at last. `kept`: its cluster is
-    left to its user. `uploads` maps sources as written in the tasks to the manifests of their content.
+    last. `pace` is what a job with a deadline carries along (`core.policy.pacing`), `look_at` when its policy is asked
+    next, `leave_at` when it leaves what it runs on. `seen_phase` and `seen_version` are of cluster and job as they were
+    looked at last. `kept`: its cluster is left to its user. `uploads` maps sources as written in the tasks to the
+    manifests of their content.
     """
 
     id: str
@@ -154,6 +156,9 @@ class ManagedJob:
     ended_at: float | None = None
     reason: str | None = None
     kept: bool = False
+    pace: Mapping[str, object] = field(default_factory=dict)
+    look_at: float | None = None
+    leave_at: float | None = None
 
     @property
     def task(self) -> ManagedTask:

@@ -66,8 +66,6 @@ def eager_next_region(history: History) -> Choice:
 BUILT_IN: Mapping[str, Strategy] = {DEFAULT: eager_next_region, "FAILOVER": failover}
 #: The word for tasks that are not to be begun anew when their machines are lost.
 NONE = "NONE"
-#: Strategies whose names are taken, and which this version does not have.
-LATER = frozenset(["DEADLINE"])
 
 
 def region_of(where: Where) -> str:
