@@ -84,19 +84,19 @@ class Pacer:
         if works and not pace.done > pace.base:
             # Nothing was seen of it yet but that it runs.
             pace = pacing.noted(pace, terms, facts, now)
-        seen = pacing.observation(terms, pace, rates(offered), now, self._chance(offered, now), works=works)
+        seen = pacing.observation(terms, pace, rates(offered), now, self._refused(offered), works=works)
         verdict, after = pacing.decide(terms, pace, seen)
         return now, terms, verdict, after
 
-    def _chance(self, offered: Iterable[Placement], now: float) -> Callable[[str], float | None]:
-        """How likely each zone's spot is to be had, by what all jobs met with; None where too little is known."""
+    def _refused(self, offered: Iterable[Placement]) -> Callable[[str], float | None]:
+        """When each zone last refused spot to anybody."""
         first = {zone_of(each): each.offer for each in reversed(tuple(offered)) if each.offer.use_spot}
 
-        def chance(zone: str) -> float | None:
+        def at(zone: str) -> float | None:
             offer = first.get(zone)
-            return None if offer is None else self._desk.planner.chance(offer, now)
+            return None if offer is None else self._desk.planner.refused_at(offer)
 
-        return chance
+        return at
 
     async def _offered(self, job: ManagedJob, task: TaskSpec) -> tuple[Placement, ...]:
         """What can be had in both markets. Raises ResourcesUnavailableError where that is nothing."""

@@ -169,10 +169,10 @@ class Planner:
             raise self._nowhere(resolved, made, ground)
         return made
 
-    def chance(self, offer: Offer, now: float) -> float | None:
-        """How likely a machine of an offer is to be had, by the outcomes that the last plan knew; None: not known."""
-        found = self._learning[1].chance(Key.of(offer), now) if self._learning is not None else None
-        return None if found is None else found.mean
+    def refused_at(self, offer: Offer) -> float | None:
+        """When a machine of an offer was last refused, to anybody, as far as the last plan knew."""
+        found = self._learning[1].records.get(Key.of(offer)) if self._learning is not None else None
+        return None if found is None else found.refused_at
 
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
         """One answer per task. Raises ResourcesUnavailableError when a task fits nowhere."""

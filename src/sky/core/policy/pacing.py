@@ -22,8 +22,6 @@ _SOONEST_S, _LATEST_S = 5.0, 3600.0
 #: A zone that refused or took a machine away is left alone for a restart's time within these bounds, then is tried
 #: again; twice as long with each refusal in a row, so many times.
 _REST_S, _DOUBLINGS = (30.0, 1800.0), 4
-#: A zone that this job never tried is believed to have spot unless what is remembered of all jobs says less than this.
-LIKELY = 0.35
 #: USD and seconds for each GB of checkpoint that goes to another region.
 _USD_PER_GB, _SECONDS_PER_GB = 0.02, 16.0
 #: A job is never taken to be nearer to its end than this before it has ended.
@@ -226,8 +224,7 @@ def failed(pace: Pace, terms: Terms, now: float) -> Pace:
     if not pace.spot:
         return ended
     before = next((each.failures for each in pace.beliefs if each.zone == pace.asked), 0)
-    least, most = _REST_S
-    rest = min(most, max(least, terms.restart)) * 2 ** min(before, _DOUBLINGS)
+    rest = _rest(terms) * 2 ** min(before, _DOUBLINGS)
     others = tuple(each for each in pace.beliefs if each.zone != pace.asked)
     return replace(ended, beliefs=(*others, Belief(pace.asked, before + 1, now + rest)))
 
@@ -273,21 +270,26 @@ def noted(pace: Pace, terms: Terms, facts: Facts, now: float) -> Pace:
 # --- what is believed, and decided -----------------------------------------------------------------------------------
 
 
-def has_spot(pace: Pace, zone: str, now: float, chance: float | None, patience: float = 0.0) -> bool:
-    """Whether a zone is believed to have spot: by what this job met with there, else by what all jobs did (`chance`).
+def has_spot(pace: Pace, terms: Terms, zone: str, now: float, refused_at: float | None, patience: float = 0.0) -> bool:
+    """Whether a zone is believed to have spot: unless it refused this job, or any job (`refused_at`), not long ago.
 
-    A zone that refused is worth another try after its rest, and `patience` more.
+    It is worth another try after its rest, and `patience` more. What was never tried is believed to have some.
     """
-    known = next((each for each in pace.beliefs if each.zone == zone), None)
-    if known is not None:
-        return now >= known.until + patience
-    return chance is None or chance >= LIKELY
+    own = next((each.until for each in pace.beliefs if each.zone == zone), -math.inf)
+    anybodys = -math.inf if refused_at is None else refused_at + _rest(terms)
+    return now >= max(own, anybodys) + patience
+
+
+def _rest(terms: Terms) -> float:
+    least, most = _REST_S
+    return min(most, max(least, terms.restart))
 
 
 def observation(
-    terms: Terms, pace: Pace, rates: Iterable[Rate], now: float, chance: Callable[[str], float | None], *, works: bool
+    terms: Terms, pace: Pace, rates: Iterable[Rate], now: float, refused: Callable[[str], float | None], *, works: bool
 ) -> Observation:
-    """What the policy is shown. `works`: what was asked for has come, and the job runs on it."""
+    """What the policy is shown. `refused` tells when a zone last refused spot to anybody; `works`: what was asked for
+    has come, and the job runs on it."""
     unsaved = max(0.0, pace.done - pace.saved)
     running = warming = None
     leaving = terms.notice + terms.clearing if pace.asked else 0.0
@@ -304,7 +306,7 @@ def observation(
             running = offer
         if not rate.spot:
             fixed.append(offer)
-        elif here or has_spot(pace, rate.zone, now, chance(rate.zone), patience):
+        elif here or has_spot(pace, terms, rate.zone, now, refused(rate.zone), patience):
             spot.append(offer)
     if pace.asked and running is None:
         # Nobody offers it any more, and it is there all the same.
