@@ -26,8 +26,7 @@ from sky.core.model.offers import Placement
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
-from sky.core.policy import recovery
-from sky.core.policy.pacing import STRATEGY
+from sky.core.policy import pacing, recovery
 from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
 from sky.engine.budgets import on_spot
@@ -64,7 +63,7 @@ class ManagedJobWork:
         self.rows = desk.store.managed_jobs
         self._desk = desk
         self._logs = logs
-        self._pacer = Pacer(desk)
+        self._pacer = Pacer(desk, self._open)
 
     def id_of(self, entity: ManagedJob) -> str:
         return entity.id
@@ -126,7 +125,7 @@ class ManagedJobWork:
             )  # fmt: skip
         task = await on_spot(self._desk, job, task_of(job))
         config = life.recovery_config(job)
-        if recovery.strategy_name(config) == STRATEGY:
+        if recovery.strategy_name(config) == pacing.STRATEGY:
             return await self._launch_in_time(job, task, id)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
         choice = strategies()[recovery.strategy_name(config)](history)
@@ -364,6 +363,8 @@ class Nudges:
             owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
             if cluster is None or cluster.phase is Phase.TERMINATING:
                 continue
+            if owner is not None and owner.stage is not Stage.DONE and owner.pace.get("probe") == cluster_id:
+                continue
             if owner is not None and owner.kept:
                 await self._desk.tell(cluster, cluster_life.Released())
                 continue
@@ -382,6 +383,8 @@ def _derived(job: ManagedJob, what: str) -> str:
 
 def cluster_id_of(job: ManagedJob) -> str:
     """The id of the attempt's cluster."""
+    if (adopted := pacing.adopted(job.pace, job.attempt)) is not None:
+        return adopted
     return _derived(job, f"{job.attempt}:cluster")
 
 

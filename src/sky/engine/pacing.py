@@ -3,21 +3,23 @@
 Called by `managed_jobs` for the orders `Launch` and `Weigh` of such jobs. What is decided is in `core.policy.pacing`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sky.core.errors import ResourcesUnavailableError
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
-from sky.core.model.clusters import Cluster
+from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.offers import Placement
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy import pacing
+from sky.core.policy.deadlines import Offer
 from sky.core.policy.rights import infra_for
 from sky.engine.desk import Desk
 from sky.engine.plans import Said
+from sky.kit.ids import new_id
 
 #: Zones that are weighed, the cheapest of each market.
 _MOST_ZONES = 64
@@ -33,11 +35,17 @@ class Choice:
     look_at: float
 
 
+#: Job, task, id of the cluster, where: the cluster as recorded.
+Order = Callable[[ManagedJob, TaskSpec, str, tuple[Placement, ...]], Awaitable[Cluster]]
+
+
 class Pacer:
     """See the module."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, order: Order) -> None:
+        """`order` puts a cluster of a job on record."""
         self._desk = desk
+        self._order = order
 
     async def choose(self, job: ManagedJob, task: TaskSpec) -> Choice | events.Postponed:
         """Where an attempt begins now; or how long it waits. Raises ResourcesUnavailableError where nobody has any."""
@@ -68,11 +76,45 @@ class Pacer:
             offered = await self._offered(job, task)
         except ResourcesUnavailableError:
             offered = ()
-        works = job.task.running_since is not None
+        works, ready = job.task.running_since is not None, False
+        if pacing.load(job.pace, job.at).probe:
+            job, ready = await self._probed(job)
         now, terms, verdict, pace = self._decided(job, offered, works=works)
         text = pacing.told(verdict, terms, await self._spent(job, now), now)
-        leave = text if verdict.moves else ""
-        return events.Weighed(pacing.dump(pace), verdict.review, text, leave, terms.notice if works else 0.0)
+        moves, look_at = verdict.moves, verdict.review
+        if works and verdict.moves and verdict.offer is not None and verdict.offer.spot:
+            moves, look_at = ready, now + terms.grain
+            if ready:
+                pace = pacing.adopting(pace, job.attempt + 1)
+            elif not pace.probe:
+                pace = await self._ask(job, task, offered, verdict.offer, pace)
+                text = f"asking for {text}"
+            elif pacing.overdue(pace, terms, now):
+                pace = pacing.unprobed(pace, terms, now, refused=True)
+        elif pace.probe:
+            # Nobody wants it any more; that it is nobody's is seen soon, and it goes.
+            pace = pacing.unprobed(pace, terms, now, refused=False)
+        notice = terms.notice if works else 0.0
+        return events.Weighed(pacing.dump(pace), look_at, text, text if moves else "", notice)
+
+    async def _probed(self, job: ManagedJob) -> tuple[ManagedJob, bool]:
+        """The job with what became of the cluster that was asked for, and whether that is there."""
+        terms, pace = life.terms_of(job), pacing.load(job.pace, job.at)
+        assert terms is not None
+        there = await self._desk.store.clusters.get(pace.probe)
+        if there is not None and there.phase not in (Phase.TERMINATING, Phase.TERMINATED):
+            return job, there.phase is Phase.UP
+        gone = pacing.unprobed(pace, terms, self._desk.clock.now(), refused=True)
+        return replace(job, pace=pacing.dump(gone)), False
+
+    async def _ask(
+        self, job: ManagedJob, task: TaskSpec, offered: Iterable[Placement], offer: Offer, pace: pacing.Pace
+    ) -> pacing.Pace:
+        """Ask for spot while the job runs on: nothing that works is left for what may refuse."""
+        now = self._desk.clock.now()
+        wanted = tuple(each for each in offered if each.offer.use_spot and zone_of(each) == offer.zone)
+        cluster = await self._order(job, task, new_id(now), wanted)
+        return pacing.probing(pace, offer, cluster.id, now)
 
     def _decided(
         self, job: ManagedJob, offered: Iterable[Placement], *, works: bool

@@ -77,7 +77,9 @@ class Pace:
     """What a job carries from one decision to the next. `asked` is what it was given last, `''` for nothing.
 
     `saved` are seconds of work that no loss takes away, `base` those with which the attempt under way began, `kept_at`
-    when the newest checkpoint was written. `done` is what would be done if nothing more is lost.
+    when the newest checkpoint was written. `done` is what would be done if nothing more is lost. `probe` is the id of a
+    cluster in `probe_zone` that was asked for while the job runs elsewhere, since `probe_at`; `adopt` the attempt that
+    runs on it.
     """
 
     task: int = 0
@@ -92,7 +94,11 @@ class Pace:
     base: float = 0.0
     done: float = 0.0
     kept_at: float = 0.0
+    probe_at: float = 0.0
     reason: str = ""
+    probe: str = ""
+    probe_zone: str = ""
+    adopt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +194,20 @@ def load(kept: Mapping[str, object], task: int) -> Pace:
     numbers = {name: _number(kept.get(name)) for name in _NUMBERS}
     return Pace(
         task, Memory(_number(at), remembered), beliefs, str(kept.get("asked")), bool(kept.get("spot")),
-        str(kept.get("region")), reason=str(kept.get("reason")), **numbers,
+        str(kept.get("region")), reason=str(kept.get("reason")), probe=str(kept.get("probe") or ""),
+        probe_zone=str(kept.get("probe_zone") or ""), adopt=int(_number(kept.get("adopt"))), **numbers,
     )  # fmt: skip
 
 
-_NUMBERS = ("price", "asked_at", "saved", "base", "done", "kept_at")
+_NUMBERS = ("price", "asked_at", "saved", "base", "done", "kept_at", "probe_at")
 
 
 def dump(pace: Pace) -> dict[str, object]:
     """A pace as JSON that `load` reads back."""
     return {
         "version": VERSION, "task": pace.task, "asked": pace.asked, "spot": pace.spot, "region": pace.region,
-        "reason": pace.reason, "memory": [pace.memory.at, [list(each) for each in pace.memory.zones]],
+        "reason": pace.reason, "probe": pace.probe, "probe_zone": pace.probe_zone, "adopt": pace.adopt,
+        "memory": [pace.memory.at, [list(each) for each in pace.memory.zones]],
         "beliefs": [list(each) for each in pace.beliefs], **{name: getattr(pace, name) for name in _NUMBERS},
     }  # fmt: skip
 
@@ -220,18 +228,45 @@ def failed(pace: Pace, terms: Terms, now: float) -> Pace:
     """What it was given was refused, or was taken away: a zone's spot is left alone for a while."""
     if not pace.asked:
         return pace
-    ended = replace(pace, asked="", base=pace.saved, done=pace.saved)
-    if not pace.spot:
-        return ended
-    before = next((each.failures for each in pace.beliefs if each.zone == pace.asked), 0)
+    ended = left(replace(pace, probe="", adopt=0))
+    return replace(ended, beliefs=_failed(pace, terms, pace.asked, now)) if pace.spot else ended
+
+
+def _failed(pace: Pace, terms: Terms, zone: str, now: float) -> tuple[Belief, ...]:
+    before = next((each.failures for each in pace.beliefs if each.zone == zone), 0)
     rest = _rest(terms) * 2 ** min(before, _DOUBLINGS)
-    others = tuple(each for each in pace.beliefs if each.zone != pace.asked)
-    return replace(ended, beliefs=(*others, Belief(pace.asked, before + 1, now + rest)))
+    return (*(each for each in pace.beliefs if each.zone != zone), Belief(zone, before + 1, now + rest))
 
 
 def left(pace: Pace) -> Pace:
     """What it ran on was given up for something better: nobody's fault."""
     return replace(pace, asked="", base=pace.saved, done=pace.saved)
+
+
+def probing(pace: Pace, offer: Offer, cluster: str, now: float) -> Pace:
+    """A zone was asked for spot while the job runs on elsewhere: nothing that works is left for what may refuse."""
+    return replace(pace, probe=cluster, probe_zone=offer.zone, probe_at=now)
+
+
+def unprobed(pace: Pace, terms: Terms, now: float, *, refused: bool) -> Pace:
+    """What was asked for is not wanted any more, or did not come."""
+    beliefs = _failed(pace, terms, pace.probe_zone, now) if refused else pace.beliefs
+    return replace(pace, probe="", beliefs=beliefs)
+
+
+def overdue(pace: Pace, terms: Terms, now: float) -> bool:
+    """Whether what was asked for took longer than anybody should wait."""
+    return now > pace.probe_at + 2 * terms.restart
+
+
+def adopting(pace: Pace, attempt: int) -> Pace:
+    """What was asked for is there: this attempt runs on it."""
+    return replace(pace, adopt=attempt)
+
+
+def adopted(kept: Mapping[str, object], attempt: int) -> str | None:
+    """The cluster that an attempt runs on because it was there already."""
+    return str(kept["probe"]) if kept.get("probe") and kept.get("adopt") == attempt else None
 
 
 def works(pace: Pace) -> Pace:
@@ -270,14 +305,14 @@ def noted(pace: Pace, terms: Terms, facts: Facts, now: float) -> Pace:
 # --- what is believed, and decided -----------------------------------------------------------------------------------
 
 
-def has_spot(pace: Pace, terms: Terms, zone: str, now: float, refused_at: float | None, patience: float = 0.0) -> bool:
+def has_spot(pace: Pace, terms: Terms, zone: str, now: float, refused_at: float | None) -> bool:
     """Whether a zone is believed to have spot: unless it refused this job, or any job (`refused_at`), not long ago.
 
-    It is worth another try after its rest, and `patience` more. What was never tried is believed to have some.
+    It is worth another try after its rest. What was never tried is believed to have some.
     """
     own = next((each.until for each in pace.beliefs if each.zone == zone), -math.inf)
     anybodys = -math.inf if refused_at is None else refused_at + _rest(terms)
-    return now >= max(own, anybodys) + patience
+    return now >= max(own, anybodys)
 
 
 def _rest(terms: Terms) -> float:
@@ -294,8 +329,6 @@ def observation(
     running = warming = None
     leaving = terms.notice + terms.clearing if pace.asked else 0.0
     spot, fixed = [], []
-    # To leave on-demand for a zone that then refuses costs two restarts, so it is given longer to recover.
-    patience = 2 * terms.restart if pace.asked and not pace.spot else 0.0
     for rate in sorted(rates, key=lambda each: (each.price, each.zone)):
         here = bool(pace.asked) and rate.zone == pace.asked and rate.spot == pace.spot
         moved = bool(pace.region) and rate.region != pace.region
@@ -306,7 +339,7 @@ def observation(
             running = offer
         if not rate.spot:
             fixed.append(offer)
-        elif here or has_spot(pace, terms, rate.zone, now, refused(rate.zone), patience):
+        elif here or has_spot(pace, terms, rate.zone, now, refused(rate.zone)):
             spot.append(offer)
     if pace.asked and running is None:
         # Nobody offers it any more, and it is there all the same.
