@@ -17,6 +17,7 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Table
+from sky.core.lifecycle.managed_pace import recovery_config, terms_of
 from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
@@ -118,13 +119,14 @@ class ManagedJobWork:
         there = await self._desk.store.clusters.get(id)
         if there is not None:
             # Recorded before a crash; a policy that had decided is asked again at once.
-            in_time = life.terms_of(job) is not None
+            in_time = terms_of(job) is not None
             return events.Launched(
-                there.id, there.name, pace=self._pacer.found(job, there) if in_time else {},
+                there.id, there.name, f"going on on {there.name}",
+                pace=self._pacer.found(job, there) if in_time else {},
                 look_at=self._desk.clock.now() if in_time else None,
             )  # fmt: skip
         task = await on_spot(self._desk, job, task_of(job))
-        config = life.recovery_config(job)
+        config = recovery_config(job)
         if recovery.strategy_name(config) == pacing.STRATEGY:
             return await self._launch_in_time(job, task, id)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
@@ -363,7 +365,8 @@ class Nudges:
             owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
             if cluster is None or cluster.phase is Phase.TERMINATING:
                 continue
-            if owner is not None and owner.stage is not Stage.DONE and owner.pace.get("probe") == cluster_id:
+            living = owner is not None and owner.stage is not Stage.DONE
+            if owner is not None and living and cluster_id in pacing.awaited(owner.pace, owner.attempt):
                 continue
             if owner is not None and owner.kept:
                 await self._desk.tell(cluster, cluster_life.Released())

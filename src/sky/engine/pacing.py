@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sky.core.errors import ResourcesUnavailableError
 from sky.core.lifecycle import managed_events as events
-from sky.core.lifecycle import managed_jobs as life
+from sky.core.lifecycle.managed_pace import terms_of
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.offers import Placement
@@ -99,7 +99,7 @@ class Pacer:
 
     async def _probed(self, job: ManagedJob) -> tuple[ManagedJob, bool]:
         """The job with what became of the cluster that was asked for, and whether that is there."""
-        terms, pace = life.terms_of(job), pacing.load(job.pace, job.at)
+        terms, pace = terms_of(job), pacing.load(job.pace, job.at)
         assert terms is not None
         there = await self._desk.store.clusters.get(pace.probe)
         if there is not None and there.phase not in (Phase.TERMINATING, Phase.TERMINATED):
@@ -119,15 +119,16 @@ class Pacer:
     def _decided(
         self, job: ManagedJob, offered: Iterable[Placement], *, works: bool
     ) -> tuple[float, pacing.Terms, pacing.Verdict, pacing.Pace]:
-        terms = life.terms_of(job)
+        terms = terms_of(job)
         assert terms is not None
         now, pace = self._desk.clock.now(), pacing.load(job.pace, job.at)
         facts = pacing.Facts(job.task.running_since)
         if works and not pace.done > pace.base:
             # Nothing was seen of it yet but that it runs.
             pace = pacing.noted(pace, terms, facts, now)
-        seen = pacing.observation(terms, pace, rates(offered), now, self._refused(offered), works=works)
-        verdict, after = pacing.decide(terms, pace, seen)
+        asked = rates(offered)
+        seen = pacing.observation(terms, pace, asked, now, self._refused(offered), works=works)
+        verdict, after = pacing.decide(terms, pace, seen, sold=any(rate.spot for rate in asked))
         return now, terms, verdict, after
 
     def _refused(self, offered: Iterable[Placement]) -> Callable[[str], float | None]:

@@ -34,7 +34,7 @@ def check_recovery(config: Mapping[str, object]) -> None:
     if name == STRATEGY:
         if why := problem(config):
             raise InvalidSkyPilotConfigError(why)
-    elif idle := sorted(config.keys() & {"deadline", "work", "restart_overhead", "policy"}):
+    elif idle := sorted(config.keys() & {"deadline", "policy"}):
         raise InvalidSkyPilotConfigError(f"job_recovery.{idle[0]}: goes with strategy: deadline, found {name[:80]}")
     elif name != NONE and name not in strategies():
         known = ", ".join(sorted({*strategies(), NONE, STRATEGY}))

@@ -73,16 +73,18 @@ def launch(
     num_jobs: int | None = None,
     job_group: Any = AUTO,
     *,
+    strict: bool = False,
     _command: str = "",
 ) -> RequestId[tuple[JobIds, None]]:
     """Run a task, or the tasks of a DAG one after another, as a managed job. Value: `(ids of the jobs, None)`.
 
     The ids are a list that is also a number where there is one (`JobIds`). num_jobs: so many jobs of the same tasks,
     each with its own `SKYPILOT_JOB_RANK`. Uploads the tasks' local files first, only what the server does not have yet.
+    strict: refuse what would only be warned of, as a spot job that will hardly end.
     """
     group = None if job_group in (AUTO, None, False) else str(job_group)
     made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")
-    return submit("jobs/launch", made)
+    return submit("jobs/launch", {**made, "strict": strict} if strict else made)
 
 
 def launch_body(

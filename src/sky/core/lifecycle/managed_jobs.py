@@ -30,6 +30,15 @@ from sky.core.lifecycle.managed_events import (
     Weigh,
     Weighed,
 )
+from sky.core.lifecycle.managed_pace import (
+    failed_there,
+    kept_of,
+    noted_pace,
+    recovery_config,
+    resumes,
+    task_config,
+    terms_of,
+)
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import JobStatus
@@ -40,8 +49,6 @@ from sky.core.policy import pacing, recovery
 LOOK_AGAIN_S = 10.0
 #: Seconds that a job is given to end by itself when it is cancelled gracefully and no other time was said.
 GRACE_S = 60.0
-#: Seconds before a job with a deadline looks elsewhere after a zone refused it spot.
-REPLACE_S = 1.0
 #: Jobs in a row that never began to run on clusters that were well, before the job counts as one that cannot run.
 STUMBLES = 3
 #: Places that are remembered as lost, the newest.
@@ -77,29 +84,6 @@ def due_at(job: ManagedJob) -> float | None:
     return None if job.stage in (S.WAITING, S.DONE) else job.wake_at
 
 
-def recovery_config(job: ManagedJob) -> Mapping[str, object]:
-    """What the task whose turn it is says under `job_recovery`."""
-    config = job.task_configs.get(str(job.at))
-    resources = config.get("resources") if isinstance(config, Mapping) else None
-    if isinstance(resources, Mapping):
-        several = resources.get("any_of") or resources.get("ordered")
-        first = several[0] if isinstance(several, list | tuple) and several else resources
-        found = first.get("job_recovery") or resources.get("job_recovery")
-        if isinstance(found, Mapping):
-            return found
-    return {}
-
-
-def terms_of(job: ManagedJob) -> pacing.Terms | None:
-    """What the task whose turn it is declares of its deadline; None where its strategy is another."""
-    config = recovery_config(job)
-    if recovery.strategy_name(config) != pacing.STRATEGY:
-        return None
-    task = job.task_configs.get(str(job.at))
-    began = job.created_at if job.at == 0 or job.task.submitted_at is None else job.task.submitted_at
-    return pacing.terms(config, task if isinstance(task, Mapping) else {}, began)
-
-
 # --- beginning -------------------------------------------------------------------------------------------------------
 
 
@@ -120,8 +104,12 @@ def launched(job: ManagedJob, event: Launched, now: float) -> Step[ManagedJob]:
 
 @TABLE.on(S.PLACING, NotPlaced, to={S.BACKOFF, S.DONE})
 def not_placed(job: ManagedJob, event: NotPlaced, now: float) -> Step[ManagedJob]:
-    """One that never ran, and never can, ends here; one that did run was fit before, and is tried again."""
-    if job.task.started_at is None and (event.wrong or event.hopeless):
+    """One that never ran, and never can, ends here, or that asks for more than there is since it ran out of memory.
+
+    Another that did run was fit before, and is tried again.
+    """
+    too_large = job.task.grown > 0 and event.hopeless
+    if too_large or (job.task.started_at is None and (event.wrong or event.hopeless)):
         status = Status.FAILED_PRECHECKS if event.wrong else Status.FAILED_NO_RESOURCE
         return _over(_finish(job, status, now, event.reason), now, event.reason)
     return _rest(replace(job, failures=job.failures + 1), now, event.reason)
@@ -222,8 +210,7 @@ def weighed(job: ManagedJob, event: Weighed, now: float) -> Step[ManagedJob]:
 
 
 def _leave(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
-    pace = pacing.left(pacing.load(job.pace, job.at))
-    return _recover(replace(job, pace=pacing.dump(pace)), now, text, lost=False)
+    return _recover(replace(job, pace=pacing.dump(pacing.left(pacing.load(job.pace, job.at)))), now, text, lost=False)
 
 
 def _job_over(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -245,11 +232,19 @@ def _job_over(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 def _failed(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[ManagedJob]:
     """The job's own code failed."""
     status = Status.FAILED_SETUP if event.job is JobStatus.FAILED_SETUP else Status.FAILED
+    why_not = ""
+    if event.cause is not None:
+        larger, told = recovery.grown(task_config(job), event.cause, event.memory_gb, job.task.grown)
+        if larger is not None:
+            asks = replace(job, task_configs={**job.task_configs, str(job.at): larger})
+            counted = _with(asks, grown=job.task.grown + 1, exit_codes=event.exit_codes)
+            return _recover(counted, now, f"{reason}; {told} on the next try", lost=False)
+        why_not = f" ({told})" if told else ""
     verdict = recovery.after_failure(recovery_config(job), event.exit_codes, job.task.restarts)
     if verdict.restart:
         counted = _with(job, restarts=job.task.restarts + verdict.counts, exit_codes=event.exit_codes)
         return _recover(counted, now, f"{reason}; {verdict.why}", lost=False)
-    words = f"{reason} ({verdict.why})" if verdict.why else reason
+    words = f"{reason}{why_not}" + (f" ({verdict.why})" if verdict.why else "")
     failed = _finish(_with(job, exit_codes=event.exit_codes), status, event.end_at or now, words)
     if keep := recovery_config(job).get("keep_on_failure"):
         kept = f"{words}; its cluster {job.cluster_name} is kept: sky down {job.cluster_name} removes it"
@@ -305,22 +300,10 @@ def _refused(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     reason = event.cluster_reason or "its cluster was not launched"
     if event.where is not None:
         job = replace(job, lost=(*job.lost, event.where)[-_MOST_LOST:])
-    job, soon = _failed_there(job, now)
+    job, soon = failed_there(job, now)
     if event.unfit and job.task.started_at is None:
         return _over(_finish(job, Status.FAILED_NO_RESOURCE, now, reason), now, reason)
     return _rest(replace(job, failures=job.failures + 1), now, reason, soon)
-
-
-def _failed_there(job: ManagedJob, now: float) -> tuple[ManagedJob, float | None]:
-    """The job with what its policy learns of a refusal or a loss; in how many seconds it is asked, if that is known.
-
-    Its policy has other places to choose from, and knows itself when to wait.
-    """
-    terms = terms_of(job)
-    if terms is None:
-        return job, None
-    pace = pacing.load(job.pace, job.at)
-    return replace(job, pace=pacing.dump(pacing.failed(pace, terms, now))), REPLACE_S if pace.spot else None
 
 
 def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -328,7 +311,7 @@ def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     where = event.where or job.task.where
     if where is not None:
         job = replace(job, lost=(*job.lost, where)[-_MOST_LOST:])
-    job, _ = _failed_there(job, now)
+    job, _ = failed_there(job, now)
     reason = f"lost: {event.cluster_reason or event.reason or 'its machines are gone'}"
     if recovery.strategy_name(recovery_config(job)) == recovery.NONE:
         words = f"{reason}; it is not to be recovered"
@@ -339,6 +322,8 @@ def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 def _recover(job: ManagedJob, now: float, reason: str, *, lost: bool) -> Step[ManagedJob]:
     """End what is left of the cluster, then begin anew."""
     task = _stopped(job.task, now)
+    if begins := resumes(job, now):
+        reason = f"{reason}; {begins}"
     begun = replace(task, status=Status.RECOVERING, recoveries=task.recoveries + 1, reason=reason)
     back = replace(
         job, stage=S.CLEARING, tasks=_placed(job, begun), reason=reason, silent_since=None, wake_at=now + LOOK_AGAIN_S,
@@ -469,15 +454,7 @@ def _noted(job: ManagedJob, event: Seen, now: float) -> ManagedJob:
     seen = replace(
         job, seen_phase=event.phase.value if event.phase else "", seen_version=event.version, job_number=event.number
     )
-    if (terms := terms_of(job)) is not None:
-        job_seen = event.noted
-        facts = pacing.Facts(
-            job.task.running_since if job.task.running_since is not None else event.start_at,
-            job_seen.progress, job_seen.progress_at,
-            job_seen.checkpoint.at if job_seen.checkpoint is not None else None,
-        )  # fmt: skip
-        upto = event.end_at if event.end_at is not None else now
-        seen = replace(seen, pace=pacing.dump(pacing.noted(pacing.load(job.pace, job.at), terms, facts, upto)))
+    seen = noted_pace(_with(seen, **kept_of(job.task, event.noted)), event, now)
     return _with(seen, where=event.where) if event.where is not None else seen
 
 

@@ -76,7 +76,9 @@ class ManagedTask:
     `resources` is what was asked for, `where` what it has or had last. `attempts` are the numbers of its attempts,
     which name their logs. `ran` are the seconds that it ran in attempts that are over, `running_since` is when the
     one under way began to run. `recoveries` counts how often it was begun anew, `restarts` those of them that its own
-    errors made necessary and that count against `max_restarts_on_errors`. Times are seconds since the epoch.
+    errors made necessary and that count against `max_restarts_on_errors`, `grown` how often it asked for more memory.
+    `progress` is between 0 and 1, `checkpoint` the newest complete one, written at `checkpoint_at`. Times are seconds
+    since the epoch.
     """
 
     name: str | None
@@ -94,6 +96,10 @@ class ManagedTask:
     reason: str | None = None
     exit_codes: tuple[int, ...] = ()
     where: Where | None = None
+    grown: int = 0
+    progress: float | None = None
+    checkpoint: str | None = None
+    checkpoint_at: float | None = None
 
     def duration(self, now: float) -> float | None:
         """Seconds that it has run, in all attempts; None before the first."""

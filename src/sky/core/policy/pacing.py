@@ -8,7 +8,7 @@ decision. Times are seconds since the epoch, durations seconds, prices USD per h
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sky.core.policy import catalogue, deadlines
 from sky.core.policy.deadlines import LATE, Memory, Observation, Offer, Zone, back, slack
@@ -26,6 +26,7 @@ _REST_S, _DOUBLINGS = (30.0, 1800.0), 4
 _USD_PER_GB, _SECONDS_PER_GB = 0.02, 16.0
 #: A job is never taken to be nearer to its end than this before it has ended.
 _NEARLY = 0.99
+NO_SPOT = "nobody sells spot for it"
 #: The form of what is kept in the row; another is begun anew.
 VERSION = 1
 
@@ -78,8 +79,8 @@ class Pace:
 
     `saved` are seconds of work that no loss takes away, `base` those with which the attempt under way began, `kept_at`
     when the newest checkpoint was written. `done` is what would be done if nothing more is lost. `probe` is the id of a
-    cluster in `probe_zone` that was asked for while the job runs elsewhere, since `probe_at`; `adopt` the attempt that
-    runs on it.
+    cluster in `probe_zone` that was asked for while the job runs elsewhere, since `probe_at`; `home` one
+    that was there already when the attempt `adopt` began.
     """
 
     task: int = 0
@@ -98,6 +99,7 @@ class Pace:
     reason: str = ""
     probe: str = ""
     probe_zone: str = ""
+    home: str = ""
     adopt: int = 0
 
 
@@ -191,24 +193,28 @@ def load(kept: Mapping[str, object], task: int) -> Pace:
                        (_listed(each, 4) for each in _listed(zones)))  # fmt: skip
     beliefs = tuple(Belief(str(zone), int(_number(failures)), _number(until)) for zone, failures, until in
                     (_listed(each, 3) for each in _listed(kept.get("beliefs"))))  # fmt: skip
+    texts = {name: str(kept.get(name) or "") for name in _TEXTS}
     numbers = {name: _number(kept.get(name)) for name in _NUMBERS}
-    return Pace(
-        task, Memory(_number(at), remembered), beliefs, str(kept.get("asked")), bool(kept.get("spot")),
-        str(kept.get("region")), reason=str(kept.get("reason")), probe=str(kept.get("probe") or ""),
-        probe_zone=str(kept.get("probe_zone") or ""), adopt=int(_number(kept.get("adopt"))), **numbers,
-    )  # fmt: skip
+    found: dict[str, Any] = {
+        **texts,
+        **numbers,
+        "spot": bool(kept.get("spot")),
+        "adopt": int(_number(kept.get("adopt"))),
+    }
+    return Pace(task, Memory(_number(at), remembered), beliefs, **found)
 
 
+_TEXTS = ("asked", "region", "reason", "probe", "probe_zone", "home")
 _NUMBERS = ("price", "asked_at", "saved", "base", "done", "kept_at", "probe_at")
 
 
 def dump(pace: Pace) -> dict[str, object]:
     """A pace as JSON that `load` reads back."""
     return {
-        "version": VERSION, "task": pace.task, "asked": pace.asked, "spot": pace.spot, "region": pace.region,
-        "reason": pace.reason, "probe": pace.probe, "probe_zone": pace.probe_zone, "adopt": pace.adopt,
+        "version": VERSION, "task": pace.task, "spot": pace.spot, "adopt": pace.adopt,
         "memory": [pace.memory.at, [list(each) for each in pace.memory.zones]],
-        "beliefs": [list(each) for each in pace.beliefs], **{name: getattr(pace, name) for name in _NUMBERS},
+        "beliefs": [list(each) for each in pace.beliefs],
+        **{name: getattr(pace, name) for name in (*_TEXTS, *_NUMBERS)},
     }  # fmt: skip
 
 
@@ -228,7 +234,7 @@ def failed(pace: Pace, terms: Terms, now: float) -> Pace:
     """What it was given was refused, or was taken away: a zone's spot is left alone for a while."""
     if not pace.asked:
         return pace
-    ended = left(replace(pace, probe="", adopt=0))
+    ended = left(replace(pace, probe="", home="", adopt=0))
     return replace(ended, beliefs=_failed(pace, terms, pace.asked, now)) if pace.spot else ended
 
 
@@ -261,12 +267,18 @@ def overdue(pace: Pace, terms: Terms, now: float) -> bool:
 
 def adopting(pace: Pace, attempt: int) -> Pace:
     """What was asked for is there: this attempt runs on it."""
-    return replace(pace, adopt=attempt)
+    return replace(pace, probe="", home=pace.probe, adopt=attempt)
 
 
 def adopted(kept: Mapping[str, object], attempt: int) -> str | None:
     """The cluster that an attempt runs on because it was there already."""
-    return str(kept["probe"]) if kept.get("probe") and kept.get("adopt") == attempt else None
+    return str(kept["home"]) if kept.get("home") and kept.get("adopt") == attempt else None
+
+
+def awaited(kept: Mapping[str, object], attempt: int) -> frozenset[object]:
+    """The clusters that a job needs beside that of its attempt: what was asked for, and what is to be its next."""
+    following = kept.get("home") if kept.get("adopt") == attempt + 1 else None
+    return frozenset(each for each in (kept.get("probe"), following) if each)
 
 
 def works(pace: Pace) -> Pace:
@@ -353,11 +365,14 @@ def observation(
     )  # fmt: skip
 
 
-def decide(terms: Terms, pace: Pace, seen: Observation) -> tuple[Verdict, Pace]:
-    """Ask the policy. The pace that comes back holds what it is given now."""
-    policy, _ = catalogue.POLICIES[terms.policy]
+def decide(terms: Terms, pace: Pace, seen: Observation, *, sold: bool = True) -> tuple[Verdict, Pace]:
+    """Ask the policy. The pace that comes back holds what it is given now.
+
+    sold: whether anybody sells spot for it at all; where nobody does, there is nothing to wait for.
+    """
+    policy, _ = catalogue.POLICIES[terms.policy if sold else "on-demand"]
     decision, memory = policy(seen, pace.memory)
-    offer, reason = decision.offer, decision.reason
+    offer, reason = decision.offer, decision.reason if sold or decision.reason != deadlines.ALWAYS else NO_SPOT
     if offer is None and seen.running is None and reason == LATE:
         # There is no on-demand to fall back on.
         offer = seen.spot[0] if seen.spot else None
