@@ -289,7 +289,7 @@ class Agent:
         """The server's own notice: in `seconds` this node's tasks will be ended."""
         del body
         now = self._clock()
-        self._announce(notices.Notice("stop", now, now + fields.number("seconds", 0, 86400)))
+        self._announce(notices.Notice("end", now, now + fields.number("seconds", 0, 86400)))
         return {}, b""
 
     async def _heard(self, fields: Fields, body: bytes) -> Reply:
