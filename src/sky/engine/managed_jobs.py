@@ -34,6 +34,7 @@ from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
 from sky.engine.farewells import warn
+from sky.engine.grants import Grants, Nothing
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.pacing import Pacer
@@ -60,10 +61,11 @@ class ManagedJobWork:
     name = "managed_job"
     table: Table[ManagedJob] = life.TABLE
 
-    def __init__(self, desk: Desk, logs: ManagedLogs | None = None) -> None:
+    def __init__(self, desk: Desk, logs: ManagedLogs | None = None, grants: Grants | None = None) -> None:
         self.rows = desk.store.managed_jobs
         self._desk = desk
         self._logs = logs
+        self._grants = grants or Nothing()
         self._pacer = Pacer(desk, self._open)
 
     def id_of(self, entity: ManagedJob) -> str:
@@ -253,7 +255,11 @@ class ManagedJobWork:
         cluster = await desk.store.clusters.get(cluster_id_of(job))
         if cluster is None or cluster.phase is not Phase.UP or job.job_key is None:
             return
+        if await desk.store.jobs.by_request(job.job_key) is not None:
+            return
         task = task_of(job)
+        given = await self._grants.give(job, wanted=task.api_server_access)
+        task = replace(task, secrets={**task.secrets, **given.secrets})
         drawn = Job(
             id=_derived(job, f"{job.attempt}:job"),
             cluster_id=cluster.id,
@@ -269,7 +275,7 @@ class ManagedJobWork:
             name=task.name or job.name,
             task_id=task_id_of(job, job.at),
             resources=job.task.resources,
-            variables=variables_of(job),
+            variables={**variables_of(job), **given.envs},
         )
         await desk.store.jobs.open(job_life.opening(drawn), now)
         desk.signals.notify("work:job")
@@ -289,6 +295,7 @@ class ManagedJobWork:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         if self._logs is not None:
             await self._logs.finish(job, cluster)
+        await self._grants.take_back(job)
         if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
             await self._desk.tell(cluster, cluster_life.DownAsked())
 
@@ -296,6 +303,7 @@ class ManagedJobWork:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         if self._logs is not None:
             await self._logs.finish(job, cluster)
+        await self._grants.take_back(job)
         if cluster is not None and cluster.alive:
             await self._desk.tell(cluster, cluster_life.Released())
             if order.seconds is not None:
