@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sky.core.errors import BudgetExceededError, from_wire
+from sky.core.lifecycle.managed_events import CancelAsked
 from sky.core.model.budgets import Budget, Rung, Scope
 from sky.core.model.clusters import Phase
 from sky.core.model.ledger import Question
@@ -123,6 +124,26 @@ async def test_a_job_ends_before_its_max_cost_is_spent(plane, jobs, monkeypatch)
     receipted = await plane.money.receipts.of_job(job)
     assert 0.02 < receipted.receipt.total < 0.10
     assert receipted.receipt.total == sum(each.entry.cost(0) for each in receipted.lines)
+
+
+async def test_nodes_are_told_before_money_ends_a_job_and_have_the_time_that_they_ask_for(plane, jobs, tmp_path):
+    task = dag()
+    task["dag"]["tasks"][0]["on_preemption"] = {"run": f"touch {tmp_path}/saved", "grace": "20s"}
+    await launched(plane, task)
+    job, care = await running(plane), plane.money.budgets
+    letter = CancelAsked("budget 'b'", graceful=True, timeout=1.0)
+    await care._end(job, letter, "the budget 'b' is used up")
+
+    async def saved():
+        return (tmp_path / "saved").exists()
+
+    await until(saved)
+    assert not (await running(plane)).cancel_asked, "its script has time"
+    told = [entry.text for entry in await plane.store.stories.read("cluster", job.cluster_id)]
+    assert any("what runs there ends in 20 s" in text or "was told" in text for text in told), told
+    care._warned[job.cluster_id] -= 20.0
+    await care._end(job, letter, "the budget 'b' is used up")
+    assert (await ended(plane)).status is Status.CANCELLED
 
 
 async def test_a_receipt_is_to_the_cent_what_the_ledger_has(plane, jobs):

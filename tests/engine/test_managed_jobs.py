@@ -183,10 +183,71 @@ async def test_a_strategy_of_somebody_elses_decides(plane, launch, over, monkeyp
     assert any(text.endswith("(now)") for text in told)
 
 
+def recovering_by(**said):
+    return {"infra": "local", "job_recovery": {"strategy": "deadline", **said}}
+
+
+async def test_one_with_a_deadline_runs_by_its_policy_and_says_why(plane, launch, over):
+    (number,) = await launch(
+        {"run": "sky progress 0.5; sleep 1", "resources": recovering_by(deadline="2h", work="1h", policy="greedy")}
+    )
+    job = await over(number)
+    assert job.status.value == "SUCCEEDED"
+    told = [entry.text for entry in await plane.managed.story(job)]
+    # Without spot on this machine there is nothing to wait for.
+    assert any("nobody sells spot" in text for text in told), told
+    assert any("to the deadline" in text and "$0.00 so far" in text for text in told), told
+
+
+async def test_a_job_without_enough_memory_asks_for_more_on_the_next_try(plane, launch, over, tmp_path):
+    task = {
+        "run": f"[ -e {tmp_path}/been ] && exit 0; touch {tmp_path}/been; echo MemoryError; exit 1",
+        "resources": {"infra": "local", "memory": "1+"},
+        "on_oom": {"grow": "1.5x", "max": "2GB"},
+        "checkpoint": {"path": str(tmp_path / "kept")},
+    }
+    (number,) = await launch(task)
+    job = await over(number)
+    assert (job.status.value, job.task.grown, job.task.recoveries, job.task.restarts) == ("SUCCEEDED", 1, 1, 0)
+    told = [entry.text for entry in await plane.managed.story(job)]
+    (why,) = [text for text in told if "on_oom" in text or "out_of_memory" in text]
+    assert "out_of_memory with 1 GB: 1.5 GB on the next try" in why
+    assert "no complete checkpoint, so it begins from the start" in why
+    asked = {each.created_at: each.resources_config["memory"] for each in await plane.store.clusters.since(0.0)}
+    assert [asked[at] for at in sorted(asked)] == ["1+", "1.5+"]
+
+
+async def test_it_grows_no_further_than_it_may(plane, launch, over):
+    task = {
+        "run": "echo MemoryError; exit 1",
+        "resources": {"infra": "local", "memory": "1+"},
+        "on_oom": {"grow": "2x", "max": "1.5GB"},
+    }
+    (number,) = await launch(task)
+    job = await over(number)
+    assert (job.status.value, job.task.grown, len(job.task.attempts)) == ("FAILED", 1, 2)
+    assert "on_oom.max allows 1.5 GB" in job.reason
+
+
+async def test_what_is_larger_than_anything_ends_it(launch, over):
+    task = {
+        "run": "echo MemoryError; exit 1",
+        "resources": {"infra": "local", "memory": "1+"},
+        "on_oom": {"grow": "100x", "max": "99999GB"},
+    }
+    (number,) = await launch(task)
+    job = await over(number)
+    assert job.status.value in ("FAILED_NO_RESOURCE", "FAILED")
+    assert job.task.grown >= 1
+
+
 async def test_what_cannot_be_is_refused_or_ends_at_once(ask, launch, over):
     for task, words in (
         ({"run": "true", "resources": {"infra": "local", "job_recovery": "nobodys"}}, "EAGER_NEXT_REGION"),
-        ({"run": "true", "resources": {"infra": "local", "job_recovery": "deadline"}}, "not supported yet"),
+        ({"run": "true", "resources": {"infra": "local", "job_recovery": "deadline"}}, "takes both deadline"),
+        ({"run": "true", "resources": recovering_by(deadline="1h", work="55m")}, "Give it more time"),
+        ({"run": "true", "resources": recovering_by(deadline="9h", work="1h", policy="luck")}, "uniform-progress"),
+        ({"run": "true", "resources": recovering_by(strategy="failover", deadline="9h")}, "goes with strategy"),
         ({}, "nothing to run"),
     ):
         refused = await ask("jobs/launch", body(task))

@@ -18,7 +18,7 @@ from .shell import run_script
 from .tasks import Task, Tasks
 
 #: Announcements of an end; advice to move is none.
-FINAL = ("terminate", "stop", "hibernate")
+FINAL = ("terminate", "stop", "hibernate", "end")
 EVENT = "preemption"
 _TIMED_OUT = 124
 

@@ -28,7 +28,8 @@ _HELD_S, _GOOGLE_LEAVES_S = 60, 30.0
 class Notice(NamedTuple):
     """What was announced, when, and when it will happen (None: unknown); Unix seconds.
 
-    `what` is `terminate`, `stop` or `hibernate`, or `rebalance` for a likely end without a date.
+    `what` is `terminate`, `stop` or `hibernate`, or `rebalance` for a likely end without a date; `end` is the server's
+    own word that it will end what runs here.
     """
 
     what: str

@@ -72,6 +72,7 @@ class Agent:
             "kill_all": self._kill_all,
             "power_off": self._power_off,
             "notices": self._heard,
+            "announce": self._announced,
             "chaos": self._chaos.strike,
             "shutdown": self._shutdown,
             "task_start": self._task_start,
@@ -282,6 +283,13 @@ class Agent:
     async def _shutdown(self, fields: Fields, body: bytes) -> Reply:
         del fields, body
         asyncio.get_running_loop().call_later(0.02, self._done.set)
+        return {}, b""
+
+    async def _announced(self, fields: Fields, body: bytes) -> Reply:
+        """The server's own notice: in `seconds` this node's tasks will be ended."""
+        del body
+        now = self._clock()
+        self._announce(notices.Notice("end", now, now + fields.number("seconds", 0, 86400)))
         return {}, b""
 
     async def _heard(self, fields: Fields, body: bytes) -> Reply:

@@ -41,6 +41,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option("--after", metavar="IDS", help="Begin when these managed jobs (3,4) have succeeded.")
 @click.option("--after-any", metavar="IDS", help="Begin when these managed jobs have ended, however.")
 @click.option("--job-group", help="Attach to a job group (not supported yet).")
+@click.option("--strict", is_flag=True, help="Refuse a spot job that by its zone's survival will hardly end.")
 @click.option("--no-job-group", is_flag=True, help="Not as a part of the job group that this runs in.")
 @options.task_options
 @click.option("--priority", help="-1000 to 1000: higher is begun sooner.")
@@ -66,7 +67,8 @@ def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **fl
         talk(f"Launching {what}.")
     else:
         confirm(f"Launching {what}. Proceed?", assume_yes=False)
-    request_id = str(sdk.launch(made, name, num_jobs=count, after=after, after_any=after_any, _command=typed()))
+    asked = {"after": after, "after_any": after_any, "strict": flags["strict"]}
+    request_id = str(sdk.launch(made, name, num_jobs=count, **asked, _command=typed()))
     if flags["asynchronous"]:
         print_request_id(request_id, form)
         return exit_codes.OK

@@ -141,10 +141,16 @@ class BudgetCare:
             await self._desk.tell(cluster, cluster_life.DownAsked(), once=f"spot:{job.id}:{job.attempt}")
 
     async def _end(self, job: ManagedJob, letter: CancelAsked, reason: str) -> None:
-        desk = self._desk
+        """Tell its nodes, give what its task wants done then its time, and have it end."""
+        desk, now = self._desk, self._desk.clock.now()
         cluster = await desk.store.clusters.get(job.cluster_id) if job.cluster_id else None
-        if cluster is not None and cluster.phase is Phase.UP:
-            await self._warned_now(cluster, reason)
+        if cluster is not None and cluster.phase is Phase.UP and job.stage is Stage.RUNNING:
+            told = self._warned.get(cluster.id)
+            if told is None:
+                self._warned[cluster.id] = told = now
+                await self._warned_now(cluster, reason)
+            if now < told + farewell_of(job):
+                return
         rows = desk.store.managed_jobs
         await desk.post.send("managed_job", rows, job.id, letter, once=f"money:{job.id}:{job.attempt}")
 
@@ -267,6 +273,15 @@ def preemptible(job: ManagedJob) -> bool:
     config = job.task_configs.get(str(job.at))
     declared = isinstance(config, Mapping) and bool(config.get("checkpoint"))
     return declared or (job.task.where is not None and job.task.where.use_spot)
+
+
+def farewell_of(job: ManagedJob) -> float:
+    """Seconds that a job's task has for what it does when it is told of its end; nothing where it does nothing."""
+    config = job.task_configs.get(str(job.at))
+    if not isinstance(config, Mapping) or not config.get("on_preemption"):
+        return 0.0
+    spec = TaskSpec.from_config(config).on_preemption
+    return min(GRACE_S, spec.grace) if spec is not None else 0.0
 
 
 def whose_job(job: ManagedJob) -> Whose:

@@ -18,6 +18,7 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Table
+from sky.core.lifecycle.managed_pace import recovery_config, terms_of
 from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
@@ -27,15 +28,18 @@ from sky.core.model.offers import Placement
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
-from sky.core.policy import recovery
+from sky.core.policy import pacing, recovery
 from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
 from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
+from sky.engine.farewells import warn
+from sky.engine.grants import Grants, Nothing
 from sky.engine.job_groups import GroupOrders, variables
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
+from sky.engine.pacing import Pacer
 from sky.engine.plans import Said
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
@@ -59,13 +63,21 @@ class ManagedJobWork:
     name = "managed_job"
     table: Table[ManagedJob] = life.TABLE
 
-    def __init__(self, desk: Desk, logs: ManagedLogs | None = None, moved: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        logs: ManagedLogs | None = None,
+        moved: Callable[[str], None] | None = None,
+        grants: Grants | None = None,
+    ) -> None:
         """`moved` is told the ids of parents whose members have changed."""
         self.rows = desk.store.managed_jobs
         self._groups = GroupOrders(desk)
         self._moved = moved
         self._desk = desk
         self._logs = logs
+        self._grants = grants or Nothing()
+        self._pacer = Pacer(desk, self._open)
 
     def id_of(self, entity: ManagedJob) -> str:
         return entity.id
@@ -113,6 +125,10 @@ class ManagedJobWork:
         match order:
             case events.Launch():
                 return await self._launch(entity)
+            case events.Weigh():
+                return await self._pacer.weigh(entity, task_of(entity))
+            case events.Warn():
+                await self._warn(entity, order)
             case events.OpenJob():
                 await self._open_job(entity)
             case events.Repair():
@@ -131,9 +147,17 @@ class ManagedJobWork:
         id = cluster_id_of(job)
         there = await self._desk.store.clusters.get(id)
         if there is not None:
-            return events.Launched(there.id, there.name)
+            # Recorded before a crash; a policy that had decided is asked again at once.
+            in_time = terms_of(job) is not None
+            return events.Launched(
+                there.id, there.name, f"going on on {there.name}",
+                pace=self._pacer.found(job, there) if in_time else {},
+                look_at=self._desk.clock.now() if in_time else None,
+            )  # fmt: skip
         task = await on_spot(self._desk, job, task_of(job))
-        config = life.recovery_config(job)
+        config = recovery_config(job)
+        if recovery.strategy_name(config) == pacing.STRATEGY:
+            return await self._launch_in_time(job, task, id)
         history = recovery.History(job.lost, job.task.where, job.failures, job.attempt, config)
         choice = _together(job, strategies()[recovery.strategy_name(config)](history))
         if choice.wait > 0:
@@ -150,6 +174,21 @@ class ManagedJobWork:
         return events.Launched(
             cluster.id, cluster.name, f"launching {cluster.name}: {first.instance_type} on {first.place}{because}"
         )
+
+    async def _launch_in_time(self, job: ManagedJob, task: TaskSpec, id: str) -> object:
+        """As the policy of a job with a deadline wants it."""
+        try:
+            choice = await self._pacer.choose(job, task)
+        except ResourcesUnavailableError as error:
+            return events.NotPlaced(str(error), hopeless=error.no_failover)
+        except (SkyError, ValueError) as error:
+            return events.NotPlaced(str(error), wrong=True)
+        if isinstance(choice, events.Postponed):
+            return choice
+        cluster = await self._open(job, task, id, choice.placements)
+        first = choice.placements[0].offer
+        text = f"launching {cluster.name}: {first.instance_type} on {first.place}: {choice.text}"
+        return events.Launched(cluster.id, cluster.name, text, choice.pace, choice.look_at)
 
     async def _placements(self, job: ManagedJob, task: TaskSpec, choice: recovery.Choice) -> tuple[Placement, ...]:
         """Where it could be had; places that are to be avoided only where there are no others."""
@@ -248,7 +287,11 @@ class ManagedJobWork:
         cluster = await desk.store.clusters.get(cluster_id_of(job))
         if cluster is None or cluster.phase is not Phase.UP or job.job_key is None:
             return
+        if await desk.store.jobs.by_request(job.job_key) is not None:
+            return
         task = task_of(job)
+        given = await self._grants.give(job, wanted=task.api_server_access)
+        task = replace(task, secrets={**task.secrets, **given.secrets})
         drawn = Job(
             id=_derived(job, f"{job.attempt}:job"),
             cluster_id=cluster.id,
@@ -264,7 +307,7 @@ class ManagedJobWork:
             name=task.name or job.name,
             task_id=task_id_of(job, job.at),
             resources=job.task.resources,
-            variables=variables_of(job),
+            variables={**variables_of(job), **given.envs},
             fresh=job.fresh,
             git_commit=await self._commit_of(job, cluster),
         )
@@ -298,10 +341,17 @@ class ManagedJobWork:
         if there is not None and there.phase is not JobPhase.DONE:
             await self._desk.post.send("job", self._desk.store.jobs, there.id, job_life.CancelAsked())
 
+    async def _warn(self, job: ManagedJob, order: events.Warn) -> None:
+        """Tell its nodes; who cannot be told is moved all the same."""
+        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        if cluster is not None and cluster.phase is Phase.UP:
+            await warn(self._desk, cluster, order.seconds, order.reason)
+
     async def _close(self, job: ManagedJob) -> None:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         if self._logs is not None:
             await self._logs.finish(job, cluster)
+        await self._grants.take_back(job)
         if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
             await self._desk.tell(cluster, cluster_life.DownAsked())
 
@@ -309,6 +359,7 @@ class ManagedJobWork:
         cluster = await self._desk.store.clusters.get(cluster_id_of(job))
         if self._logs is not None:
             await self._logs.finish(job, cluster)
+        await self._grants.take_back(job)
         if cluster is not None and cluster.alive:
             await self._desk.tell(cluster, cluster_life.Released())
             idle = Autostop() if order.seconds is None else Autostop(order.seconds / 60, down=True)
@@ -378,6 +429,9 @@ class Nudges:
             owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
             if cluster is None or cluster.phase is Phase.TERMINATING:
                 continue
+            living = owner is not None and owner.stage is not Stage.DONE
+            if owner is not None and living and cluster_id in pacing.awaited(owner.pace, owner.attempt):
+                continue
             if owner is not None and owner.kept:
                 await self._desk.tell(cluster, cluster_life.Released())
                 continue
@@ -396,6 +450,8 @@ def _derived(job: ManagedJob, what: str) -> str:
 
 def cluster_id_of(job: ManagedJob) -> str:
     """The id of the attempt's cluster; one whose nodes were replaced is that of the attempt before."""
+    if (adopted := pacing.adopted(job.pace, job.attempt)) is not None:
+        return adopted
     return job.cluster_id or _derived(job, f"{job.attempt}:cluster")
 
 
@@ -481,6 +537,8 @@ def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:
         end_at=job.end_at,
         exit_codes=job.exit_codes,
         reason=job.reason,
+        cause=job.cause,
+        noted=job.seen,
     )
 
 
@@ -500,4 +558,10 @@ def _of_cluster(cluster: Cluster) -> events.Seen:
         unfit=bool(cluster.refusals) and all(each.scope == "request" for each in cluster.refusals),
         cluster_reason=cluster.reason,
         where=where_of(cluster.placement) if cluster.placement else None,
+        memory_gb=memory_of(cluster.placement) if cluster.placement else None,
     )
+
+
+def memory_of(placement: Placement) -> float | None:
+    """GiB that a node had; of a machine that others share, what was asked for, or nothing that is known."""
+    return (placement.asked_memory_gb or None) if placement.offer.shared else placement.offer.memory_gb

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sky.core.errors import PermissionDeniedError
+from sky.core.errors import PermissionDeniedError, SkyError
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.dags import DagSpec
@@ -12,13 +12,17 @@ from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask
 from sky.core.model.notifications import read_sinks
 from sky.core.model.requests import Request
 from sky.core.model.tasks import TaskSpec
+from sky.core.optimizer.goals import Goal
+from sky.core.policy import survival
+from sky.core.policy.pacing import RESTART_S, STRATEGY
 from sky.core.policy.recovery import strategy_name
-from sky.core.policy.rights import Reach, touches
+from sky.core.policy.rights import Reach, infra_for, touches
 from sky.core.ports import JobQuery
 from sky.engine.budgets import reserve_jobs, reserve_members
 from sky.engine.desk import Desk, flag, text
 from sky.engine.job_group_requests import awaited, check_members, family, kind_of, one_task, opened_out, together
-from sky.engine.recovering import check_strategy
+from sky.engine.plans import Said
+from sky.engine.recovering import check_recovery
 from sky.engine.refusals import refuse_unsupported
 from sky.kit.ids import new_id
 
@@ -36,6 +40,7 @@ async def launch(desk: Desk, request: Request) -> object:
     now = desk.clock.now()
     _check_notify(request, dag)
     after = await awaited(desk, request)
+    await _tell_survival(desk, request, dag)
     if kind is None:
         made = [drawn(desk, request, dag, now, rank=rank, count=count, after=after) for rank in range(count or 1)]
         await reserve_jobs(desk, request, made, dag.tasks)
@@ -61,7 +66,38 @@ def check(dag: DagSpec) -> None:
         refuse_unsupported(task, managed=True)
         if task.run is None and task.setup is None:
             raise ValueError(f"The task {task.name or ''} has nothing to run.")
-        check_strategy(strategy_name(task.resources[0].job_recovery or {}))
+        check_recovery(task.resources[0].job_recovery or {})
+
+
+async def _tell_survival(desk: Desk, request: Request, dag: DagSpec) -> None:
+    """Tell of tasks that will hardly end on spot. Raises ValueError where they are to be refused (`strict`)."""
+    within = infra_for(request.reach, await desk.workspaces.get(request.workspace))
+    config = request.body.get("config")
+    said = Said.of(config if isinstance(config, Mapping) else {})
+    for task in dag.tasks:
+        work, every, restart = _declared(task)
+        asked = task.resources[0].job_recovery or {}
+        if work is None or not task.resources[0].use_spot or strategy_name(asked) == STRATEGY:
+            continue
+        try:
+            first = (await desk.planner.place(task, Goal.COST, said, within)).placements[0].offer
+        except (SkyError, ValueError):
+            continue  # the job will say so itself
+        words = survival.warning(work, every, restart, first.interruption, first.place, task.num_nodes)
+        if words is None:
+            continue
+        words = f"{task.name or 'the task'}: {words}"
+        if flag(request.body, "strict"):
+            raise ValueError(f"Not taken on (strict): {words}.")
+        desk.talk.say(request.id, f"warning: {words}")
+
+
+def _declared(task: TaskSpec) -> tuple[float | None, float | None, float]:
+    """A task's work, the time between its checkpoints (None: none), what a restart takes; seconds."""
+    config = task.resources[0].job_recovery or {}
+    work = config.get("work") or (task.progress.duration if task.progress is not None else None)
+    every = None if task.checkpoint is None else task.checkpoint.every or survival.USUAL_EVERY_S
+    return work, every, config.get("restart_overhead") or RESTART_S
 
 
 def _check_notify(request: Request, dag: DagSpec) -> None:

@@ -4,10 +4,12 @@ Made and started by `plane`.
 """
 
 from collections.abc import Coroutine, Iterable
+from functools import partial
 
 from sky.engine.budgets import BudgetCare
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
+from sky.engine.farewells import warn
 from sky.engine.notifications import SHARED_LAG_S, Courier, Notifier
 from sky.engine.receipts import Receipts
 from sky.engine.schedules import Schedules, Submit
@@ -16,13 +18,13 @@ Loop = tuple[Coroutine[object, object, None], str]
 
 
 class Money:
-    """See the module. `budgets` may be given another way to warn nodes (`BudgetCare`)."""
+    """See the module."""
 
     def __init__(self, desk: Desk, submit: Submit, duties: Duties, courier: Courier | None) -> None:
         self.budget_rows = desk.store.budgets
         self.schedule_rows = desk.store.schedules
         self.receipts = Receipts(desk.store, desk.clock)
-        self.budgets = BudgetCare(desk, duties)
+        self.budgets = BudgetCare(desk, duties, partial(warn, desk))
         self.schedules = Schedules(desk.store, desk.clock, desk.signals, submit, duties)
         lag = 0.0 if isinstance(duties, Alone) else SHARED_LAG_S
         self.notifier = (

@@ -11,6 +11,7 @@ from sky.engine.access import AccessBoard
 from sky.engine.catalog import CatalogCare
 from sky.engine.desk import Talk
 from sky.engine.duties import Duties
+from sky.engine.grants import Grants
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.notifications import Courier
 from sky.engine.plans import Planner
@@ -53,3 +54,4 @@ class Parts:
     new_key: NewKey | None = None
     managed_logs: ManagedLogs | None = None
     courier: Courier | None = None
+    grants: Grants | None = None

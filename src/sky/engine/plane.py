@@ -115,6 +115,7 @@ class ControlPlane:
         self.upkeep = Upkeep(store, clock, self._tasks, self._held, parts.fleet.connections, parts.new_key)
         self._job_logs = JobLogs(store, parts.fleet, signals)
         self._managed_logs = parts.managed_logs
+        self._grants = parts.grants
         self._admission = Admission(store, self._post, clock, signals, parts.section, self._duties)
         self.money = Money(self._desk, self.submit, self._duties, parts.courier)
         self.managed = ManagedReads(store, clock, signals, self._admission, parts.managed_logs)
@@ -144,7 +145,7 @@ class ControlPlane:
             JobWork(
                 self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section, nudges.job
             ),
-            ManagedJobWork(self._desk, self._managed_logs, nudges.put),
+            ManagedJobWork(self._desk, self._managed_logs, nudges.put, self._grants),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(

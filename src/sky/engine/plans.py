@@ -169,6 +169,11 @@ class Planner:
             raise self._nowhere(resolved, made, ground)
         return made
 
+    def refused_at(self, offer: Offer) -> float | None:
+        """When a machine of an offer was last refused, to anybody, as far as the last plan knew."""
+        found = self._learning[1].records.get(Key.of(offer)) if self._learning is not None else None
+        return None if found is None else found.refused_at
+
     async def optimize(self, dag: DagSpec, questions: Questions) -> list[Answer]:
         """One answer per task. Raises ResourcesUnavailableError when a task fits nowhere."""
         ground = await self._ground(questions.said, questions.workspace, all_infra=questions.all_infra)

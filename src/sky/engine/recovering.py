@@ -4,11 +4,13 @@ Called by `managed_jobs` for each launch of an attempt, and before a job is take
 """
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 
-from sky.core.errors import InvalidSkyPilotConfigError, NotSupportedError
-from sky.core.policy.recovery import BUILT_IN, GROUP, LATER, NONE, Strategy
+from sky.core.errors import InvalidSkyPilotConfigError
+from sky.core.policy.pacing import STRATEGY, problem
+from sky.core.policy.recovery import BUILT_IN, GROUP, NONE, Strategy, strategy_name
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +27,15 @@ def strategies() -> dict[str, Strategy]:
     return found
 
 
-def check_strategy(name: str) -> None:
-    """Raise NotSupportedError or InvalidSkyPilotConfigError for a strategy that there is not."""
-    if name in LATER:
-        raise NotSupportedError(f"job_recovery.strategy: {name}: not supported yet in this version")
-    if name != NONE and name not in strategies():
-        known = ", ".join(sorted({*strategies(), NONE}))
+def check_recovery(config: Mapping[str, object]) -> None:
+    """Raise InvalidSkyPilotConfigError for a `job_recovery` that cannot be: a strategy that there is not, a deadline
+    that nothing meets."""
+    name = strategy_name(config)
+    if name == STRATEGY:
+        if why := problem(config):
+            raise InvalidSkyPilotConfigError(why)
+    elif idle := sorted(config.keys() & {"deadline", "policy"}):
+        raise InvalidSkyPilotConfigError(f"job_recovery.{idle[0]}: goes with strategy: deadline, found {name[:80]}")
+    elif name != NONE and name not in strategies():
+        known = ", ".join(sorted({*strategies(), NONE, STRATEGY}))
         raise InvalidSkyPilotConfigError(f"job_recovery.strategy: found {name[:80]!r}; allowed: {known}")

@@ -238,6 +238,10 @@ class AgentClient:
         reply, _ = await self.call("chaos", args, repeat=False)
         return int(reply["struck"])
 
+    async def announce(self, seconds: float) -> None:
+        """Give the node the notice that its tasks will be ended in so many seconds."""
+        await self.call("announce", {"seconds": seconds}, repeat=False)
+
     async def shutdown(self) -> None:
         """Let the agent leave; tasks go on."""
         await self.call("shutdown", repeat=False)

@@ -77,17 +77,20 @@ def launch(
     *,
     after: Sequence[int] | None = None,
     after_any: Sequence[int] | None = None,
+    strict: bool = False,
     _command: str = "",
 ) -> RequestId[tuple[JobIds, None]]:
     """Run a task, or the tasks of a DAG, as a managed job. Value: `(ids of the jobs, None)`.
 
     The ids are a list that is also a number where there is one (`JobIds`). num_jobs: so many jobs of the same tasks,
     each with its own `SKYPILOT_JOB_RANK`. They begin when the jobs `after` have succeeded and those of `after_any`
-    have ended. Uploads the tasks' local files first, only what the server does not have yet.
+    have ended. strict: refuse what would only be warned of, as a spot job that will hardly end. Uploads the tasks'
+    local files first, only what the server does not have yet.
     """
     group = None if job_group in (AUTO, None, False) else str(job_group)
     made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")
-    return submit("jobs/launch", {**made, "after": _numbers(after), "after_any": _numbers(after_any)})
+    made |= {"after": _numbers(after), "after_any": _numbers(after_any)}
+    return submit("jobs/launch", {**made, "strict": strict} if strict else made)
 
 
 def launch_body(

@@ -26,6 +26,7 @@ from sky.server.catalog import CatalogHome
 from sky.server.configuration import ConfigFile, read_user_yaml
 from sky.server.couriers import Couriers
 from sky.server.fleet import NodeFleet
+from sky.server.job_access import JobAccess
 from sky.server.objects import far_of
 from sky.server.settings import Role, Settings
 from sky.server.vault import KeyFile, hook_of
@@ -82,6 +83,7 @@ def build(settings: Settings) -> ControlPlane:
         fleet=fleet,
         managed_logs=managed_logs,
         courier=couriers,
+        grants=JobAccess(settings, store.users, clock, config.section),
         clock=clock,
         signals=signals,
         talk=talk,

@@ -175,6 +175,13 @@ class NodeFleet:
         await self._drop_lines(node)
         return 1
 
+    async def announce(self, cluster: Cluster, seconds: float) -> None:
+        """By each node's agent."""
+        told = [self._client(cluster, node).announce(seconds) for node in cluster.instances]
+        for answer in await asyncio.gather(*told, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
     def _refuse_if_cut(self, node: Instance) -> None:
         """Raises AgentUnreachable while a node is to be out of reach."""
         left = self._cut.get(node.id, 0.0) - asyncio.get_running_loop().time()

@@ -94,6 +94,8 @@ class Cloud:
         self.unheard_of: list[str] = []
         #: Seconds until a new machine is listed.
         self.lag_s = 0.0
+        #: What jobs have saved outside of their machines; see `node`.
+        self.bucket: dict[str, float] = {}
         self._count = 0
 
     def offers(self) -> list[Offer]:
@@ -123,7 +125,7 @@ class Cloud:
         self._count += 1
         now = self.clock.now()
         name = f"{self.name}-{self._count}"
-        node = SimNode(name, self.clock, self.rng, lambda down: self._stops_itself(name, down))
+        node = SimNode(name, self.clock, self.rng, lambda down: self._stops_itself(name, down), self.bucket)
         made = Machine(name, ask.cluster_id, rank, token, zone, offer.instance_type, offer.use_spot,
                        offer.price_hourly, now, InstanceState.PENDING, node, now + self.lag_s)  # fmt: skip
         made.billed.append((now, None))

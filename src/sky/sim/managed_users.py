@@ -8,6 +8,7 @@ from random import Random
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.core.model.managed_jobs import Stage
 from sky.core.model.requests import Request
+from sky.core.policy.catalogue import POLICIES
 from sky.core.ports import JobQuery
 from sky.engine.plane import ControlPlane
 from sky.kit.ids import request_id
@@ -64,13 +65,18 @@ class Manager:
         rng = draw or self._rng
         # Long enough that most lose their machines, some more than once.
         seconds, code = rng.choice((5, 60, 120, 240)), rng.choice((0, 0, 0, 1))
-        recovery = {
-            "strategy": rng.choice(("EAGER_NEXT_REGION", "FAILOVER")),
+        recovery: dict[str, object] = {
+            "strategy": rng.choice(("EAGER_NEXT_REGION", "FAILOVER", "DEADLINE")),
             "max_restarts_on_errors": rng.choice((0, 1)),
         }
+        every = ""
+        if recovery["strategy"] == "DEADLINE":
+            more = {"work": seconds, "deadline": 60 + 2 * seconds, "restart_overhead": 40}
+            recovery |= {**more, "policy": rng.choice(sorted(POLICIES))}
+            every = " 10"
         resources = {"cpus": "2+", "use_spot": rng.random() < 0.7, "job_recovery": recovery}
         nodes = rng.choice((1, 1, 2, 3))
-        return {"name": f"t{at}", "run": f"sim {seconds} {code}", "num_nodes": nodes, "resources": resources}
+        return {"name": f"t{at}", "run": f"sim {seconds} {code}{every}", "num_nodes": nodes, "resources": resources}
 
     async def _until_over(self) -> None:
         """Jobs that no place would have are cancelled in the end."""

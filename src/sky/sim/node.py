@@ -1,7 +1,8 @@
 """A machine made of numbers, and the agent on it: it answers in the agent's real protocol, byte for byte.
 
 Jobs are scripts of one line, `sim SECONDS EXIT_CODE`; what they print is a line for each second. What a node knows is
-on its disk: it outlives agents and stops, and ends with the machine.
+on its disk: it outlives agents and stops, and ends with the machine. `sim SECONDS EXIT_CODE EVERY` writes a checkpoint
+each so many seconds into a bucket that outlives it, says how far it is, and goes on from there when it is begun anew.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ class SimJob:
     ended: float | None = None
     exit_codes: list[int] | None = None
     reason: str | None = None
+    facts: Json | None = None
 
     @property
     def over(self) -> bool:
@@ -64,8 +66,17 @@ class Disk:
 class SimNode:
     """See the module. `power` is called when the node switches itself off, with whether it is to go for good."""
 
-    def __init__(self, name: str, clock: SimClock, rng: Random, power: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: SimClock,
+        rng: Random,
+        power: Callable[[bool], None],
+        bucket: dict[str, float] | None = None,
+    ) -> None:
         self.name = name
+        #: Seconds that are done of each task, by its id, as of its newest checkpoint.
+        self._bucket = {} if bucket is None else bucket
         self.clock = clock
         self.rng = rng
         self._power = power
@@ -199,8 +210,11 @@ class SimNode:
         for each in gang:
             each.begin(job)
         self._move(job, "RUNNING")
-        seconds, code = _script(job.spec)
-        self._later(seconds, self._end, job, code)
+        seconds, code, every = _script(job.spec)
+        done = self._bucket.get(str(job.spec.get("task_id")), 0.0) if every else 0.0
+        self._later(seconds - done, self._end, job, code)
+        if every:
+            self._later(every, self._save, job, done, seconds, every)
         if len(gang) > 1:
             self._later(2.0, self._watch_gang, job)
 
@@ -210,6 +224,18 @@ class SimNode:
         if task in self.work.values():
             self.beside.append(task)
         self.work[job.key] = task
+
+    def _save(self, job: SimJob, before: float, seconds: float, every: float) -> None:
+        """Write a checkpoint, and say how far it is."""
+        if job.over or job.began is None:
+            return
+        now = self.clock.now()
+        done = before + now - job.began
+        self._bucket[str(job.spec.get("task_id"))] = done
+        kept = {"name": f"at-{done:.0f}", "at": now, "bytes": 1000}
+        job.facts = {"progress": round(done / seconds, 6), "progress_at": now, "checkpoint": kept}
+        self.tell(kind="job", job_id=job.job_id, key=job.key, status=job.status)
+        self._later(every, self._save, job, before, seconds, every)
 
     def _gang(self, job: SimJob) -> list["SimNode"] | None:
         there = self.peers()[: int(job.spec.get("num_nodes", 1))]
@@ -262,7 +288,7 @@ class SimNode:
         verbs: dict[str, Callable[[Mapping[str, Any]], Awaitable[tuple[Json, bytes]]]] = {
             "hello": self._hello, "submit": self._submit, "jobs": self._jobs, "cancel": self._cancel,
             "events": self._events, "read_log": self._read_log, "autostop": self._autostop,
-            "kill_all": self._kill_all, "shutdown": self._shutdown, "run": self._run,
+            "kill_all": self._kill_all, "shutdown": self._shutdown, "run": self._run, "announce": self._announced,
         }  # fmt: skip
         if verb not in verbs:
             raise Refused("UnknownVerb", f"a simulated node does not know {verb!r}")
@@ -361,6 +387,9 @@ class SimNode:
         self.work.clear()
         return {}, b""
 
+    async def _announced(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
+        return {}, b""
+
     async def _shutdown(self, args: Mapping[str, Any]) -> tuple[Json, bytes]:
         self.agent_up = False
         return {}, b""
@@ -446,9 +475,9 @@ class _End:
         return
 
 
-def _script(spec: Mapping[str, Any]) -> tuple[float, int]:
+def _script(spec: Mapping[str, Any]) -> tuple[float, int, float]:
     words = str(spec.get("run") or "sim 0 0").split()
-    return float(words[1]), int(words[2])
+    return float(words[1]), int(words[2]), float(words[3]) if len(words) > 3 else 0.0
 
 
 def _record(job: SimJob) -> Json:
@@ -456,4 +485,5 @@ def _record(job: SimJob) -> Json:
         "job_id": job.job_id, "key": job.key, "status": job.status, "submitted_at": job.submitted_at,
         "start_at": job.began, "end_at": job.ended, "exit_codes": job.exit_codes, "reason": job.reason, "pid": None,
         "name": job.spec.get("name"), "user": job.spec.get("user"), "num_nodes": job.spec.get("num_nodes"),
+        "facts": job.facts,
     }  # fmt: skip

@@ -59,7 +59,9 @@ class World:
             )
             for name in ("aws", "gcp")
         }
+        bucket: dict[str, float] = {}
         for cloud in self.clouds.values():
+            cloud.bucket = bucket
             cloud.lag_s = self.chance(f"lag of {cloud.name}").choice((0.0, 0.0, 5.0))
         self.disk: SqliteStore = Disk(self)
         #: What would be there after a power failure: what was on the disk at these times, newest last.

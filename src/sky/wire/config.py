@@ -130,6 +130,8 @@ CONFIG = Section(
             running_at_once=Field(("integer",), "managed jobs that have begun and not ended, at a time", least=1),
             running_per_user=Field(("integer",), "the same of one user", least=1),
             running_per_workspace=Field(("integer",), "the same of one workspace", least=1),
+            api_access=Field(("boolean",), "give managed jobs an endpoint and a token of their own"),
+            api_endpoint=Field(("text",), "where jobs reach this server, if not where it listens"),
             contact_lease=Field(
                 ("number",), "seconds out of reach after which a job is begun anew although its machines run", least=1
             ),

@@ -27,7 +27,8 @@ class JobsLaunchBody(Body):
     """Arguments of `/jobs/launch`. `dag` holds the tasks as `DagSpec.to_config` gives them.
 
     `num_jobs` opens so many jobs of the same tasks, each with a rank. They begin when the jobs of the numbers `after`
-    have succeeded, and those of `after_any` ended. `uploads`, `config`, `command` as of `/launch`.
+    have succeeded, and those of `after_any` ended. `strict` refuses what is only warned of otherwise. `uploads`,
+    `config`, `command` as of `/launch`.
     """
 
     dag: dict[str, Any]
@@ -40,6 +41,7 @@ class JobsLaunchBody(Body):
     uploads: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Refuse before anything is on record what would fail at once."""
@@ -210,6 +212,9 @@ class ManagedJobRecord(Record):
     is_batch: bool = False
     controller_pid: int | None = None
     user_yaml: str | None = None
+    progress: float | None = None
+    checkpoint: str | None = None
+    checkpoint_at: float | None = None
 
 
 class JobsQueueAnswer(Record):
@@ -299,6 +304,9 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         use_spot=where.use_spot if where else None,
         price_hourly=where.price_hourly if where else None,
         restarts_on_errors=task.restarts,
+        progress=task.progress,
+        checkpoint=task.checkpoint,
+        checkpoint_at=task.checkpoint_at,
         exit_codes=list(task.exit_codes),
         job_status=job.status.value,
         num_tasks=len(job.tasks),

@@ -487,6 +487,8 @@ def released(cluster: Cluster, event: Released, now: float) -> Step[Cluster]:
 def told_of_its_end(cluster: Cluster, event: NoticeHeard, now: float) -> Step[Cluster]:
     """Nothing is saved yet: whoever asks is told, and the machines are looked at."""
     when = "" if event.seconds is None else f" in {max(0.0, event.seconds):.0f} s"
+    if event.what == "end":
+        return Step(cluster, None, f"node {event.rank} was told that what runs there ends{when}")
     text = _NOTICES.get(event.what, _NOTICES["terminate"]).format(rank=event.rank, when=when)
     return Step(cluster, (Observe(),), f"its provider says: {text}")
 

@@ -3,10 +3,13 @@
 `engine.managed_jobs` sends the events and carries the orders out.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sky.core.lifecycle import group_events
 from sky.core.model.clusters import Phase
+from sky.core.model.jobs import NOTHING_SEEN, FailureCause
+from sky.core.model.jobs import Seen as Noted
 from sky.core.model.managed_jobs import Where
 from sky.core.model.statuses import JobStatus
 
@@ -43,11 +46,16 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The attempt's cluster is on record; `text` says what was chosen and why."""
+    """The attempt's cluster is on record; `text` says what was chosen and why.
+
+    With a deadline: what it carries along from here, and when its policy is asked again.
+    """
 
     cluster_id: str
     cluster_name: str
     text: str = ""
+    pace: Mapping[str, object] = field(default_factory=dict)
+    look_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,21 @@ class Postponed:
 
     seconds: float
     reason: str
+    pace: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The policy of a job with a deadline was asked: `leave` says why it leaves what it runs on, empty where it stays.
+
+    Its processes are told `notice` seconds before.
+    """
+
+    pace: Mapping[str, object]
+    look_at: float
+    text: str
+    leave: str = ""
+    notice: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +104,8 @@ class Seen:
     `phase` None: the cluster is not on record. `missing`: machines of it that do not exist any more or do not run, by
     the word of their provider; `lost` are the ranks of those and of others that are out of reach, of `num_nodes`.
     `fixed`: why its place cannot replace single nodes, empty where it can; `repairs`: how often some were. `job` None:
-    no job on record; `version` and `number` are the job's.
+    no job on record; `version` and `number` are the job's, `noted` is what its node sees of it. `memory_gb` (GiB) is
+    what each node lends.
     """
 
     phase: Phase | None
@@ -101,6 +125,9 @@ class Seen:
     end_at: float | None = None
     exit_codes: tuple[int, ...] = ()
     reason: str | None = None
+    cause: FailureCause | None = None
+    noted: Noted = NOTHING_SEEN
+    memory_gb: float | None = None
 
     @property
     def gone(self) -> bool:
@@ -119,6 +146,19 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class Look:
     """Read the rows of its cluster and its job there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Ask the policy of a job with a deadline whether it stays where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell the nodes that they will be taken away in so many seconds, and look."""
+
+    seconds: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +189,9 @@ class Release:
 
 
 EVENTS: tuple[type, ...] = (
-    Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, NotSeen, Seen,
+    Due, Changed, Admitted, CancelAsked, Launched, NotPlaced, Postponed, Weighed, NotSeen, Seen,
     *group_events.EVENTS,
 )  # fmt: skip
-ORDERS: tuple[type, ...] = (Launch, Look, OpenJob, Repair, CancelJob, Close, Release, *group_events.ORDERS)
+ORDERS: tuple[type, ...] = (
+    Launch, Look, Weigh, Warn, OpenJob, Repair, CancelJob, Close, Release, *group_events.ORDERS,
+)  # fmt: skip

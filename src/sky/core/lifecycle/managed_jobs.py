@@ -29,12 +29,25 @@ from sky.core.lifecycle.managed_events import (
     Release,
     Repair,
     Seen,
+    Warn,
+    Weigh,
+    Weighed,
+)
+from sky.core.lifecycle.managed_pace import (
+    failed_there,
+    kept_of,
+    noted_pace,
+    recovery_config,
+    resumes,
+    task_config,
+    terms_of,
 )
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import JobStatus
 from sky.core.model.statuses import ManagedJobStatus as Status
-from sky.core.policy import recovery
+from sky.core.policy import pacing, recovery
+from sky.core.policy.repair import Verdict
 
 #: Seconds before something that could not be looked at, or did not come about, is looked at again.
 LOOK_AGAIN_S = 10.0
@@ -77,19 +90,6 @@ def due_at(job: ManagedJob) -> float | None:
     return None if job.stage in (S.WAITING, S.DONE) else job.wake_at
 
 
-def recovery_config(job: ManagedJob) -> Mapping[str, object]:
-    """What the task whose turn it is says under `job_recovery`."""
-    config = job.task_configs.get(str(job.at))
-    resources = config.get("resources") if isinstance(config, Mapping) else None
-    if isinstance(resources, Mapping):
-        several = resources.get("any_of") or resources.get("ordered")
-        first = several[0] if isinstance(several, list | tuple) and several else resources
-        found = first.get("job_recovery") or resources.get("job_recovery")
-        if isinstance(found, Mapping):
-            return found
-    return {}
-
-
 # --- beginning -------------------------------------------------------------------------------------------------------
 
 
@@ -103,13 +103,19 @@ def admitted(job: ManagedJob, event: Admitted, now: float) -> Step[ManagedJob]:
 def launched(job: ManagedJob, event: Launched, now: float) -> Step[ManagedJob]:
     """The cluster makes its own way from here."""
     there = replace(job, stage=S.LAUNCHING, cluster_id=event.cluster_id, cluster_name=event.cluster_name, wake_at=None)
+    if event.look_at is not None:
+        there = replace(there, pace=event.pace, look_at=event.look_at, wake_at=event.look_at)
     return Step(there, (Look(),), event.text)
 
 
 @TABLE.on(S.PLACING, NotPlaced, to={S.BACKOFF, S.DONE})
 def not_placed(job: ManagedJob, event: NotPlaced, now: float) -> Step[ManagedJob]:
-    """One that never ran, and never can, ends here; one that did run was fit before, and is tried again."""
-    if job.task.started_at is None and (event.wrong or event.hopeless):
+    """One that never ran, and never can, ends here, or that asks for more than there is since it ran out of memory.
+
+    Another that did run was fit before, and is tried again.
+    """
+    too_large = job.task.grown > 0 and event.hopeless
+    if too_large or (job.task.started_at is None and (event.wrong or event.hopeless)):
         status = Status.FAILED_PRECHECKS if event.wrong else Status.FAILED_NO_RESOURCE
         return _over(_finish(job, status, now, event.reason), now, event.reason)
     return _rest(replace(job, failures=job.failures + 1), now, event.reason)
@@ -119,6 +125,7 @@ def not_placed(job: ManagedJob, event: NotPlaced, now: float) -> Step[ManagedJob
 def postponed(job: ManagedJob, event: Postponed, now: float) -> Step[ManagedJob]:
     """As the strategy wants it."""
     later = replace(job, stage=S.BACKOFF, wake_at=now + event.seconds, reason=event.reason)
+    later = replace(later, pace=event.pace or job.pace)
     return Step(later, (), f"{event.reason}; waiting {event.seconds:.0f} s")
 
 
@@ -143,7 +150,7 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 )  # fmt: skip
 def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Wait for the cluster to be up; one that is refused is looked for elsewhere."""
-    job = _noted(job, event)
+    job = _noted(job, event, now)
     if event.gone:
         return _refused(job, event, now)
     if event.phase is Phase.UP and job_groups.meets(job):
@@ -160,7 +167,7 @@ def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]
 @TABLE.on((S.SUBMITTING, S.RUNNING), Seen, to={S.SUBMITTING, S.RUNNING, S.REPAIRING, S.CLEARING, S.ENDING, S.DONE})
 def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """What the job reports counts first, then what became of the machines."""
-    job = replace(_noted(job, event), stage=S.RUNNING)
+    job = replace(_noted(job, event, now), stage=S.RUNNING)
     if event.job in _OVER:
         return _job_over(job, event, now)
     if event.gone or event.phase in _LEAVING or (event.missing and event.phase is Phase.DEGRADED):
@@ -173,18 +180,48 @@ def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     if event.job is JobStatus.RUNNING and job.task.running_since is None:
         return _runs(job, event, now)
     job = replace(job, silent_since=None)
-    return Step(replace(job, wake_at=_limit_at(job)))
+    return Step(replace(job, wake_at=_wake_at(job)))
 
 
 @TABLE.on(S.RUNNING, Due, to={S.RUNNING, S.CANCELLING})
 def time_passed(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
-    """Look; or its time is up."""
+    """Look, or ask its policy; or its time is up, here or altogether."""
+    if job.leave_at is not None and now >= job.leave_at:
+        return _leave(job, now, job.reason or "it leaves")
     limit = _limit_at(job)
     if limit is not None and now >= limit:
         words = f"it ran for {recovery_config(job).get('max_run_time')}, which is its max_run_time"
         ending = replace(job, stage=S.CANCELLING, goal=Status.FAILED, reason=words, wake_at=now + GRACE_S)
         return Step(ending, (CancelJob(),), words)
+    if job.look_at is not None and now >= job.look_at:
+        return _weigh(job, now)
     return Step(job, (Look(),))
+
+
+def _weigh(job: ManagedJob, now: float) -> Step[ManagedJob]:
+    # Should the answer be lost, it is asked again.
+    asked = replace(job, look_at=now + LOOK_AGAIN_S)
+    return Step(replace(asked, wake_at=asked.look_at), (Weigh(),))
+
+
+@TABLE.on((S.LAUNCHING, S.RUNNING), Weighed, to={S.LAUNCHING, S.RUNNING, S.CLEARING})
+def weighed(job: ManagedJob, event: Weighed, now: float) -> Step[ManagedJob]:
+    """It stays; or it leaves, once its processes have had time to save what they have."""
+    before = job.pace.get("reason")
+    job = replace(job, pace=event.pace, look_at=event.look_at)
+    if event.leave:
+        if job.stage is S.RUNNING and event.notice > 0:
+            leaving = replace(job, leave_at=now + event.notice, wake_at=now + event.notice, reason=event.leave)
+            return Step(leaving, (Warn(event.notice, event.leave),), event.text)
+        return _leave(job, now, event.text)
+    text = event.text if event.pace.get("reason") != before else ""
+    # Whoever is out of reach is looked at again, too: no other order may be left that does.
+    silent = (Look(),) if job.silent_since is not None else ()
+    return Step(replace(job, wake_at=_wake_at(job)), silent, text)
+
+
+def _leave(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
+    return _recover(replace(job, pace=pacing.dump(pacing.left(pacing.load(job.pace, job.at)))), now, text, lost=False)
 
 
 def _job_over(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -206,11 +243,19 @@ def _job_over(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 def _failed(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[ManagedJob]:
     """The job's own code failed."""
     status = Status.FAILED_SETUP if event.job is JobStatus.FAILED_SETUP else Status.FAILED
+    why_not = ""
+    if event.cause is not None:
+        larger, told = recovery.grown(task_config(job), event.cause, event.memory_gb, job.task.grown)
+        if larger is not None:
+            asks = replace(job, task_configs={**job.task_configs, str(job.at): larger})
+            counted = _with(asks, grown=job.task.grown + 1, exit_codes=event.exit_codes)
+            return _recover(counted, now, f"{reason}; {told} on the next try", lost=False)
+        why_not = f" ({told})" if told else ""
     verdict = recovery.after_failure(recovery_config(job), event.exit_codes, job.task.restarts)
     if verdict.restart:
         counted = _with(job, restarts=job.task.restarts + verdict.counts, exit_codes=event.exit_codes)
         return _recover(counted, now, f"{reason}; {verdict.why}", lost=False)
-    words = f"{reason} ({verdict.why})" if verdict.why else reason
+    words = f"{reason}{why_not}" + (f" ({verdict.why})" if verdict.why else "")
     failed = _finish(_with(job, exit_codes=event.exit_codes), status, event.end_at or now, words)
     if keep := recovery_config(job).get("keep_on_failure"):
         kept = f"{words}; its cluster {job.cluster_name} is kept: sky down {job.cluster_name} removes it"
@@ -234,7 +279,9 @@ def _runs(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It runs: what was lost before counts no more."""
     running = _with(_began(job, event), status=Status.RUNNING, reason=None)
     running = replace(running, silent_since=None, failures=0, stumbles=0, lost=(), reason=None, repairs=0, fresh=())
-    return Step(replace(running, wake_at=_limit_at(running)), None, f"running on {job.cluster_name}")
+    if terms_of(job) is not None:
+        running = replace(running, pace=pacing.dump(pacing.works(pacing.load(job.pace, job.at))))
+    return Step(replace(running, wake_at=_wake_at(running)), None, f"running on {job.cluster_name}")
 
 
 def _began(job: ManagedJob, event: Seen) -> ManagedJob:
@@ -264,18 +311,21 @@ def _refused(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     reason = event.cluster_reason or "its cluster was not launched"
     if event.where is not None:
         job = replace(job, lost=(*job.lost, event.where)[-_MOST_LOST:])
+    job, soon = failed_there(job, now)
     if event.unfit and job.task.started_at is None:
         return _over(_finish(job, Status.FAILED_NO_RESOURCE, now, reason), now, reason)
-    return _rest(replace(job, failures=job.failures + 1), now, reason)
+    return _rest(replace(job, failures=job.failures + 1), now, reason, soon)
 
 
 def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """The machines are gone, or as good as gone."""
+    job, _ = failed_there(job, now)
     reason = f"lost: {event.cluster_reason or event.reason or 'its machines are gone'}"
     if recovery.strategy_name(recovery_config(job)) == recovery.NONE:
         words = f"{reason}; it is not to be recovered"
         return _end(_finish(job, Status.FAILED, now, words), Status.FAILED, now, words)
-    verdict = repair.verdict(job, event)
+    # Where a job with a deadline runs, and on what, is its policy's to say.
+    verdict = repair.verdict(job, event) if terms_of(job) is None else Verdict(False)
     if verdict.repair:
         return _repair(job, event, now, reason)
     reason = f"{reason}; {verdict.why}" if verdict.why else reason
@@ -292,13 +342,14 @@ def _repair(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[Manag
     """Keep what is left of the gang, and replace what is gone."""
     task = replace(_stopped(job.task, now), status=Status.RECOVERING, recoveries=job.task.recoveries + 1, reason=reason)
     begun = repair.begun(replace(job, tasks=_placed(job, task), reason=reason, wake_at=now + LOOK_AGAIN_S), event)
-    return Step(begun, (Repair(),), f"{reason}; {repair.in_words(begun, event)}")
+    begins = resumes(job, now)
+    return Step(begun, (Repair(),), f"{reason}; {repair.in_words(begun, event)}{f'; {begins}' if begins else ''}")
 
 
 @TABLE.on(S.REPAIRING, Seen, to={S.REPAIRING, S.MEETING, S.SUBMITTING, S.CLEARING})
 def seen_repairing(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Once its cluster is whole the job begins anew on all of it; what cannot be repaired is launched anew."""
-    job = _noted(job, event)
+    job = _noted(job, event, now)
     if event.phase is Phase.UP and event.repairs >= job.repair:
         whole = repair.whole(_with(job, attempts=(*job.task.attempts, job.attempt + 1)))
         words = "its cluster is whole again; beginning anew on all of its nodes"
@@ -316,10 +367,13 @@ def seen_repairing(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]
 def _recover(job: ManagedJob, now: float, reason: str, *, lost: bool) -> Step[ManagedJob]:
     """End what is left of the cluster, then begin anew."""
     task = _stopped(job.task, now)
+    if begins := resumes(job, now):
+        reason = f"{reason}; {begins}"
     begun = replace(task, status=Status.RECOVERING, recoveries=task.recoveries + 1, reason=reason)
     back = replace(
-        job, stage=S.CLEARING, tasks=_placed(job, begun), reason=reason, silent_since=None, wake_at=now + LOOK_AGAIN_S
-    )
+        job, stage=S.CLEARING, tasks=_placed(job, begun), reason=reason, silent_since=None, wake_at=now + LOOK_AGAIN_S,
+        look_at=None, leave_at=None,
+    )  # fmt: skip
     return Step(back, (Close(),), f"{reason}; recovering" if lost else reason)
 
 
@@ -340,7 +394,7 @@ def cleared(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 @TABLE.on(S.CANCELLING, Seen, to={S.CANCELLING, S.ENDING})
 def seen_cancelling(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It may end in its own time, for a while."""
-    job = _noted(job, event)
+    job = _noted(job, event, now)
     if event.job is None or event.job in _OVER or event.gone or event.phase in _LEAVING:
         return _end(job, job.goal or Status.CANCELLED, now, "its processes have ended")
     return Step(job)
@@ -366,7 +420,7 @@ def ended(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
 
 
 def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
-    return Step(replace(_noted(job, event), wake_at=now + LOOK_AGAIN_S))
+    return Step(replace(_noted(job, event, now), wake_at=now + LOOK_AGAIN_S))
 
 
 @TABLE.on((S.WAITING, S.BACKOFF), CancelAsked, to={S.DONE})
@@ -410,6 +464,8 @@ def look(job: ManagedJob, event: Changed, now: float) -> Step[ManagedJob]:
 @TABLE.on((S.LAUNCHING, S.REPAIRING, S.CLEARING, S.ENDING), Due, to=())
 def look_unasked(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """The same, for time has passed."""
+    if job.stage is S.LAUNCHING and job.look_at is not None and now >= job.look_at:
+        return _weigh(job, now)
     return Step(job, (_AGAIN[job.stage],))
 
 
@@ -438,11 +494,12 @@ def _placed(job: ManagedJob, task: ManagedTask) -> tuple[ManagedTask, ...]:
     return (*job.tasks[: job.at], task, *job.tasks[job.at + 1 :])
 
 
-def _noted(job: ManagedJob, event: Seen) -> ManagedJob:
+def _noted(job: ManagedJob, event: Seen, now: float) -> ManagedJob:
     """What was looked at: no look is needed before one of the rows moves on."""
     seen = replace(
         job, seen_phase=event.phase.value if event.phase else "", seen_version=event.version, job_number=event.number
     )
+    seen = noted_pace(_with(seen, **kept_of(job.task, event.noted)), event, now)
     return _with(seen, where=event.where) if event.where is not None else seen
 
 
@@ -461,12 +518,13 @@ def _attempt(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
         begun, stage=S.PLACING, attempt=number, cluster_id=None, cluster_name=None, job_number=None,
         job_key=f"managed:{job.id}:{number}", wake_at=None, silent_since=None, seen_phase="", seen_version=-1,
         replacing=(), repair=0, repairs=0, fresh=None,
+        look_at=None, leave_at=None,
     )  # fmt: skip
     return Step(begun, (Launch(),), text)
 
 
-def _rest(job: ManagedJob, now: float, reason: str) -> Step[ManagedJob]:
-    wait = recovery.backoff(job.failures)
+def _rest(job: ManagedJob, now: float, reason: str, soon: float | None = None) -> Step[ManagedJob]:
+    wait = recovery.backoff(job.failures) if soon is None else soon
     later = replace(_with(job, reason=reason), stage=S.BACKOFF, wake_at=now + wait, reason=reason)
     return Step(later, (), f"{reason}; trying again in {wait:.0f} s")
 
@@ -507,6 +565,12 @@ def _limit_at(job: ManagedJob) -> float | None:
     return job.task.running_since + max(0.0, most - job.task.ran)
 
 
+def _wake_at(job: ManagedJob) -> float | None:
+    """When something is to be done about one that runs, as far as that is known."""
+    times = [each for each in (_limit_at(job), job.look_at, job.leave_at) if each is not None]
+    return min(times, default=None)
+
+
 # --- what means nothing ----------------------------------------------------------------------------------------------
 
 
@@ -524,5 +588,5 @@ _ignore_rest(Due, "an order under way decides, or its turn has not come, or it i
 _ignore_rest(Changed, "an order under way decides, or there is no cluster")
 _ignore_rest(Admitted, "it has begun already, or is over")
 _ignore_rest(CancelAsked, "it is ending or over")
-for _late in (Launched, NotPlaced, Postponed, NotSeen, Seen):
+for _late in (Launched, NotPlaced, Postponed, Weighed, NotSeen, Seen):
     _ignore_rest(_late, "outcome of an order that was called off")

@@ -77,6 +77,10 @@ JOB_RECOVERY = Section(
         ),
         "max_cost": Field(("number",), "USD that the whole job may cost", least=0),
         "on_max_cost": Field(("text",), "what is done before that is spent", choices=("stop", "spot")),
+        "deadline": Field(("integer", "number", "text"), "strategy DEADLINE: when it has to end, like 20h"),
+        "work": Field(("integer", "number", "text"), "how long it computes, like 12h"),
+        "restart_overhead": Field(("integer", "number", "text"), "what a restart takes, like 12m"),
+        "policy": Field(("text",), "strategy DEADLINE: which policy decides, as of sky simulate"),
     },
 )
 

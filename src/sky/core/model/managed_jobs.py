@@ -87,7 +87,9 @@ class ManagedTask:
     `resources` is what was asked for, `where` what it has or had last. `attempts` are the numbers of its attempts,
     which name their logs. `ran` are the seconds that it ran in attempts that are over, `running_since` is when the
     one under way began to run. `recoveries` counts how often it was begun anew, `restarts` those of them that its own
-    errors made necessary and that count against `max_restarts_on_errors`. Times are seconds since the epoch.
+    errors made necessary and that count against `max_restarts_on_errors`, `grown` how often it asked for more memory.
+    `progress` is between 0 and 1, `checkpoint` the newest complete one, written at `checkpoint_at`. Times are seconds
+    since the epoch.
     """
 
     name: str | None
@@ -105,6 +107,10 @@ class ManagedTask:
     reason: str | None = None
     exit_codes: tuple[int, ...] = ()
     where: Where | None = None
+    grown: int = 0
+    progress: float | None = None
+    checkpoint: str | None = None
+    checkpoint_at: float | None = None
 
     def duration(self, now: float) -> float | None:
         """Seconds that it has run, in all attempts; None before the first."""
@@ -123,12 +129,14 @@ class ManagedJob:
     newest attempt. `wake_at` is when to look again unasked. `silent_since` is when its cluster could be reached last.
     `goal` is how the job ends once its cluster is gone. `failures` are launches that failed in a row, `stumbles` jobs
     that never ran although their cluster was well. `lost` are the places that were lost or refused of late, newest
-    last. `seen_phase` and `seen_version` are of cluster and job as they were looked at last. `kept`: its cluster is
-    left to its user. `replacing` are the ranks of nodes that are replaced, `repair` is the number that this repair of
-    the cluster has, `repairs` counts those in a row after which it has not run yet. `fresh` are the ranks whose setup
-    is still to be run in the attempt; None: all. `uploads` maps sources as written in the tasks to the manifests of
-    their content. `after` are the jobs that it still waits for. A parent has `group` and shows its members as its
-    tasks; a member has `member`, and a number below zero, by which nobody knows it.
+    last. `pace` is what a job with a deadline carries along (`core.policy.pacing`), `look_at` when its policy is asked
+    next, `leave_at` when it leaves what it runs on. `seen_phase` and `seen_version` are of cluster and job as they were
+    looked at last. `kept`: its cluster is left to its user. `replacing` are the ranks of nodes that are replaced,
+    `repair` is the number that this repair of the cluster has, `repairs` counts those in a row after which it has not
+    run yet. `fresh` are the ranks whose setup is still to be run in the attempt; None: all. `uploads` maps sources as
+    written in the tasks to the manifests of their content. `after` are the jobs that it still waits for. A parent has
+    `group` and shows its members as its tasks; a member has `member`, and a number below zero, by which nobody knows
+    it.
     """
 
     id: str
@@ -169,6 +177,9 @@ class ManagedJob:
     ended_at: float | None = None
     reason: str | None = None
     kept: bool = False
+    pace: Mapping[str, object] = field(default_factory=dict)
+    look_at: float | None = None
+    leave_at: float | None = None
     replacing: tuple[int, ...] = ()
     repair: int = 0
     repairs: int = 0

@@ -87,7 +87,7 @@ def _job_recovery(value: object) -> dict[str, Any]:
     recovery = {key: item for key, item in given.items() if item is not None}
     if "strategy" in recovery:
         recovery["strategy"] = str(recovery["strategy"]).upper()
-    for key in ("max_run_time", "keep_on_failure"):
+    for key in ("max_run_time", "keep_on_failure", "deadline", "work", "restart_overhead"):
         said = recovery.get(key)
         if said is False:
             del recovery[key]

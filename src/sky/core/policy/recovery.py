@@ -5,10 +5,13 @@ A strategy says where to look first and what to stay away from; others come by e
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sky.core.model.jobs import FailureCause
 from sky.core.model.managed_jobs import Where
 from sky.core.model.statuses import ManagedJobStatus
+from sky.core.model.tasks import TaskSpec
+from sky.core.policy.oom import Grown, after_oom
 
 #: The strategy of tasks that name none.
 DEFAULT = "EAGER_NEXT_REGION"
@@ -66,8 +69,6 @@ def eager_next_region(history: History) -> Choice:
 BUILT_IN: Mapping[str, Strategy] = {DEFAULT: eager_next_region, "FAILOVER": failover}
 #: The word for tasks that are not to be begun anew when their machines are lost.
 NONE = "NONE"
-#: Strategies whose names are taken, and which this version does not have.
-LATER = frozenset(["DEADLINE"])
 
 
 def region_of(where: Where) -> str:
@@ -107,6 +108,32 @@ def after_failure(config: Mapping[str, object], exit_codes: Sequence[int], resta
         return Again(True, True, f"restart {restarts + 1} of {allowed} after errors")
     why = f"it was restarted {restarts} times after errors, as often as allowed" if allowed else ""
     return Again(False, False, why)
+
+
+def grown(
+    task: Mapping[str, object], cause: FailureCause, had_gb: float | None, tries: int
+) -> tuple[Mapping[str, object] | None, str]:
+    """A task's configuration that asks for more after it ran out of memory, or None; with the reason.
+
+    had_gb: memory (GiB) of its nodes. tries: how often it has grown already. Nothing at all is said of a task that
+    declares no `on_oom`.
+    """
+    spec = TaskSpec.from_config(task)
+    if spec.on_oom is None:
+        return None, ""
+    several = [after_oom(each, spec.on_oom, cause, had_gb=had_gb, tries=tries) for each in spec.resources]
+    larger = [each for each in several if isinstance(each, Grown)]
+    if not larger:
+        return None, several[0].reason
+    return replace(spec, resources=tuple(each.resources for each in larger)).to_config(), larger[0].reason
+
+
+def span(seconds: float) -> str:
+    """A time in words, in the largest unit that it fills."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def called_off(user: str, failed: str) -> tuple[str, ManagedJobStatus]:

@@ -67,6 +67,13 @@ class Fleet(Protocol):
         """
         ...
 
+    async def announce(self, cluster: Cluster, seconds: float) -> None:
+        """Give all nodes the notice that their tasks will be ended in so many seconds, as a cloud gives its own.
+
+        Raises AgentUnreachable and AgentRefused once all were told that can be.
+        """
+        ...
+
     async def hooks(self, cluster: Cluster, event: str, scripts: Sequence[tuple[str, float]]) -> Sequence[str]:
         """Run scripts (with their limits in seconds) on the head before it is stopped (`stop`) or goes (`down`).
 
