@@ -12,7 +12,7 @@ import json
 import sqlite3
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from . import memory, states
 from .connection import CallRefused, ConnectionLost, Reply
@@ -99,9 +99,13 @@ class Gang:
         self._cancelled = True
         self._kill()
 
-    def halt(self, reason: str) -> None:
-        """The cluster stops: end the processes; `drive` then returns FAILED_DRIVER with the reason."""
+    def halt(self, reason: str, silent: Collection[int] = ()) -> None:
+        """The cluster stops: end the processes; `drive` then returns FAILED_DRIVER with the reason.
+
+        Nodes that are `silent` already are told once, and not waited for.
+        """
         self._halted = reason
+        self._lost.update(self._peers[rank] for rank, node in enumerate(self._ranks) if node in silent)
         self._kill()
 
     async def forget(self) -> None:

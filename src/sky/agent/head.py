@@ -186,7 +186,7 @@ class Head:
         for job_id in list(self._queue) if queue else ():
             self._cancel(job_id)
         for gang in list(self._gangs.values()):
-            gang.halt(reason)
+            gang.halt(reason, self._unheard)
         while self._gangs:
             await self._ledger.changed.wait(1.0)
 
