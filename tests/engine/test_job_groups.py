@@ -95,6 +95,8 @@ async def test_a_group_of_two_talks_by_name_and_by_variable(plane, launch, over,
     assert "group talk\n" in text
     assert ") 200\n" in text
     assert await plane.clusters(managed=True) == []
+    made = await plane.money.receipts.of_job(job)
+    assert {line.entry.cluster_name for line in made.lines} == {"asker-1-1", "server-1-0"}
     names = [each.name for each in await plane.store.clusters.since(0.0)]
     assert sorted(names) == ["asker-1-1", "server-1-0"]
     assert [each.number for each in (await plane.managed.listed(JobQuery())).jobs] == [1]

@@ -541,3 +541,27 @@ async def test_living_clusters_use_up_reservations_and_quotas(plane, own):
     elsewhere = await plan(plane, {"accelerators": "A100:8"}, all_infra=True, why_not=("gcp",))
     assert elsewhere.answers[0].code is Reason.QUOTA
     assert "your quota is 0" in elsewhere.answers[0].reason
+
+
+async def test_members_of_a_group_begin_in_the_region_that_has_room_for_all(plane, asked_for):
+    tasks = [
+        {"name": "a", "run": "true", "resources": {"accelerators": "H100:8"}},
+        {"name": "b", "run": "true", "resources": {"cpus": "8+", "infra": "aws"}},
+    ]
+    body = {"dag": {"tasks": tasks, "name": "g", "execution": "parallel"}}
+    request = await plane.submit("jobs/launch", body, user="u")
+    request = await plane.wait(request.id, 20)
+    members = await plane.store.managed_jobs.of_parent((await plane.managed.by_number(1)).id)
+    (place,) = {each.member.place for each in members}
+    assert place.startswith("aws/")
+    async with asyncio.timeout(30):
+        while len({each.instance_type for each in asked_for}) < 2:
+            await asyncio.sleep(0.05)
+    first = {}
+    for each in asked_for:
+        first.setdefault(bool(each.accelerators), f"{each.cloud}/{each.region}")
+    assert set(first.values()) == {place}
+    story = [each.text for each in await plane.managed.story(await plane.managed.by_number(1))]
+    assert any(f"({place}, which has room for all of its group)" in each for each in story)
+    done = await plane.submit("jobs/cancel", {"all": True}, user="u")
+    await plane.wait(done.id, 20)

@@ -54,6 +54,10 @@ def test_launch_is_put_on_record_with_its_tasks(served: Served) -> None:
     body = served.plane.rows[request].body
     assert ([task["name"] for task in body["dag"]["tasks"]], body["dag"]["edges"]) == (["a", "b"], [[0, 1]])
     assert (body["name"], body["num_jobs"]) == ("both", 2)
+    later = served.plane.rows[jobs.launch({"run": "true"}, after=[3], after_any=[4, 5])].body
+    assert (later["after"], later["after_any"]) == ([3], [4, 5])
+    graph = [{"name": "a", "run": "true"}, {"name": "b", "run": "true", "depends_on": []}]
+    assert "edges" not in served.plane.rows[jobs.launch(graph)].body["dag"]
     with pytest.raises(errors.InvalidSkyPilotConfigError, match="did you mean 'run'"):
         jobs.launch({"rum": "x"})
     for unbuilt in ({"pool": "p"}, {"job_group": "g"}):

@@ -8,7 +8,8 @@ from townhall import Town
 from sky.sdk import budgets, schedules
 from sky.store.sqlite import SqliteStore
 
-JOB = SimpleNamespace(number=1, id="m1", owner="managed:m1", user="anna", workspace="default")
+JOB = SimpleNamespace(number=1, id="m1", owner="managed:m1", user="anna", workspace="default", group=None)
+GROUP = SimpleNamespace(**{**vars(JOB), "number": 2, "group": "some", "tasks": (1, 2)})
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def town(state):
     store = SqliteStore()
 
     async def by_number(number):
-        return JOB if number == 1 else None
+        return {1: JOB, 2: GROUP}.get(number)
 
     made.plane.money = SimpleNamespace(budget_rows=store.budgets, schedule_rows=store.schedules)
     made.plane.managed = SimpleNamespace(by_number=by_number)
@@ -49,6 +50,12 @@ def test_whoever_is_no_admin_sets_budgets_of_their_own_alone(town: Town):
     assert put(town, viewer, "x", scope="user", of="vic")[0] == 403
     for scope, of in (("all", ""), ("user", "bob"), ("label", "a=b"), ("workspace", "default"), ("job", "1")):
         assert put(town, town.owner, f"o-{scope}", scope=scope, of=of)[0] == 200
+
+
+def test_a_budget_of_a_job_is_of_one_without_members(town: Town):
+    status, told = put(town, town.owner, "x", scope="job", of="2")
+    assert status != 200
+    assert "Managed job 2 is 2 jobs under one number" in str(told)
 
 
 def test_nobody_gets_round_what_an_admin_set_for_them(town: Town):

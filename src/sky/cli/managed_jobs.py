@@ -191,6 +191,7 @@ def shape(job: Record) -> dict[str, object]:
         "resources", "submitted_at", "start_at", "end_at", "last_recovered_at", "job_duration", "recovery_count",
         "restarts_on_errors", "exit_codes", "infra", "cluster_resources", "price_hourly", "use_spot", "priority",
         "rank", "num_jobs", "current_cluster_name", "job_id_on_pool_cluster", "details", "failure_reason",
+        "execution", "is_primary_in_job_group",
     )  # fmt: skip
     return {key: getattr(job.get(key), "value", job.get(key)) for key in plain}
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks for those whose wait is over without a wake-up, and those that are found at a time.
 _LOOK_S, _MOST_FOUND = 10.0, 1000
+#: Seconds that pass between two looks at least.
+_PAUSE_S = 0.05
 #: Stages in which a member's cluster is up, as far as it knows.
 _THERE = (Stage.MEETING, Stage.SUBMITTING, Stage.RUNNING)
 #: Seconds that the nodes of one member may take to be told addresses.
@@ -172,6 +174,7 @@ class Followers:
                 except Exception:  # a full disk, say: the next round may do better, and none may be the last
                     log.exception("managed jobs that wait for others cannot be woken just now")
                     await self._desk.clock.sleep(1.0)
+                await self._desk.clock.sleep(_PAUSE_S)
                 await ended.changed(_LOOK_S)
 
     async def once(self) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
@@ -203,6 +204,12 @@ class ManagedJobWork:
             made = await desk.planner.place(task, Goal.COST, Said.of(job.layers), within)
         if choice.prefer is None:
             return made.placements
+        if not any(recovery.region_of(where_of(each)) == choice.prefer for each in made.placements):
+            # There are many that cost less elsewhere.
+            narrowed = _only_in(task, choice.prefer)
+            with suppress(ResourcesUnavailableError):
+                there = await desk.planner.place(narrowed, Goal.COST, Said.of(job.layers), within)
+                return (*there.placements, *made.placements)
         return tuple(sorted(made.placements, key=lambda each: recovery.region_of(where_of(each)) != choice.prefer))
 
     async def _open(self, job: ManagedJob, task: TaskSpec, id: str, placements: tuple[Placement, ...]) -> Cluster:
@@ -469,6 +476,17 @@ def _together(job: ManagedJob, choice: recovery.Choice) -> recovery.Choice:
     if place is None or job.task.where is not None or job.failures or choice.prefer is not None:
         return choice
     return replace(choice, prefer=place, reason=f"{place}, which has room for all of its group")
+
+
+def _only_in(task: TaskSpec, place: str) -> TaskSpec:
+    """The task with those of its candidates that may be in a `cloud/region`, and there alone."""
+    cloud, _, region = place.partition("/")
+    fit = [
+        each.copy(infra=place)
+        for each in task.resources
+        if each.infra.cloud in (None, cloud) and each.infra.region in (None, region) and each.infra.zone is None
+    ]
+    return replace(task, resources=tuple(fit) or task.resources)
 
 
 def task_of(job: ManagedJob) -> TaskSpec:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sky.core.model.clusters import Cluster
 from sky.core.model.ledger import Entry, Line
-from sky.core.model.managed_jobs import ManagedJob
+from sky.core.model.managed_jobs import OWNED, ManagedJob
 from sky.core.model.offers import Placement
 from sky.core.policy.receipts import Receipt, Run, receipt, second_best
 from sky.core.ports import Store
@@ -27,9 +27,14 @@ class Receipts:
         self._clock = clock
 
     async def of_job(self, job: ManagedJob) -> Receipted:
-        """What a managed job has cost, over all of its clusters."""
-        lines = await self._store.ledger.of_origin(job.owner)
-        turns = {f"managed:{job.id}:{number}": at for at, task in enumerate(job.tasks) for number in task.attempts}
+        """What a managed job has cost, over all of its clusters and those of its members."""
+        owners = [job.id] if job.group is None else [each.id for each in job.group.members]
+        lines = [line for id in owners for line in await self._store.ledger.of_origin(f"{OWNED}{id}")]
+        turns = {
+            f"{OWNED}{owners[0] if job.group is None else owners[at]}:{number}": at
+            for at, task in enumerate(job.tasks)
+            for number in task.attempts
+        }
         return await self._made(lines, turns, ran=any(task.started_at is not None for task in job.tasks))
 
     async def of_cluster(self, cluster: Cluster) -> Receipted:

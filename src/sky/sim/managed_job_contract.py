@@ -7,6 +7,7 @@ from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Phase
+from sky.core.model.job_groups import Awaited, Group, Kind, Member, Membership
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import ManagedJobStatus
 from sky.core.policy.admission import Waiting
@@ -37,6 +38,41 @@ class ManagedJobContract:
         same((found and found.id, found and found.task_configs), ("b", steps[1].entity.task_configs))
         same(await rows.by_number(9), None)
         same([each.id for each in await rows.of_request("r")], ["a", "b"])
+
+    async def test_members_are_behind_their_parent(self, bed: Bed) -> None:
+        """They have numbers that nobody knows, and come without being counted or listed."""
+        rows, other = bed.one.store.managed_jobs, bed.two.store.managed_jobs
+        parent = replace(managed("p"), group=Group(Kind.SWEEP, (Member("m"), Member("n")), most_at_once=1))
+        drawn = [parent]
+        for at, id in enumerate(("m", "n")):
+            drawn.append(replace(managed(id), member=Membership("p", at, "g", Kind.SWEEP, gated=True)))
+        same([each.number for each in await rows.open([life.opening(each) for each in drawn], 1.0)], [1])
+        same([each.id for each in await other.open([life.opening(each) for each in drawn], 1.0)], ["p"])
+        members = await rows.of_parent("p")
+        same([(each.id, each.number, each.known_as) for each in members], [("m", -1, 1), ("n", -2, 1)])
+        same([each.id for each in (await rows.listed(JobQuery())).jobs], ["p"])
+        same([each.id for each in (await rows.listed(JobQuery(with_clusters=True))).jobs], ["m", "n"])
+        same((await rows.waiting(9), (await rows.under_way()).alive, await rows.leading()), ([], 0, ["p"]))
+        same([each.number for each in await rows.open([life.opening(managed("z", "r2"))], 1.0)], [2])
+
+    async def test_those_whose_wait_is_over_are_found(self, bed: Bed) -> None:
+        """When what they wait for has ended, or is not there any more; not while it goes on, nor once they know."""
+        rows = bed.one.store.managed_jobs
+        for id in ("a", "b"):
+            await rows.open([life.opening(managed(id, f"r{id}"))], 1.0)
+        after = tuple(Awaited(id, f"job {id}") for id in ("a", "b", "a"))
+        await rows.open([life.opening(replace(managed("w", "rw"), after=after))], 1.0)
+        same((await rows.waits_over(9), [each.id for each in await rows.waiting(9)]), ([], ["a", "b"]))
+        await self._put(bed, id="a", stage=Stage.DONE, ended_at=2.0, status=ManagedJobStatus.FAILED)
+        same(await rows.waits_over(9), ["w"])
+        await self._put(bed, id="w", after=after[1:2])
+        same(await rows.waits_over(9), [])
+        await self._put(bed, id="b", stage=Stage.DONE, ended_at=2.0, status=ManagedJobStatus.SUCCEEDED)
+        same(await rows.waits_over(9), ["w"])
+        await bed.one.store.forget_managed_jobs(3.0)
+        same(await rows.waits_over(9), ["w"])
+        await self._put(bed, id="w", after=(), stage=Stage.WAITING)
+        same(await rows.waits_over(9), [])
 
     async def test_a_number_is_not_given_again(self, bed: Bed) -> None:
         """Not even once its job is forgotten."""

@@ -153,7 +153,9 @@ def alone(job: ManagedJob, event: Alone, now: float) -> Step[ManagedJob]:
     """It waits, for a while."""
     words = f"waiting for the addresses of {', '.join(event.missing)}"
     text = words if words != job.task.reason else ""
-    return Step(replace(_with_reason(job, words), wake_at=now + MEET_AGAIN_S), None, text)
+    # Each look reads all members: the more are missing, the longer it takes them anyway.
+    pause = min(LOOK_AGAIN_S, MEET_AGAIN_S * max(1.0, len(event.missing) / 5))
+    return Step(replace(_with_reason(job, words), wake_at=now + pause), None, text)
 
 
 def _meet_again(job: ManagedJob, event: object, now: float) -> Step[ManagedJob]:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sky.core.errors import PermissionDeniedError
+from sky.core.errors import NotSupportedError, PermissionDeniedError
 from sky.core.model.budgets import Budget, Scope, read_budget
 from sky.core.model.users import Caller
 from sky.core.policy import rights
@@ -62,6 +62,11 @@ class _Budgets:
             job = await self._api.may.managed_job(call.caller, int(budget.of))
             if job is None:
                 raise no_managed_job(int(budget.of))
+            if job.group is not None:
+                raise NotSupportedError(
+                    f"Managed job {job.number} is {len(job.tasks)} jobs under one number: budgets of those are not "
+                    "supported yet. Give its tasks a label and set a budget of that, or max_cost in each."
+                )
             budget = replace(budget, origin=job.owner)
         await self._check(call.caller, budget)
         there = await rows.all()
