@@ -92,12 +92,12 @@ async def _weather(world: World, faults: tuple[Fault, ...]) -> None:
         fault.strike(world)
 
 
-def deadline_task(work: float, deadline: float, restart: float, policy: str = "adaptive", every: float = 20.0):
+def deadline_task(work: float, deadline: float, restart: float, policy: str = "adaptive", every: float = 20.0, **more):
     """A task that computes so long and writes checkpoints, as `jobs launch` would send it."""
     recovery = {
         "strategy": "DEADLINE", "deadline": deadline, "work": work, "restart_overhead": restart, "policy": policy,
     }  # fmt: skip
     return {
         "name": "d", "run": f"sim {work:g} 0 {every:g}", "checkpoint": {"path": "~/c"},
-        "resources": {"cpus": "2+", "job_recovery": recovery},
+        "resources": {"cpus": "2+", "job_recovery": recovery}, **more,
     }  # fmt: skip

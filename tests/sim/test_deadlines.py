@@ -37,7 +37,8 @@ def test_no_feasible_deadline_is_missed(seed):
     # The least is what is taken on at all: the work and one start.
     deadline = max(WORK + RESTART, WORK * rng.uniform(1.0, 2.5))
     market = spot.played(generated(seed, ticks=400), seed, ZONES, 2000.0)
-    played = play_job(seed, market, deadline_task(WORK, deadline, RESTART, policy, every))
+    told = {"on_preemption": {"signal": "TERM", "grace": "10s"}} if seed % 3 == 0 else {}
+    played = play_job(seed, market, deadline_task(WORK, deadline, RESTART, policy, every, **told))
     assert (played.job.status.value, played.took <= deadline) == ("SUCCEEDED", True), "\n".join(played.story)
 
 
