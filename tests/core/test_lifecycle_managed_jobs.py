@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.clusters import Phase
+from sky.core.model.jobs import CheckpointSeen, FailureCause, Seen
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage, Where
 from sky.core.model.statuses import JobStatus, ManagedJobScheduleState
 from sky.core.model.statuses import ManagedJobStatus as Status
+from sky.core.policy import pacing
 
 NOW = 1000.0
 PLACE = Where("a", "r", "z", "t", True, 1.0)
@@ -310,3 +312,132 @@ def test_any_sequence_ends_once_and_in_order(events, tasks, recovery):
         elif following.stage not in (Stage.WAITING, Stage.PLACING, Stage.LAUNCHING, Stage.SUBMITTING, Stage.RUNNING):
             assert following.wake_at is not None, "it is looked at again, whatever gets lost"
         current = following
+
+
+# --- with a deadline, checkpoints, memory ----------------------------------------------------------------------------
+
+DEADLINE = {"strategy": "DEADLINE", "deadline": 9000.0, "work": 3600.0}
+
+
+def asked_for(zone: str = "a/r/z", *, spot: bool = True) -> dict[str, object]:
+    return pacing.dump(pacing.Pace(asked=zone, spot=spot, region="a/r", asked_at=NOW, price=1.0))
+
+
+def paced(**changes: object) -> ManagedJob:
+    begun = events.Launched("c", "name-1", "", asked_for(), NOW + 50)
+    return after(job(recovery=DEADLINE, **changes), events.Admitted(), begun)
+
+
+def test_its_policy_is_asked_when_it_is_time_and_the_look_goes_on():
+    coming = paced()
+    assert (coming.stage, life.due_at(coming)) == (Stage.LAUNCHING, NOW + 50)
+    early, late = step(coming, events.Due(), NOW + 10), step(coming, events.Due(), NOW + 50)
+    assert (early.orders, late.orders) == ((events.Look(),), (events.Weigh(),))
+    assert life.due_at(late.entity) > NOW + 50, "an answer that is lost is asked for again"
+    runs = after(coming, UP, RUNS)
+    assert life.due_at(runs) == NOW + 50
+    stays = step(runs, events.Weighed(asked_for(), NOW + 99, "stays"), NOW + 50)
+    assert (stays.entity.stage, life.due_at(stays.entity), stays.orders) == (Stage.RUNNING, NOW + 99, ())
+    silent = replace(runs, silent_since=NOW)
+    assert step(silent, events.Weighed(asked_for(), NOW + 99, "stays"), NOW + 50).orders == (events.Look(),)
+
+
+def test_a_reason_is_told_once():
+    runs = after(paced(), UP, RUNS)
+    pace = {**asked_for(), "reason": "spot lasts"}
+    first = step(runs, events.Weighed(pace, NOW + 60, "spot: spot lasts"))
+    assert (first.text, step(first.entity, events.Weighed(pace, NOW + 70, "spot: spot lasts")).text) == (
+        "spot: spot lasts",
+        "",
+    )
+
+
+def test_it_leaves_after_its_notice_or_at_once():
+    runs = after(paced(), UP, RUNS)
+    told = step(runs, events.Weighed(asked_for(), NOW + 99, "on demand", "on demand", 30.0))
+    assert (told.entity.stage, told.orders) == (Stage.RUNNING, (events.Warn(30.0, "on demand"),))
+    assert life.due_at(told.entity) == NOW + 30
+    assert step(told.entity, events.Due(), NOW + 29).orders == (events.Look(),)
+    gone = step(told.entity, events.Due(), NOW + 30)
+    assert (gone.entity.stage, gone.entity.status, gone.orders) == (
+        Stage.CLEARING,
+        Status.RECOVERING,
+        (events.Close(),),
+    )
+    assert (gone.entity.leave_at, gone.entity.look_at, gone.entity.lost) == (None, None, ())
+    assert pacing.load(gone.entity.pace, 0).beliefs == (), "it was nobody's fault"
+    for now in (runs, paced()):
+        assert after(now, events.Weighed(asked_for(), NOW + 99, "x", "x", 0.0)).stage is Stage.CLEARING
+    ended = after(told.entity, replace(RUNS, job=JobStatus.SUCCEEDED, end_at=NOW + 5))
+    assert (ended.stage, ended.status) == (Stage.ENDING, Status.SUCCEEDED), "what ends meanwhile has ended"
+
+
+def test_a_zone_that_refused_or_took_it_away_rests_and_another_is_asked_soon():
+    refused = after(paced(), replace(GONE, ever_up=False))
+    assert (refused.stage, life.due_at(refused)) == (Stage.BACKOFF, NOW + 1)
+    lost = after(paced(), UP, RUNS, GONE)
+    for each in (refused, lost):
+        (belief,) = pacing.load(each.pace, 0).beliefs
+        assert (belief.zone, belief.failures) == ("a/r/z", 1)
+    there = events.Launched("c", "n", "", {**lost.pace, "asked": "a/r/z", "spot": True}, NOW)
+    back = after(lost, GONE, there, UP, RUNS)
+    assert pacing.load(back.pace, 0).beliefs == ()
+
+
+def test_out_of_reach_its_policy_is_asked_on_and_nothing_counts_as_done():
+    runs = after(paced(), UP, replace(RUNS, start_at=NOW - 500))
+    silent = replace(RUNS, phase=Phase.DEGRADED, start_at=NOW - 500)
+    waits = after(runs, silent)
+    assert life.due_at(waits) == NOW + 50
+    assert step(waits, events.Due(), NOW + 50).orders == (events.Weigh(),)
+    later = after(waits, silent, now=NOW + 40)
+    assert pacing.load(later.pace, 0).done == pacing.load(waits.pace, 0).done == 500.0
+
+
+def test_it_waits_as_its_policy_wants_and_carries_along_what_it_learnt():
+    waits = after(job(recovery=DEADLINE), events.Admitted(), events.Postponed(42.0, "no spot", asked_for("q")))
+    assert (waits.stage, life.due_at(waits), waits.pace["asked"]) == (Stage.BACKOFF, NOW + 42, "q")
+
+
+def test_what_is_saved_is_what_the_newest_checkpoint_has():
+    saved = Seen(progress=0.5, progress_at=NOW, checkpoint=CheckpointSeen("step-5", NOW - 60, 10))
+    runs = after(paced(), UP, replace(RUNS, start_at=NOW - 1000), replace(RUNS, start_at=NOW - 1000, noted=saved))
+    pace = pacing.load(runs.pace, 0)
+    assert (pace.done, pace.saved) == (1800.0, 1800.0), "it declares no checkpoint: its own word counts"
+    assert (runs.task.progress, runs.task.checkpoint, runs.task.checkpoint_at) == (0.5, "step-5", NOW - 60)
+    lost = step(runs, GONE)
+    assert "its newest complete checkpoint is step-5, 1 min old" in lost.text
+    assert lost.text == "lost: preempted; its newest complete checkpoint is step-5, 1 min old; recovering"
+    again = after(lost.entity, GONE, events.Launched("c", "n", "", dict(lost.entity.pace), NOW), UP, RUNS)
+    assert again.task.checkpoint == "step-5", "what is kept outlives the machine"
+
+
+def test_a_recovery_says_that_there_is_no_checkpoint():
+    assert "declares no checkpoint" in step(running(), GONE).text
+    declared = replace(running(), task_configs={"0": {"run": "true", "checkpoint": {"path": "~/c"}}})
+    assert "no complete checkpoint, so it begins from the start" in step(declared, GONE).text
+
+
+OOM = replace(RUNS, job=JobStatus.FAILED, exit_codes=(137,), cause=FailureCause.OUT_OF_MEMORY, memory_gb=16.0)
+
+
+def hungry(**wish: object) -> ManagedJob:
+    return replace(running(), task_configs={"0": {"run": "true", "on_oom": {"grow": "2x", **wish}}})
+
+
+def test_one_without_enough_memory_asks_for_more_and_says_so():
+    grown = step(hungry(), OOM)
+    assert (grown.entity.stage, grown.entity.task.grown, grown.entity.task.restarts) == (Stage.CLEARING, 1, 0)
+    assert "out_of_memory with 16 GB: 32 GB on the next try" in grown.text
+    assert grown.entity.task_configs["0"]["resources"]["memory"] == "32+"
+    placed = after(grown.entity, GONE)
+    over = after(placed, events.NotPlaced("nobody has 32 GB", hopeless=True))
+    assert (over.stage, over.status) == (Stage.DONE, Status.FAILED_NO_RESOURCE)
+    assert after(placed, events.NotPlaced("none is free")).stage is Stage.BACKOFF
+
+
+def test_it_grows_to_its_limit_and_fails_then():
+    failed = step(hungry(max="16GB"), OOM)
+    assert (failed.entity.stage, failed.entity.status) == (Stage.ENDING, Status.FAILED)
+    assert "on_oom.max allows 16 GB" in failed.text
+    assert after(running(), OOM).status is Status.FAILED, "without on_oom it is a failure like any other"

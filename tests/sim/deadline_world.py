@@ -32,7 +32,13 @@ class Played:
     trace: tuple[str, ...]
 
 
-def play_job(seed: int, faults: tuple[Fault, ...], task: dict[str, object], until: float = 6000.0) -> Played:
+class Refused(Exception):
+    """The job was not taken on."""
+
+
+def play_job(
+    seed: int, faults: tuple[Fault, ...], task: dict[str, object], until: float = 6000.0, **more: object
+) -> Played:
     """Launch a task as a managed job at once, and let the market do what it does."""
     before = random.getstate()
     random.seed(seed)
@@ -40,7 +46,7 @@ def play_job(seed: int, faults: tuple[Fault, ...], task: dict[str, object], unti
 
     async def main(loop: SimLoop) -> None:
         loop._most = 400_000
-        found.append(await _play(World(loop, seed), faults, task, until))
+        found.append(await _play(World(loop, seed), faults, {"tasks": [task], "edges": []}, until, more))
 
     ids = Random(f"{seed}:ids")
     level = logging.root.manager.disable
@@ -54,15 +60,21 @@ def play_job(seed: int, faults: tuple[Fault, ...], task: dict[str, object], unti
     return found[0]
 
 
-async def _play(world: World, faults: tuple[Fault, ...], task: dict[str, object], until: float) -> Played:
+async def _play(
+    world: World, faults: tuple[Fault, ...], dag: dict[str, object], until: float, more: dict[str, object]
+) -> Played:
     server = Server(world, "server", alone=True)
     world.servers = [server]
     life = asyncio.ensure_future(server.live())
     weather = asyncio.ensure_future(_weather(world, faults))
-    body = {"dag": {"tasks": [task], "edges": []}, "name": "d"}
+    body = {"dag": dag, "name": "d", **more}
     request = await world.ask(lambda plane: plane.submit("jobs/launch", body, user="u"))
     done = await world.ask(lambda plane: plane.wait(request.id, 60.0))
-    assert done.error is None, done.error
+    if done.error is not None:
+        for other in (weather, life):
+            other.cancel()
+        await asyncio.gather(weather, life, return_exceptions=True)
+        raise Refused(str(done.error["message"]))
 
     async def job() -> ManagedJob:
         listed = await world.ask(lambda plane: plane.managed.listed(JobQuery()))
@@ -92,12 +104,12 @@ async def _weather(world: World, faults: tuple[Fault, ...]) -> None:
         fault.strike(world)
 
 
-def deadline_task(work: float, deadline: float, restart: float, policy: str = "adaptive", every: float = 20.0):
+def deadline_task(work: float, deadline: float, restart: float, policy: str = "adaptive", every: float = 20.0, **more):
     """A task that computes so long and writes checkpoints, as `jobs launch` would send it."""
     recovery = {
         "strategy": "DEADLINE", "deadline": deadline, "work": work, "restart_overhead": restart, "policy": policy,
     }  # fmt: skip
     return {
         "name": "d", "run": f"sim {work:g} 0 {every:g}", "checkpoint": {"path": "~/c"},
-        "resources": {"cpus": "2+", "job_recovery": recovery},
+        "resources": {"cpus": "2+", "job_recovery": recovery}, **more,
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from deadline_world import ON_DEMAND, deadline_task, play_job
+from deadline_world import ON_DEMAND, Refused, deadline_task, play_job
 
 from sky.core.policy.catalogue import POLICIES
 from sky.sim import spot
@@ -37,7 +37,8 @@ def test_no_feasible_deadline_is_missed(seed):
     # The least is what is taken on at all: the work and one start.
     deadline = max(WORK + RESTART, WORK * rng.uniform(1.0, 2.5))
     market = spot.played(generated(seed, ticks=400), seed, ZONES, 2000.0)
-    played = play_job(seed, market, deadline_task(WORK, deadline, RESTART, policy, every))
+    told = {"on_preemption": {"signal": "TERM", "grace": "10s"}} if seed % 3 == 0 else {}
+    played = play_job(seed, market, deadline_task(WORK, deadline, RESTART, policy, every, **told))
     assert (played.job.status.value, played.took <= deadline) == ("SUCCEEDED", True), "\n".join(played.story)
 
 
@@ -106,3 +107,14 @@ def test_nothing_that_works_is_left_before_spot_is_there():
     assert begun_at < left_at < begun_at + 60, "it was asked for first, and both ran for as long as it takes to start"
     assert played.took <= 2600.0
     assert played.cost < 0.6 * ON_DEMAND * 1200 / 3600
+
+
+def test_a_spot_job_that_will_hardly_end_is_refused_where_that_is_wanted():
+    """Five percent an hour, as nobody says more: a hundred hours without a checkpoint, and with one."""
+    resources = {"cpus": "2+", "use_spot": True, "job_recovery": {"work": 360_000.0}}
+    bare = {"name": "d", "run": "sim 5 0", "resources": resources}
+    assert play_job(1, (), bare).job.status.value == "SUCCEEDED", "it is only told otherwise"
+    with pytest.raises(Refused, match="it saves nothing on the way"):
+        play_job(1, (), bare, strict=True)
+    kept = {**bare, "checkpoint": {"path": "~/c", "every": "10m"}}
+    assert play_job(1, (), kept, strict=True).job.status.value == "SUCCEEDED"

@@ -5,6 +5,7 @@ repeated, and a change of those rows, a letter or the passing of time has the st
 whoever takes a job over after a crash goes on from what is there. Orders are carried out by `engine.managed_jobs`.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -183,7 +184,7 @@ def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     return Step(replace(job, wake_at=_wake_at(job)))
 
 
-@TABLE.on(S.RUNNING, Due, to={S.RUNNING, S.CANCELLING})
+@TABLE.on(S.RUNNING, Due, to={S.RUNNING, S.CANCELLING, S.CLEARING})
 def time_passed(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """Look, or ask its policy; or its time is up, here or altogether."""
     if job.leave_at is not None and now >= job.leave_at:
@@ -303,7 +304,8 @@ def _out_of_reach(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     told = f"its cluster is {event.phase}: {event.cluster_reason or 'no reason given'}"
     text = "" if job.silent_since is not None else told
     # The time is up a moment after the lease has run out, never a moment before.
-    return Step(replace(job, silent_since=since, wake_at=since + job.lease_s + 0.01), None, text)
+    wake_at = min((each for each in (job.look_at, job.leave_at) if each is not None), default=math.inf)
+    return Step(replace(job, silent_since=since, wake_at=min(wake_at, since + job.lease_s + 0.01)), None, text)
 
 
 def _refused(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:

@@ -56,7 +56,9 @@ def noted_pace(job: ManagedJob, event: Seen, now: float) -> ManagedJob:
     since = job.task.running_since if job.task.running_since is not None else event.start_at
     seen = event.noted
     facts = pacing.Facts(since, seen.progress, seen.progress_at, seen.checkpoint.at if seen.checkpoint else None)
-    upto = event.end_at if event.end_at is not None else now
+    # What nobody hears of is not known to make progress.
+    heard = job.silent_since if job.silent_since is not None else now
+    upto = event.end_at if event.end_at is not None else heard
     return replace(job, pace=pacing.dump(pacing.noted(pacing.load(job.pace, job.at), terms, facts, upto)))
 
 
