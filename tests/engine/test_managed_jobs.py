@@ -252,6 +252,8 @@ async def test_what_cannot_be_is_refused_or_ends_at_once(ask, launch, over):
     ):
         refused = await ask("jobs/launch", body(task))
         assert words in refused.error["message"]
+    unfit = await ask("jobs/launch", {**body({"run": "true"}), "name": "ü`"})
+    assert "found the name" in unfit.error["message"], "its log and its cluster could not be called so"
     (number,) = await launch({"run": "true", "resources": {"infra": "local", "accelerators": "H100:64"}})
     job = await over(number)
     assert (job.status.value, job.attempt) == ("FAILED_NO_RESOURCE", 1)

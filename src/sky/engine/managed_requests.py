@@ -9,6 +9,7 @@ from sky.core.lifecycle import managed_jobs as life
 from sky.core.model.dags import DagSpec
 from sky.core.model.job_groups import Awaited, Kind
 from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
+from sky.core.model.names import check_task_name
 from sky.core.model.notifications import read_sinks
 from sky.core.model.requests import Request
 from sky.core.model.tasks import TaskSpec
@@ -123,7 +124,7 @@ def drawn(
 ) -> ManagedJob:
     """A job as it is to be recorded; its number comes with that."""
     body = request.body
-    name = text(body, "name") or dag.name or dag.tasks[0].name or "sky-cmd"
+    name = check_task_name(text(body, "name") or dag.name or dag.tasks[0].name or "sky-cmd")
     # A lone task goes by the name of its job.
     tasks = dag.tasks if len(dag.tasks) > 1 else (replace(dag.tasks[0], name=name),)
     config, uploads = body.get("config"), body.get("uploads")
