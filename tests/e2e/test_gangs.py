@@ -177,11 +177,8 @@ def test_a_machine_of_a_pool_is_lost_and_another_takes_its_place(sky, lab, event
 
 @pytest.mark.xdist_group("clouds")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("cloud", ["aws", "gcp"])
-def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, cloud, eventually):
-    sky, wire = clouds.sky, clouds.wires[cloud]
-    where = {"aws": "aws/us-east-1/us-east-1a", "gcp": "gcp/us-central1/us-central1-a"}[cloud]
-    kind = {"aws": "m5.xlarge", "gcp": "e2-standard-4"}[cloud]
+def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, eventually):
+    sky, wire, where = clouds.sky, clouds.aws, "aws/us-east-1/us-east-1a"
     run = "\n".join(
         (
             "echo begun >> ~/begun; echo rank $SKYPILOT_NODE_RANK is at $(hostname -I)",
@@ -189,12 +186,12 @@ def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, cloud, e
             "echo rank $SKYPILOT_NODE_RANK begun $(wc -l < ~/begun) times, set up $(wc -l < ~/setups) times",
         )
     )
-    resources = {"infra": where, "instance_type": kind, "use_spot": True}
+    resources = {"infra": where, "instance_type": "m5.xlarge", "use_spot": True}
     task = {"name": "spot", "num_nodes": 2, "resources": resources, "setup": "echo set >> ~/setups", "run": run}
     (sky.root / "spot.yaml").write_text(json.dumps(task))
     sky.good("jobs", "launch", "-y", "-d", "spot.yaml")
     eventually(lambda: job(sky)["status"] == "RUNNING", 120)
-    number, name = job(sky)["job_id"], job(sky)["current_cluster_name"]
+    number = job(sky)["job_id"]
     eventually(lambda: "rank 1 is at" in sky("jobs", "logs", str(number), "--no-follow").stdout, 60)
     (address,) = re.findall(r"rank 1 is at (\S+)", sky("jobs", "logs", str(number), "--no-follow").stdout)
     (worker,) = [each["name"] for each in wire.hosts() if each["ip"] == address]
@@ -206,5 +203,3 @@ def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, cloud, e
     log = sky.good("jobs", "logs", str(number)).stdout
     assert "rank 0 begun 2 times, set up 1 times" in log
     assert "rank 1 begun 1 times, set up 1 times" in log
-    lines = [each for each in sky.json("ledger") if each["cluster"] == name and each["kind"] == "machine"]
-    assert len(lines) == 3, "the line of the machine that stayed went on"
