@@ -23,6 +23,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
 from sky.core.model.managed_jobs import OWNED, ManagedJob, Stage, Where
 from sky.core.model.offers import Placement
+from sky.core.model.pools import OWNED as POOL
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
@@ -35,6 +36,7 @@ from sky.engine.duties import Alone, Duties
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plans import Said
+from sky.engine.pools import Calls, Workers
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
 
@@ -61,6 +63,7 @@ class ManagedJobWork:
         self.rows = desk.store.managed_jobs
         self._desk = desk
         self._logs = logs
+        self._workers = Workers(desk, logs)
 
     def id_of(self, entity: ManagedJob) -> str:
         return entity.id
@@ -91,6 +94,10 @@ class ManagedJobWork:
         return events.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
 
     async def act(self, entity: ManagedJob, key: str, order: object) -> object:
+        if entity.pool_id is not None and isinstance(order, events.Launch):
+            return await self._workers.take(entity)
+        if entity.pool_id is not None and isinstance(order, events.Close | events.Release):
+            return await self._workers.leave(entity) or await self._seen(entity)
         match order:
             case events.Launch():
                 return await self._launch(entity)
@@ -180,7 +187,7 @@ class ManagedJobWork:
     # --- what is there -------------------------------------------------------------------------------------------
 
     async def _seen(self, job: ManagedJob) -> events.Seen:
-        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
         failed = there is not None and there.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
         if (
@@ -191,7 +198,14 @@ class ManagedJobWork:
         ):
             # What a machine that is being taken away does to its processes looks like a failure of their own.
             cluster = await self._verified(cluster)
-        return seen(cluster, there)
+        told = seen(cluster, there)
+        # What a worker was refused on its way up says nothing of the job.
+        return told if job.pool_id is None else replace(told, unfit=False)
+
+    async def _cluster(self, job: ManagedJob) -> Cluster | None:
+        """The attempt's cluster, or the worker that it has."""
+        id = cluster_id_of(job) if job.pool_id is None else job.cluster_id
+        return None if id is None else await self._desk.store.clusters.get(id)
 
     async def _verified(self, cluster: Cluster) -> Cluster:
         """The cluster, once its provider has been asked anew what there is of it."""
@@ -219,7 +233,7 @@ class ManagedJobWork:
 
     async def _open_job(self, job: ManagedJob) -> None:
         desk, now = self._desk, self._desk.clock.now()
-        cluster = await desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         if cluster is None or cluster.phase is not Phase.UP or job.job_key is None:
             return
         task = task_of(job)
@@ -239,6 +253,7 @@ class ManagedJobWork:
             task_id=task_id_of(job, job.at),
             resources=job.task.resources,
             variables=variables_of(job),
+            on_worker=job.pool_id is not None,
         )
         await desk.store.jobs.open(job_life.opening(drawn), now)
         desk.signals.notify("work:job")
@@ -276,20 +291,27 @@ class Nudges:
         self._desk = desk
         self._duties = duties or Alone()
         self._moved: dict[str, None] = {}
+        self._calls = Calls(desk)
 
     def cluster(self, before: Cluster, after: Cluster) -> None:
         """A cluster was committed."""
-        if after.owner is None or not after.owner.startswith(OWNED):
+        if after.owner is None or (before.phase, before.instances) == (after.phase, after.instances):
             return
-        if (before.phase, before.instances) != (after.phase, after.instances):
+        if after.owner.startswith(OWNED):
             self._put(after.owner.removeprefix(OWNED))
+        elif after.owner.startswith(POOL):
+            self._calls.cluster(after)
+            self._desk.signals.ring("managed_jobs:moved")
 
     def job(self, before: Job, after: Job) -> None:
         """A job on a cluster was committed."""
-        if not after.request_id.startswith(_KEY):
+        if (before.status, before.phase, before.start_at) == (after.status, after.phase, after.start_at):
             return
-        if (before.status, before.phase, before.start_at) != (after.status, after.phase, after.start_at):
+        if after.request_id.startswith(_KEY):
             self._put(after.request_id.removeprefix(_KEY).partition(":")[0])
+        elif after.request_id.startswith(POOL):
+            self._calls.job(after)
+            self._desk.signals.ring("managed_jobs:moved")
 
     def _put(self, id: str) -> None:
         self._moved[id] = None
@@ -316,11 +338,13 @@ class Nudges:
         rows = self._desk.store.managed_jobs
         for id in moved:
             await self._desk.post.send("managed_job", rows, id, events.Changed())
+        await self._calls.post()
 
     async def net(self) -> None:
         """Find those whose wake-up was lost, and clusters that no managed job needs any more."""
         if not self._duties.has("sweep"):
             return
+        await self._calls.net()
         store = self._desk.store
         for id in await store.managed_jobs.moved(_MOST_FOUND):
             await self._desk.post.send("managed_job", store.managed_jobs, id, events.Changed())

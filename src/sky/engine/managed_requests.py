@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sky.core.errors import NotSupportedError, PermissionDeniedError
+from sky.core.errors import NotSupportedError, PermissionDeniedError, PoolDoesNotExistError
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
+from sky.core.lifecycle.pools import Changed
 from sky.core.model.dags import DagSpec
 from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
 from sky.core.model.notifications import read_sinks
@@ -16,6 +17,7 @@ from sky.core.policy.rights import Reach, touches
 from sky.core.ports import JobQuery
 from sky.engine.budgets import reserve_jobs
 from sky.engine.desk import Desk, flag, text
+from sky.engine.pool_requests import pool_for_jobs
 from sky.engine.recovering import check_strategy
 from sky.engine.refusals import refuse_unsupported
 from sky.kit.ids import new_id
@@ -33,10 +35,18 @@ async def launch(desk: Desk, request: Request) -> object:
     count = _count(body)
     now = desk.clock.now()
     _check_notify(request, dag)
+    name = text(body, "pool")
+    pool = None if name is None else await pool_for_jobs(desk, request, name, dag)
     made = [drawn(desk, request, dag, now, rank=rank, count=count) for rank in range(count or 1)]
-    await reserve_jobs(desk, request, made, dag.tasks)
+    if pool is None:
+        await reserve_jobs(desk, request, made, dag.tasks)
+    else:
+        # Its workers are paid for as clusters of the pool.
+        made = [replace(job, pool=pool.name, pool_id=pool.id) for job in made]
     jobs = await desk.store.managed_jobs.open([life.opening(job) for job in made], now)
     desk.signals.notify("managed_jobs:room")
+    if pool is not None:
+        await desk.post.send("pool", desk.store.pools, pool.id, Changed())
     numbers = [job.number for job in jobs]
     desk.talk.say(request.id, f"Managed Job ID: {', '.join(map(str, numbers))}")
     return {"job_ids": numbers}
@@ -156,11 +166,16 @@ async def _chosen(desk: Desk, request: Request) -> Sequence[ManagedJob]:
         found = (await rows.listed(JobQuery(name=name, unfinished=True))).jobs
         if not any(_theirs(request, job) for job in found):
             raise ValueError(f"No managed job called '{name}' is under way. `sky jobs queue` lists those that are.")
+    elif (pool := text(body, "pool")) is not None:
+        of = await desk.store.pools.by_name(pool)
+        if of is None:
+            raise PoolDoesNotExistError(f"Pool '{pool}' not found. `sky jobs pool status` lists those that exist.")
+        found = (await rows.listed(JobQuery(pool=of.id, unfinished=True))).jobs
     elif flag(body, "all") or flag(body, "all_users"):
         users = None if flag(body, "all_users") else [request.user]
         found = (await rows.listed(JobQuery(users=users, unfinished=True))).jobs
     else:
-        raise ValueError("Nothing says which managed jobs: ids, a name, all, or all_users.")
+        raise ValueError("Nothing says which managed jobs: ids, a name, a pool, all, or all_users.")
     return [job for job in found if job.ended_at is None and _theirs(request, job)]
 
 

@@ -40,8 +40,6 @@ class JobsLaunchBody(Body):
     def __post_init__(self) -> None:
         """Refuse before anything is on record what would fail at once."""
         DagSpec.from_config(self.dag)
-        if self.pool is not None:
-            raise not_supported("Running managed jobs in a pool")
         if self.job_group is not None:
             raise not_supported("Attaching a managed job to a job group")
         if self.name is not None and not 0 < len(self.name) <= 200:
@@ -92,8 +90,6 @@ class JobsCancelBody(Body):
     def __post_init__(self) -> None:
         """Refuse what is not built, and numbers that are none of a job's."""
         _check_numbers(self.job_ids)
-        if self.pool is not None:
-            raise not_supported("Cancelling the managed jobs of a pool")
         if self.task is not None:
             raise not_supported("Cancelling one task of a managed job")
 
@@ -293,4 +289,5 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         num_jobs=job.num_jobs,
         execution="serial" if len(job.tasks) > 1 else None,
         root_job_id=job.number,
+        pool=job.pool,
     )

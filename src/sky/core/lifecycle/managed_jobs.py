@@ -129,6 +129,14 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     return _attempt(job, now, "looking for a place again")
 
 
+@TABLE.on(S.BACKOFF, Admitted, to={S.BACKOFF, S.PLACING})
+def worker_free(job: ManagedJob, event: Admitted, now: float) -> Step[ManagedJob]:
+    """A worker of its pool is free. For a job without one the news is old: it was told twice."""
+    if job.pool_id is None:
+        return Step(job)
+    return _attempt(job, now, "a worker is free")
+
+
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 

@@ -113,7 +113,8 @@ class ManagedJob:
     `goal` is how the job ends once its cluster is gone. `failures` are launches that failed in a row, `stumbles` jobs
     that never ran although their cluster was well. `lost` are the places that were lost or refused of late, newest
     last. `seen_phase` and `seen_version` are of cluster and job as they were looked at last. `kept`: its cluster is
-    left to its user. `uploads` maps sources as written in the tasks to the manifests of their content.
+    left to its user. `pool` and `pool_id`: it takes workers of that pool instead of clusters of its own; `cluster_id`
+    is then the worker's. `uploads` maps sources as written in the tasks to the manifests of their content.
     """
 
     id: str
@@ -154,6 +155,8 @@ class ManagedJob:
     ended_at: float | None = None
     reason: str | None = None
     kept: bool = False
+    pool: str | None = None
+    pool_id: str | None = None
 
     @property
     def task(self) -> ManagedTask:

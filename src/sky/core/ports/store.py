@@ -14,6 +14,8 @@ from sky.core.model.ledger import Booking, Line, Question, Settlement
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.notifications import Parcel
 from sky.core.model.outcomes import Outcome
+from sky.core.model.pools import Pool
+from sky.core.model.pools import Standing as PoolStanding
 from sky.core.model.requests import Request
 from sky.core.model.schedules import Schedule
 from sky.core.model.users import Token, User
@@ -176,6 +178,8 @@ class JobQuery:
     after: float | None = None
     before: float | None = None
     limit: int | None = None
+    #: The id of a pool.
+    pool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +206,19 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         ...
 
     async def waiting(self, most: int) -> list[Waiting]:
-        """Those that wait, in the order of their turn."""
+        """Those that wait for clusters of their own, in the order of their turn."""
         ...
 
-    async def before(self, turn: float) -> int:
-        """How many wait whose turn is earlier."""
+    async def waiting_in(self, pool_id: str, most: int) -> list[Waiting]:
+        """Those that wait for a worker of a pool, for the first time or again, in the order of their turn."""
+        ...
+
+    async def placing_in(self, pool_id: str) -> int:
+        """How many were told that it is their turn in a pool, and have no worker yet."""
+        ...
+
+    async def before(self, turn: float, pool_id: str | None = None) -> int:
+        """How many wait whose turn is earlier: for clusters of their own, or for a worker of a pool."""
         ...
 
     async def under_way(self) -> UnderWay: ...
@@ -225,6 +237,66 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
 
     async def stray_clusters(self) -> list[tuple[str, str]]:
         """Living clusters that were some managed job's and are not needed by it any more, each with the job's id."""
+        ...
+
+
+class PoolRows(Rows[Pool], Protocol):
+    """Pools, and which job has which of their workers. Adapter: `store.pools`.
+
+    A claim is made and given up under the key of a job's attempt. Only a worker that is READY by the pool's last commit
+    and that nobody has can be claimed; what a pool commits never touches a claim.
+    """
+
+    async def open(self, step: Step[Pool], now: float) -> tuple[Pool, bool]:
+        """Record a pool; if one of its name has not ended, that one and False."""
+        ...
+
+    async def by_name(self, name: str) -> Pool | None:
+        """The pool of this name that has not ended."""
+        ...
+
+    async def living(self) -> list[Pool]:
+        """Those that have not ended, by name."""
+        ...
+
+    async def take(self, pool_id: str, key: str) -> str | None:
+        """The worker that the key has or, if it has none, one that it has from now on; None where none is free."""
+        ...
+
+    async def claimed_by(self, key: str) -> str | None:
+        """The worker that a key has."""
+        ...
+
+    async def holder(self, worker: str) -> str | None:
+        """The key that has a worker."""
+        ...
+
+    async def give_back(self, key: str) -> str | None:
+        """Give up a claim; the id of the pool if it waits for that, since the worker is to go."""
+        ...
+
+    async def condemn(self, key: str) -> str | None:
+        """Say that the worker that a key has must not be used any more; the id of its pool. The claim stays."""
+        ...
+
+    async def free(self) -> Mapping[str, int]:
+        """How many workers can be claimed now, by pool; pools without any are left out."""
+        ...
+
+    async def claims(self, pool_id: str) -> Mapping[str, str]:
+        """Workers that somebody has, each with the key."""
+        ...
+
+    async def situation(self, pool_id: str) -> PoolStanding:
+        """All that is on record beside a pool."""
+        ...
+
+    async def stray_claims(self) -> list[str]:
+        """Keys of claims that belong to no job's attempt of now."""
+        ...
+
+    async def stray_clusters(self) -> list[str]:
+        """Ids of living clusters that were some pool's and that it does not know any more."""
         ...
 
 
@@ -490,6 +562,8 @@ class Store(Protocol):
     def requests(self) -> RequestRows: ...
     @property
     def managed_jobs(self) -> ManagedJobRows: ...
+    @property
+    def pools(self) -> PoolRows: ...
     @property
     def stories(self) -> Stories: ...
     @property
