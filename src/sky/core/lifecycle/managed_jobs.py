@@ -328,7 +328,8 @@ def ended(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     goal = job.goal or job.status
     if not job.task.status.is_terminal():
         job = _finish(job, goal, now, job.reason)
-    return _over(job, now, f"{goal.value}: its cluster is gone")
+    left = "its cluster is gone" if job.pool_id is None else "its worker is given back"
+    return _over(job, now, f"{goal.value}: {left}")
 
 
 def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
