@@ -1,6 +1,7 @@
 """Pools: what follows for their workers, step by step and over random histories."""
 
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -189,7 +190,7 @@ def test_what_no_place_has_is_asked_for_again_with_pauses():
             world.step(life.Tended(tuple(seen), Standing()))
         assert world.pool.wake_at > world.now
         world.now = world.pool.wake_at
-    pauses = [after - before for before, after in zip(asked, asked[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(asked)]
     assert 2 <= len(pauses) < 20
     assert pauses == sorted(pauses)
     assert world.pool.reason == "full"
@@ -222,6 +223,40 @@ def test_news_do_not_call_off_a_look():
     assert world.conclude().orders == (life.Tend(),)
 
 
+def looked(world, rng):
+    """A look begins, ends, or dies with its server; half of the time."""
+    if not world.pool.tending or rng.random() < 0.5:
+        return False
+    if world.outcome is None:
+        world.act()
+    elif rng.random() < 0.9:
+        world.conclude()
+    else:
+        world.outcome = None  # killed before it was on record: the order stands
+    return True
+
+
+def happened(world, rng, at):
+    """Whatever else may happen."""
+    what = rng.choices(("take", "back", "condemn", "lose", "apply", "progress", "news"), (5, 3, 1, 1, 1, 4, 6))[0]
+    if what == "take":
+        world.take(f"job{at}")
+    elif what == "back" and world.claims:
+        del world.claims[rng.choice(sorted(world.claims))]
+    elif what == "condemn" and world.claims:
+        world.condemned.add(rng.choice(sorted(world.claims)))
+    elif what == "lose":
+        up = [id for id, phase in sorted(world.clusters.items()) if phase is Phase.UP]
+        world.clusters |= {rng.choice(up): rng.choice((Phase.DEGRADED, Phase.TERMINATED))} if up else {}
+    elif what == "apply":
+        config = task(pool={"workers": rng.randint(0, 4)}, setup=rng.choice(("true", "echo new")))
+        world.step(life.Applied(config, mode=rng.choice(list(UpdateMode))))
+    elif what == "progress":
+        world.progress(rng)
+    else:
+        world.step(life.Changed() if world.pool.tending else life.Due())
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_no_job_loses_its_worker_to_the_pool_and_all_comes_to_rest(seed):
     """Jobs come and go, machines are lost, versions and sizes change, servers die between doing and recording."""
@@ -229,31 +264,8 @@ def test_no_job_loses_its_worker_to_the_pool_and_all_comes_to_rest(seed):
     world = World(opened(task(pool={"workers": rng.randint(0, 3)})))
     for at in range(400):
         world.now += rng.uniform(0, 30)
-        what = rng.random()
-        if world.pool.tending and world.outcome is None and what < 0.5:
-            world.act()
-        elif world.outcome is not None and what < 0.45:
-            world.conclude()
-        elif world.outcome is not None and what < 0.5:
-            world.outcome = None  # killed before it was on record: the order stands
-        elif what < 0.62:
-            world.take(f"job{at}")
-        elif what < 0.7 and world.claims:
-            del world.claims[rng.choice(sorted(world.claims))]
-        elif what < 0.72 and world.claims:
-            world.condemned.add(rng.choice(sorted(world.claims)))
-        elif what < 0.74 and world.clusters:
-            lost = rng.choice(sorted(world.clusters))
-            if world.clusters[lost] is Phase.UP:
-                world.clusters[lost] = rng.choice((Phase.DEGRADED, Phase.TERMINATED))
-        elif what < 0.76:
-            setup = rng.choice(("true", "echo new"))
-            config = task(pool={"workers": rng.randint(0, 4)}, setup=setup)
-            world.step(life.Applied(config, mode=rng.choice(list(UpdateMode))))
-        elif what < 0.85:
-            world.progress(rng)
-        else:
-            world.step(life.Changed() if world.pool.tending else life.Due())
+        if not looked(world, rng):
+            happened(world, rng, at)
         assert len(set(world.claims.values())) == len(world.claims)
     world.outcome = None
     world.claims.clear()

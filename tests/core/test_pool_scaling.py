@@ -53,7 +53,10 @@ LOADS = st.builds(Load, st.integers(0, 8), st.integers(0, 6))
 
 
 @given(
-    st.integers(0, 3), st.integers(0, 4), st.integers(1, 3), st.lists(st.tuples(LOADS, st.floats(0.1, 100)), max_size=60)
+    st.integers(0, 3),
+    st.integers(0, 4),
+    st.integers(1, 3),
+    st.lists(st.tuples(LOADS, st.floats(0.1, 100)), max_size=60),
 )
 def test_whatever_comes_it_stays_within_bounds_and_moves_one_step_at_a_time(least, more, threshold, seen):
     rules = policy(least, max(least + more, 1), threshold)

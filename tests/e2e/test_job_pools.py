@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SETUP = "echo set up; echo $RANDOM$RANDOM > ~/mark"
 
@@ -65,7 +65,7 @@ def kill_worker(sky, cluster_id):
 
 def _cwd(pid):
     try:
-        return os.readlink(f"/proc/{pid}/cwd")
+        return str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
         return ""
 
