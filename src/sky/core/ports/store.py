@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from sky.core.lifecycle.machine import Step
 from sky.core.model.audit import AuditLine
@@ -14,113 +14,13 @@ from sky.core.model.ledger import Booking, Line, Question, Settlement
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.notifications import Parcel
 from sky.core.model.outcomes import Outcome
-from sky.core.model.pools import Pool
-from sky.core.model.pools import Standing as PoolStanding
 from sky.core.model.requests import Request
 from sky.core.model.schedules import Schedule
 from sky.core.model.users import Token, User
 from sky.core.model.vitals import Counts, Spent
 from sky.core.policy.admission import UnderWay, Waiting
-
-E = TypeVar("E")
-
-
-class LeaseLost(Exception):
-    """The row was committed by somebody else since it was claimed; whatever was decided on it is void."""
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """An event posted to an entity from outside its own loop, in order of arrival."""
-
-    id: int
-    event: object
-
-
-@dataclass(frozen=True, slots=True)
-class StandingOrder:
-    """An order on record whose outcome is not; `key` is the same at every repeat."""
-
-    key: str
-    order: object
-
-
-@dataclass(frozen=True, slots=True)
-class Claim(Generic[E]):
-    """A row held under a lease: nobody else is given it until `expires` (by the clock of who claimed it)."""
-
-    entity: E
-    token: str
-    expires: float
-    orders: tuple[StandingOrder, ...] = ()
-    letters: tuple[Letter, ...] = ()
-
-
-class Rows(Protocol[E]):
-    """Leased rows of one noun.
-
-    `now` is always the caller's clock. Where several servers share a store, leases and due times are kept by the clock
-    of the store: what callers say is only measured against their own `now`, so their clocks may differ.
-    """
-
-    async def get(self, id: str) -> E | None: ...
-
-    async def claim(
-        self, now: float, lease_s: float, token: str, limit: int, *, but_not: Collection[str] = ()
-    ) -> list[Claim[E]]:
-        """Rows that are due, have letters or standing orders, and that nobody holds.
-
-        `but_not` are those that the caller is busy with: after a jump of the clock their leases seem to have run out.
-        """
-        ...
-
-    async def due_in(self, now: float, within: float) -> float:
-        """Seconds until the next row is due and nobody's, if nothing is written meanwhile; at most `within`.
-
-        Not above 0 if one is just now; a row whose lease has run out is one also for who is busy with it.
-        """
-        ...
-
-    async def reload(self, claim: Claim[E]) -> Claim[E]:
-        """The same claim with the letters that have arrived since."""
-        ...
-
-    async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
-        """Hold on until `lease_s` from now. Raises LeaseLost."""
-        ...
-
-    async def commit(
-        self,
-        claim: Claim[E],
-        step: Step[E],
-        event: object,
-        *,
-        now: float,
-        due_at: float | None,
-        letters: Iterable[int] = (),
-        done: str | None = None,
-    ) -> Claim[E]:
-        """Write entity, version + 1, the event and the orders in one transaction; consume letters and the done order.
-
-        Guarded by token and version: raises LeaseLost if the row has moved on.
-        """
-        ...
-
-    async def release(self, claim: Claim[E]) -> None:
-        """Let go of the row; harmless if it is lost already."""
-        ...
-
-    async def post(self, id: str, event: object, now: float, *, once: str | None = None) -> int:
-        """Leave a letter, under the name `once` at most once; the row becomes claimable. The letter's number."""
-        ...
-
-    async def heeded(self, letter: int) -> bool:
-        """Whether a letter has been read, and what followed from it is on record."""
-        ...
-
-    async def standing(self, id: str) -> tuple[object, ...]:
-        """Orders of the row that are given and whose outcome is not on record yet, in their order."""
-        ...
+from sky.core.ports.pools import PoolRows
+from sky.core.ports.rows import Rows
 
 
 class ClusterRows(Rows[Cluster], Protocol):
@@ -237,66 +137,6 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
 
     async def stray_clusters(self) -> list[tuple[str, str]]:
         """Living clusters that were some managed job's and are not needed by it any more, each with the job's id."""
-        ...
-
-
-class PoolRows(Rows[Pool], Protocol):
-    """Pools, and which job has which of their workers. Adapter: `store.pools`.
-
-    A claim is made and given up under the key of a job's attempt. Only a worker that is READY by the pool's last commit
-    and that nobody has can be claimed; what a pool commits never touches a claim.
-    """
-
-    async def open(self, step: Step[Pool], now: float) -> tuple[Pool, bool]:
-        """Record a pool; if one of its name has not ended, that one and False."""
-        ...
-
-    async def by_name(self, name: str) -> Pool | None:
-        """The pool of this name that has not ended."""
-        ...
-
-    async def living(self) -> list[Pool]:
-        """Those that have not ended, by name."""
-        ...
-
-    async def take(self, pool_id: str, key: str) -> str | None:
-        """The worker that the key has or, if it has none, one that it has from now on; None where none is free."""
-        ...
-
-    async def claimed_by(self, key: str) -> str | None:
-        """The worker that a key has."""
-        ...
-
-    async def holder(self, worker: str) -> str | None:
-        """The key that has a worker."""
-        ...
-
-    async def give_back(self, key: str) -> str | None:
-        """Give up a claim; the id of the pool if it waits for that, since the worker is to go."""
-        ...
-
-    async def condemn(self, key: str) -> str | None:
-        """Say that the worker that a key has must not be used any more; the id of its pool. The claim stays."""
-        ...
-
-    async def free(self) -> Mapping[str, int]:
-        """How many workers can be claimed now, by pool; pools without any are left out."""
-        ...
-
-    async def claims(self, pool_id: str) -> Mapping[str, str]:
-        """Workers that somebody has, each with the key."""
-        ...
-
-    async def situation(self, pool_id: str) -> PoolStanding:
-        """All that is on record beside a pool."""
-        ...
-
-    async def stray_claims(self) -> list[str]:
-        """Keys of claims that belong to no job's attempt of now."""
-        ...
-
-    async def stray_clusters(self) -> list[str]:
-        """Ids of living clusters that were some pool's and that it does not know any more."""
         ...
 
 
