@@ -20,6 +20,7 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy.rights import LOCAL, Reach, infra_for, touches
 from sky.core.ports import JobQuery
+from sky.engine.budgets import reserve_pool
 from sky.engine.desk import Desk, flag, text
 from sky.engine.launch import lacking
 from sky.engine.plans import Said
@@ -80,6 +81,7 @@ async def _open(
     )
     if isinstance(said, int | float) and said > 0:
         drawn = replace(drawn, lease_s=float(said))
+    await reserve_pool(desk, request, drawn)
     pool, made = await desk.store.pools.open(life.opening(drawn), now)
     desk.signals.notify("work:pool")
     return pool, made or pool.request_id == request.id
