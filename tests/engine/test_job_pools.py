@@ -69,10 +69,9 @@ def ready(count):
     return lambda pool: [each.state for each in pool.workers] == [WorkerState.READY] * count
 
 
-async def test_a_job_runs_in_the_working_directory_of_its_pool_and_in_its_container(plane, ask, reach, over, tmp_path):
-    (tmp_path / "hello.txt").write_text("of the pool\n")
-    uploaded = await ask("jobs/pool_apply", body(setup="mkdir -p ~/sky_workdir; echo hi > ~/made"))
-    assert uploaded.result == {"pool": "p", "version": 1}
+async def test_a_job_finds_what_the_setup_of_its_pool_made(plane, ask, reach, over):
+    applied = await ask("jobs/pool_apply", body(setup="echo hi > ~/made"))
+    assert applied.result == {"pool": "p", "version": 1}
     await reach(ready(1))
     launched = await ask("jobs/launch", job("cat ~/made; echo $SKYPILOT_MANAGED_JOB_ID"))
     (number,) = launched.result["job_ids"]
@@ -119,9 +118,14 @@ async def test_a_claim_that_belongs_to_no_job_costs_its_worker(plane, ask, reach
     assert await pools.claims(after.id) == {}
 
 
-async def test_budgets_refuse_pools_and_take_them_down(plane, ask, reach, pools, monkeypatch):
+@pytest.fixture
+def dear(monkeypatch):
+    """This machine at a price."""
     real = compute.machine
     monkeypatch.setattr(compute, "machine", lambda config: replace(real(config), price_hourly=36.0))
+
+
+async def test_budgets_refuse_pools_and_take_them_down(dear, plane, ask, reach, pools):
     await plane.store.budgets.put(Budget("b", Scope.ALL, "", 1.0, rungs=(Rung(1.0, "refuse_new"),)))
     refused = await ask("jobs/pool_apply", body())
     assert "Nothing was begun" in str(from_wire(refused.error))
