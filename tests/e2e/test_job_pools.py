@@ -71,12 +71,14 @@ def _cwd(pid):
 
 
 def test_jobs_take_workers_that_were_set_up_once(sky, eventually):
-    apply(sky, pool={"workers": 2})
+    (sky.root / "wd").mkdir()
+    (sky.root / "wd" / "hello").write_text("hello from the pool's own folder\n")
+    apply(sky, pool={"workers": 2}, workdir="wd")
     eventually(lambda: ready(sky, 2))
     told = pool(sky)
     assert (told["status"], told["version"], told["ready_workers"], told["target_workers"]) == ("READY", 1, 2, 2)
     ran = sky.root / "ran"
-    script = f"echo $SKYPILOT_JOB_RANK/$SKYPILOT_NUM_JOBS $(cat ~/mark) begun >> {ran}; sleep 0.5; echo ended"
+    script = f"echo $SKYPILOT_JOB_RANK/$SKYPILOT_NUM_JOBS $(cat ~/mark) begun >> {ran}; sleep 0.5; cat hello"
     numbers = submit(sky, "--num-jobs", "5", script)
     assert numbers == [1, 2, 3, 4, 5]
     eventually(lambda: over(sky, *numbers))
@@ -87,7 +89,7 @@ def test_jobs_take_workers_that_were_set_up_once(sky, eventually):
     lines = [line.split() for line in ran.read_text().splitlines()]
     assert sorted(line[0] for line in lines) == [f"{rank}/5" for rank in range(5)]
     assert len({line[1] for line in lines}) <= 2, "each worker was set up once"
-    assert "ended" in sky.good("jobs", "logs", "3").stdout
+    assert "the pool's own folder" in sky.good("jobs", "logs", "3").stdout
     assert "set up" in sky.good("jobs", "pool", "logs", "p", "1", "--no-follow").stdout
     assert "worker 2 is ready" in sky.good("jobs", "pool", "logs", "p", "--controller", "--no-follow").stdout
     assert sky.json("status") == [], "workers are not shown among clusters"

@@ -56,7 +56,7 @@ def test_launch_is_put_on_record_with_its_tasks(served: Served) -> None:
     assert (body["name"], body["num_jobs"]) == ("both", 2)
     with pytest.raises(errors.InvalidSkyPilotConfigError, match="did you mean 'run'"):
         jobs.launch({"rum": "x"})
-    for unbuilt in ({"pool": "p"}, {"job_group": "g"}):
+    for unbuilt in ({"job_group": "g"},):
         with pytest.raises(errors.NotSupportedError):
             jobs.launch({"run": "x"}, **unbuilt)
 

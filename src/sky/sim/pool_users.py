@@ -40,7 +40,7 @@ class PoolKeeper(Manager):
             size = {"min_workers": 0, "max_workers": 3, "upscale_delay_seconds": 20, "downscale_delay_seconds": 30}
         setup = self._rng.choice(("sim 1 0", "sim 3 0", None))
         resources = {"cpus": "2+", "use_spot": self._rng.random() < 0.5}
-        task = {"pool": size, "resources": resources, "num_nodes": self._rng.choice((1, 1, 2))}
+        task: dict[str, object] = {"pool": size, "resources": resources, "num_nodes": self._rng.choice((1, 1, 2))}
         return task if setup is None else {**task, "setup": setup}
 
     def _jobs(self) -> dict[str, object]:
