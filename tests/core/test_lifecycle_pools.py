@@ -36,6 +36,7 @@ class World:
         self.claims: dict[str, str] = {}
         self.condemned: set[str] = set()
         self.unfinished = self.waiting = 0
+        self.missing = True
         self.outcome = None
         self.told: list[str] = []
 
@@ -64,7 +65,7 @@ class World:
             if worker.state is S.SETTING_UP and self.clusters.get(id) is Phase.UP:
                 self.setups.setdefault(id, JobStatus.RUNNING)
             phase = self.clusters.get(id)
-            missing = int(phase is Phase.DEGRADED)
+            missing = int(self.missing and phase is Phase.DEGRADED)
             seen.append(life.WorkerSeen(worker.number, phase, f"p-{worker.number}", missing, setup=self.setups.get(id)))
         standing = Standing(dict(self.claims), frozenset(self.condemned), self.waiting, self.unfinished)
         self.outcome = life.Tended(tuple(seen), standing)
@@ -146,6 +147,25 @@ def test_a_look_that_began_before_a_worker_was_to_leave_does_not_end_it():
     assert S.ENDING not in world.states()
     world.settle()
     assert world.states() == [S.LEAVING]
+
+
+@pytest.mark.parametrize("how", ["condemned", "lost", "silent"])
+def test_one_that_is_to_leave_and_cannot_be_given_back_is_ended(how):
+    """Its job waits for that: it would wait for ever."""
+    world = World(opened())
+    world.settle()
+    world.take("job")
+    world.step(life.Applied(task(pool={"workers": 0})))
+    world.settle()
+    (worker,) = world.pool.workers
+    if how == "condemned":
+        world.condemned.add(worker.cluster_id)
+    else:
+        world.clusters[worker.cluster_id] = Phase.DEGRADED
+        world.missing = how == "lost"
+    world.settle()
+    assert world.clusters[worker.cluster_id] is Phase.TERMINATED
+    assert world.states() == []
 
 
 def test_a_lost_worker_is_replaced():

@@ -169,9 +169,7 @@ async def down(desk: Desk, request: Request) -> object:
         chosen = [pool for pool in known if pool is not None]
     letters = []
     for pool in chosen:
-        asked = life.DownAsked(request.user)
-        once = f"pool-down:{request.id}:{pool.id}"
-        letters.append(await desk.post.send("pool", desk.store.pools, pool.id, asked, once=once))
+        letters.append(await desk.post.send("pool", desk.store.pools, pool.id, life.DownAsked(request.user)))
     for pool, letter in zip(chosen, letters, strict=True):
         await _heeded(desk, pool, letter)
         await _gone(desk, request, pool)

@@ -270,12 +270,14 @@ def _moved(pool: Pool, worker: Worker, seen: WorkerSeen, standing: Standing, now
     worker = replace(worker, where=seen.where or worker.where, cluster_name=seen.name or worker.cluster_name)
     if worker.state is W.ENDING:
         return worker
-    if worker.state is W.LEAVING:
-        return worker if worker.cluster_id in standing.claims else replace(worker, state=W.ENDING)
+    if worker.state is W.LEAVING and worker.cluster_id not in standing.claims:
+        return replace(worker, state=W.ENDING)
     if worker.cluster_id in standing.condemned:
         return replace(worker, state=W.ENDING, reason="a job could not be ended on it")
     if seen.phase in _GOING or (seen.missing and seen.phase is Phase.DEGRADED):
         return replace(worker, state=W.ENDING, reason=seen.reason or "its machines are gone")
+    if worker.state is W.LEAVING:
+        return _silent(pool, worker, seen, now)
     if worker.state is W.STARTING:
         return _started(pool, worker, seen, now)
     if worker.state is W.SETTING_UP:
