@@ -167,9 +167,8 @@ async def down(desk: Desk, request: Request) -> object:
     else:
         known = [await desk.store.pools.get(id) for id in told.split()]
         chosen = [pool for pool in known if pool is not None]
-    letters = []
-    for pool in chosen:
-        letters.append(await desk.post.send("pool", desk.store.pools, pool.id, life.DownAsked(request.user)))
+    rows, asked = desk.store.pools, life.DownAsked(request.user)
+    letters = [await desk.post.send("pool", rows, pool.id, asked) for pool in chosen]
     for pool, letter in zip(chosen, letters, strict=True):
         await _heeded(desk, pool, letter)
         await _gone(desk, request, pool)

@@ -257,6 +257,8 @@ class Workers:
         store, key = self._desk.store, job.job_key
         worker = None if key is None else await store.pools.claimed_by(key)
         if worker is None or key is None:
+            if self._logs is not None:
+                await self._logs.finish(job, None)
             return events.Seen(None)
         cluster = await store.clusters.get(worker)
         there = await store.jobs.by_request(key)
