@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from sky.agent import states
 from sky.core.errors import CredentialsRejected
-from sky.core.lifecycle import clusters, jobs, managed_events, managed_jobs, requests
+from sky.core.lifecycle import clusters, jobs, managed_events, managed_jobs, pools, requests
 from sky.core.lifecycle.machine import Table
 from sky.core.model import fields
 from sky.core.model.catalog import Market
@@ -175,6 +175,13 @@ def lifecycle() -> str:
             "Driven by `engine/managed_jobs.py`. Level-triggered: `Changed` and the passing of time have the order "
             "of the stage given again, and `Seen` tells what is there.",
             words=managed_events,
+        ),
+        *noun(
+            "A pool",
+            pools,
+            "core/lifecycle/pools.py",
+            "ACTIVE",
+            "Driven by `engine/pools.py`. What becomes of its workers is decided by the rule of `Tended`.",
         ),
         *noun(
             "A request",

@@ -267,7 +267,6 @@ def test_glossary_is_alphabetical():
     [
         ({"volumes": {"/data": "mine"}}, "volumes"),
         ({"service": {"readiness_probe": "/", "replicas": 1}}, "service"),
-        ({"pool": {"workers": 1}}, "pool"),
         ({"file_mounts": {"/data": "s3://bucket"}}, "file_mounts"),
         ({"file_mounts": {"/data": {"name": "bucket", "mode": "MOUNT"}}}, "file_mounts"),
         ({"resources": {"volumes": [{"name": "disk", "path": "/data"}]}}, "resources.volumes"),

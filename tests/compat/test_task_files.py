@@ -249,7 +249,7 @@ REFUSED = {
     "buckets.yaml": ["object store", "not supported yet on local"],
     "bucket_only.yaml": ["hf://meta/some-model", "not supported yet on local"],
     "service.yaml": ["service", "not supported yet on local"],
-    "pool.yaml": ["pool", "not supported yet on local"],
+    "pool.yaml": ["pool", "sky jobs pool apply"],
     "pipeline.yaml": ["holds 2 tasks", "sky jobs launch"],
     "job_group.yaml": ["holds 2 tasks", "sky jobs launch"],
     "volumes.yaml": ["volumes", "not supported yet on local"],

@@ -2,14 +2,18 @@
 
 import pytest
 
-from sky.core.lifecycle import clusters, jobs, managed_jobs, requests
+from sky.core.lifecycle import clusters, jobs, managed_jobs, pools, requests
 
-TABLES = {"cluster": clusters.TABLE, "job": jobs.TABLE, "request": requests.TABLE, "managed_job": managed_jobs.TABLE}
+TABLES = {
+    "cluster": clusters.TABLE, "job": jobs.TABLE, "request": requests.TABLE, "managed_job": managed_jobs.TABLE,
+    "pool": pools.TABLE,
+}  # fmt: skip
 ENDS = {
     "cluster": {"TERMINATED"},
     "job": {"DONE"},
     "request": {"SUCCEEDED", "FAILED", "CANCELLED"},
     "managed_job": {"DONE"},
+    "pool": {"DONE"},
 }
 
 

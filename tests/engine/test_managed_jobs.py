@@ -10,7 +10,8 @@ from sky.core.model.managed_jobs import Stage
 from sky.core.policy.recovery import Choice
 from sky.core.ports import JobQuery
 from sky.engine import recovering
-from sky.engine.managed_jobs import Nudges, cluster_id_of, cluster_name_of
+from sky.engine.managed_jobs import cluster_id_of, cluster_name_of
+from sky.engine.nudges import Nudges
 from sky.engine.waiting import until
 from sky.sim.managed_job_contract import managed
 

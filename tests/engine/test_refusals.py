@@ -26,13 +26,17 @@ def task(**config):
         ({"file_mounts": {"/data": {"name": "bucket", "store": "s3"}}}, "object stores"),
         ({"volumes": {"/data": "disk"}}, "volumes"),
         ({"service": {"readiness_probe": "/", "replicas": 1}, "resources": {"ports": 80}}, "service"),
-        ({"pool": {"workers": 1}}, "pool"),
     ],
 )
 def test_features_of_later_are_refused_by_name(config, named):
     with pytest.raises(NotSupportedError, match="not supported yet on") as refused:
         refuse_unsupported(task(**config))
     assert named in str(refused.value)
+
+
+def test_a_pool_is_not_launched():
+    with pytest.raises(NotSupportedError, match="sky jobs pool apply"):
+        refuse_unsupported(task(pool={"workers": 1}))
 
 
 def test_the_infra_is_named():

@@ -60,7 +60,7 @@ def test_launch_is_put_on_record_with_its_tasks(served: Served) -> None:
     assert "edges" not in served.plane.rows[jobs.launch(graph)].body["dag"]
     with pytest.raises(errors.InvalidSkyPilotConfigError, match="did you mean 'run'"):
         jobs.launch({"rum": "x"})
-    for unbuilt in ({"pool": "p"}, {"job_group": "g"}):
+    for unbuilt in ({"job_group": "g"},):
         with pytest.raises(errors.NotSupportedError):
             jobs.launch({"run": "x"}, **unbuilt)
 

@@ -27,7 +27,7 @@ CLOUDS = """
 LATER = [
     (home, name)
     for home, names in {
-        "sky.jobs": ("pool_apply", "pool_down", "pool_status", "dashboard"),
+        "sky.jobs": ("dashboard",),
         "sky.serve": ("up", "update", "down", "status", "tail_logs"),
         "sky.volumes": ("apply", "ls", "delete", "validate"),
         "sky": ("storage_ls", "dashboard", "local_up"),

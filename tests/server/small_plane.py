@@ -28,6 +28,7 @@ from sky.engine.admission import Admission
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.managed_reads import ManagedReads
 from sky.engine.plans import Answer, Questions, Said
+from sky.engine.pool_reads import PoolReads
 from sky.engine.post import Post
 from sky.engine.receipts import Receipts
 from sky.engine.workspaces import Workspaces
@@ -144,6 +145,7 @@ class SmallPlane:
         self.logs = ManagedLogs(settings.files / "managed_jobs", store, None, self.clock, self.signals)
         post = Post(self.clock, self.signals)
         admission = Admission(store, post, self.clock, self.signals, self.section)
+        self.pools = PoolReads(store, self.signals, None)
         self.managed = ManagedReads(store, self.clock, self.signals, admission, self.logs)
         self.money = SimpleNamespace(
             budget_rows=store.budgets, schedule_rows=store.schedules, receipts=Receipts(store, self.clock)

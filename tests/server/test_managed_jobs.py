@@ -77,7 +77,6 @@ def test_a_launch_is_in_the_workspace_that_its_first_task_names(three: Town) -> 
     ("path", "body", "words"),
     [
         ("/jobs/launch", {"dag": {"tasks": [{"rum": "x"}]}}, "did you mean 'run'"),
-        ("/jobs/launch", {"dag": {"tasks": [{"run": "x"}]}, "pool": "p"}, "pool"),
         ("/jobs/queue", {"limit": -1}, "limit"),
         ("/jobs/logs", {"tail": -1}, "not negative"),
         ("/jobs/cancel", {"job_ids": [2**40]}, "no number"),

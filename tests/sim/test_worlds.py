@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from sky.engine.pools import Workers
 from sky.sim.hunt import hunt, shrink
 from sky.sim.loop import EPOCH, Deadlock, Livelock, SimClock, run
 from sky.sim.planted import PLANTED
@@ -115,3 +116,23 @@ def test_who_comes_to_no_end_is_told():
 def test_managed_jobs_have_one_cluster_or_none_and_end(seed):
     outcome = play(seed, users=1, managers=2)
     assert outcome.broken == (), "\n".join(outcome.trace)
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_a_worker_has_one_job_at_a_time_and_nothing_of_a_pool_is_left(seed):
+    outcome = play(seed, users=0, managers=1, pools=2)
+    assert outcome.broken == (), "\n".join(outcome.trace)
+
+
+def test_a_worker_that_is_given_back_too_early_is_found(monkeypatch):
+    """The net: what the rule of one job per worker is there to see."""
+
+    async def at_once(self, job):
+        return await self._give_back(job, job.job_key, None)
+
+    monkeypatch.setattr(Workers, "leave", at_once)
+    assert any(
+        "jobs run on the worker" in line
+        for seed in range(1, 9)
+        for line in play(seed, users=0, managers=0, pools=2).broken
+    )

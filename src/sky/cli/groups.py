@@ -19,6 +19,7 @@ from sky.cli.table_of_commands import (
     GPUS_ROWS,
     HIDDEN_COMMANDS,
     JOBS_ROWS,
+    POOL_ROWS,
     SCHEDULE_ROWS,
     SECTIONS,
     SSH_NODE,
@@ -152,6 +153,7 @@ root = _Root("sky", [row for _, rows in SECTIONS for row in rows], HIDDEN_COMMAN
 api = LazyGroup("api", API_ROWS, help="The API server and the requests made to it.")
 jobs = LazyGroup("jobs", JOBS_ROWS, help="Managed jobs: on clusters of their own, recovered from every loss.")
 schedule = LazyGroup("schedule", SCHEDULE_ROWS, help="Managed jobs at the times of a cron expression.")
+pool = LazyGroup("pool", POOL_ROWS, help="Pools: workers that are set up once and run one job after another.")
 budget = LazyGroup("budget", BUDGET_ROWS, help="Budgets: how much may be spent, and what is done as it is.")
 workspace = LazyGroup("workspace", WORKSPACE_ROWS, help="Workspaces: which one is used, and who works where.")
 users = LazyGroup("users", USERS_ROWS, help="Users of a shared server, and tokens of service accounts.")

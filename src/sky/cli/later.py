@@ -26,7 +26,6 @@ def _later(name: str, feature: str, instead: str) -> click.Command:
 
 storage = _later("storage", "buckets", "local `file_mounts` and `workdir` work today.")
 volumes = _later("volumes", "volumes", "`sky stop` keeps the disks of a cluster.")
-pool = _later("jobs pool", "pools of workers", "`sky jobs launch --num-jobs` opens many jobs at once.")
 jobs_dashboard = _later("jobs dashboard", "the web page of the server", "`sky jobs queue -v` tells the same.")
 serve = _later("serve", "services", "a job may listen on a port; `sky status --endpoint PORT` tells its address.")
 dashboard = _later("dashboard", "the web page of the server", "`sky status -v` and `sky events CLUSTER` tell the same.")

@@ -22,7 +22,7 @@ from sky.sdk import requests
 
 _COLUMNS = (
     "ID", "TASK", "WORKSPACE", "NAME", "USER", "REQUESTED", "SUBMITTED", "TOT. DURATION", "JOB DURATION",
-    "#RECOVERIES", "STATUS",
+    "#RECOVERIES", "STATUS", "POOL",
 )  # fmt: skip
 _MORE_COLUMNS = ("WORKER_CLUSTER", "WORKER_JOB_ID", "STARTED", "INFRA", "RESOURCES", "SCHED. STATE", "DETAILS")
 #: Jobs shown unless --limit says otherwise.
@@ -36,7 +36,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option("-c", "--cluster", "old_name", hidden=True)
 @click.option("--job-recovery", help="How it recovers: EAGER_NEXT_REGION, FAILOVER, none, or a strategy of your own.")
 @click.option("-d", "--detach-run", is_flag=True, help="Return once the job is submitted.")
-@click.option("-p", "--pool", help="Run in a pool (not supported yet).")
+@click.option("-p", "--pool", help="Run on workers of this pool, instead of clusters of its own.")
 @click.option("--num-jobs", type=click.IntRange(min=1), help="So many jobs of the same, each with its own rank.")
 @click.option("--after", metavar="IDS", help="Begin when these managed jobs (3,4) have succeeded.")
 @click.option("--after-any", metavar="IDS", help="Begin when these managed jobs have ended, however.")
@@ -50,9 +50,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @options.output
 def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **flags: Any) -> int:
     """Run tasks as a managed job."""
-    for option, feature in (("pool", "Running managed jobs in a pool"), ("job_group", "Attaching to a job group")):
-        if flags[option] is not None:
-            raise not_supported(feature)
+    if flags["job_group"] is not None:
+        raise not_supported("Attaching to a job group")
     from sky.cli.tasks import make_dag  # noqa: PLC0415 - 90 ms that help need not pay
 
     name = flags["name"] or old_name
@@ -68,7 +67,7 @@ def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **fl
     else:
         confirm(f"Launching {what}. Proceed?", assume_yes=False)
     asked = {"after": after, "after_any": after_any, "strict": flags["strict"]}
-    request_id = str(sdk.launch(made, name, num_jobs=count, **asked, _command=typed()))
+    request_id = str(sdk.launch(made, name, flags["pool"], count, **asked, _command=typed()))
     if flags["asynchronous"]:
         print_request_id(request_id, form)
         return exit_codes.OK
@@ -191,14 +190,17 @@ def shape(job: Record) -> dict[str, object]:
         "resources", "submitted_at", "start_at", "end_at", "last_recovered_at", "job_duration", "recovery_count",
         "restarts_on_errors", "exit_codes", "infra", "cluster_resources", "price_hourly", "use_spot", "priority",
         "rank", "num_jobs", "current_cluster_name", "job_id_on_pool_cluster", "details", "failure_reason",
-        "execution", "is_primary_in_job_group",
+        "execution", "is_primary_in_job_group", "pool",
     )  # fmt: skip
     return {key: getattr(job.get(key), "value", job.get(key)) for key in plain}
 
 
 def _print_queue(records: Sequence[Record], *, verbose: bool, all_users: bool) -> None:
     spaces = len({text(each, "workspace") for each in records}) > 1
-    left_out = {*(() if spaces else ("WORKSPACE",)), *(() if all_users else ("USER",))}
+    pools = any(each.get("pool") for each in records)
+    left_out = {
+        *(() if spaces else ("WORKSPACE",)), *(() if all_users else ("USER",)), *(() if pools else ("POOL",))
+    }  # fmt: skip
     columns = (*_COLUMNS, *(_MORE_COLUMNS if verbose else ()))
     shown = [at for at, name in enumerate(columns) if name not in left_out]
     rows = []
@@ -226,6 +228,7 @@ def _row(job: Record, verbose: bool) -> list[object]:
         times.duration(job.get("job_duration")),  # type: ignore[arg-type]
         job.get("recovery_count"),
         text(job, "status"),
+        job.get("pool") or "-",
     ]
     if verbose:
         row += [
@@ -254,6 +257,7 @@ def _summary(tasks: Sequence[Record], verbose: bool) -> list[object]:
         times.duration((ended or at) - number(first, "submitted_at")),
         times.duration(sum(each for each in ran if isinstance(each, int | float))),
         sum(int(number(each, "recovery_count")) for each in tasks), text(first, "job_status"),
+        first.get("pool") or "-",
     ]  # fmt: skip
     return row + ["-"] * len(_MORE_COLUMNS) if verbose else row
 
@@ -317,7 +321,7 @@ def _moment(said: str | None, option: str) -> float | None:
 @options.command("cancel", help="End managed jobs: those given, those of a name, or all of yours.")
 @click.argument("job_ids", nargs=-1, type=int, metavar="[IDS]...")
 @click.option("-n", "--name", help="Those under way of this name.")
-@click.option("-p", "--pool", help="Those of a pool (not supported yet).")
+@click.option("-p", "--pool", help="Those under way in this pool.")
 @click.option("--task", help="Only this task (name or position) of a group, graph or sweep.")
 @click.option("--graceful", is_flag=True, help="Let their processes end by themselves first.")
 @click.option("--graceful-timeout", type=float, help="For so many seconds (60).")
@@ -328,10 +332,12 @@ def _moment(said: str | None, option: str) -> float | None:
 @options.output
 def cancel(job_ids: tuple[int, ...], *, form: str, **flags: Any) -> int:
     """End managed jobs."""
-    ways = [bool(job_ids), flags["name"] is not None, flags["everything"] or flags["all_users"]]
-    if sum(ways) != 1:
-        raise click.UsageError("Pass job ids, --name, or --all (or --all-users): one of them.")
-    what = "all managed jobs" if flags["everything"] or flags["all_users"] else f"the managed jobs {flags['name']!r}"
+    everything = flags["everything"] or flags["all_users"]
+    if sum([bool(job_ids), flags["name"] is not None, flags["pool"] is not None, everything]) != 1:
+        raise click.UsageError("Pass job ids, --name, --pool, or --all (or --all-users): one of them.")
+    what = "all managed jobs" if everything else f"the managed jobs {flags['name']!r}"
+    if flags["pool"] is not None:
+        what = f"the managed jobs of the pool {flags['pool']!r}"
     if job_ids:
         what = f"managed job{'s' if len(job_ids) > 1 else ''} {', '.join(map(str, job_ids))}"
     confirm(f"Cancelling {what}. Proceed?", assume_yes=flags["yes"])
@@ -352,7 +358,8 @@ def cancel(job_ids: tuple[int, ...], *, form: str, **flags: Any) -> int:
         return exit_codes.OK
     with Progress("Cancelling…") as progress:
         requests.stream_and_get(request_id, output_stream=progress)
-    talk(paint("✓ ", "green", sys.stderr) + f"Cancelling {what}; their clusters go with them.")
+    after = "their workers stay" if flags["pool"] is not None else "their clusters go with them"
+    talk(paint("✓ ", "green", sys.stderr) + f"Cancelling {what}; {after}.")
     if form != "table":
         emit({"request_id": request_id, "job_ids": list(job_ids)}, form)
     return exit_codes.OK

@@ -98,8 +98,15 @@ JOBS_ROWS: tuple[Row, ...] = (
     ("logs", "sky.cli.managed_jobs:logs", "Follow or fetch the log of a managed job."),
     ("receipt", "sky.cli.receipts:job", "Show what a managed job has cost, and where it went."),
     ("schedule", "sky.cli.groups:schedule", "Managed jobs at the times of a cron expression."),
-    ("pool", "sky.cli.later:pool", "Workers that jobs share (not supported yet)."),
+    ("pool", "sky.cli.groups:pool", "Workers that are set up once and run one job after another."),
     ("dashboard", "sky.cli.later:jobs_dashboard", "The web page of the server (not supported yet)."),
+)
+
+POOL_ROWS: tuple[Row, ...] = (
+    ("apply", "sky.cli.pools:apply", "Make a pool of workers, or change one."),
+    ("status", "sky.cli.pools:status", "Show pools and their workers."),
+    ("down", "sky.cli.pools:down", "Take pools and their workers down."),
+    ("logs", "sky.cli.pools:logs", "Show how workers were set up, or what was decided about a pool."),
 )
 
 BUDGET_ROWS: tuple[Row, ...] = (

@@ -40,6 +40,8 @@ class Admission:
         self._duties = duties or Alone()
         #: Those that were told that it is their turn, and have not read it yet.
         self._told: dict[str, Waiting] = {}
+        #: The same, of those who wait for a worker, by pool.
+        self._told_in: dict[str, frozenset[str]] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -57,15 +59,33 @@ class Admission:
         """Admit whom there is room for; their ids."""
         rows = self._store.managed_jobs
         waiting = {each.id: each for each in await rows.waiting(_MOST + len(self._told))}
+        chosen = await self._to_workers()
         self._told = {id: each for id, each in self._told.items() if id in waiting}
         fresh = [each for each in waiting.values() if each.id not in self._told]
         if not fresh:
-            return []
-        chosen = admitted(fresh, _with(await rows.under_way(), self._told.values()), self.bounds())
-        for id in chosen:
+            return chosen
+        begun = admitted(fresh, _with(await rows.under_way(), self._told.values()), self.bounds())
+        for id in begun:
             # After a crash one may be told twice, and takes no notice of the second time.
             self._told[id] = waiting[id]
             await self._post.send("managed_job", rows, id, Admitted())
+        return [*chosen, *begun]
+
+    async def _to_workers(self) -> list[str]:
+        """Tell as many of those who wait for a worker as there are free ones; which one each gets, it sees itself."""
+        rows, told = self._store.managed_jobs, self._told_in
+        chosen: list[str] = []
+        self._told_in = {}
+        for pool, free in (await self._store.pools.free()).items():
+            known = told.get(pool, frozenset())
+            waiting = [each.id for each in await rows.waiting_in(pool, free + len(known))]
+            still = known.intersection(waiting)
+            room = free - len(still) - await rows.placing_in(pool)
+            begun = [id for id in waiting if id not in known][: max(0, room)]
+            for id in begun:
+                await self._post.send("managed_job", rows, id, Admitted())
+            self._told_in[pool] = still.union(begun)
+            chosen += begun
         return chosen
 
     def bounds(self) -> Bounds:

@@ -12,12 +12,15 @@ from dataclasses import replace
 from sky.core.errors import NotSupportedError, ResourcesUnavailableError
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle.managed_events import CancelAsked
+from sky.core.lifecycle.pools import DownAsked as PoolDown
 from sky.core.model.budgets import Action, Budget, Reservation, Rung, Standing, Whose, read_budget
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import JobPhase
 from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.model.notifications import Parcel
 from sky.core.model.offers import Placement
+from sky.core.model.pools import OWNED as POOL
+from sky.core.model.pools import Pool, PoolStage
 from sky.core.model.requests import Request
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
@@ -87,6 +90,7 @@ class BudgetCare:
             await self._stop_jobs(standings)
         if wanted & {Action.STOP_IDLE, Action.STOP_ALL}:
             await self._stop_clusters(standings, now)
+            await self._stop_pools(standings)
 
     async def _as_configured(self, now: float) -> None:
         """Budgets of the server's configuration are set as they stand there, and go when they are taken out."""
@@ -213,6 +217,17 @@ class BudgetCare:
             elif now >= self._warned[cluster.id] + GRACE_S:
                 await self._stop(cluster, everything=Action.STOP_ALL in asked)
 
+    async def _stop_pools(self, standings: Sequence[Standing]) -> None:
+        """Pools go whole: those for which nobody has a job where what is idle is to stop, else all of them."""
+        rows = self._desk.store.pools
+        for pool in await rows.living():
+            whose = whose_pool(pool)
+            asked = policy.actions(standings, whose)
+            idle = Action.STOP_IDLE in asked and not (await rows.situation(pool.id)).unfinished
+            if pool.stage is PoolStage.ACTIVE and (idle or Action.STOP_ALL in asked):
+                words = f"the budget {', '.join(_blamed(standings, whose))}, which is used up"
+                await self._desk.post.send("pool", rows, pool.id, PoolDown(words))
+
     async def _idle(self, cluster: Cluster) -> bool:
         jobs = await self._desk.store.jobs.of_cluster(cluster.id)
         return all(job.phase is JobPhase.DONE for job in jobs)
@@ -296,6 +311,11 @@ def whose_cluster(cluster: Cluster) -> Whose:
     return Whose(cluster.user, cluster.workspace, named, cluster.owner or cluster.id)
 
 
+def whose_pool(pool: Pool) -> Whose:
+    """Whom a pool costs money."""
+    return Whose(pool.user, pool.workspace, policy.labels_of(pool.tasks.get(str(pool.revision))), f"{POOL}{pool.id}")
+
+
 async def on_spot(desk: Desk, job: ManagedJob, task: TaskSpec) -> TaskSpec:
     """The task as it is to be placed now: on spot, where most of what its job may cost is spent and it says so."""
     if policy.max_cost(job.task_configs) is None:
@@ -316,6 +336,21 @@ async def reserve_cluster(desk: Desk, request: Request, cluster: Cluster, placem
     now = desk.clock.now()
     amount = policy.estimate({}, placement.price_hourly)
     await desk.store.budgets.reserve([Reservation(cluster.id, request.id, whose_cluster(cluster), amount, now)], now)
+
+
+async def reserve_pool(desk: Desk, request: Request, pool: Pool) -> None:
+    """Promise a pool what its least number of workers will cost. Raises BudgetExceededError."""
+    if not await desk.store.budgets.all():
+        return
+    now, within = desk.clock.now(), infra_for(pool.reach, await desk.workspaces.get(pool.workspace))
+    try:
+        made = await desk.planner.place(pool.task, Goal.COST, Said.of(pool.layers), within)
+    except (ResourcesUnavailableError, NotSupportedError, ValueError):
+        # The pool will say so itself.
+        return
+    amount = pool.policy.min_replicas * policy.estimate({}, made.placements[0].price_hourly)
+    wanted = Reservation(f"{POOL}{pool.id}", request.id, whose_pool(pool), amount, now)
+    await desk.store.budgets.reserve([wanted], now)
 
 
 async def reserve_jobs(desk: Desk, request: Request, jobs: Sequence[ManagedJob], tasks: Sequence[TaskSpec]) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError, NotSupportedError, PermissionDeniedError
 from sky.core.model.clusters import Cluster, Phase
+from sky.core.model.pools import OWNED as POOL
 from sky.core.model.requests import Request
 from sky.core.policy.rights import touches
 from sky.core.ports import Catalogs, Fleet, Store
@@ -135,6 +136,11 @@ class Desk:
 def mine(request: Request, cluster: Cluster) -> Cluster:
     """The cluster, if the request may touch it. Raises PermissionDeniedError."""
     if touches(request.reach, request.user, request.workspace, owner=cluster.user, inside=cluster.workspace):
+        if (cluster.owner or "").startswith(POOL) and not request.body.get("purge"):
+            raise NotSupportedError(
+                f"Cluster '{cluster.name}' is a worker of a pool, which alone starts and ends it. `sky jobs pool "
+                "status` shows the pool, `sky jobs pool down` ends it."
+            )
         if cluster.owner is not None and not request.body.get("purge"):
             raise NotSupportedError(
                 f"Cluster '{cluster.name}' is a managed job's, which alone starts and ends it. `sky jobs queue` shows "

@@ -191,10 +191,15 @@ def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | Non
         "accelerators": {accelerators.name: accelerators.count} if accelerators is not None else None,
         "memory_gb": None,
         "task_id": job.task_id,
-        "workdir": task.workdir is not None,
+        "workdir": task.workdir is not None or (job.on_worker and _has_workdir(cluster)),
         "submitted_at": job.created_at,
         "care": _care(task),
     }
+
+
+def _has_workdir(cluster: Cluster) -> bool:
+    """Whether the task that a cluster was launched with brought a working directory."""
+    return bool(cluster.task_config and TaskSpec.from_config(cluster.task_config).workdir)
 
 
 def _care(task: TaskSpec) -> Mapping[str, object] | None:

@@ -443,21 +443,21 @@ def _check_fits(cluster: Cluster, task: TaskSpec) -> None:
             f"The task asks for {task.num_nodes} nodes, cluster '{cluster.name}' has {cluster.num_nodes}. "
             "Ask for fewer, or launch another cluster."
         )
-    if cluster.placement is None:
-        return
-    lent = replace(
-        cluster.placement.offer, cpus=cluster.placement.cpus, accelerators=dict(cluster.placement.accelerators)
-    )
-    # How a machine that is there is rented matters to those alone who say so.
-    reasons = [
-        shortfall(each, lent if each.use_spot_specified else replace(lent, use_spot=False)) for each in task.resources
-    ]
-    if all(reasons):
-        why = "; ".join(dict.fromkeys(map(str, reasons)))
+    if why := None if cluster.placement is None else lacking(cluster.placement, task):
         raise ResourcesMismatchError(
             f"Cluster '{cluster.name}' ({cluster.resources}) does not fit the task: {why}. "
             "Ask for less, or launch another cluster with -c NAME."
         )
+
+
+def lacking(placement: Placement, task: TaskSpec) -> str | None:
+    """What machines that are there lack of what a task asks for, in words; None if they will do."""
+    lent = replace(placement.offer, cpus=placement.cpus, accelerators=dict(placement.accelerators))
+    # How a machine that is there is rented matters to those alone who say so.
+    reasons = [
+        shortfall(each, lent if each.use_spot_specified else replace(lent, use_spot=False)) for each in task.resources
+    ]
+    return "; ".join(dict.fromkeys(map(str, reasons))) if all(reasons) else None
 
 
 def _unavailable(cluster: Cluster) -> ResourcesUnavailableError:

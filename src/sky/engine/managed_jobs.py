@@ -24,7 +24,7 @@ from sky.core.lifecycle.placing import described
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
-from sky.core.model.managed_jobs import ORPHAN_AFTER_S, OWNED, ManagedJob, Stage, Where
+from sky.core.model.managed_jobs import ORPHAN_AFTER_S, ManagedJob, Stage, Where
 from sky.core.model.offers import Placement
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
@@ -34,7 +34,6 @@ from sky.core.policy.receipts import remembered
 from sky.core.policy.rights import Reach, infra_for
 from sky.engine.budgets import on_spot
 from sky.engine.desk import Desk
-from sky.engine.duties import Alone, Duties
 from sky.engine.farewells import warn
 from sky.engine.grants import Grants, Nothing
 from sky.engine.job_groups import GroupOrders, variables
@@ -42,6 +41,7 @@ from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.pacing import Pacer
 from sky.engine.plans import Said
+from sky.engine.pools import Workers
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
 
@@ -52,10 +52,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _NAME = 25
 #: Seconds for which the machines of a job that failed are asked after, before its failure counts as its own.
 _VERIFY_S = 20.0
-#: Seconds between looks for jobs whose wake-up was lost, and how many are found at a time.
-_NET_S, _MOST_FOUND = 10.0, 1000
 #: How the key of a managed job's job begins; id and attempt follow.
-_KEY = "managed:"
+KEY = "managed:"
 
 
 class ManagedJobWork:
@@ -79,6 +77,7 @@ class ManagedJobWork:
         self._logs = logs
         self._grants = grants or Nothing()
         self._pacer = Pacer(desk, self._open)
+        self._workers = Workers(desk, logs)
 
     def id_of(self, entity: ManagedJob) -> str:
         return entity.id
@@ -125,9 +124,16 @@ class ManagedJobWork:
             return await self._groups.act(entity, order) or await self._seen(entity)
         match order:
             case events.Launch():
-                return await self._launch(entity)
+                return await self._launch(entity) if entity.pool_id is None else await self._workers.take(entity)
             case events.Weigh():
                 return await self._pacer.weigh(entity, task_of(entity))
+            case events.Close() | events.Release():
+                return await self._let_go(entity, order) or await self._seen(entity)
+        await self._do(entity, order)
+        return await self._seen(entity)
+
+    async def _do(self, entity: ManagedJob, order: object) -> None:
+        match order:
             case events.Warn():
                 await self._warn(entity, order)
             case events.OpenJob():
@@ -136,11 +142,17 @@ class ManagedJobWork:
                 await self._repair(entity)
             case events.CancelJob():
                 await self._cancel_job(entity)
-            case events.Close():
-                await self._close(entity)
-            case events.Release():
-                await self._release(entity, order)
-        return await self._seen(entity)
+
+    async def _let_go(self, entity: ManagedJob, order: object) -> object:
+        """Its cluster goes, or is its user's; a worker goes back to its pool."""
+        await self._grants.take_back(entity)
+        if entity.pool_id is not None:
+            return await self._workers.leave(entity)
+        if isinstance(order, events.Release):
+            await self._release(entity, order)
+        else:
+            await self._close(entity)
+        return None
 
     # --- a place -------------------------------------------------------------------------------------------------
 
@@ -249,7 +261,7 @@ class ManagedJobWork:
     # --- what is there -------------------------------------------------------------------------------------------
 
     async def _seen(self, job: ManagedJob) -> events.Seen:
-        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
         failed = there is not None and cluster is not None and _doubtful(there, cluster)
         if (
@@ -261,9 +273,17 @@ class ManagedJobWork:
             # What a machine that is being taken away does to its processes looks like a failure of their own.
             cluster = await self._verified(cluster)
         found = seen(cluster, there)
+        if job.pool_id is not None:
+            # What a worker was refused on its way up says nothing of the job; and its pool replaces it as a whole.
+            return replace(found, unfit=False, fixed="workers of a pool are replaced as they are")
         if cluster is None or not found.lost:
             return found
         return replace(found, fixed=self._desk.provisioner.irreplaceable(cluster))
+
+    async def _cluster(self, job: ManagedJob) -> Cluster | None:
+        """The attempt's cluster, or the worker that it has."""
+        id = cluster_id_of(job) if job.pool_id is None else job.cluster_id
+        return None if id is None else await self._desk.store.clusters.get(id)
 
     async def _verified(self, cluster: Cluster) -> Cluster:
         """The cluster, once its provider has been asked anew what there is of it."""
@@ -291,7 +311,7 @@ class ManagedJobWork:
 
     async def _open_job(self, job: ManagedJob) -> None:
         desk, now = self._desk, self._desk.clock.now()
-        cluster = await desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         if cluster is None or cluster.phase is not Phase.UP or job.job_key is None:
             return
         if await desk.store.jobs.by_request(job.job_key) is not None:
@@ -317,6 +337,7 @@ class ManagedJobWork:
             variables={**variables_of(job), **given.envs},
             fresh=job.fresh,
             git_commit=await self._commit_of(job, cluster),
+            on_worker=job.pool_id is not None,
         )
         await desk.store.jobs.open(job_life.opening(drawn), now)
         desk.signals.notify("work:job")
@@ -331,7 +352,7 @@ class ManagedJobWork:
     async def _repair(self, job: ManagedJob) -> None:
         """Before anything is asked of the cluster, the attempt's job is over on record: nobody delivers it any more."""
         desk = self._desk
-        cluster = await desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         if cluster is None or cluster.repairs >= job.repair:
             return
         there = await desk.store.jobs.by_request(job.job_key) if job.job_key else None
@@ -350,100 +371,25 @@ class ManagedJobWork:
 
     async def _warn(self, job: ManagedJob, order: events.Warn) -> None:
         """Tell its nodes; who cannot be told is moved all the same."""
-        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         if cluster is not None and cluster.phase is Phase.UP:
             await warn(self._desk, cluster, order.seconds, order.reason)
 
     async def _close(self, job: ManagedJob) -> None:
-        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         if self._logs is not None:
             await self._logs.finish(job, cluster)
-        await self._grants.take_back(job)
         if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
             await self._desk.tell(cluster, cluster_life.DownAsked())
 
     async def _release(self, job: ManagedJob, order: events.Release) -> None:
-        cluster = await self._desk.store.clusters.get(cluster_id_of(job))
+        cluster = await self._cluster(job)
         if self._logs is not None:
             await self._logs.finish(job, cluster)
-        await self._grants.take_back(job)
         if cluster is not None and cluster.alive:
             await self._desk.tell(cluster, cluster_life.Released())
             idle = Autostop() if order.seconds is None else Autostop(order.seconds / 60, down=True)
             await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
-
-
-class Nudges:
-    """Wakes managed jobs when their clusters, or their jobs there, move on.
-
-    Commits tell of it at once; what was missed, by a crash say, is found by comparing rows with what was last seen.
-    """
-
-    def __init__(self, desk: Desk, duties: Duties | None = None) -> None:
-        self._desk = desk
-        self._duties = duties or Alone()
-        self._moved: dict[str, None] = {}
-
-    def cluster(self, before: Cluster, after: Cluster) -> None:
-        """A cluster was committed."""
-        if after.owner is None or not after.owner.startswith(OWNED):
-            return
-        if (before.phase, before.instances) != (after.phase, after.instances):
-            self.put(after.owner.removeprefix(OWNED))
-
-    def job(self, before: Job, after: Job) -> None:
-        """A job on a cluster was committed."""
-        if not after.request_id.startswith(_KEY):
-            return
-        if (before.status, before.phase, before.start_at) != (after.status, after.phase, after.start_at):
-            self.put(after.request_id.removeprefix(_KEY).partition(":")[0])
-
-    def put(self, id: str) -> None:
-        """What is of interest to this managed job has changed."""
-        self._moved[id] = None
-        self._desk.signals.ring("managed_jobs:moved")
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        clock = self._desk.clock
-        next_net = clock.now()
-        with self._desk.signals.watch("managed_jobs:moved") as change:
-            while True:
-                try:
-                    await self._post()
-                    if clock.now() >= next_net:
-                        next_net = clock.now() + _NET_S
-                        await self.net()
-                except Exception:  # a full disk, say: the next round may do better, and none may be the last
-                    log.exception("managed jobs cannot be woken just now")
-                    await clock.sleep(1.0)
-                await change.changed(max(0.0, next_net - clock.now()))
-
-    async def _post(self) -> None:
-        moved, self._moved = self._moved, {}
-        rows = self._desk.store.managed_jobs
-        for id in moved:
-            await self._desk.post.send("managed_job", rows, id, events.Changed())
-
-    async def net(self) -> None:
-        """Find those whose wake-up was lost, and clusters that no managed job needs any more."""
-        if not self._duties.has("sweep"):
-            return
-        store = self._desk.store
-        for id in await store.managed_jobs.moved(_MOST_FOUND):
-            await self._desk.post.send("managed_job", store.managed_jobs, id, events.Changed())
-        for cluster_id, id in await store.managed_jobs.stray_clusters():
-            owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
-            if cluster is None or cluster.phase is Phase.TERMINATING:
-                continue
-            living = owner is not None and owner.stage is not Stage.DONE
-            if owner is not None and living and cluster_id in pacing.awaited(owner.pace, owner.attempt):
-                continue
-            if owner is not None and owner.kept:
-                await self._desk.tell(cluster, cluster_life.Released())
-                continue
-            log.warning("ending cluster %s: the managed job that had it does not need it any more", cluster.name)
-            await self._desk.tell(cluster, cluster_life.DownAsked())
 
 
 # --- what follows from a job -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sky.core.errors import NotSupportedError
 from sky.core.model.events import Entry
 from sky.core.model.managed_jobs import ManagedJob, Stage
-from sky.core.policy.admission import Waiting, why_waiting
+from sky.core.policy.admission import Waiting, why_no_worker, why_waiting
 from sky.core.policy.job_groups import waits
 from sky.core.ports import JobQuery, Listed, LogPiece, Store
 from sky.engine.admission import Admission
@@ -66,8 +66,14 @@ class ManagedReads:
 
     async def why(self, job: ManagedJob) -> str:
         """Why it is as it is, in words."""
+        rows = self._store.managed_jobs
+        if job.pool_id is not None and job.stage in (Stage.WAITING, Stage.BACKOFF):
+            pool = await self._store.pools.get(job.pool_id)
+            busy = len(await self._store.pools.claims(job.pool_id))
+            return why_no_worker(
+                job.pool or "", 0 if pool is None else pool.ready, busy, await rows.before(job.turn, job.pool_id)
+            )
         if job.stage is Stage.WAITING:
-            rows = self._store.managed_jobs
             one = Waiting(job.id, job.user, job.workspace)
             before = await rows.before(job.turn)
             return why_waiting(one, before, await rows.under_way(), self._admission.bounds())

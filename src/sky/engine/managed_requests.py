@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sky.core.errors import PermissionDeniedError, SkyError
+from sky.core.errors import NotSupportedError, PermissionDeniedError, PoolDoesNotExistError, SkyError
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
+from sky.core.lifecycle.pools import Changed
 from sky.core.model.dags import DagSpec
 from sky.core.model.job_groups import Awaited, Kind
 from sky.core.model.managed_jobs import CONTACT_LEASE_S, ManagedJob, ManagedTask, Stage
@@ -23,6 +24,7 @@ from sky.engine.budgets import reserve_jobs, reserve_members
 from sky.engine.desk import Desk, flag, text
 from sky.engine.job_group_requests import awaited, check_members, family, kind_of, one_task, opened_out, together
 from sky.engine.plans import Said
+from sky.engine.pool_requests import pool_for_jobs
 from sky.engine.recovering import check_recovery
 from sky.engine.refusals import refuse_unsupported
 from sky.kit.ids import new_id
@@ -41,11 +43,20 @@ async def launch(desk: Desk, request: Request) -> object:
     now = desk.clock.now()
     _check_notify(request, dag)
     after = await awaited(desk, request)
-    await _tell_survival(desk, request, dag)
+    name = text(body, "pool")
+    pool = None if name is None else await pool_for_jobs(desk, request, name, dag)
     if kind is None:
         made = [drawn(desk, request, dag, now, rank=rank, count=count, after=after) for rank in range(count or 1)]
-        await reserve_jobs(desk, request, made, dag.tasks)
+        if pool is None:
+            await _tell_survival(desk, request, dag)
+            await reserve_jobs(desk, request, made, dag.tasks)
+        else:
+            # Its workers are paid for as clusters of the pool.
+            made = [replace(job, pool=pool.name, pool_id=pool.id) for job in made]
     else:
+        if pool is not None:
+            raise NotSupportedError("a group, a graph or a sweep in a pool: not supported yet in this version")
+        await _tell_survival(desk, request, dag)
         check_members(dag, kind, count)
         tasks = opened_out(dag, kind, text(body, "name") or dag.name or "task")
         parent = drawn(desk, request, replace(dag, tasks=tuple(tasks)), now, after=after)
@@ -54,6 +65,8 @@ async def launch(desk: Desk, request: Request) -> object:
         await reserve_members(desk, request, made[1:], tasks)
     jobs = await desk.store.managed_jobs.open([life.opening(job) for job in made], now)
     desk.signals.notify("managed_jobs:room")
+    if pool is not None:
+        await desk.post.send("pool", desk.store.pools, pool.id, Changed())
     numbers = [job.number for job in jobs]
     desk.talk.say(request.id, f"Managed Job ID: {', '.join(map(str, numbers))}")
     return {"job_ids": numbers}
@@ -210,11 +223,16 @@ async def _chosen(desk: Desk, request: Request) -> Sequence[ManagedJob]:
         found = (await rows.listed(JobQuery(name=name, unfinished=True))).jobs
         if not any(_theirs(request, job) for job in found):
             raise ValueError(f"No managed job called '{name}' is under way. `sky jobs queue` lists those that are.")
+    elif (pool := text(body, "pool")) is not None:
+        of = await desk.store.pools.by_name(pool)
+        if of is None:
+            raise PoolDoesNotExistError(f"Pool '{pool}' not found. `sky jobs pool status` lists those that exist.")
+        found = (await rows.listed(JobQuery(pool=of.id, unfinished=True))).jobs
     elif flag(body, "all") or flag(body, "all_users"):
         users = None if flag(body, "all_users") else [request.user]
         found = (await rows.listed(JobQuery(users=users, unfinished=True))).jobs
     else:
-        raise ValueError("Nothing says which managed jobs: ids, a name, all, or all_users.")
+        raise ValueError("Nothing says which managed jobs: ids, a name, a pool, all, or all_users.")
     return [job for job in found if job.ended_at is None and _theirs(request, job)]
 
 

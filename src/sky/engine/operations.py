@@ -9,7 +9,7 @@ from sky.core.lifecycle import jobs as job_life
 from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
-from sky.engine import managed_requests
+from sky.engine import managed_requests, pool_requests
 from sky.engine.budgets import reserve_cluster
 from sky.engine.catalog import catalog_refresh
 from sky.engine.desk import TEARDOWN_STRIKES, Desk, Handler, flag, text
@@ -120,6 +120,8 @@ HANDLERS: Mapping[str, Handler] = {
     "catalog_refresh": catalog_refresh,
     "jobs/launch": managed_requests.launch,
     "jobs/cancel": managed_requests.cancel,
+    "jobs/pool_apply": pool_requests.apply,
+    "jobs/pool_down": pool_requests.down,
     "chaos": chaos,
 }
 

@@ -40,11 +40,14 @@ from sky.engine.job_groups import Followers
 from sky.engine.job_logs import JobLogs, Part
 from sky.engine.jobs import JobWork
 from sky.engine.launch import replanned
-from sky.engine.managed_jobs import ManagedJobWork, Nudges
+from sky.engine.managed_jobs import ManagedJobWork
 from sky.engine.managed_reads import ManagedReads
 from sky.engine.money import Money
+from sky.engine.nudges import Nudges
 from sky.engine.operations import HANDLERS
 from sky.engine.parts import Parts
+from sky.engine.pool_reads import PoolReads
+from sky.engine.pools import PoolWork
 from sky.engine.post import Post
 from sky.engine.provision import Provisioner
 from sky.engine.quarantine import Quarantine
@@ -64,7 +67,7 @@ log = logging.getLogger(__name__)
 
 #: Rows of each noun that are driven at the same time. Most of them only wait, and a cluster that hangs must not take
 #: the places of all others.
-_CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000, "managed_job": 2_000}
+_CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000, "managed_job": 2_000, "pool": 200}
 #: Seconds for which a count of open requests is good.
 _COUNT_S = 1.0
 #: Lines of a story that are told, of its clusters and of its jobs each.
@@ -118,6 +121,7 @@ class ControlPlane:
         self._grants = parts.grants
         self._admission = Admission(store, self._post, clock, signals, parts.section, self._duties)
         self.money = Money(self._desk, self.submit, self._duties, parts.courier)
+        self.pools = PoolReads(store, signals, self._job_logs)
         self.managed = ManagedReads(store, clock, signals, self._admission, parts.managed_logs)
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -146,6 +150,7 @@ class ControlPlane:
                 self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section, nudges.job
             ),
             ManagedJobWork(self._desk, self._managed_logs, nudges.put, self._grants),
+            PoolWork(self._desk),
         )
         for noun in nouns:
             driver: Driver[object] = Driver(

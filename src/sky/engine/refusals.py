@@ -24,13 +24,14 @@ def refuse_unsupported(task: TaskSpec, *, managed: bool = False) -> None:
     absent = {
         "volumes": task.volumes,
         "file_mounts of object stores": task.storage_mounts,
-        "pool": task.pool,
         "service": task.service and not task.pool,
         "managed_secrets": task.managed_secrets,
         "secrets by reference": task.secret_refs,
         "event_callback": task.event_callback,
         "resources.volumes": any(each.volumes for each in task.resources),
     }
+    if task.pool:
+        raise NotSupportedError("pool: a task with 'pool' is applied by `sky jobs pool apply`, not launched")
     where = place(task)
     for feature, wanted in absent.items():
         if wanted:

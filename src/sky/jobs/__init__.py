@@ -1,10 +1,11 @@
-"""``sky.jobs``: managed jobs. The public names; pools are not built yet and say so when called."""
+"""``sky.jobs``: managed jobs and pools of workers for them. The public names."""
 
 from __future__ import annotations
 
 from sky.core.model.statuses import ManagedJobStatus
 from sky.sdk.later import later
 from sky.sdk.managed_jobs import cancel, download_logs, events, launch, queue, queue_v2, tail_logs, wait
+from sky.sdk.pools import pool_apply, pool_down, pool_status, pool_sync_down_logs, pool_tail_logs
 from sky.sdk.schedules import receipt, schedule_add, schedule_list, schedule_pause, schedule_remove
 
 __all__ = [
@@ -33,8 +34,3 @@ __all__ = [
 
 download_logs_streaming = download_logs
 dashboard = later("sky.jobs.dashboard", "dashboards")
-pool_apply = later("sky.jobs.pool_apply", "pools")
-pool_down = later("sky.jobs.pool_down", "pools")
-pool_status = later("sky.jobs.pool_status", "pools")
-pool_tail_logs = later("sky.jobs.pool_tail_logs", "pools")
-pool_sync_down_logs = later("sky.jobs.pool_sync_down_logs", "pools")

@@ -6,11 +6,25 @@ import asyncio
 from typing import Any
 
 from sky.core.errors import JobExitCode
-from sky.sdk import managed_jobs
+from sky.sdk import managed_jobs, pools
 from sky.sdk.asynchronous import awaited, get, pieces, threaded
 from sky.sdk.streams import Writer
 
-__all__ = ["cancel", "download_logs", "events", "launch", "queue", "queue_v2", "tail_logs", "wait"]
+__all__ = [
+    "cancel",
+    "download_logs",
+    "events",
+    "launch",
+    "pool_apply",
+    "pool_down",
+    "pool_status",
+    "pool_sync_down_logs",
+    "pool_tail_logs",
+    "queue",
+    "queue_v2",
+    "tail_logs",
+    "wait",
+]
 
 launch = awaited(managed_jobs.launch)
 queue = awaited(managed_jobs.queue)
@@ -18,6 +32,10 @@ queue_v2 = awaited(managed_jobs.queue_v2)
 cancel = awaited(managed_jobs.cancel)
 events = awaited(managed_jobs.events)
 download_logs = threaded(managed_jobs.download_logs)
+pool_apply = awaited(pools.pool_apply)
+pool_down = awaited(pools.pool_down)
+pool_status = awaited(pools.pool_status)
+pool_sync_down_logs = threaded(pools.pool_sync_down_logs)
 
 
 async def wait(
@@ -58,3 +76,21 @@ async def tail_logs(
     async for text in pieces(followed, "POST", target):
         followed.write(text, output_stream)
     return int(JobExitCode.NOT_FOUND if followed.code is None else followed.code)
+
+
+async def pool_tail_logs(
+    pool_name: str,
+    target: Any = "controller",
+    worker_id: int | None = None,
+    follow: bool = True,
+    output_stream: Writer | None = None,
+    tail: int | None = None,
+) -> None:
+    """Write what was decided about a pool, or how a worker was set up, as `sky.jobs.pool_tail_logs` does."""
+    followed, body = pools.pool_stream(pool_name, target, worker_id, follow, tail)
+
+    def target_of() -> tuple[str, object]:
+        return "/jobs/pool_logs", {**body, "offset": followed.offset}
+
+    async for text in pieces(followed, "POST", target_of):
+        followed.write(text, output_stream)

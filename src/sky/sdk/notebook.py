@@ -1,6 +1,6 @@
 """In a notebook: tasks, plans and clusters as tables, and `%sky`, `%%sky` after `%load_ext sky`.
 
-IPython is not imported here: it hands itself to `load_ipython_extension`, and looks for `_repr_html_` on what it shows.
+IPython is not imported here: it hands itself to `load_ipython_extension`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _PLACES = (
     ("Infra", "infra"), ("Instance", "instance_type"), ("vCPUs", "cpus"), ("Mem (GB)", "memory_gb"),
     ("GPUs", "accelerators"), ("Nodes", "num_nodes"), ("USD per hour", "price_hourly"), ("Chosen", "chosen"),
 )  # fmt: skip
+#: What is shown so.
+_SHOWN = (Task, Record, list)
 #: Rows of a table, and characters of a script, that are shown.
 _MOST_ROWS, _MOST_SCRIPT = 200, 4000
 
@@ -60,15 +62,17 @@ def load_ipython_extension(ipython: Any) -> None:
     """What `%load_ext sky` calls."""
     ipython.register_magic_function(_line, "line", "sky")
     ipython.register_magic_function(_cell, "cell", "sky")
-    # A list has no display of its own; None leaves it to what else there is.
-    ipython.display_formatter.formatters["text/html"].for_type(list, html)
+    for kind in _SHOWN:
+        # None leaves a list that is none of ours to what else there is.
+        ipython.display_formatter.formatters["text/html"].for_type(kind, html)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """What `%unload_ext sky` calls."""
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("sky", None)
-    ipython.display_formatter.formatters["text/html"].pop(list, None)
+    for kind in _SHOWN:
+        ipython.display_formatter.formatters["text/html"].pop(kind, None)
 
 
 # --- magics -----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class AdminPolicyRequestName(StrEnum):
     CLUSTER_LAUNCH = "cluster.launch"
     CLUSTER_EXEC = "cluster.exec"
     JOBS_LAUNCH = "jobs.launch"
+    JOBS_POOL_APPLY = "jobs.pool_apply"
 
 
 @dataclass(slots=True)

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sky.core.model.statuses import ClusterStatus, JobStatus, ManagedJobScheduleState, ManagedJobStatus, RequestStatus
+from sky.core.model.statuses import (
+    ClusterStatus,
+    JobStatus,
+    ManagedJobScheduleState,
+    ManagedJobStatus,
+    ReplicaStatus,
+    RequestStatus,
+    ServiceStatus,
+)
 
 
 class Record(dict[str, Any]):
@@ -25,11 +33,6 @@ class Record(dict[str, Any]):
 
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *self]
-
-    def _repr_html_(self) -> str | None:
-        from sky.sdk import notebook  # noqa: PLC0415 - only notebooks ask
-
-        return notebook.html(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
@@ -89,6 +92,10 @@ class EventRecord(Record):
 
 class ManagedJobRecord(Record):
     """A task of a managed job as `sky.jobs.queue` tells it."""
+
+
+class PoolRecord(Record):
+    """A pool as `sky.jobs.pool_status` tells it."""
 
 
 class JobIds(list[int]):
@@ -205,6 +212,15 @@ def _managed_jobs(told: Mapping[str, Any]) -> tuple[list[ManagedJobRecord], int,
     return [_managed_job(each) for each in told["jobs"]], told["total"], told["status_counts"], told["total_no_filter"]
 
 
+def _pool(told: Mapping[str, Any]) -> Record:
+    record = PoolRecord(told)
+    record["status"] = ServiceStatus(record["status"])
+    record["replica_info"] = [
+        Record({**each, "status": ReplicaStatus(each["status"])}) for each in told["replica_info"]
+    ]
+    return record
+
+
 def _cost(told: Mapping[str, Any]) -> CostRecord:
     record = CostRecord(told)
     record["status"] = ClusterStatus(record["status"]) if record["status"] else None
@@ -257,6 +273,9 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "jobs/queue": _managed_jobs,
     "jobs/queue/1": lambda told: _managed_jobs(told)[0],
     "jobs/cancel": lambda told: None,
+    "jobs/pool_apply": lambda told: None,
+    "jobs/pool_down": lambda told: None,
+    "jobs/pool_status": lambda told: [_pool(each) for each in told],
     "jobs/events": lambda told: [EventRecord(each) for each in told],
 }
 

@@ -561,11 +561,6 @@ class Task:
         dag.add_edge(self, other)
         return other
 
-    def _repr_html_(self) -> str | None:
-        from sky.sdk import notebook  # noqa: PLC0415 - only notebooks ask
-
-        return notebook.html(self)
-
     def __repr__(self) -> str:
         script = " ".join((self._run or "").split())
         parts = [f"run={script[:30] + '…' if len(script) > 30 else script!r}"] if script else ["run=<empty>"]

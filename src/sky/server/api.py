@@ -157,7 +157,7 @@ class Api:
             if self.draining:
                 raise Draining("The API server is about to end; ask again in a moment.")
             id = self._request_id(call)
-            if name in NAMES:
+            if name in NAMES and (body.get("task") or body.get("dag")):
                 allow = self.tasks_allowed if "dag" in body else self._allowed
                 body = {**await allow(call, name, kind, body), **(extra or {})}
             scope = await self.may.for_request(call.caller, name, body)

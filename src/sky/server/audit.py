@@ -26,6 +26,9 @@ _TARGETS = {
     "request_ids": "request",
     "clouds": "catalog of",
     "infra": "pool",
+    "pool_name": "pool",
+    "names": "pool",
+    "pool": "pool",
 }
 #: Further fields that are kept: words, numbers and switches only.
 _KEPT = (

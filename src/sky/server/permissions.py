@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError
+from sky.core.errors import ClusterDoesNotExist, PermissionDeniedError, PoolDoesNotExistError
 from sky.core.model.clusters import Cluster
 from sky.core.model.ledger import Line
 from sky.core.model.managed_jobs import ManagedJob
+from sky.core.model.pools import Pool
 from sky.core.model.requests import Request
 from sky.core.model.users import Caller
 from sky.core.model.workspaces import DEFAULT, Workspace
@@ -112,9 +113,11 @@ class Permissions:
                 raise PermissionDeniedError(f"The name '{cluster_name}' is taken; choose another.") from None
             if cluster is not None:
                 return Scope(cluster.workspace, rights.reach(caller, await self._of(cluster)))
-        if name in ("launch", "jobs/launch"):
+        if name in ("launch", "jobs/launch", "jobs/pool_apply"):
             found = await self.workspace(caller, asked_workspace(body))
             return Scope(found.name, rights.reach(caller, found))
+        if name == "jobs/pool_down" or (name == "jobs/cancel" and body.get("pool")):
+            return await self._of_pools(caller, body)
         if name == "jobs/cancel":
             return await self._to_cancel(caller, body)
         # The cluster is not there, or there is none: the request says so itself, in the words that everybody gets.
@@ -156,6 +159,29 @@ class Permissions:
             return Scope(job.workspace, rights.reach(caller, space))
         found = await self.workspace(caller, None)
         return Scope(found.name, rights.reach(caller, found))
+
+    # --- pools ---------------------------------------------------------------------------------------------------
+
+    async def pools(self, caller: Caller) -> list[Pool]:
+        """The pools that the caller may see, by name."""
+        spaces = await self.workspaces()
+        living = await self._plane.pools.living()
+        return [each for each in living if _shown(caller, each.user, _space(spaces, each.workspace))]
+
+    async def pool(self, caller: Caller, name: str) -> Pool:
+        """The pool of this name. Raises PoolDoesNotExistError if it is not shown to the caller."""
+        pool = await self._plane.pools.by_name(name)
+        if pool is None or not _shown(caller, pool.user, await self._plane.workspaces.get(pool.workspace)):
+            raise PoolDoesNotExistError(f"Pool '{name[:80]}' not found. `sky jobs pool status` lists those that exist.")
+        return pool
+
+    async def _of_pools(self, caller: Caller, body: Mapping[str, object]) -> Scope:
+        """Where pools, or jobs of a pool, are to be ended: in the workspace of the first that is named."""
+        names = body.get("names")
+        first = str(names[0]) if isinstance(names, list) and names else body.get("pool")
+        found = next((each for each in await self.pools(caller) if each.name == first), None)
+        space = await (self._plane.workspaces.get(found.workspace) if found else self.workspace(caller, None))
+        return Scope(space.name, rights.reach(caller, space))
 
     # --- requests ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from sky.core.model.ledger import Entry as LedgerEntry
 from sky.core.model.ledger import Line, Question
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.offers import Offer, Placement
+from sky.core.model.pools import Pool, Standing, Worker
 from sky.core.model.requests import Request
 from sky.core.model.vitals import Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
@@ -73,6 +74,26 @@ class ManagedReads(Protocol):
     ) -> AsyncIterator[LogPiece]: ...
 
 
+class PoolReads(Protocol):
+    """See `engine.pool_reads.PoolReads`."""
+
+    async def living(self) -> list[Pool]: ...
+
+    async def by_name(self, name: str) -> Pool | None: ...
+
+    async def standing(self, pool: Pool) -> Standing: ...
+
+    async def users(self, standing: Standing) -> Mapping[str, int]:
+        """Numbers of the jobs that have workers, by worker."""
+        ...
+
+    def story(self, pool: Pool, *, follow: bool, tail: int, offset: int) -> AsyncIterator[LogPiece]: ...
+
+    def log(
+        self, pool: Pool, worker: Worker, *, follow: bool, tail: int, offset: int | None
+    ) -> AsyncIterator[LogPiece]: ...
+
+
 class ControlPlane(Protocol):
     """The engine behind the routes. Signals topics used here: `clusters` and `request:<id>`."""
 
@@ -103,6 +124,8 @@ class ControlPlane(Protocol):
     def upkeep(self) -> Upkeep: ...
     @property
     def managed(self) -> ManagedReads: ...
+    @property
+    def pools(self) -> PoolReads: ...
     @property
     def money(self) -> Money: ...
 

@@ -24,6 +24,7 @@ NAMES = {
     "launch": "cluster.launch",
     "exec": "cluster.exec",
     "jobs/launch": "jobs.launch",
+    "jobs/pool_apply": "jobs.pool_apply",
     "optimize": "optimize",
     "validate": "validate",
 }

@@ -16,6 +16,7 @@ from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 from sky.core.model.ledger import Billed, Question
 from sky.core.model.managed_jobs import OWNED, Stage
+from sky.core.model.pools import OWNED as POOL
 from sky.core.model.statuses import ManagedJobStatus
 from sky.core.ports import JobQuery
 from sky.engine.managed_jobs import task_id_of
@@ -42,6 +43,7 @@ async def meanwhile(world: World) -> None:
     living = await world.disk.clusters.living()
     await _managed_once(world, living)
     _gangs_apart(world)
+    _one_job_per_worker(world, living)
     owned = {site.mark for cluster in living for site in cluster.where}
     now = world.loop.time()
     for machine in world.machines():
@@ -75,6 +77,18 @@ async def _managed_once(world: World, living: list[Cluster]) -> None:
             world.violated(f"{task} runs in {times} places")
 
 
+def _one_job_per_worker(world: World, living: list[Cluster]) -> None:
+    """On a worker of a pool runs one managed job at most, and none beside its setup."""
+    workers = {site.mark: each.name for each in living if (each.owner or "").startswith(POOL) for site in each.where}
+    for machine in world.machines():
+        name = workers.get(machine.mark)
+        if name is None or not machine.alive or not machine.node.on:
+            continue
+        running = [job for job in machine.node.disk.jobs.values() if job.began is not None and not job.over]
+        if len(running) > 1:
+            world.violated(f"{len(running)} jobs run on the worker {name}")
+
+
 def _gangs_apart(world: World) -> None:
     """A managed job is begun anew on a node only once nothing of the attempt before runs there."""
     for machine in world.machines():
@@ -90,6 +104,10 @@ async def at_rest(world: World) -> AsyncIterator[str]:
             yield f"{machine.name} ({machine.mark}) is left and costs money"
     for cluster in await world.disk.clusters.living():
         yield f"cluster {cluster.name} is still on record as {cluster.phase}: {cluster.reason}"
+    for pool in await world.disk.pools.living():
+        yield f"pool {pool.name} is still on record as {pool.stage}: {[each.state.value for each in pool.workers]}"
+    for key in await world.disk.pools.stray_claims():
+        yield f"the claim {key} is still on record"
     for cloud in world.clouds.values():
         for line in cloud.unheard_of:
             yield line

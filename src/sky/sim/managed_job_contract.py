@@ -24,6 +24,23 @@ def managed(id: str, request: str = "r", user: str = "u", priority: int = 0, cre
     )  # fmt: skip
 
 
+async def put(bed: Bed, id: str = "a", status: ManagedJobStatus | None = None, **changes: object) -> None:
+    """Write a job as it is to be."""
+    rows, now = bed.one.store.managed_jobs, bed.one.now()
+    await rows.post(id, events.Changed(), now)
+    claims = await rows.claim(now, 5, "put", 9)
+    for claim in claims:
+        if claim.entity.id == id:
+            after = replace(claim.entity, **changes)  # type: ignore[arg-type]
+            if status is not None:
+                after = replace(after, tasks=tuple(replace(each, status=status) for each in after.tasks))
+            letters = [each.id for each in claim.letters]
+            done = await rows.commit(claim, Step(after, ()), events.Changed(), now=now, due_at=None, letters=letters)
+            await rows.release(done)
+        else:
+            await rows.release(claim)
+
+
 class ManagedJobContract:
     """Numbers are given once, turns are kept, and what has moved on is found."""
 
@@ -161,19 +178,4 @@ class ManagedJobContract:
         same(set(await bed.one.store.manifests_in_use()), set())
 
     async def _put(self, bed: Bed, id: str = "a", status: ManagedJobStatus | None = None, **changes: object) -> None:
-        """Write a job as it is to be."""
-        rows, now = bed.one.store.managed_jobs, bed.one.now()
-        await rows.post(id, events.Changed(), now)
-        claims = await rows.claim(now, 5, "put", 9)
-        for claim in claims:
-            if claim.entity.id == id:
-                after = replace(claim.entity, **changes)  # type: ignore[arg-type]
-                if status is not None:
-                    after = replace(after, tasks=tuple(replace(each, status=status) for each in after.tasks))
-                letters = [each.id for each in claim.letters]
-                done = await rows.commit(
-                    claim, Step(after, ()), events.Changed(), now=now, due_at=None, letters=letters
-                )
-                await rows.release(done)
-            else:
-                await rows.release(claim)
+        await put(bed, id, status, **changes)

@@ -19,6 +19,7 @@ from sky.sim.faults import POWER, Fault, draw, lose
 from sky.sim.loop import Deadlock, Livelock, SimLoop, run
 from sky.sim.managed_users import Manager
 from sky.sim.markets import Market
+from sky.sim.pool_users import PoolKeeper
 from sky.sim.replica import count_tasks
 from sky.sim.server import Server
 from sky.sim.users import User
@@ -47,7 +48,9 @@ class Outcome:
 class Play:
     """A world with everybody in it."""
 
-    def __init__(self, loop: SimLoop, seed: int, faults: Sequence[Fault], users: int, managers: int = 0) -> None:
+    def __init__(
+        self, loop: SimLoop, seed: int, faults: Sequence[Fault], users: int, managers: int = 0, pools: int = 0
+    ) -> None:
         world = self.world = World(loop, seed)
         count = world.chance("servers").choice((1, 2))
         self._servers = [Server(world, f"server {number}", alone=count == 1) for number in range(1, count + 1)]
@@ -55,6 +58,7 @@ class Play:
             User(world, f"u{number}", world.chance(f"user {number}")) for number in range(users)
         ]
         self._users += [Manager(world, f"m{at}", world.chance(f"manager {at}")) for at in range(managers)]
+        self._users += [PoolKeeper(world, f"p{at}", world.chance(f"pool {at}")) for at in range(pools)]
         world.servers, world.people = list(self._servers), list(self._users)
         self._faults = faults
 
@@ -123,10 +127,11 @@ def play(
     faults: Sequence[Fault] | None = None,
     users: int = 3,
     managers: int = 0,
+    pools: int = 0,
     *,
     recorded: Market | None = None,
 ) -> Outcome:
-    """Run one world to its end, with so many people who use clusters, and who have their jobs managed.
+    """Run one world to its end, with so many people who use clusters, have their jobs managed, have pools.
 
     `faults` replaces those that the seed would bring; `recorded` its spot market.
     """
@@ -137,8 +142,8 @@ def play(
     plays: list[Play] = []
 
     async def main(loop: SimLoop) -> None:
-        weather = drawn(seed, recorded, losses=bool(managers)) if faults is None else faults
-        plays.append(Play(loop, seed, weather, users, managers))
+        weather = drawn(seed, recorded, losses=bool(managers or pools)) if faults is None else faults
+        plays.append(Play(loop, seed, weather, users, managers, pools))
         await plays[0].main()
 
     try:

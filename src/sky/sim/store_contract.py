@@ -21,6 +21,7 @@ from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import Claim, LeaseLost
 from sky.sim.managed_job_contract import ManagedJobContract
+from sky.sim.pool_contract import PoolContract
 from sky.sim.store_bed import PLACE, Bed, Side, cluster, job, request, same, true
 from sky.sim.user_contract import UserContract
 
@@ -530,7 +531,14 @@ class LedgerContract:
 
 
 class StoreContract(
-    LeaseContract, LetterContract, RecordContract, LedgerContract, CareContract, UserContract, ManagedJobContract
+    LeaseContract,
+    LetterContract,
+    RecordContract,
+    LedgerContract,
+    CareContract,
+    UserContract,
+    ManagedJobContract,
+    PoolContract,
 ):
     """All of it."""
 

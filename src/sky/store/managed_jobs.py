@@ -48,13 +48,22 @@ _WAITS_OVER = Prepared(
 )
 _WAITING = Prepared(
     select(_T.id, _T.user_name, _T.workspace)
-    .where(_T.stage == Stage.WAITING.value)
+    .where(_T.stage == Stage.WAITING.value, _T.pool_id.is_(None))
     .order_by(_T.turn, _T.number)
     .limit(bindparam("most"))
 )
-_BEFORE = Prepared(
-    select(func.count()).where(_T.stage == Stage.WAITING.value, _T.turn < bindparam("turn"))
+#: Stages in which one waits for a worker of its pool.
+_FOR_WORKERS = (_T.pool_id == bindparam("pool"), or_(_T.stage == Stage.WAITING.value, _T.stage == Stage.BACKOFF.value))
+_WAITING_IN = Prepared(
+    select(_T.id, _T.user_name, _T.workspace).where(*_FOR_WORKERS).order_by(_T.turn, _T.number).limit(bindparam("most"))
+)
+_PLACING_IN = Prepared(
+    select(func.count()).where(_T.pool_id == bindparam("pool"), _T.stage == Stage.PLACING.value)
 )  # fmt: skip
+_BEFORE = Prepared(
+    select(func.count()).where(_T.stage == Stage.WAITING.value, _T.pool_id.is_(None), _T.turn < bindparam("turn"))
+)
+_BEFORE_IN = Prepared(select(func.count()).where(*_FOR_WORKERS, _T.turn < bindparam("turn")))
 _BEGUN = and_(*(_T.stage != each.value for each in (Stage.WAITING, Stage.DONE, Stage.HELD, Stage.LEADING)))
 _UNDER_WAY = Prepared(
     select(_T.stage, _T.user_name, _T.workspace, func.count())
@@ -126,6 +135,7 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             "ended_at": entity.ended_at,
             "max_cost": max_cost(entity.task_configs),
             "parent_id": entity.member.parent_id if entity.member is not None else None,
+            "pool_id": entity.pool_id,
         }
 
     def label(self, entity: ManagedJob) -> str:
@@ -210,13 +220,25 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
         return Listed([self._document.load(doc) for (doc,) in rows], counts)
 
     async def waiting(self, most: int) -> list[Waiting]:
-        """Those that wait, in the order of their turn."""
+        """Those that wait for clusters of their own, in the order of their turn."""
         async with self._db.read() as tx:
             return [Waiting(*row) for row in await tx.all(_WAITING, most=most)]
 
-    async def before(self, turn: float) -> int:
-        """How many wait whose turn is earlier."""
+    async def waiting_in(self, pool_id: str, most: int) -> list[Waiting]:
+        """Those that wait for a worker of a pool, for the first time or again, in the order of their turn."""
         async with self._db.read() as tx:
+            return [Waiting(*row) for row in await tx.all(_WAITING_IN, pool=pool_id, most=most)]
+
+    async def placing_in(self, pool_id: str) -> int:
+        """How many were told that it is their turn in a pool, and have no worker yet."""
+        async with self._db.read() as tx:
+            return int(await tx.scalar(_PLACING_IN, pool=pool_id))
+
+    async def before(self, turn: float, pool_id: str | None = None) -> int:
+        """How many wait whose turn is earlier: for clusters of their own, or for a worker of a pool."""
+        async with self._db.read() as tx:
+            if pool_id is not None:
+                return int(await tx.scalar(_BEFORE_IN, turn=turn, pool=pool_id))
             return int(await tx.scalar(_BEFORE, turn=turn))
 
     async def under_way(self) -> UnderWay:
@@ -274,6 +296,8 @@ def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
         where.append(_T.status.in_(query.statuses))
     if query.unfinished:
         where.append(_T.ended_at.is_(None))
+    if query.pool is not None:
+        where.append(_T.pool_id == query.pool)
     if query.name is not None:
         where.append(_T.name == query.name)
     if query.after is not None:

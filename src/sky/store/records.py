@@ -17,6 +17,7 @@ from sky.store.ledger import SqlLedger
 from sky.store.managed_jobs import SqlManagedJobs
 from sky.store.outbox import SqlOutbox
 from sky.store.outcomes import SqlOutcomes
+from sky.store.pools import SqlPools
 from sky.store.requests import SqlRequests
 from sky.store.schedules import SqlSchedules
 from sky.store.schema import VALUES
@@ -45,6 +46,7 @@ class SqlStore:
         self.jobs = SqlJobs(database, sealer)
         self.requests = SqlRequests(database, sealer)
         self.managed_jobs = SqlManagedJobs(database, sealer)
+        self.pools = SqlPools(database, sealer)
         self.stories = SqlStories(database)
         self.talk = SqlTalk(database)
         self.outcomes = SqlOutcomes(database)
@@ -97,6 +99,8 @@ class SqlStore:
             found |= set(job.uploads.values())
         for one in self.managed_jobs.loaded(managed):
             found |= set(one.uploads.values())
+        for pool in await self.pools.living():
+            found |= {manifest for uploads in pool.uploads.values() for manifest in uploads.values()}
         for schedule in await self.schedules.all():
             uploads = schedule.body.get("uploads")
             found |= {str(manifest) for manifest in uploads.values()} if isinstance(uploads, Mapping) else set()
@@ -127,7 +131,7 @@ class SqlStore:
             return 0
         now = self._sealer.key_id
         changed = 0
-        for rows in (self.clusters, self.jobs, self.requests, self.managed_jobs):
+        for rows in (self.clusters, self.jobs, self.requests, self.managed_jobs, self.pools):
             changed += await rows.reseal()
         changed += await self.schedules.reseal() + await self.outbox.reseal()
         await self.set_value(_SEALED_WITH, now)

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, or_, select
 
 from sky.store.database import Transaction
-from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, REQUESTS, STORIES, VALUES
+from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, POOLS, REQUESTS, STORIES, VALUES
 from sky.store.talk import NOUN
 
 _BATCH = 200
@@ -23,7 +23,8 @@ async def forget(tx: Transaction, requests_before: float, clusters_before: float
     ids = [id for (id,) in await tx.all(select(c.id).where(old).limit(_BATCH))]
     await tx.change(delete(REQUESTS).where(c.id.in_(ids)))
     await tx.change(delete(STORIES).where(STORIES.c.entity.in_(("request", NOUN)), STORIES.c.entity_id.in_(ids)))
-    await tx.change(delete(VALUES).where(VALUES.c.key.in_([f"request-cluster:{id}" for id in ids])))
+    notes = [f"{word}:{id}" for id in ids for word in ("request-cluster", "pools-of", "pool")]
+    await tx.change(delete(VALUES).where(VALUES.c.key.in_(notes)))
     met = [f"autostop:{id}:{number}" for id in ids for number in range(_MOST_AUTOSTOPS)]
     await tx.change(delete(VALUES).where(VALUES.c.key.in_(met)))
     await _forget_clusters(tx, clusters_before)
@@ -63,6 +64,9 @@ async def forget_managed_jobs(tx: Transaction, before: float) -> list[int]:
     ids = [id for id, _ in found]
     await tx.change(delete(STORIES).where(STORIES.c.entity == "managed_job", STORIES.c.entity_id.in_(ids)))
     await tx.change(delete(MANAGED_JOBS).where(MANAGED_JOBS.c.id.in_(ids)))
+    pools = [id for (id,) in await tx.all(select(POOLS.c.id).where(POOLS.c.ended_at < before).limit(_BATCH))]
+    await tx.change(delete(STORIES).where(STORIES.c.entity == "pool", STORIES.c.entity_id.in_(pools)))
+    await tx.change(delete(POOLS).where(POOLS.c.id.in_(pools)))
     return [number for _, number in found]
 
 

@@ -15,12 +15,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0007"
+REVISION = "0008"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -105,6 +106,7 @@ MANAGED_JOBS = Table(
     *_lease(),
     Column("max_cost", Float),
     Column("parent_id", _words(40)),
+    Column("pool_id", _words(40)),
 )
 Index("managed_jobs_parent", MANAGED_JOBS.c.parent_id)
 Index(
@@ -116,6 +118,34 @@ Index(
 Index("managed_jobs_due", MANAGED_JOBS.c.due_at)
 Index("managed_jobs_turn", MANAGED_JOBS.c.stage, MANAGED_JOBS.c.turn)
 Index("managed_jobs_request", MANAGED_JOBS.c.request_id)
+Index("managed_jobs_pool", MANAGED_JOBS.c.pool_id, MANAGED_JOBS.c.stage)
+
+POOLS = Table(
+    "pools",
+    METADATA,
+    Column("id", _words(40), primary_key=True),
+    Column("name", _words(64), nullable=False),
+    Column("stage", _words(32), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    *_lease(),
+)
+_NOT_ENDED = text("ended_at IS NULL")
+Index("pools_name", POOLS.c.name, unique=True, sqlite_where=_NOT_ENDED, postgresql_where=_NOT_ENDED)
+Index("pools_due", POOLS.c.due_at)
+
+#: Workers of pools as their pools committed them last, and the keys of the jobs that have them.
+WORKERS = Table(
+    "pool_workers",
+    METADATA,
+    Column("id", _words(40), primary_key=True),
+    Column("pool_id", _words(40), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", _words(32), nullable=False),
+    Column("claim", _words(64), unique=True),
+    Column("condemned", Boolean, nullable=False, server_default=false()),
+)
+Index("pool_workers_pool", WORKERS.c.pool_id)
 
 MANAGED_WAITS = Table(
     "managed_waits",

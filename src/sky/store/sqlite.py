@@ -38,7 +38,7 @@ class SqliteStore(SqlStore):
         """Open (or make) the database at `path`; None keeps it in memory. Raises RuntimeError for a newer schema."""
         self._file = SqliteDatabase(path)
         super().__init__(self._file, sealer)
-        for rows in (self.clusters, self.jobs, self.requests, self.managed_jobs):
+        for rows in (self.clusters, self.jobs, self.requests, self.managed_jobs, self.pools):
             self._file.now(rows.break_leases())
 
     async def connect(self) -> None:

@@ -11,10 +11,10 @@ from sqlalchemy import bindparam, func, select
 
 from sky.core.model.vitals import Counts, Spent
 from sky.store.database import Database, Transaction
-from sky.store.schema import CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, ORDERS, REQUESTS, STORIES
+from sky.store.schema import CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, ORDERS, POOLS, REQUESTS, STORIES
 from sky.store.statements import Now, Prepared
 
-_TABLES = {"cluster": CLUSTERS, "job": JOBS, "request": REQUESTS, "managed_job": MANAGED_JOBS}
+_TABLES = {"cluster": CLUSTERS, "job": JOBS, "request": REQUESTS, "managed_job": MANAGED_JOBS, "pool": POOLS}
 _DUE = {
     noun: Prepared(select(func.count()).where(table.c.due_at <= Now(), table.c.lease_until <= Now()))
     for noun, table in _TABLES.items()
@@ -27,7 +27,7 @@ _NEWEST = {
 }
 _LINES = Prepared(select(*STORIES.c).order_by(STORIES.c.seq.desc()).limit(bindparam("most")))
 #: Fields that hold what users say; they leave the records as the names that are in them. `envs` count as secrets.
-_SAID = ("task_config", "resources_config", "layers", "body", "command", "result", "task_configs")
+_SAID = ("task_config", "resources_config", "layers", "body", "command", "result", "task_configs", "tasks")
 
 
 async def counts(database: Database, now: float) -> Counts:

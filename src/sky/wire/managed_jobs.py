@@ -46,8 +46,6 @@ class JobsLaunchBody(Body):
     def __post_init__(self) -> None:
         """Refuse before anything is on record what would fail at once."""
         DagSpec.from_config(self.dag)
-        if self.pool is not None:
-            raise not_supported("Running managed jobs in a pool")
         if self.job_group is not None:
             raise not_supported("Attaching a managed job to a job group")
         _check_numbers(self.after)
@@ -100,8 +98,6 @@ class JobsCancelBody(Body):
     def __post_init__(self) -> None:
         """Refuse what is not built, and numbers that are none of a job's."""
         _check_numbers(self.job_ids)
-        if self.pool is not None:
-            raise not_supported("Cancelling the managed jobs of a pool")
 
 
 class JobsLogsBody(Body):
@@ -316,4 +312,5 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         is_job_group=kind is Kind.GROUP,
         is_primary_in_job_group=job.group.is_primary(at) if job.group is not None and kind is Kind.GROUP else None,
         root_job_id=job.number,
+        pool=job.pool,
     )

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sky.core.lifecycle import job_groups
 from sky.core.lifecycle import managed_repair as repair
+from sky.core.lifecycle import managed_steps as steps
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.lifecycle.managed_events import (
     EVENTS,
@@ -20,7 +21,6 @@ from sky.core.lifecycle.managed_events import (
     Changed,
     Close,
     Due,
-    Launch,
     Launched,
     Look,
     NotPlaced,
@@ -36,22 +36,18 @@ from sky.core.lifecycle.managed_events import (
 )
 from sky.core.lifecycle.managed_pace import (
     failed_there,
-    kept_of,
-    noted_pace,
     recovery_config,
     resumes,
     task_config,
     terms_of,
 )
 from sky.core.model.clusters import Phase
-from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
+from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.model.statuses import JobStatus
 from sky.core.model.statuses import ManagedJobStatus as Status
 from sky.core.policy import pacing, recovery
 from sky.core.policy.repair import Verdict
 
-#: Seconds before something that could not be looked at, or did not come about, is looked at again.
-LOOK_AGAIN_S = 10.0
 #: Seconds that a job is given to end by itself when it is cancelled gracefully and no other time was said.
 GRACE_S = 60.0
 #: Jobs in a row that never began to run on clusters that were well, before the job counts as one that cannot run.
@@ -97,7 +93,7 @@ def due_at(job: ManagedJob) -> float | None:
 @TABLE.on(S.WAITING, Admitted, to={S.PLACING})
 def admitted(job: ManagedJob, event: Admitted, now: float) -> Step[ManagedJob]:
     """Its turn has come."""
-    return _attempt(job, now, "its turn has come; looking for a place")
+    return steps.attempt(job, now, "its turn has come; looking for a place")
 
 
 @TABLE.on(S.PLACING, Launched, to={S.LAUNCHING})
@@ -118,8 +114,8 @@ def not_placed(job: ManagedJob, event: NotPlaced, now: float) -> Step[ManagedJob
     too_large = job.task.grown > 0 and event.hopeless
     if too_large or (job.task.started_at is None and (event.wrong or event.hopeless)):
         status = Status.FAILED_PRECHECKS if event.wrong else Status.FAILED_NO_RESOURCE
-        return _over(_finish(job, status, now, event.reason), now, event.reason)
-    return _rest(replace(job, failures=job.failures + 1), now, event.reason)
+        return steps.over(steps.finished(job, status, now, event.reason), now, event.reason)
+    return steps.rest(replace(job, failures=job.failures + 1), now, event.reason)
 
 
 @TABLE.on(S.PLACING, Postponed, to={S.BACKOFF})
@@ -133,13 +129,21 @@ def postponed(job: ManagedJob, event: Postponed, now: float) -> Step[ManagedJob]
 @TABLE.on(S.PLACING, NotSeen, to={S.BACKOFF})
 def not_looked_for(job: ManagedJob, event: NotSeen, now: float) -> Step[ManagedJob]:
     """As good as no place."""
-    return _rest(replace(job, failures=job.failures + 1), now, event.reason)
+    return steps.rest(replace(job, failures=job.failures + 1), now, event.reason)
 
 
 @TABLE.on(S.BACKOFF, Due, to={S.PLACING})
 def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """The pause is over."""
-    return _attempt(job, now, "looking for a place again")
+    return steps.attempt(job, now, "looking for a place again")
+
+
+@TABLE.on(S.BACKOFF, Admitted, to={S.BACKOFF, S.PLACING})
+def worker_free(job: ManagedJob, event: Admitted, now: float) -> Step[ManagedJob]:
+    """A worker of its pool is free. For a job without one the news is old: it was told twice."""
+    if job.pool_id is None:
+        return Step(job)
+    return steps.attempt(job, now, "a worker is free")
 
 
 # --- what is seen ----------------------------------------------------------------------------------------------------
@@ -151,7 +155,7 @@ def again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 )  # fmt: skip
 def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Wait for the cluster to be up; one that is refused is looked for elsewhere."""
-    job = _noted(job, event, now)
+    job = steps.noted(job, event, now)
     if event.gone:
         return _refused(job, event, now)
     if event.phase is Phase.UP and job_groups.meets(job):
@@ -168,7 +172,7 @@ def seen_launching(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]
 @TABLE.on((S.SUBMITTING, S.RUNNING), Seen, to={S.SUBMITTING, S.RUNNING, S.REPAIRING, S.CLEARING, S.ENDING, S.DONE})
 def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """What the job reports counts first, then what became of the machines."""
-    job = replace(_noted(job, event, now), stage=S.RUNNING)
+    job = replace(steps.noted(job, event, now), stage=S.RUNNING)
     if event.job in _OVER:
         return _job_over(job, event, now)
     if event.gone or event.phase in _LEAVING or (event.missing and event.phase is Phase.DEGRADED):
@@ -181,7 +185,7 @@ def seen_running(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     if event.job is JobStatus.RUNNING and job.task.running_since is None:
         return _runs(job, event, now)
     job = replace(job, silent_since=None)
-    return Step(replace(job, wake_at=_wake_at(job)))
+    return Step(replace(job, wake_at=steps.wake_at(job)))
 
 
 @TABLE.on(S.RUNNING, Due, to={S.RUNNING, S.CANCELLING, S.CLEARING})
@@ -189,7 +193,7 @@ def time_passed(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """Look, or ask its policy; or its time is up, here or altogether."""
     if job.leave_at is not None and now >= job.leave_at:
         return _leave(job, now, job.reason or "it leaves")
-    limit = _limit_at(job)
+    limit = steps.limit_at(job)
     if limit is not None and now >= limit:
         words = f"it ran for {recovery_config(job).get('max_run_time')}, which is its max_run_time"
         ending = replace(job, stage=S.CANCELLING, goal=Status.FAILED, reason=words, wake_at=now + GRACE_S)
@@ -201,7 +205,7 @@ def time_passed(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 
 def _weigh(job: ManagedJob, now: float) -> Step[ManagedJob]:
     # Should the answer be lost, it is asked again.
-    asked = replace(job, look_at=now + LOOK_AGAIN_S)
+    asked = replace(job, look_at=now + steps.LOOK_AGAIN_S)
     return Step(replace(asked, wake_at=asked.look_at), (Weigh(),))
 
 
@@ -218,7 +222,7 @@ def weighed(job: ManagedJob, event: Weighed, now: float) -> Step[ManagedJob]:
     text = event.text if event.pace.get("reason") != before else ""
     # Whoever is out of reach is looked at again, too: no other order may be left that does.
     silent = (Look(),) if job.silent_since is not None else ()
-    return Step(replace(job, wake_at=_wake_at(job)), silent, text)
+    return Step(replace(job, wake_at=steps.wake_at(job)), silent, text)
 
 
 def _leave(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
@@ -229,13 +233,15 @@ def _job_over(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """The job on the cluster has ended, well or not."""
     at = event.end_at or now
     if event.job is JobStatus.SUCCEEDED:
-        done = _finish(_began(job, event), Status.SUCCEEDED, at, None)
+        done = steps.finished(_began(job, event), Status.SUCCEEDED, at, None)
         if job.at + 1 < len(job.tasks):
-            return Step(replace(done, stage=S.CLEARING, wake_at=now + LOOK_AGAIN_S), (Close(),), "task succeeded")
-        return _end(done, Status.SUCCEEDED, now, "succeeded")
+            return Step(replace(done, stage=S.CLEARING, wake_at=now + steps.LOOK_AGAIN_S), (Close(),), "task succeeded")
+        return steps.ending(done, Status.SUCCEEDED, now, "succeeded")
     reason = event.reason or "it failed"
     if event.job is JobStatus.CANCELLED:
-        return _end(_finish(job, Status.CANCELLED, at, reason), Status.CANCELLED, now, "its job was cancelled there")
+        return steps.ending(
+            steps.finished(job, Status.CANCELLED, at, reason), Status.CANCELLED, now, "its job was cancelled there"
+        )
     if event.job is JobStatus.FAILED_DRIVER or event.missing or event.gone:
         return _fell(_began(job, event), event, now)
     return _failed(_began(job, event), event, now, reason)
@@ -245,24 +251,25 @@ def _failed(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[Manag
     """The job's own code failed."""
     status = Status.FAILED_SETUP if event.job is JobStatus.FAILED_SETUP else Status.FAILED
     why_not = ""
-    if event.cause is not None:
+    # A worker of a pool is as large as it is.
+    if event.cause is not None and job.pool_id is None:
         larger, told = recovery.grown(task_config(job), event.cause, event.memory_gb, job.task.grown)
         if larger is not None:
             asks = replace(job, task_configs={**job.task_configs, str(job.at): larger})
-            counted = _with(asks, grown=job.task.grown + 1, exit_codes=event.exit_codes)
+            counted = steps.with_task(asks, grown=job.task.grown + 1, exit_codes=event.exit_codes)
             return _recover(counted, now, f"{reason}; {told} on the next try", lost=False)
         why_not = f" ({told})" if told else ""
     verdict = recovery.after_failure(recovery_config(job), event.exit_codes, job.task.restarts)
     if verdict.restart:
-        counted = _with(job, restarts=job.task.restarts + verdict.counts, exit_codes=event.exit_codes)
+        counted = steps.with_task(job, restarts=job.task.restarts + verdict.counts, exit_codes=event.exit_codes)
         return _recover(counted, now, f"{reason}; {verdict.why}", lost=False)
     words = f"{reason}{why_not}" + (f" ({verdict.why})" if verdict.why else "")
-    failed = _finish(_with(job, exit_codes=event.exit_codes), status, event.end_at or now, words)
+    failed = steps.finished(steps.with_task(job, exit_codes=event.exit_codes), status, event.end_at or now, words)
     if keep := recovery_config(job).get("keep_on_failure"):
         kept = f"{words}; its cluster {job.cluster_name} is kept: sky down {job.cluster_name} removes it"
         seconds = float(keep) if isinstance(keep, int | float) and not isinstance(keep, bool) else None
-        return replace(_over(replace(failed, kept=True), now, kept), orders=(Release(seconds),))
-    return _end(failed, status, now, words)
+        return replace(steps.over(replace(failed, kept=True), now, kept), orders=(Release(seconds),))
+    return steps.ending(failed, status, now, words)
 
 
 def _fell(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -272,17 +279,19 @@ def _fell(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
         job = replace(job, stumbles=job.stumbles + 1)
         if job.stumbles >= STUMBLES:
             words = f"its job did not begin to run in {job.stumbles} attempts: {reason}"
-            return _end(_finish(job, Status.FAILED_CONTROLLER, now, words), Status.FAILED_CONTROLLER, now, words)
+            return steps.ending(
+                steps.finished(job, Status.FAILED_CONTROLLER, now, words), Status.FAILED_CONTROLLER, now, words
+            )
     return _lost(job, replace(event, cluster_reason=reason), now)
 
 
 def _runs(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It runs: what was lost before counts no more."""
-    running = _with(_began(job, event), status=Status.RUNNING, reason=None)
+    running = steps.with_task(_began(job, event), status=Status.RUNNING, reason=None)
     running = replace(running, silent_since=None, failures=0, stumbles=0, lost=(), reason=None, repairs=0, fresh=())
     if terms_of(job) is not None:
         running = replace(running, pace=pacing.dump(pacing.works(pacing.load(job.pace, job.at))))
-    return Step(replace(running, wake_at=_wake_at(running)), None, f"running on {job.cluster_name}")
+    return Step(replace(running, wake_at=steps.wake_at(running)), None, f"running on {job.cluster_name}")
 
 
 def _began(job: ManagedJob, event: Seen) -> ManagedJob:
@@ -292,7 +301,7 @@ def _began(job: ManagedJob, event: Seen) -> ManagedJob:
         return job
     recovered = event.start_at if task.started_at is not None else None
     started = task.started_at if task.started_at is not None else event.start_at
-    return _with(job, started_at=started, running_since=event.start_at, recovered_at=recovered)
+    return steps.with_task(job, started_at=started, running_since=event.start_at, recovered_at=recovered)
 
 
 def _out_of_reach(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -315,8 +324,8 @@ def _refused(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
         job = replace(job, lost=(*job.lost, event.where)[-_MOST_LOST:])
     job, soon = failed_there(job, now)
     if event.unfit and job.task.started_at is None:
-        return _over(_finish(job, Status.FAILED_NO_RESOURCE, now, reason), now, reason)
-    return _rest(replace(job, failures=job.failures + 1), now, reason, soon)
+        return steps.over(steps.finished(job, Status.FAILED_NO_RESOURCE, now, reason), now, reason)
+    return steps.rest(replace(job, failures=job.failures + 1), now, reason, soon)
 
 
 def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
@@ -325,7 +334,7 @@ def _lost(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     reason = f"lost: {event.cluster_reason or event.reason or 'its machines are gone'}"
     if recovery.strategy_name(recovery_config(job)) == recovery.NONE:
         words = f"{reason}; it is not to be recovered"
-        return _end(_finish(job, Status.FAILED, now, words), Status.FAILED, now, words)
+        return steps.ending(steps.finished(job, Status.FAILED, now, words), Status.FAILED, now, words)
     # Where a job with a deadline runs, and on what, is its policy's to say.
     verdict = repair.verdict(job, event) if terms_of(job) is None else Verdict(False)
     if verdict.repair:
@@ -342,8 +351,12 @@ def _left(job: ManagedJob, event: Seen) -> ManagedJob:
 
 def _repair(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[ManagedJob]:
     """Keep what is left of the gang, and replace what is gone."""
-    task = replace(_stopped(job.task, now), status=Status.RECOVERING, recoveries=job.task.recoveries + 1, reason=reason)
-    begun = repair.begun(replace(job, tasks=_placed(job, task), reason=reason, wake_at=now + LOOK_AGAIN_S), event)
+    task = replace(
+        steps.stopped(job.task, now), status=Status.RECOVERING, recoveries=job.task.recoveries + 1, reason=reason
+    )
+    begun = repair.begun(
+        replace(job, tasks=steps.placed(job, task), reason=reason, wake_at=now + steps.LOOK_AGAIN_S), event
+    )
     begins = resumes(job, now)
     return Step(begun, (Repair(),), f"{reason}; {repair.in_words(begun, event)}{f'; {begins}' if begins else ''}")
 
@@ -351,30 +364,35 @@ def _repair(job: ManagedJob, event: Seen, now: float, reason: str) -> Step[Manag
 @TABLE.on(S.REPAIRING, Seen, to={S.REPAIRING, S.MEETING, S.SUBMITTING, S.CLEARING})
 def seen_repairing(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """Once its cluster is whole the job begins anew on all of it; what cannot be repaired is launched anew."""
-    job = _noted(job, event, now)
+    job = steps.noted(job, event, now)
     if event.phase is Phase.UP and event.repairs >= job.repair:
-        whole = repair.whole(_with(job, attempts=(*job.task.attempts, job.attempt + 1)))
+        whole = repair.whole(steps.with_task(job, attempts=(*job.task.attempts, job.attempt + 1)))
         words = "its cluster is whole again; beginning anew on all of its nodes"
         if job_groups.meets(whole):
             # The new nodes have other addresses, and have not been told those of the others.
             return replace(job_groups.meet(whole, now), text=words)
         return Step(replace(whole, stage=S.SUBMITTING, wake_at=None), (OpenJob(),), words)
     if not event.gone and event.phase not in _LEAVING and repair.under_way(job, event):
-        return Step(replace(job, wake_at=now + LOOK_AGAIN_S))
+        return Step(replace(job, wake_at=now + steps.LOOK_AGAIN_S))
     reason = event.cluster_reason or "its cluster was lost"
-    lost = replace(_with(_left(job, event), reason=reason), stage=S.CLEARING, reason=reason, wake_at=now + LOOK_AGAIN_S)
+    lost = replace(
+        steps.with_task(_left(job, event), reason=reason),
+        stage=S.CLEARING,
+        reason=reason,
+        wake_at=now + steps.LOOK_AGAIN_S,
+    )
     return Step(lost, (Close(),), f"{reason}; all of it is launched anew")
 
 
 def _recover(job: ManagedJob, now: float, reason: str, *, lost: bool) -> Step[ManagedJob]:
     """End what is left of the cluster, then begin anew."""
-    task = _stopped(job.task, now)
+    task = steps.stopped(job.task, now)
     if begins := resumes(job, now):
         reason = f"{reason}; {begins}"
     begun = replace(task, status=Status.RECOVERING, recoveries=task.recoveries + 1, reason=reason)
     back = replace(
-        job, stage=S.CLEARING, tasks=_placed(job, begun), reason=reason, silent_since=None, wake_at=now + LOOK_AGAIN_S,
-        look_at=None, leave_at=None,
+        job, stage=S.CLEARING, tasks=steps.placed(job, begun), reason=reason, silent_since=None,
+        wake_at=now + steps.LOOK_AGAIN_S, look_at=None, leave_at=None,
     )  # fmt: skip
     return Step(back, (Close(),), f"{reason}; recovering" if lost else reason)
 
@@ -389,16 +407,16 @@ def cleared(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
         return _wait_for_the_end(job, event, now)
     if job.task.status is Status.SUCCEEDED:
         following = replace(job, at=job.at + 1, failures=0, stumbles=0, lost=(), reason=None)
-        return _attempt(following, now, f"task {job.at + 2} of {len(job.tasks)}; looking for a place")
-    return _attempt(job, now, "looking for a place")
+        return steps.attempt(following, now, f"task {job.at + 2} of {len(job.tasks)}; looking for a place")
+    return steps.attempt(job, now, "looking for a place")
 
 
 @TABLE.on(S.CANCELLING, Seen, to={S.CANCELLING, S.ENDING})
 def seen_cancelling(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
     """It may end in its own time, for a while."""
-    job = _noted(job, event, now)
+    job = steps.noted(job, event, now)
     if event.job is None or event.job in _OVER or event.gone or event.phase in _LEAVING:
-        return _end(job, job.goal or Status.CANCELLED, now, "its processes have ended")
+        return steps.ending(job, job.goal or Status.CANCELLED, now, "its processes have ended")
     return Step(job)
 
 
@@ -407,7 +425,7 @@ def grace_over(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
     """No longer."""
     if job.wake_at is not None and now < job.wake_at:
         return Step(job, (CancelJob(),))
-    return _end(job, job.goal or Status.CANCELLED, now, "its time to end by itself is over")
+    return steps.ending(job, job.goal or Status.CANCELLED, now, "its time to end by itself is over")
 
 
 @TABLE.on(S.ENDING, Seen, to={S.ENDING, S.DONE})
@@ -417,33 +435,34 @@ def ended(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
         return _wait_for_the_end(job, event, now)
     goal = job.goal or job.status
     if not job.task.status.is_terminal():
-        job = _finish(job, goal, now, job.reason)
-    return _over(job, now, f"{goal.value}: its cluster is gone")
+        job = steps.finished(job, goal, now, job.reason)
+    left = "its cluster is gone" if job.pool_id is None else "its worker is given back"
+    return steps.over(job, now, f"{goal.value}: {left}")
 
 
 def _wait_for_the_end(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
-    return Step(replace(_noted(job, event, now), wake_at=now + LOOK_AGAIN_S))
+    return Step(replace(steps.noted(job, event, now), wake_at=now + steps.LOOK_AGAIN_S))
 
 
 @TABLE.on((S.WAITING, S.BACKOFF), CancelAsked, to={S.DONE})
 def cancelled_waiting(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Nothing of it exists."""
     words, goal = recovery.called_off(event.user, event.failed)
-    return _over(_finish(replace(job, cancel_asked=True), goal, now, words), now, words)
+    return steps.over(steps.finished(replace(job, cancel_asked=True), goal, now, words), now, words)
 
 
 @TABLE.on((S.PLACING, *_BUSY, S.REPAIRING, S.CLEARING), CancelAsked, to={S.ENDING, S.CANCELLING})
 def cancel(job: ManagedJob, event: CancelAsked, now: float) -> Step[ManagedJob]:
     """Whatever was under way is called off."""
     words, goal = recovery.called_off(event.user, event.failed)
-    asked = _with(replace(job, cancel_asked=True, goal=goal, reason=words), status=Status.CANCELLING)
+    asked = steps.with_task(replace(job, cancel_asked=True, goal=goal, reason=words), status=Status.CANCELLING)
     if job.task.status is Status.SUCCEEDED:
         # Between two tasks: the one that is over stays what it is.
         asked = replace(asked, tasks=job.tasks, at=job.at + 1)
     if event.graceful and job.stage is S.RUNNING:
         wait = GRACE_S if event.timeout is None else event.timeout
         return Step(replace(asked, stage=S.CANCELLING, wake_at=now + wait), (CancelJob(),), f"{words}, gracefully")
-    return _end(asked, goal, now, words)
+    return steps.ending(asked, goal, now, words)
 
 
 @TABLE.on(S.CANCELLING, CancelAsked, to={S.CANCELLING, S.ENDING})
@@ -451,7 +470,7 @@ def cancel_at_once(job: ManagedJob, event: CancelAsked, now: float) -> Step[Mana
     """Asked again, and not gracefully: no longer."""
     if event.graceful:
         return Step(job)
-    return _end(job, job.goal or Status.CANCELLED, now, "cancelled at once")
+    return steps.ending(job, job.goal or Status.CANCELLED, now, "cancelled at once")
 
 
 # --- looking again ---------------------------------------------------------------------------------------------------
@@ -481,96 +500,7 @@ def open_again(job: ManagedJob, event: Due, now: float) -> Step[ManagedJob]:
 def not_seen(job: ManagedJob, event: NotSeen, now: float) -> Step[ManagedJob]:
     """Say so, and look again."""
     text = "" if job.reason == event.reason else event.reason
-    return Step(replace(job, reason=event.reason, wake_at=now + LOOK_AGAIN_S), None, text)
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _with(job: ManagedJob, **changes: object) -> ManagedJob:
-    """The job with its task of now changed."""
-    return replace(job, tasks=_placed(job, replace(job.task, **changes)))  # type: ignore[arg-type]
-
-
-def _placed(job: ManagedJob, task: ManagedTask) -> tuple[ManagedTask, ...]:
-    return (*job.tasks[: job.at], task, *job.tasks[job.at + 1 :])
-
-
-def _noted(job: ManagedJob, event: Seen, now: float) -> ManagedJob:
-    """What was looked at: no look is needed before one of the rows moves on."""
-    seen = replace(
-        job, seen_phase=event.phase.value if event.phase else "", seen_version=event.version, job_number=event.number
-    )
-    seen = noted_pace(_with(seen, **kept_of(job.task, event.noted)), event, now)
-    return _with(seen, where=event.where) if event.where is not None else seen
-
-
-def _attempt(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
-    """Begin another attempt: a cluster, and a job on it, of their own. One that never had a cluster goes on."""
-    task = job.task
-    fresh = job.cluster_id is not None or not task.attempts
-    number = job.attempt + 1 if fresh else job.attempt
-    begun = _with(
-        job,
-        status=Status.STARTING if task.status is Status.PENDING else task.status,
-        submitted_at=task.submitted_at if task.submitted_at is not None else now,
-        attempts=(*task.attempts, number) if fresh else task.attempts,
-    )
-    begun = replace(
-        begun, stage=S.PLACING, attempt=number, cluster_id=None, cluster_name=None, job_number=None,
-        job_key=f"managed:{job.id}:{number}", wake_at=None, silent_since=None, seen_phase="", seen_version=-1,
-        replacing=(), repair=0, repairs=0, fresh=None,
-        look_at=None, leave_at=None,
-    )  # fmt: skip
-    return Step(begun, (Launch(),), text)
-
-
-def _rest(job: ManagedJob, now: float, reason: str, soon: float | None = None) -> Step[ManagedJob]:
-    wait = recovery.backoff(job.failures) if soon is None else soon
-    later = replace(_with(job, reason=reason), stage=S.BACKOFF, wake_at=now + wait, reason=reason)
-    return Step(later, (), f"{reason}; trying again in {wait:.0f} s")
-
-
-def _stopped(task: ManagedTask, at: float) -> ManagedTask:
-    if task.running_since is None:
-        return task
-    return replace(task, ran=task.ran + max(0.0, at - task.running_since), running_since=None)
-
-
-def _finish(job: ManagedJob, status: Status, at: float, reason: str | None) -> ManagedJob:
-    """Its task has ended; those after it will not begin, unless it succeeded."""
-    task = replace(_stopped(job.task, at), status=status, ended_at=at, reason=reason)
-    tasks = _placed(job, task)
-    if status is not Status.SUCCEEDED:
-        left = tuple(
-            each if each.status.is_terminal() else replace(each, status=Status.CANCELLED, ended_at=at)
-            for each in tasks[job.at + 1 :]
-        )
-        tasks = (*tasks[: job.at + 1], *left)
-    return replace(job, tasks=tasks, reason=reason)
-
-
-def _end(job: ManagedJob, goal: Status, now: float, text: str) -> Step[ManagedJob]:
-    """The cluster goes; then it is over."""
-    return Step(replace(job, stage=S.ENDING, goal=goal, wake_at=now + LOOK_AGAIN_S), (Close(),), text)
-
-
-def _over(job: ManagedJob, now: float, text: str) -> Step[ManagedJob]:
-    return Step(replace(job, stage=S.DONE, ended_at=now, wake_at=None), (), text)
-
-
-def _limit_at(job: ManagedJob) -> float | None:
-    """When the task has run for as long as it may."""
-    most = recovery_config(job).get("max_run_time")
-    if not isinstance(most, int | float) or job.task.running_since is None:
-        return None
-    return job.task.running_since + max(0.0, most - job.task.ran)
-
-
-def _wake_at(job: ManagedJob) -> float | None:
-    """When something is to be done about one that runs, as far as that is known."""
-    times = [each for each in (_limit_at(job), job.look_at, job.leave_at) if each is not None]
-    return min(times, default=None)
+    return Step(replace(job, reason=event.reason, wake_at=now + steps.LOOK_AGAIN_S), None, text)
 
 
 # --- what means nothing ----------------------------------------------------------------------------------------------

@@ -290,7 +290,7 @@ POOL = Section(
         "workers": _COUNT,
         "min_workers": _COUNT,
         "max_workers": _COUNT,
-        "queue_length_threshold": Field(("integer",), "waiting jobs per worker that call for another", least=1),
+        "queue_length_threshold": Field(("integer",), "jobs that may wait before another worker is begun", least=1),
         "upscale_delay_seconds": _SECONDS,
         "downscale_delay_seconds": _SECONDS,
     },

@@ -63,7 +63,7 @@ class Job:
     `id` is ours from the first moment and the key under which the node takes the job once; `job_id` is the number
     that the node gave it. `uploads` maps a source as written in the task to the manifest of its content. `variables`
     are given to it beside those of its task. `fresh` are the ranks of the nodes that do not have its files and its
-    setup yet; None: all.
+    setup yet; None: all. `on_worker`: it runs on a worker of a pool, in its working directory.
     """
 
     id: str
@@ -91,6 +91,7 @@ class Job:
     cancel_asked: bool = False
     git_commit: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    on_worker: bool = False
     seen: Seen = NOTHING_SEEN
     cause: FailureCause | None = None
     fresh: tuple[int, ...] | None = None

@@ -131,7 +131,8 @@ class ManagedJob:
     that never ran although their cluster was well. `lost` are the places that were lost or refused of late, newest
     last. `pace` is what a job with a deadline carries along (`core.policy.pacing`), `look_at` when its policy is asked
     next, `leave_at` when it leaves what it runs on. `seen_phase` and `seen_version` are of cluster and job as they were
-    looked at last. `kept`: its cluster is left to its user. `replacing` are the ranks of nodes that are replaced,
+    looked at last. `kept`: its cluster is left to its user. `pool` and `pool_id`: it takes workers of that pool instead
+    of clusters of its own; `cluster_id` is then the worker's. `replacing` are the ranks of nodes that are replaced,
     `repair` is the number that this repair of the cluster has, `repairs` counts those in a row after which it has not
     run yet. `fresh` are the ranks whose setup is still to be run in the attempt; None: all. `uploads` maps sources as
     written in the tasks to the manifests of their content. `after` are the jobs that it still waits for. A parent has
@@ -187,6 +188,8 @@ class ManagedJob:
     after: tuple[Awaited, ...] = ()
     group: Group | None = None
     member: Membership | None = None
+    pool: str | None = None
+    pool_id: str | None = None
 
     @property
     def known_as(self) -> int:

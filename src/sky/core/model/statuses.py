@@ -95,3 +95,34 @@ class ManagedJobScheduleState(StrEnum):
     ALIVE_BACKOFF = "ALIVE_BACKOFF"
     ALIVE = "ALIVE"
     DONE = "DONE"
+
+
+class ServiceStatus(StrEnum):
+    """How a service, or a pool of workers, is."""
+
+    CONTROLLER_INIT = "CONTROLLER_INIT"
+    REPLICA_INIT = "REPLICA_INIT"
+    CONTROLLER_FAILED = "CONTROLLER_FAILED"
+    READY = "READY"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    FAILED = "FAILED"
+    FAILED_CLEANUP = "FAILED_CLEANUP"
+    NO_REPLICA = "NO_REPLICA"
+
+
+class ReplicaStatus(StrEnum):
+    """How a replica of a service, or a worker of a pool, is."""
+
+    PENDING = "PENDING"
+    PROVISIONING = "PROVISIONING"
+    STARTING = "STARTING"
+    READY = "READY"
+    NOT_READY = "NOT_READY"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    FAILED = "FAILED"
+    FAILED_INITIAL_DELAY = "FAILED_INITIAL_DELAY"
+    FAILED_PROBING = "FAILED_PROBING"
+    FAILED_PROVISION = "FAILED_PROVISION"
+    FAILED_CLEANUP = "FAILED_CLEANUP"
+    PREEMPTED = "PREEMPTED"
+    UNKNOWN = "UNKNOWN"

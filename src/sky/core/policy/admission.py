@@ -58,6 +58,13 @@ def admitted(waiting: Iterable[Waiting], now: UnderWay, bounds: Bounds) -> list[
     return chosen
 
 
+def why_no_worker(pool: str, ready: int, busy: int, before: int) -> str:
+    """Why one that waits for a worker of a pool has none yet, in words."""
+    if ready <= 0:
+        return f"the pool {pool} has no worker that is ready; {before} wait before it"
+    return f"all {busy} of {ready} workers of the pool {pool} are taken; {before} wait before it"
+
+
 def why_waiting(one: Waiting, before: int, now: UnderWay, bounds: Bounds) -> str:
     """Why one is not begun yet, in words; `before` are those whose turn is earlier."""
     if now.users.get(one.user, 0) >= bounds.alive_per_user:

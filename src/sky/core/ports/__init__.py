@@ -32,23 +32,20 @@ from sky.core.ports.compute import (
     Unlocks,
 )
 from sky.core.ports.nodes import AgentClient, Fleet, LogPiece, Ran, Shell
+from sky.core.ports.pools import PoolRows
+from sky.core.ports.rows import Claim, LeaseLost, Letter, Rows, StandingOrder
 from sky.core.ports.signals import Progress, Wakeups, Watch
 from sky.core.ports.store import (
     Audit,
-    Claim,
     ClusterRows,
     Duties,
     JobQuery,
     JobRows,
-    LeaseLost,
     LedgerRows,
-    Letter,
     Listed,
     ManagedJobRows,
     Outcomes,
     RequestRows,
-    Rows,
-    StandingOrder,
     Store,
     Stories,
     Users,
@@ -87,6 +84,7 @@ __all__ = [
     "Metered",
     "OpensPorts",
     "Outcomes",
+    "PoolRows",
     "PriceAsk",
     "PriceSource",
     "PricesExtras",
