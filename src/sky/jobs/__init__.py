@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sky.compat.finding import beside
 from sky.core.model.statuses import ManagedJobStatus
 from sky.sdk.later import later
 from sky.sdk.managed_jobs import cancel, download_logs, events, launch, queue, queue_v2, tail_logs, wait
@@ -38,3 +39,6 @@ pool_down = later("sky.jobs.pool_down", "pools")
 pool_status = later("sky.jobs.pool_status", "pools")
 pool_tail_logs = later("sky.jobs.pool_tail_logs", "pools")
 pool_sync_down_logs = later("sky.jobs.pool_sync_down_logs", "pools")
+
+# Modules below this one that other versions of this interface have: see `sky/compat`.
+__getattr__ = beside("sky.jobs")
