@@ -45,7 +45,7 @@ _HOMES = {
     "sky.sdk.server": "api_info api_start api_stop api_server_logs",
     "sky.sdk.login": "api_login api_logout",
     "sky.sdk.workspaces": "workspaces set_preferred_workspace get_user_workspace",
-    "sky.sdk.infra": "check enabled_clouds list_accelerators list_accelerator_counts",
+    "sky.sdk.infra": "enabled_clouds list_accelerators list_accelerator_counts",
     "sky.sdk.ssh": "ssh_up ssh_down",
     "sky.sdk.later": (
         "storage_ls storage_delete reload_config create_debug_dump download_debug_dump dashboard local_up "
@@ -55,7 +55,8 @@ _HOMES = {
     ),
 }
 
-_SUBMODULES = ("clouds", "exceptions", "jobs", "serve", "volumes")
+#: `check` is a module that is called like the function, since programs have both of it: see `sky/compat`.
+_SUBMODULES = ("check", "clouds", "exceptions", "jobs", "serve", "volumes")
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -18,9 +18,14 @@ from sky.compat import paths
 class CallableModule(ModuleType):
     """A module that is called like the function of its own name, as `sky.check` is."""
 
+    @property
+    def __wrapped__(self) -> Any:
+        """The function, which also has the signature that is shown for the module."""
+        return getattr(self, self.__name__.rpartition(".")[2])
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function of the SDK that the module hides."""
-        return getattr(import_module("sky.client.sdk"), self.__name__.rpartition(".")[2])(*args, **kwargs)
+        """Call the function."""
+        return self.__wrapped__(*args, **kwargs)
 
 
 _CALLABLE = ("sky.check",)

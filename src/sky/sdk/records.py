@@ -278,7 +278,7 @@ def _check(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, CloudAc
 
 
 #: Where managed jobs are looked after, for programs that expect a handle of it: no machine, but the server itself.
-_NOWHERE = {
+_NOWHERE: dict[str, Any] = {
     "cluster_name": "sky-jobs-controller",
     "cluster_name_on_cloud": "sky-jobs-controller",
     "head_ip": None,
