@@ -5,6 +5,7 @@ A module made here holds no name until it is asked for one; then the name is loo
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -72,8 +73,9 @@ def beside(path: str) -> Callable[[str], Any]:
             value: Any = getattr(import_module(home), ours)
             vars(sys.modules[path])[name] = value
             return value
-        if f"{path}.{name}" in paths.PATHS:
-            return import_module(f"{path}.{name}")
+        if not name.startswith("__"):
+            with contextlib.suppress(ModuleNotFoundError):
+                return import_module(f"{path}.{name}")
         raise AttributeError(f"module '{path}' has no attribute '{name}'{_hint(path, name, homes)}")
 
     return find

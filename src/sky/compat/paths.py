@@ -42,14 +42,6 @@ PATHS: dict[str, dict[str, str]] = {
     "sky.data": _STORAGE,
     "sky.data.storage": _STORAGE,
     "sky.execution": {"sky.compat.results": "launch exec"},
-    "sky.jobs.client": {},
-    "sky.jobs.client.sdk": {
-        "sky.jobs": (
-            "cancel dashboard download_logs launch pool_apply pool_down pool_status pool_sync_down_logs pool_tail_logs "
-            "queue queue_v2 tail_logs wait"
-        ),
-    },
-    "sky.jobs.client.sdk_async": {"sky.sdk.asynchronous_jobs": "cancel launch queue queue_v2 wait"},
     "sky.jobs.state": {_STATUSES: "ManagedJobStatus ManagedJobScheduleState"},
     "sky.jobs.utils": {_STATUSES: "ManagedJobStatus"},
     "sky.optimizer": {"sky.compat.results": "Optimizer"},

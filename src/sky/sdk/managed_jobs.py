@@ -19,7 +19,7 @@ from sky.sdk import settings
 from sky.sdk.clusters import config_of, tasks_of
 from sky.sdk.http1 import Response
 from sky.sdk.ids import Answer, RequestId
-from sky.sdk.records import JobIds, ManagedJobRecord, Record
+from sky.sdk.records import ClusterHandle, JobIds, ManagedJobRecord, Record
 from sky.sdk.requests import get, read, submit
 from sky.sdk.streams import Followed, Writer
 from sky.sdk.transport import stream
@@ -74,10 +74,12 @@ def launch(
     job_group: Any = AUTO,
     *,
     _command: str = "",
-) -> RequestId[tuple[JobIds, None]]:
-    """Run a task, or the tasks of a DAG one after another, as a managed job. Value: `(ids of the jobs, None)`.
+    _need_confirmation: bool = False,
+) -> RequestId[tuple[JobIds, ClusterHandle]]:
+    """Run a task, or the tasks of a DAG one after another, as a managed job. Value: `(ids of the jobs, a handle)`.
 
-    The ids are a list that is also a number where there is one (`JobIds`). num_jobs: so many jobs of the same tasks,
+    The ids are a list that is also a number where there is one (`JobIds`). The handle is that of no cluster: the server
+    itself looks after managed jobs. num_jobs: so many jobs of the same tasks,
     each with its own `SKYPILOT_JOB_RANK`. Uploads the tasks' local files first, only what the server does not have yet.
     """
     group = None if job_group in (AUTO, None, False) else str(job_group)
