@@ -133,11 +133,11 @@ def test_what_is_not_offered_names_what_took_its_place(path: str) -> None:
 def test_a_name_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(AttributeError, match=r"offers: .*check_cluster_name_is_valid"):
         sky.utils.common_utils.nonsense  # noqa: B018
-    with pytest.raises(AttributeError, match="clusters are asked for by sky.status"):
+    with pytest.raises(AttributeError, match=r"clusters are asked for by sky.status"):
         sky.backends.backend_utils  # noqa: B018
-    with pytest.raises(AttributeError, match="it is 'sky.jobs.queue' now"):
+    with pytest.raises(AttributeError, match=r"it is 'sky.jobs.queue' now"):
         sky.spot_queue  # noqa: B018
-    with pytest.raises(ModuleNotFoundError, match="sky.nonsense"):
+    with pytest.raises(ModuleNotFoundError, match=r"sky\.nonsense"):
         importlib.import_module("sky.nonsense")
-    with pytest.raises(ImportError, match="paths.py"):
+    with pytest.raises(ImportError, match=r"paths\.py"):
         exec("from sky.utils.common import nonsense")
