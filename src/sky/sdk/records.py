@@ -5,6 +5,7 @@ Made from the server's JSON by `convert`, which `sdk.requests` calls with the na
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -263,8 +264,10 @@ def _plan(told: Mapping[str, Any]) -> PlanRecord:
 
 
 def request_payload(told: Mapping[str, Any]) -> RequestPayload:
-    """A request on record."""
+    """A request on record: `name` is that of the call, as `sky.jobs.launch`, `request_body` JSON."""
     record = RequestPayload(told)
+    record["name"] = f"sky.{record['name'].replace('/', '.')}"
+    record["request_body"] = json.dumps(record.get("request_body") or {})
     record["status"] = RequestStatus(record["status"])
     return record
 

@@ -13,10 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nemo_run as run
-import sky
 from nemo_run.core.execution.skypilot import SkypilotExecutor
 from nemo_run.core.execution.skypilot_jobs import SkypilotJobsExecutor
 from torchx.specs import AppState
+
+import sky
 
 MOUNT = Path("/nemo_run")
 

@@ -7,7 +7,6 @@ does with `sky`, by its own functions, for a class of its own that names this ma
 import os
 from importlib.metadata import version
 
-import sky
 from zenml.integrations.skypilot.flavors.skypilot_orchestrator_base_vm_config import SkypilotBaseOrchestratorSettings
 from zenml.integrations.skypilot.orchestrators import skypilot_base_vm_orchestrator as orchestrator
 from zenml.integrations.skypilot.utils import (
@@ -17,6 +16,8 @@ from zenml.integrations.skypilot.utils import (
     sanitize_cluster_name,
     sky_job_get,
 )
+
+import sky
 
 
 def through(name: str, run: str) -> None:
