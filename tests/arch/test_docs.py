@@ -34,7 +34,7 @@ _NAME = re.compile(r"sky(?:\.\w+)+(?:\(\))?")
 #: What a page names although it is not of this repository, or does not exist.
 _NOT_OURS = {"train.py", "sky.yaml", "sky.example.org"}
 #: Modules of which flaws.md says that they are not there.
-_ABSENT = {"sky.backends", "sky.skylet", "sky.utils"}
+_ABSENT: set[str] = set()
 _VARIABLE = re.compile(r"_?SKY[A-Z]*(?:_[A-Z]+)+")
 
 
