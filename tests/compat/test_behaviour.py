@@ -93,6 +93,18 @@ def test_a_handle_says_where_the_cluster_is(launched: str) -> None:
     assert where.infra == "local"
 
 
+def test_a_handle_of_machines_elsewhere() -> None:
+    handle = sky.backends.ResourceHandle(
+        cluster_name="c", cloud="aws", region="us-east-1", zone="us-east-1a", instance_type="m5.xlarge", user="ubuntu",
+        ssh_port=2222, stable_internal_external_ips=[["10.0.0.1", "1.2.3.4"]], price_hourly=0.4, use_spot=True,
+        accelerators={"T4": 1.0},
+    )  # fmt: skip
+    assert (handle.ssh_user, handle.external_ips(), handle.external_ssh_ports()) == ("ubuntu", ["1.2.3.4"], [2222])
+    assert (handle.internal_ips(), handle.get_hourly_price()) == (["10.0.0.1"], 0.4)
+    assert isinstance(handle.launched_resources.cloud, sky.clouds.AWS)
+    assert (handle.launched_resources.use_spot, handle.launched_resources.accelerators) == (True, {"T4": 1.0})
+
+
 def test_jobs_are_told_as_programs_read_them(launched: str) -> None:
     job = sky.get(sky.queue(NAME))[-1]
     assert not {"username", "user_hash", "resources", "status", "log_path"} - set(job)
