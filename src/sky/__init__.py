@@ -1,11 +1,13 @@
 """Sky Computing: run workloads where they are cheapest and available.
 
 The public names, each loaded from its module on first use: importing ``sky`` reads this file and nothing else, starts
-nothing and touches no file. A name that is not in the table is looked for among the entry points of the group
-``sky.client_sdks``, by which other distributions appear as ``sky.<name>``.
+nothing and touches no file. A name that is not in the table is looked for among the modules (also those of other
+versions of this interface, see ``sky/compat``) and then among the entry points of the group ``sky.client_sdks``, by
+which other distributions appear as ``sky.<name>``.
 """
 
 import importlib
+import sys
 
 # A type checker takes what the table holds for Any; the import of typing is not paid for that.
 TYPE_CHECKING = False
@@ -46,7 +48,7 @@ _HOMES = {
     "sky.sdk.server": "api_info api_start api_stop api_server_logs",
     "sky.sdk.login": "api_login api_logout",
     "sky.sdk.workspaces": "workspaces set_preferred_workspace get_user_workspace",
-    "sky.sdk.infra": "check enabled_clouds list_accelerators list_accelerator_counts",
+    "sky.sdk.infra": "enabled_clouds list_accelerators list_accelerator_counts",
     "sky.sdk.ssh": "ssh_up ssh_down",
     "sky.sdk.later": (
         "storage_ls storage_delete reload_config create_debug_dump download_debug_dump dashboard local_up "
@@ -56,7 +58,8 @@ _HOMES = {
     ),
 }
 
-_SUBMODULES = ("clouds", "exceptions", "jobs", "serve", "volumes")
+#: `check` is a module that is called like the function, since programs have both of it: see `sky/compat`.
+_SUBMODULES = ("check", "clouds", "exceptions", "jobs", "serve", "volumes")
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
@@ -85,8 +88,33 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+class _ForeignPaths:
+    """Finds modules of other versions of this interface, such as ``sky.skylet.job_lib``: see ``sky/compat``.
+
+    Last of Python's finders, so it is asked only for what no folder holds.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> "Any":
+        """Return how to make the module, or None."""
+        if not name.startswith("sky."):
+            return None
+        return importlib.import_module("sky.compat.finding").find_spec(name)
+
+
+if not any(getattr(each, "__qualname__", "") == _ForeignPaths.__qualname__ for each in sys.meta_path):
+    sys.meta_path.append(_ForeignPaths)
+
+
 def _from_elsewhere(name: str) -> "Any":
-    """Return what another distribution offers as ``sky.<name>``, or raise with the nearest name of ours."""
+    """Return a module of ours, or what another distribution offers, as ``sky.<name>``; or raise with the nearest."""
+    try:
+        return importlib.import_module(f"sky.{name}")
+    except ModuleNotFoundError as exc:
+        if exc.name != f"sky.{name}":
+            raise
+        if "implementation" in exc.msg:
+            raise AttributeError(exc.msg) from None
     from importlib.metadata import entry_points  # noqa: PLC0415 - 10 ms that `import sky` need not pay
 
     for entry in entry_points(group=_CLIENT_GROUP, name=name):

@@ -1,5 +1,6 @@
 """``sky.clouds``: the names of places with compute, as values."""
 
+from sky.compat.finding import beside
 from sky.core.model.clouds import (
     AWS,
     CLOUD_REGISTRY,
@@ -75,3 +76,7 @@ __all__ = [
     "Vultr",
     "Yotta",
 ]
+
+# Modules below this one, and names beside its own, that other versions of this interface have: see `sky/compat`.
+__path__: list[str] = []
+__getattr__ = beside("sky.clouds")

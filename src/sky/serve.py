@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sky.compat.finding import beside
 from sky.sdk.later import later
 
 __all__ = [
@@ -21,3 +22,7 @@ terminate_replica = later("sky.serve.terminate_replica", "services")
 status = later("sky.serve.status", "services")
 tail_logs = later("sky.serve.tail_logs", "services")
 sync_down_logs = later("sky.serve.sync_down_logs", "services")
+
+# Modules below this one, and names beside its own, that other versions of this interface have: see `sky/compat`.
+__path__: list[str] = []
+__getattr__ = beside("sky.serve")

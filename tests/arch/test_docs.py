@@ -33,8 +33,6 @@ _FILE = re.compile(r"[\w./-]+/[\w.-]+\.(?:py|md|yaml|toml|sh)|[\w-]+\.(?:py|toml
 _NAME = re.compile(r"sky(?:\.\w+)+(?:\(\))?")
 #: What a page names although it is not of this repository, or does not exist.
 _NOT_OURS = {"train.py", "sky.yaml", "sky.example.org"}
-#: Modules of which flaws.md says that they are not there.
-_ABSENT = {"sky.backends", "sky.skylet", "sky.utils"}
 _VARIABLE = re.compile(r"_?SKY[A-Z]*(?:_[A-Z]+)+")
 
 
@@ -104,8 +102,7 @@ def test_folders_named_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_names_resolve(page):
     names = {span.removesuffix("()") for span in ticked(page) if _NAME.fullmatch(span)} - _NOT_OURS
-    assert [name for name in sorted(names - _ABSENT) if not resolves(name)] == []
-    assert [name for name in sorted(names & _ABSENT) if resolves(name)] == [], "they are there now: say so"
+    assert [name for name in sorted(names) if not resolves(name)] == []
 
 
 def resolves(name):

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "sky"
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
-ROOMS = ["kit", "agent", "core", "wire", "engine", "store", "providers", "remote", "server", "sdk", "cli"]
+ROOMS = ["kit", "agent", "core", "wire", "engine", "store", "providers", "remote", "server", "sdk", "compat", "cli"]
 PORCH = sorted(path for path in SOURCE.glob("*.py") if path.name not in ("local.py", "version.py"))
 GRAB_BAGS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 

@@ -24,7 +24,7 @@ async def test_results_are_awaited(served: Served) -> None:
     with pytest.raises(errors.ClusterDoesNotExist):
         await sdk.queue("nope")
     assert (await sdk.api_info()).status == "healthy"
-    assert (await sdk.api_status(all_status=True))[0].name == "down"
+    assert (await sdk.api_status(all_status=True))[0].name == "sky.down"
 
 
 async def test_talk_is_relayed_while_waiting(served: Served) -> None:

@@ -199,8 +199,9 @@ def test_api_status(served: Served) -> None:
     id = clusters.launch({"run": "x"}, _command="sky launch x")
     record = requests.api_status(id[:8])[0]
     assert (record.request_id, record.status, record.entrypoint) == (id, "SUCCEEDED", "sky launch x")
+    assert json.loads(record.request_body) == {"down": False, "dryrun": False}
     assert requests.api_status() == []
-    assert requests.api_status(all_status=True, limit=1, fields=["name"]) == [{"name": "launch"}]
+    assert requests.api_status(all_status=True, limit=1, fields=["name"]) == [{"name": "sky.launch"}]
 
 
 def test_api_info(served: Served) -> None:

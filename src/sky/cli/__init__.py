@@ -86,3 +86,12 @@ def _plain_status(words: list[str]) -> tuple[tuple[str, ...], bool, str] | None:
 def script() -> None:
     """Entry of `python -m sky.cli`."""
     sys.exit(main())
+
+
+def __getattr__(name: str) -> object:
+    if name != "cli":
+        raise AttributeError(f"module 'sky.cli' has no attribute '{name}'")
+    # The root command under the name by which programs of other versions call it.
+    from sky.cli.groups import root  # noqa: PLC0415 - click is half of a cold start
+
+    return root

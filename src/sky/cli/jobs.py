@@ -236,7 +236,7 @@ def _final_word(cluster: str, job_id: int | None, code: int) -> str:
     if code != JobExitCode.FAILED:
         return JobExitCode(code).name
     found = requests.get(sdk.job_status(cluster, None if job_id is None else [job_id]))
-    return next((str(status) for status in found.values() if status), "FAILED")
+    return next((status.value for status in found.values() if status), "FAILED")
 
 
 def _download(cluster: str, job_ids: Sequence[int], form: str) -> int:

@@ -55,12 +55,16 @@ def status(
     ]
     rows = []
     for request in found:
-        row = [text(request, "request_id"), text(request, "user_name"), text(request, "name")]
+        row = [text(request, "request_id"), text(request, "user_name"), _call(request)]
         row += [text(request, "cluster_name")] if verbose else []
         row += [times.ago(number(request, "created_at"), at), text(request, "status")]
         rows.append(row + ([_message(request)] if verbose else []))
     say(tables.render(columns, rows))
     return exit_codes.OK
+
+
+def _call(request: Record) -> str:
+    return text(request, "name").removeprefix("sky.")
 
 
 def _message(request: Record) -> str:
@@ -73,7 +77,7 @@ def shape(request: Record) -> dict[str, object]:
     """Return a request as `-o json` promises it."""
     return {
         "request_id": text(request, "request_id"),
-        "name": text(request, "name"),
+        "name": _call(request),
         "user": text(request, "user_name"),
         "cluster": text(request, "cluster_name") or None,
         "status": text(request, "status"),

@@ -15,7 +15,7 @@ _COLOURED = ("STATUS", "Status", "CHOSEN")
 
 def clean(value: object) -> str:
     """Return a cell's text on one line: control characters (a job's name may hold any) never reach the terminal."""
-    text = "-" if value is None or value == "" else str(value)
+    text = "-" if value is None or value == "" else f"{value}"
     return "".join(char if char.isprintable() else " " for char in text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sky.compat.finding import beside
 from sky.core.model.statuses import ManagedJobStatus
 from sky.sdk.later import later
 from sky.sdk.managed_jobs import cancel, download_logs, events, launch, queue, queue_v2, tail_logs, wait
@@ -34,3 +35,6 @@ __all__ = [
 
 download_logs_streaming = download_logs
 dashboard = later("sky.jobs.dashboard", "dashboards")
+
+# Modules below this one that other versions of this interface have: see `sky/compat`.
+__getattr__ = beside("sky.jobs")

@@ -19,7 +19,7 @@ from sky.sdk import settings
 from sky.sdk.clusters import config_of, tasks_of
 from sky.sdk.http1 import Response
 from sky.sdk.ids import Answer, RequestId
-from sky.sdk.records import JobIds, ManagedJobRecord, Record
+from sky.sdk.records import ClusterHandle, JobIds, ManagedJobRecord, Record
 from sky.sdk.requests import get, read, submit
 from sky.sdk.streams import Followed, Writer
 from sky.sdk.transport import stream
@@ -79,13 +79,15 @@ def launch(
     after_any: Sequence[int] | None = None,
     strict: bool = False,
     _command: str = "",
-) -> RequestId[tuple[JobIds, None]]:
-    """Run a task, or the tasks of a DAG, as a managed job. Value: `(ids of the jobs, None)`.
+    _need_confirmation: bool = False,
+) -> RequestId[tuple[JobIds, ClusterHandle]]:
+    """Run a task, or the tasks of a DAG, as a managed job. Value: `(ids of the jobs, a handle)`.
 
-    The ids are a list that is also a number where there is one (`JobIds`). num_jobs: so many jobs of the same tasks,
-    each with its own `SKYPILOT_JOB_RANK`. They begin when the jobs `after` have succeeded and those of `after_any`
-    have ended. strict: refuse what would only be warned of, as a spot job that will hardly end. Uploads the tasks'
-    local files first, only what the server does not have yet.
+    The ids are a list that is also a number where there is one (`JobIds`). The handle is that of no cluster: the server
+    itself looks after managed jobs. num_jobs: so many jobs of the same tasks, each with its own `SKYPILOT_JOB_RANK`.
+    They begin when the jobs `after` have succeeded and those of `after_any` have ended. strict: refuse what would only
+    be warned of, as a spot job that will hardly end. Uploads the tasks' local files first, only what the server does
+    not have yet.
     """
     group = None if job_group in (AUTO, None, False) else str(job_group)
     made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")

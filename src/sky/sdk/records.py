@@ -5,7 +5,9 @@ Made from the server's JSON by `convert`, which `sdk.requests` calls with the na
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 from sky.core.model.statuses import (
@@ -34,8 +36,24 @@ class Record(dict[str, Any]):
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *self]
 
+    def model_dump(self, *, mode: str = "python", **_options: Any) -> dict[str, Any]:
+        """The fields as plain dictionaries, for programs that know such records from elsewhere.
+
+        mode: `json` makes enums plain texts, too.
+        """
+        found: dict[str, Any] = _plain(self, mode == "json")
+        return found
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
+
+
+def _plain(value: Any, as_json: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {(str(key) if as_json else key): _plain(each, as_json) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, as_json) for each in value]
+    return value.value if as_json and isinstance(value, Enum) else value
 
 
 class ByNumber(dict[int, Any]):
@@ -62,12 +80,42 @@ class ClusterHandle(Record):
 
     @property
     def launched_resources(self) -> Record:
-        """What each node is."""
-        return Record({key: self.get(key) for key in ("cloud", "region", "zone", "instance_type", "price_hourly")})
+        """What each node is: `cloud` as a value such as `sky.AWS()`, the rest as texts and numbers."""
+        from sky.core.model.clouds import cloud_named  # noqa: PLC0415 - only for who asks
+
+        keys = ("region", "zone", "instance_type", "accelerators", "use_spot", "image_id", "infra", "price_hourly")
+        name = self.get("cloud")
+        return Record({"cloud": cloud_named(name) if name else None, **{key: self.get(key) for key in keys}})
+
+    @property
+    def ssh_user(self) -> str | None:
+        """Who logs in to the nodes."""
+        user: str | None = self.get("user")
+        return user
+
+    @property
+    def docker_user(self) -> None:
+        """Who works in the container: nobody else."""
 
     def get_cluster_name(self) -> str:
         """The cluster's name."""
         return str(self["cluster_name"])
+
+    def get_hourly_price(self) -> float:
+        """USD per hour for all nodes; 0 where nobody knows a price."""
+        return float(self.get("price_hourly") or 0.0)
+
+    def internal_ips(self) -> list[str]:
+        """The nodes' addresses among themselves, in the order of their ranks."""
+        return [each[0] for each in self.get("stable_internal_external_ips") or ()]
+
+    def external_ips(self) -> list[str]:
+        """The nodes' addresses from outside, in the order of their ranks."""
+        return [each[1] for each in self.get("stable_internal_external_ips") or ()]
+
+    def external_ssh_ports(self) -> list[int]:
+        """The ports of SSH at those addresses."""
+        return [int(self.get("ssh_port") or 22)] * len(self.external_ips())
 
 
 class StatusResponse(Record):
@@ -237,8 +285,10 @@ def _plan(told: Mapping[str, Any]) -> PlanRecord:
 
 
 def request_payload(told: Mapping[str, Any]) -> RequestPayload:
-    """A request on record."""
+    """A request on record: `name` is that of the call, as `sky.jobs.launch`, `request_body` JSON."""
     record = RequestPayload(told)
+    record["name"] = f"sky.{record['name'].replace('/', '.')}"
+    record["request_body"] = json.dumps(record.get("request_body") or {})
     record["status"] = RequestStatus(record["status"])
     return record
 
@@ -250,6 +300,20 @@ def _job_statuses(told: Mapping[str, str | None]) -> dict[int, JobStatus | None]
 def _check(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, CloudAccess]]:
     return {place: {cloud: CloudAccess(access) for cloud, access in found.items()} for place, found in told.items()}
 
+
+#: Where managed jobs are looked after, for programs that expect a handle of it: no machine, but the server itself.
+_NOWHERE: dict[str, Any] = {
+    "cluster_name": "sky-jobs-controller",
+    "cluster_name_on_cloud": "sky-jobs-controller",
+    "head_ip": None,
+    "launched_nodes": 0,
+    "stable_internal_external_ips": [],
+    "cloud": None,
+    "region": None,
+    "zone": None,
+    "instance_type": None,
+    "price_hourly": 0.0,
+}
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "status": lambda told: [_status(each) for each in told],
@@ -269,7 +333,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "down": lambda told: None,
     "autostop": lambda told: None,
     "cancel": lambda told: None,
-    "jobs/launch": lambda told: (JobIds(told["job_ids"]), None),
+    "jobs/launch": lambda told: (JobIds(told["job_ids"]), ClusterHandle(_NOWHERE)),
     "jobs/queue": _managed_jobs,
     "jobs/queue/1": lambda told: _managed_jobs(told)[0],
     "jobs/cancel": lambda told: None,

@@ -6,11 +6,12 @@ command line for its `--config`. YAML is loaded only where there is a file to re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 STAYS_HERE = ("api_server", "db", "admin_policy")
 
 _overrides: ContextVar[tuple[str, ...]] = ContextVar("sky_config", default=())
+_replaced: ContextVar[Mapping[str, Any] | None] = ContextVar("sky_replaced_config", default=None)
 _NEXT_PAIR = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 
 
@@ -45,6 +47,16 @@ def override(values: Sequence[str]) -> None:
             "Describing the local machine for one call (`local`)",
             instead="The server reads that from its configuration file, ~/.sky/config.yaml.",
         )
+
+
+@contextlib.contextmanager
+def replaced(values: Mapping[str, Any]) -> Iterator[None]:
+    """Take a whole configuration in place of all files, inside this block and context."""
+    mark = _replaced.set(dict(values))
+    try:
+        yield
+    finally:
+        _replaced.reset(mark)
 
 
 def layers() -> dict[str, Any]:
@@ -112,6 +124,11 @@ def life_of(token: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load() -> Config | None:
+    instead = _replaced.get()
+    if instead is not None:
+        from sky.wire.config import Config  # noqa: PLC0415 - as below
+
+        return Config(instead)
     named = os.environ.get("SKYPILOT_GLOBAL_CONFIG") or os.environ.get("SKYPILOT_PROJECT_CONFIG")
     given = _overrides.get()
     if not named and not given and not os.path.exists(".sky.yaml"):  # noqa: PTH110 - on the path of every call

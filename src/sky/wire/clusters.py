@@ -165,6 +165,12 @@ class HandleRecord(Record):
     zone: str | None
     instance_type: str | None
     price_hourly: float | None
+    accelerators: dict[str, float] | None = None
+    use_spot: bool = False
+    image_id: str | None = None
+    infra: str | None = None
+    user: str | None = None
+    ssh_port: int | None = None
 
 
 class StatusResponse(Record):
@@ -264,19 +270,31 @@ def accelerators_text(accelerators: Mapping[str, float]) -> str | None:
 def handle_record(cluster: Cluster) -> HandleRecord:
     """Where a cluster is, from its record."""
     offer = cluster.placement.offer if cluster.placement else None
-    ips = [instance.ip for instance in sorted(cluster.instances, key=lambda instance: instance.rank)]
+    nodes = sorted(cluster.instances, key=lambda instance: instance.rank)
+    reach = cluster.head.reach if cluster.head else {}
     return HandleRecord(
         cluster_name=cluster.name,
         cluster_name_on_cloud=cluster.name,
         head_ip=cluster.head.ip if cluster.head else None,
         launched_nodes=cluster.num_nodes,
-        stable_internal_external_ips=[(ip, ip) for ip in ips],
+        stable_internal_external_ips=[(each.ip, each.external_ip or each.ip) for each in nodes],
         cloud=offer.cloud if offer else None,
         region=offer.region if offer else None,
         zone=offer.zone if offer else None,
         instance_type=offer.instance_type if offer else None,
         price_hourly=cluster.placement.price_hourly if cluster.placement else None,
+        accelerators=dict(cluster.placement.accelerators) or None if cluster.placement else None,
+        use_spot=offer.use_spot if offer else False,
+        image_id=_image(cluster.resources_config),
+        infra=offer.place if offer else None,
+        user=reach.get("user"),
+        ssh_port=int(reach["port"]) if reach.get("port", "").isdecimal() else None,
     )
+
+
+def _image(resources: Mapping[str, object]) -> str | None:
+    found = resources.get("image_id")
+    return found if isinstance(found, str) else None
 
 
 #: Phases that show as INIT although nothing is starting for the first time.

@@ -101,8 +101,12 @@ def outcome(request: Request) -> Outcome:
     )
 
 
+#: Arguments by which programs know a request again.
+_TOLD = ("cluster_name", "name", "pool", "num_jobs", "down", "dryrun")
+
+
 def request_payload(request: Request) -> RequestPayload:
-    """A recorded request as it is told: its arguments are left out, for they may hold secrets."""
+    """A recorded request as it is told. Of its arguments only names and switches, for the others may hold secrets."""
     command = request.body.get("command")
     return RequestPayload(
         request_id=request.id,
@@ -118,4 +122,5 @@ def request_payload(request: Request) -> RequestPayload:
         return_value=request.result,
         error=plain(request.error) if request.error else None,
         entrypoint=command if isinstance(command, str) else "",
+        request_body={key: request.body[key] for key in _TOLD if request.body.get(key) is not None},
     )

@@ -30,7 +30,8 @@ def read(config: Mapping[str, Any], problems: Problems, path: Path) -> tuple[lis
     """
     check_section(config, RESOURCES, path, problems)
     base = {key: value for key, value in config.items() if key not in (ANY_OF, ORDERED) and value is not None}
-    lists = [key for key in (ANY_OF, ORDERED) if config.get(key) is not None]
+    # Programs that gather alternatives hand an empty list on where they found none.
+    lists = [key for key in (ANY_OF, ORDERED) if config.get(key) not in (None, [], ())]
     if len(lists) > 1:
         problems.add((*path, ORDERED), "found both 'any_of' and 'ordered'; allowed: one of them")
         return [], ANY_OF
@@ -41,8 +42,6 @@ def read(config: Mapping[str, Any], problems: Problems, path: Path) -> tuple[lis
     order = lists[0]
     if not isinstance(config[order], list | tuple):
         return [], order
-    if not config[order]:
-        problems.add((*path, order), "found an empty list; allowed: at least one candidate")
     found = []
     for index, own in enumerate(config[order]):
         if not isinstance(own, Mapping):

@@ -6,6 +6,8 @@ texts, ``resources.py`` hands them out, and the porch shows them as ``sky.clouds
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib import import_module
 from typing import ClassVar
 
 from sky.core.model.schema import nearest
@@ -23,6 +25,15 @@ class Cloud:
     def canonical_name(cls) -> str:
         """Return the name in ``infra:`` and in records, e.g. ``aws``."""
         return cls.NAME
+
+    @classmethod
+    def check_features_are_supported(cls, resources: object, requested_features: Iterable[object]) -> None:
+        """Raise NotSupportedError for a feature that cannot be had there; programs of other versions ask this.
+
+        `resources` makes no difference.
+        """
+        # What a place can do is known in its provider's folder, which this room does not know: found when asked for.
+        import_module("sky.compat.features").check(cls.NAME, requested_features)
 
     def is_same_cloud(self, other: object) -> bool:
         """Say whether ``other`` names the same place."""

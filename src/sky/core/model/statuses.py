@@ -3,7 +3,20 @@
 from enum import StrEnum
 
 
-class ClusterStatus(StrEnum):
+class _Told(StrEnum):
+    """A status as programs print and compare it: `str()` names the class too, as of an enum that is no text.
+
+    Inside an f-string, in JSON and wherever a text is compared, it is the word alone.
+    """
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+
+class ClusterStatus(_Told):
     """What the interface shows. PENDING is only ever displayed: asked for, not begun."""
 
     INIT = "INIT"
@@ -13,7 +26,7 @@ class ClusterStatus(StrEnum):
     PENDING = "PENDING"
 
 
-class JobStatus(StrEnum):
+class JobStatus(_Told):
     """States of a job, as the interface names them."""
 
     INIT = "INIT"
