@@ -23,6 +23,7 @@ os.environ |= {
     "HOME": str(HOME),
     "PREFECT_HOME": str(HOME / ".prefect"),
     "DO_NOT_TRACK": "1",
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.3",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -106,7 +107,12 @@ def house_open() -> Iterator[House]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield House(PREFECT_API_URL.value())
-        left = [each.name for each in sky.get(sky.status(all_users=True))]
+        left = [each.name for each in sky.get(sky.status(["*"], all_users=True))]
+        if left:
+            # A test has failed: nothing of it may go on after the run.
+            sky.get(sky.jobs.cancel(all=True))
+            for name in left:
+                sky.get(sky.down(name, purge=True))
         sky.api_stop()
     shutil.rmtree(HOME, ignore_errors=True)
     assert left == []

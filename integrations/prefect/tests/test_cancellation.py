@@ -103,6 +103,7 @@ def test_a_flow_that_nobody_supervises_notices_that_it_was_cancelled(house: Any,
     said = end(program)
     assert program.returncode != 0, said
     assert house.clusters() == [], said
+    print("STATE", house.state(run.id), said[-3000:])
 
 
 def test_the_cluster_of_a_killed_flow_goes_with_its_job(house: Any, folder: Path) -> None:

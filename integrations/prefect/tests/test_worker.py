@@ -1,0 +1,174 @@
+"""A pool of type `sky`, its worker and deployments, by Prefect's own commands."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import until
+from prefect import flow
+from prefect.deployments import run_deployment
+from prefect.exceptions import InfrastructureNotFound
+from prefect.states import Cancelling
+
+import sky
+
+FLOWS = Path(__file__).parent
+POOL = "sky-pool"
+
+
+def prefect(house: Any, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *words],
+        env={**os.environ, "PREFECT_API_URL": house.api_url}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pool(house_open: Any) -> Iterator[Any]:
+    """A pool with one worker."""
+    prefect(house_open, "work-pool", "create", POOL, "--type", "sky")
+    worker = start_worker(house_open)
+    yield house_open
+    stop(worker)
+
+
+def start_worker(house: Any) -> Any:
+    return house.program("-m", "prefect", "worker", "start", "--pool", POOL, "--name", "w1", PREFECT_WORKER_QUERY_SECONDS="1")
+
+
+def stop(worker: Any) -> str:
+    worker.send_signal(signal.SIGINT)
+    try:
+        return str(worker.communicate(timeout=60)[0])
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.communicate()
+
+
+def deploy(name: str, **job_variables: Any) -> str:
+    source = flow.from_source(source=str(FLOWS), entrypoint="flows_of_pool.py:pooled")
+    source.deploy(
+        name=name,
+        work_pool_name=POOL,
+        job_variables={"infra": "local", "env": {"GREETING": f"hello {name}"}, **job_variables},
+        print_next_steps=False,
+    )
+    return f"pooled/{name}"
+
+
+def jobs() -> list[Any]:
+    return list(sky.get(sky.jobs.queue()))
+
+
+def all_gone() -> bool:
+    return all(each.status.is_terminal() for each in jobs()) and sky.get(sky.status(["*"], all_users=True)) == []
+
+
+def test_a_deployment_runs_on_a_node_and_leaves_nothing(pool: Any, house: Any, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    name = deploy("runs", cpus="1+")
+    run = run_deployment(name, parameters={"marks": str(marks), "n": 7}, timeout=120, poll_interval=0.5)
+    assert run.state.is_completed(), run.state
+    number, task_id, greeting = marks.read_text().split(maxsplit=2)
+    assert number == "7" and task_id.startswith("sky-") and greeting == "hello runs\n"
+    until(lambda: "n is 7" in house.log(run.id))
+    with house.client() as client:
+        assert client.read_flow_run(run.id).infrastructure_pid.startswith("job:")
+    until(all_gone)
+
+
+def test_a_flow_that_fails_is_failed_not_crashed(pool: Any, house: Any, tmp_path: Path) -> None:
+    name = deploy("fails")
+    run = run_deployment(
+        name, parameters={"marks": str(tmp_path / "m"), "fail": True}, timeout=120, poll_interval=0.5
+    )
+    until(all_gone)
+    assert house.state(run.id).is_failed(), house.state(run.id)
+
+
+def test_a_node_that_cannot_be_prepared_crashes_the_run(pool: Any, house: Any, tmp_path: Path) -> None:
+    name = deploy("bad-setup", setup="echo no such wheel; exit 4")
+    run = run_deployment(name, parameters={"marks": str(tmp_path / "m")}, timeout=120, poll_interval=0.5)
+    until(all_gone)
+    assert house.state(run.id).is_crashed(), house.state(run.id)
+    until(lambda: "no such wheel" in house.log(run.id))
+
+
+def test_a_run_is_cancelled_while_its_node_comes_up(pool: Any, house: Any, tmp_path: Path) -> None:
+    name = deploy("pending", setup="sleep 200")
+    run = run_deployment(name, parameters={"marks": str(tmp_path / "m")}, timeout=0)
+
+    def submitted() -> bool:
+        with house.client() as client:
+            return bool(client.read_flow_run(run.id).infrastructure_pid)
+
+    until(submitted)
+    with house.client() as client:
+        client.set_flow_run_state(run.id, Cancelling())
+    until(lambda: house.state(run.id).is_cancelled())
+    until(all_gone)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_run_is_cancelled_while_its_flow_runs(pool: Any, house: Any, tmp_path: Path) -> None:
+    marks = tmp_path / "m"
+    name = deploy("running")
+    run = run_deployment(name, parameters={"marks": str(marks), "seconds": 200}, timeout=0)
+    until(marks.exists)
+    with house.client() as client:
+        client.set_flow_run_state(run.id, Cancelling())
+    until(lambda: house.state(run.id).is_cancelled())
+    until(all_gone)
+
+
+def test_a_worker_that_is_killed_leaves_its_runs_going_on_once(house_open: Any, pool: Any, house: Any, tmp_path: Path) -> None:
+    marks = tmp_path / "m"
+    name = deploy("orphan")
+    run = run_deployment(name, parameters={"marks": str(marks), "seconds": 12}, timeout=0)
+    other = start_worker(house_open)
+    until(marks.exists)
+    other.kill()
+    other.communicate()
+    again = start_worker(house_open)
+    until(lambda: house.state(run.id).is_completed())
+    assert len(marks.read_text().splitlines()) == 1
+    until(all_gone)
+    stop(again)
+
+
+def test_a_server_that_nodes_elsewhere_cannot_reach_is_refused(pool: Any, house: Any, tmp_path: Path) -> None:
+    name = deploy("far", infra="aws/us-east-1")
+    run = run_deployment(name, parameters={"marks": str(tmp_path / "m")}, timeout=60, poll_interval=0.5)
+    assert run.state.is_crashed()
+    assert "machines elsewhere cannot reach" in run.state.message
+
+
+def test_what_stays_on_the_workers_machine_and_what_is_secret() -> None:
+    from prefect_sky.worker import Place, SkyJobConfiguration
+
+    configuration = SkyJobConfiguration(
+        command="prefect flow-run execute",
+        env={
+            "PREFECT_API_URL": "http://10.0.0.1/api", "PREFECT_API_KEY": "pnu_1", "PREFECT_HOME": "/h",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql://u:p@h/d", "N": "1",
+        },
+        secrets={"MINE": "s"}, resources={"cpus": "2+", "infra": "aws"}, infra="gcp", accelerators="H100:8",
+    )  # fmt: skip
+    envs, secrets = configuration.environment()
+    assert envs == {"PREFECT_API_URL": "http://10.0.0.1/api", "N": "1"}
+    assert secrets == {"PREFECT_API_KEY": "pnu_1", "MINE": "s"}
+    task = configuration.task("prefect-x")
+    (wanted,) = task.resources
+    assert (wanted.cpus, wanted.accelerators, str(wanted.infra)) == ("2+", {"H100": 8}, "gcp")
+    assert "pnu_1" not in str(task.to_yaml_config())
+    assert str(Place.parse("cluster:dev:3")) == "cluster:dev:3" and Place.parse("job:7").job_id == 7
+    with pytest.raises(InfrastructureNotFound):
+        Place.parse("job:x; rm")
