@@ -16,7 +16,7 @@ import pytest
 # Read by Prefect and the SDK when they are first imported. Short, since sockets lie in it.
 HOME = Path(tempfile.mkdtemp(prefix="pfx-"))
 (HOME / ".sky").mkdir()
-(HOME / ".sky" / "config.yaml").write_text("local:\n  accelerators: {H100: 8}\n")
+(HOME / ".sky" / "config.yaml").write_text("local:\n  accelerators: {H100: 8, A100: 8}\n")
 for name in [each for each in os.environ if each.startswith(("PREFECT_", "SKYPILOT_"))]:
     del os.environ[name]
 os.environ |= {

@@ -88,7 +88,8 @@ def set_gpus(wanted: sky.Task, num_gpus: int, gpu_type: str | None) -> None:
 def _types_for_sale(number: int) -> list[str]:
     import sky  # noqa: PLC0415 - flows are read where `sky` is never called
 
-    found = sky.get(sky.list_accelerators(gpus_only=True, quantity_filter=number))
+    enabled = [str(each) for each in sky.get(sky.enabled_clouds())]
+    found = sky.get(sky.list_accelerators(gpus_only=True, quantity_filter=number, clouds=enabled)) if enabled else {}
     if not found:
         raise ValueError(f"No enabled place has GPUs, {number} to a machine. See `sky check`, or name a gpu_type.")
     return sorted(found)

@@ -7,6 +7,7 @@ on, and no cluster. With `cluster_name` flow runs are jobs of a cluster that is 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,8 @@ _STAYS_HERE = re.compile(
 )
 #: Variables that travel as secrets: they are in no record in clear, and are told to nobody.
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|AUTH|CREDENTIAL|CUSTOM_HEADERS|CONNECTION_URL|DSN", re.IGNORECASE)
+#: Seconds between looks at whether a flow run was cancelled before it began.
+_WATCH_S = 5.0
 _LOOPBACK = re.compile(r"localhost|127\..*|::1|0\.0\.0\.0")
 
 
@@ -192,9 +195,32 @@ class SkyWorker(BaseWorker[SkyJobConfiguration, SkyVariables, SkyWorkerResult]):
         logger.info("Flow run is %s", _told(place))
         if task_status is not None:
             task_status.started(str(place))
-        with serving(*_server(configuration)):
-            code = await _followed(place, logger)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, flow_run, configuration, place)
+            with serving(*_server(configuration)):
+                code = await _followed(place, logger)
+            group.cancel_scope.cancel()
         return SkyWorkerResult(identifier=str(place), status_code=code)
+
+    async def _watch(self, flow_run: FlowRun, configuration: SkyJobConfiguration, place: Place) -> None:
+        """End the job of a flow run that is cancelled before its flow begins; from then on the flow hears of it itself.
+
+        Prefect's workers do so only where an experimental setting says it, and that is off by default.
+        """
+        while True:
+            await anyio.sleep(_WATCH_S)
+            try:
+                seen = await self.client.read_flow_run(flow_run.id)
+            except Exception:  # noqa: BLE001 - a server that does not answer just now is asked again
+                continue
+            if seen.start_time is not None or seen.state is None:
+                return
+            if seen.state.is_cancelling() or seen.state.is_cancelled():
+                self.get_flow_run_logger(flow_run).info("Cancelled before it began: ending %s", place)
+                with contextlib.suppress(InfrastructureNotFound):
+                    await self.kill_infrastructure(str(place), configuration)
+                await self._mark_flow_run_as_cancelled(seen, {"message": "Cancelled before it began."})
+                return
 
     async def kill_infrastructure(
         self, infrastructure_pid: str, configuration: SkyJobConfiguration, grace_seconds: int = 30
