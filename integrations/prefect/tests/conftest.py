@@ -128,12 +128,10 @@ def house(house_open: House) -> Iterator[House]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of task files: `ok.yaml`, `fails.yaml`, `slow.yaml` and `typo.yaml`."""
-    (tmp_path / "ok.yaml").write_text(
-        "name: ok\nresources: {infra: local}\nenvs: {WHO: world}\nrun: echo hello $WHO\n"
-    )
+    (tmp_path / "ok.yaml").write_text("name: ok\nresources: {infra: local}\nenvs: {WHO: world}\nrun: echo hello $WHO\n")
     (tmp_path / "fails.yaml").write_text(
         "name: fails\nresources: {infra: local}\nenvs: {MARKS: ''}\n"
-        "run: |\n  [ -z \"$MARKS\" ] || echo x >> $MARKS\n  echo about to fail\n  exit 3\n"
+        'run: |\n  [ -z "$MARKS" ] || echo x >> $MARKS\n  echo about to fail\n  exit 3\n'
     )
     (tmp_path / "slow.yaml").write_text(
         "name: slow\nresources: {infra: local}\nrun: |\n  echo it runs now\n  sleep 300\n"

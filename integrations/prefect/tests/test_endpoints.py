@@ -19,7 +19,7 @@ from sky.sdk.transport import using_endpoint
 def other(house_open: Any) -> Iterator[str]:
     """The address of a second server."""
     with sky.local.embedded(str(house_open.home / "o")) as endpoint:
-        yield f"unix://{endpoint.address.path}"
+        yield endpoint
 
 
 def launched(address: str | None = None) -> set[str]:

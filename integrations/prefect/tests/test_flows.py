@@ -26,7 +26,9 @@ def test_all_run_to_their_end_and_one_error_names_those_that_failed(house: Any, 
 INLINE = "# a comment first\nname: inline\nresources: {infra: local}\nrun: test $SKYPILOT_NUM_GPUS_PER_NODE = $WANTED\n"
 
 
-@pytest.mark.parametrize(("arguments", "gpus"), [({}, 1), ({"num_gpus": 4}, 4), ({"gpu_type": "H100"}, 1), ({"num_gpus": 0}, 0)])
+@pytest.mark.parametrize(
+    ("arguments", "gpus"), [({}, 1), ({"num_gpus": 4}, 4), ({"gpu_type": "H100"}, 1), ({"num_gpus": 0}, 0)]
+)
 def test_gpus_are_found_without_being_named(house: Any, arguments: dict[str, Any], gpus: int) -> None:
     assert sky_gpu_workflow(INLINE, envs={"WANTED": gpus}, **arguments).startswith("inline-")
 
@@ -43,7 +45,13 @@ def test_what_the_task_asks_for_wins_over_a_number_that_nobody_gave() -> None:
 
 @pytest.mark.parametrize(
     ("text", "inline"),
-    [("run: echo", True), ("# x\nrun: echo\n", True), ("tasks/a.yaml", False), ("/a/b c.yaml", False), ("resources:", True)],
+    [
+        ("run: echo", True),
+        ("# x\nrun: echo\n", True),
+        ("tasks/a.yaml", False),
+        ("/a/b c.yaml", False),
+        ("resources:", True),
+    ],
 )
 def test_a_text_is_told_from_a_path(text: str, inline: bool) -> None:
     assert is_inline(text) == inline
@@ -74,7 +82,12 @@ def test_relative_paths_are_meant_from_the_base_and_the_rest_is_left(tmp_path: P
 
 
 def test_values_become_texts_and_what_has_none_is_refused() -> None:
-    assert texts({"A": 1, "B": 0.5, "C": Path("/x"), "D": True}, "envs") == {"A": "1", "B": "0.5", "C": "/x", "D": "True"}
+    assert texts({"A": 1, "B": 0.5, "C": Path("/x"), "D": True}, "envs") == {
+        "A": "1",
+        "B": "0.5",
+        "C": "/x",
+        "D": "True",
+    }
     for wrong in (None, {}, [1]):
         with pytest.raises(ValueError, match=r"envs\['A'\] must be a text or a number"):
             texts({"A": wrong}, "envs")

@@ -26,7 +26,9 @@ def places(tmp_path: Path) -> dict[str, str]:
     repository = tmp_path / "repository"
     repository.mkdir()
     (repository / "data_preprocessing.yaml").write_text(STAGE.format(tmp_path, "echo data > data"))
-    (repository / "train.yaml").write_text(STAGE.format(tmp_path, "cat data > model; echo model >> model").replace("null", "none"))
+    (repository / "train.yaml").write_text(
+        STAGE.format(tmp_path, "cat data > model; echo model >> model").replace("null", "none")
+    )
     (repository / "eval.yaml").write_text(STAGE.format(tmp_path, "cat model > report"))
     for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *words], cwd=repository, check=True)

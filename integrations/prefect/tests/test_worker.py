@@ -39,8 +39,8 @@ def pool(house_open: Any) -> Iterator[Any]:
     stop(worker)
 
 
-def start_worker(house: Any) -> Any:
-    return house.program("-m", "prefect", "worker", "start", "--pool", POOL, "--name", "w1", PREFECT_WORKER_QUERY_SECONDS="1")
+def start_worker(house: Any, pool: str = POOL) -> Any:
+    return house.program("-m", "prefect", "worker", "start", "--pool", pool, PREFECT_WORKER_QUERY_SECONDS="1")
 
 
 def stop(worker: Any) -> str:
@@ -53,11 +53,12 @@ def stop(worker: Any) -> str:
             worker.communicate()
 
 
-def deploy(name: str, **job_variables: Any) -> str:
+def deploy(name: str, pool: str = POOL, cron: str | None = None, **job_variables: Any) -> str:
     source = flow.from_source(source=str(FLOWS), entrypoint="flows_of_pool.py:pooled")
     source.deploy(
         name=name,
-        work_pool_name=POOL,
+        work_pool_name=pool,
+        cron=cron,
         job_variables={"infra": "local", "env": {"GREETING": f"hello {name}"}, **job_variables},
         print_next_steps=False,
     )
@@ -74,9 +75,16 @@ def all_gone() -> bool:
 
 def test_a_deployment_runs_on_a_node_and_leaves_nothing(pool: Any, house: Any, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    name = deploy("runs", cpus="1+")
-    run = run_deployment(name, parameters={"marks": str(marks), "n": 7}, timeout=120, poll_interval=0.5)
-    assert run.state.is_completed(), run.state
+    name = deploy("runs", cpus="1+", cron="0 0 * * *")
+    said = prefect(
+        house, "deployment", "run", name, "--param", f"marks={marks}", "--param", "n=7", "--watch",
+        "--watch-timeout", "100",
+    )  # fmt: skip
+    assert "Completed" in said, said
+    with house.client() as client:
+        (schedule,) = client.read_deployment_by_name(name).schedules
+        assert (schedule.schedule.cron, schedule.active) == ("0 0 * * *", True)
+    (run,) = [each for each in house.flow_runs("pooled") if each.state.is_completed()]
     number, task_id, greeting = marks.read_text().split(maxsplit=2)
     assert number == "7" and task_id.startswith("sky-") and greeting == "hello runs\n"
     until(lambda: "n is 7" in house.log(run.id))
@@ -87,9 +95,7 @@ def test_a_deployment_runs_on_a_node_and_leaves_nothing(pool: Any, house: Any, t
 
 def test_a_flow_that_fails_is_failed_not_crashed(pool: Any, house: Any, tmp_path: Path) -> None:
     name = deploy("fails")
-    run = run_deployment(
-        name, parameters={"marks": str(tmp_path / "m"), "fail": True}, timeout=120, poll_interval=0.5
-    )
+    run = run_deployment(name, parameters={"marks": str(tmp_path / "m"), "fail": True}, timeout=120, poll_interval=0.5)
     until(all_gone)
     assert house.state(run.id).is_failed(), house.state(run.id)
 
@@ -129,19 +135,39 @@ def test_a_run_is_cancelled_while_its_flow_runs(pool: Any, house: Any, tmp_path:
     until(all_gone)
 
 
-def test_a_worker_that_is_killed_leaves_its_runs_going_on_once(house_open: Any, pool: Any, house: Any, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_leaves_its_runs_going_on_once(house: Any, tmp_path: Path) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    from prefect_sky.worker import SkyWorker
+
+    with house.client() as client:
+        template = SkyWorker.get_default_base_job_template()
+        client.create_work_pool(WorkPoolCreate(name="other", type="sky", base_job_template=template))
     marks = tmp_path / "m"
-    name = deploy("orphan")
+    name = deploy("orphan", pool="other")
     run = run_deployment(name, parameters={"marks": str(marks), "seconds": 12}, timeout=0)
-    other = start_worker(house_open)
+    first = start_worker(house, "other")
     until(marks.exists)
-    other.kill()
-    other.communicate()
-    again = start_worker(house_open)
+    first.kill()
+    first.communicate()
+    second = start_worker(house, "other")
     until(lambda: house.state(run.id).is_completed())
     assert len(marks.read_text().splitlines()) == 1
     until(all_gone)
-    stop(again)
+    stop(second)
+
+
+def test_a_run_goes_to_a_cluster_that_is_there_and_stays(pool: Any, house: Any, tmp_path: Path) -> None:
+    sky.get(sky.launch(sky.Task().set_resources(sky.Resources(infra="local")), cluster_name="shared"))
+    try:
+        name = deploy("shared", cluster_name="shared")
+        run = run_deployment(name, parameters={"marks": str(tmp_path / "m")}, timeout=120, poll_interval=0.5)
+        assert run.state.is_completed(), run.state
+        with house.client() as client:
+            assert client.read_flow_run(run.id).infrastructure_pid == "cluster:shared:1"
+        assert house.clusters() == ["shared"]
+    finally:
+        sky.get(sky.down("shared"))
 
 
 def test_a_server_that_nodes_elsewhere_cannot_reach_is_refused(pool: Any, house: Any, tmp_path: Path) -> None:

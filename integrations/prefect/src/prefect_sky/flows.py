@@ -48,9 +48,7 @@ def sky_train_workflow(
     return bucket
 
 
-@task(
-    name="run_sky_gpu_task", retries=RETRIES, retry_delay_seconds=RETRY_DELAY_S, retry_condition_fn=worth_a_retry
-)
+@task(name="run_sky_gpu_task", retries=RETRIES, retry_delay_seconds=RETRY_DELAY_S, retry_condition_fn=worth_a_retry)
 def run_sky_gpu_task(
     task_yaml: str,
     num_gpus: int = 1,
@@ -89,10 +87,11 @@ def _types_for_sale(number: int) -> list[str]:
     import sky  # noqa: PLC0415 - flows are read where `sky` is never called
 
     enabled = [str(each) for each in sky.get(sky.enabled_clouds())]
-    found = sky.get(sky.list_accelerators(gpus_only=True, quantity_filter=number, clouds=enabled)) if enabled else {}
+    sold = sky.get(sky.list_accelerator_counts(gpus_only=True, clouds=enabled)) if enabled else {}
+    found = sorted(name for name, counts in sold.items() if max(counts) >= number)
     if not found:
         raise ValueError(f"No enabled place has GPUs, {number} to a machine. See `sky check`, or name a gpu_type.")
-    return sorted(found)
+    return found
 
 
 @flow(name="sky_gpu_workflow")

@@ -44,9 +44,13 @@ def worth_a_retry(_task: object, _run: TaskRun, state: State[Any]) -> bool:
         return True
     if isinstance(failed, SkyTaskError):
         return True
-    if type(failed).__name__ == "ClusterDoesNotExist":
+    name = type(failed).__name__
+    if name == "ClusterDoesNotExist":
         return True
-    return not (isinstance(failed, _LASTING) or type(failed).__name__ in _LASTING_NAMES)
+    if name == "ResourcesUnavailableError" and not getattr(failed, "failover_history", None):
+        # No place was even asked: none fits, and none will in half a minute.
+        return False
+    return not (isinstance(failed, _LASTING) or name in _LASTING_NAMES)
 
 
 def _run_name() -> str:
@@ -214,5 +218,3 @@ def get_secret(name: str) -> str:
     from prefect.blocks.system import Secret  # noqa: PLC0415 - blocks cost time to import
 
     return str(Secret.load(name).get())  # type: ignore[union-attr]
-
-

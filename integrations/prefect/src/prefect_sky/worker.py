@@ -47,7 +47,6 @@ _WATCH_S = 5.0
 _LOOPBACK = re.compile(r"localhost|127\..*|::1|0\.0\.0\.0")
 
 
-
 class SkyVariables(BaseVariables):
     """Variables of the pool, set for a deployment by `job_variables`."""
 
@@ -63,7 +62,9 @@ class SkyVariables(BaseVariables):
         default=None, description="The whole `resources` of a task file; the fields above win over it."
     )
     setup: str | None = Field(default=None, description="A script that prepares the node, before the flow run.")
-    workdir: str | None = Field(default=None, description="A folder of the worker's machine that is synced to the node.")
+    workdir: str | None = Field(
+        default=None, description="A folder of the worker's machine that is synced to the node."
+    )
     file_mounts: dict[str, str] | None = Field(default=None, description="Destination on the node: source.")
     secrets: dict[str, str] | None = Field(
         default=None, description="Secret environment variables; values may refer to blocks and variables."
@@ -75,7 +76,9 @@ class SkyVariables(BaseVariables):
         default=None, description="Run on this cluster, which is up and stays, in place of one of the run's own."
     )
     api_server_endpoint: str | None = Field(default=None, description="The Sky server; empty: as the worker has it.")
-    credentials: SkyCredentials | None = Field(default=None, description="Where the Sky server is, and the token for it.")
+    credentials: SkyCredentials | None = Field(
+        default=None, description="Where the Sky server is, and the token for it."
+    )
 
 
 class SkyJobConfiguration(BaseJobConfiguration):
@@ -105,7 +108,9 @@ class SkyJobConfiguration(BaseJobConfiguration):
 
     def environment(self) -> tuple[dict[str, str], dict[str, str]]:
         """What the flow run finds in its environment: plain, and secret."""
-        kept = {name: value for name, value in self.env.items() if value is not None and not _STAYS_HERE.fullmatch(name)}
+        kept = {
+            name: value for name, value in self.env.items() if value is not None and not _STAYS_HERE.fullmatch(name)
+        }
         secret = {name: value for name, value in kept.items() if _SECRET.search(name) and value}
         return {name: value for name, value in kept.items() if name not in secret}, {**secret, **(self.secrets or {})}
 
