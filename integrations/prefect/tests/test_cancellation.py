@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import until
-
 import sky
+
+from conftest import until
 
 PROGRAM = Path(__file__).parent / "interrupted_flow.py"
 

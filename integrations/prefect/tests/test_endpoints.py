@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
-from prefect.variables import Variable
-
 import sky
 import sky.local
+from prefect import flow
+from prefect.variables import Variable
+from sky.sdk.transport import using_endpoint
+
 from prefect_sky import SkyCredentials, run_sky_task
 from prefect_sky.endpoints import chosen
-from sky.sdk.transport import using_endpoint
 
 
 @pytest.fixture(scope="module")

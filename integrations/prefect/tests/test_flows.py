@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import sky
+
 from prefect_sky.flows import set_gpus
 from prefect_sky.sources import is_git, is_inline, read_task, texts
 from sky_train_flow import SkyTaskError, run_sky_task, sky_gpu_workflow, sky_parallel_workflow

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sky
 from prefect import flow, task
 
-import sky
 from sky_train_flow import SkyTaskError, run_sky_task
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import until
+import sky
 from prefect import flow
 from prefect.deployments import run_deployment
 from prefect.exceptions import InfrastructureNotFound
 from prefect.states import Cancelling
 
-import sky
+from conftest import until
 
 FLOWS = Path(__file__).parent
 POOL = "sky-pool"

@@ -21,12 +21,12 @@ def report(name: str, task: sky.Task, outcome: Outcome, seconds: float, why: str
 
     from prefect_sky.tasks import run_logger  # noqa: PLC0415 - it imports this module
 
-    cost = "" if outcome.cost is None else f"{outcome.cost:.4f} USD"
+    cost = "cost unknown" if outcome.cost is None else f"{outcome.cost:.4f} USD"
     try:
         create_markdown_artifact(
             key=key_of(name),
             markdown=markdown(task.name or name, outcome, seconds, why),
-            description=f"{outcome.status} on {outcome.infra or 'no place'}, {_time(seconds)}, {cost or 'cost unknown'}",
+            description=f"{outcome.status} on {outcome.infra or 'no place'}, {_time(seconds)}, {cost}",
         )
     except Exception as failed:  # noqa: BLE001 - the run itself has its outcome
         run_logger().warning("The artifact of '%s' could not be made: %s", outcome.cluster, failed)

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ class _Run:
 
     def _taken(self) -> tuple[str, bool]:
         """What came within a step, and whether that was all."""
-        until, taken, size = time.monotonic() + STEP_S, [], 0
+        taken: list[str] = []
+        until, size = time.monotonic() + STEP_S, 0
         while (left := until - time.monotonic()) > 0 and size < _MOST_CHARS:
             try:
                 piece = self._pieces.get(timeout=left)
@@ -250,8 +252,8 @@ class _Run:
             self._thread.join(0.05)
         requests = [self._request] if self._request is not None else self._unknown()
         for request in requests:
-            _quietly(lambda request=request: sky.get(sky.api_cancel([request], silent=True)))
-            _quietly(lambda request=request: sky.get(request))
+            _quietly(partial(sky.api_cancel, [request], silent=True))
+            _quietly(partial(sky.get, request))
 
     def _unknown(self) -> list[str]:
         """Launches of this cluster that the server may have taken although their answer never came."""

@@ -90,13 +90,12 @@ def run_sky_task(
     Raises SkyTaskError for a job that did not succeed, ValueError for a task file with mistakes.
     """
     known = _loaded(credentials)
-    with serving(api_server_endpoint, known):
-        with opened(base_path, git_branch) as folder:
-            path = folder / yaml_path
-            wanted = read_task(
-                path.read_text(encoding="utf-8"), folder, envs=envs_override, secrets=secrets_override, source=str(path)
-            )
-            return run_one(wanted, cluster_prefix, keep=not down_on_completion)
+    with serving(api_server_endpoint, known), opened(base_path, git_branch) as folder:
+        path = folder / yaml_path
+        wanted = read_task(
+            path.read_text(encoding="utf-8"), folder, envs=envs_override, secrets=secrets_override, source=str(path)
+        )
+        return run_one(wanted, cluster_prefix, keep=not down_on_completion)
 
 
 def run_one(wanted: sky.Task, prefix: str | None, *, keep: bool = False) -> str:

@@ -121,10 +121,10 @@ class SkyJobConfiguration(BaseJobConfiguration):
             raise ValueError("PREFECT_API_URL is not set: flow runs elsewhere need the address of the Prefect server.")
         host = urlsplit(url).hostname or ""
         where = str(self.asked().get("infra") or self.asked().get("cloud") or "")
-        if _LOOPBACK.fullmatch(host) and self.cluster_name is None and where.split("/")[0] != "local":
+        if _LOOPBACK.fullmatch(host) and self.cluster_name is None and where.split("/", maxsplit=1)[0] != "local":
             raise ValueError(
-                f"PREFECT_API_URL is {url}, which machines elsewhere cannot reach. Give the server an address that they "
-                "can (in the worker's settings, or as env of the pool), or run on this machine: infra: local."
+                f"PREFECT_API_URL is {url}, which machines elsewhere cannot reach. Give the server an address that "
+                "they can (in the worker's settings, or as env of the pool), or run on this machine: infra: local."
             )
 
     def task(self, name: str) -> sky.Task:
@@ -192,7 +192,7 @@ class SkyWorker(BaseWorker[SkyJobConfiguration, SkyVariables, SkyWorkerResult]):
         self,
         flow_run: FlowRun,
         configuration: SkyJobConfiguration,
-        task_status: anyio.abc.TaskStatus[str] | None = None,
+        task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> SkyWorkerResult:
         """Launch the job of a flow run, tell where it is, and wait for its end."""
         logger = self.get_flow_run_logger(flow_run)
@@ -216,7 +216,8 @@ class SkyWorker(BaseWorker[SkyJobConfiguration, SkyVariables, SkyWorkerResult]):
             await anyio.sleep(_WATCH_S)
             try:
                 seen = await self.client.read_flow_run(flow_run.id)
-            except Exception:  # noqa: BLE001 - a server that does not answer just now is asked again
+            except Exception as unread:  # noqa: BLE001 - a server that does not answer just now is asked again
+                self._logger.debug("Flow run %s could not be read: %s", flow_run.id, unread)
                 continue
             if seen.start_time is not None or seen.state is None:
                 return
