@@ -1,8 +1,9 @@
 """What this integration costs beyond Prefect and the SDK: `python benchmarks/cost.py [RUNS]`. Figures in milliseconds.
 
-Import: of `prefect_sky` and all its names, in a fresh interpreter that has imported of Prefect what a flow, a task and
-a worker need, and has defined a flow and a task, as every program that uses Prefect does. Submitting: what `run_sky_task` does until `sky.launch` is called, in a run of a flow, less what the same
-task with an empty body takes in the same flow.
+Import: each module in a fresh interpreter that has imported of Prefect what a flow, a task and a worker need, and has
+defined a flow and a task, as every program that uses Prefect does. Time of the processor.
+Submitting: what `run_sky_task` does until `sky.launch` is called, in a run of a flow, less what a task with an empty
+body takes in the same flow.
 """
 
 import os
@@ -21,15 +22,12 @@ def one(a: str, b: dict | None = None) -> str: ...
 @flow
 def two(a: str, b: dict | None = None) -> str: ...
 """
-AFTER = (
-    "from prefect_sky import run_sky_task, sky_train_workflow, SkyCredentials, SkyWorker, SkyTaskError; "
-    "import sky_train_flow"
-)
+MODULES = ("prefect_sky", "sky_train_flow", "prefect_sky.collection")
 
 
-def imported() -> float:
+def imported(module: str) -> float:
     """Milliseconds of the processor that one import takes."""
-    code = f"{BEFORE}\nimport time; t = time.process_time()\n{AFTER}\nprint((time.process_time() - t) * 1e3)"
+    code = f"{BEFORE}\nimport time; t = time.process_time()\nimport {module}\nprint((time.process_time() - t) * 1e3)"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
@@ -78,9 +76,10 @@ def submitting(runs: int) -> tuple[list[float], list[float], list[float]]:
 
 def main(runs: int) -> None:
     """Print medians."""
-    imported()
-    imports = [imported() for _ in range(runs)]
-    print(f"import: {statistics.median(imports):.0f} ms above Prefect (best {min(imports):.0f}; bar 50)")
+    for module in MODULES:
+        imported(module)
+        found = [imported(module) for _ in range(runs)]
+        print(f"import {module}: {statistics.median(found):.0f} ms above Prefect (best {min(found):.0f}; bar 50)")
     ours, empty, call = submitting(runs)
     added = statistics.median(ours) - statistics.median(empty)
     ready = statistics.median(ours)

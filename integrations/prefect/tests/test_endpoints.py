@@ -1,12 +1,13 @@
 """Which server a task talks to: by argument, block, environment and variable, and two servers in one process."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sky
-import sky.local
 from prefect import flow
 from prefect.variables import Variable
 from sky.sdk.transport import using_endpoint
@@ -15,11 +16,24 @@ from prefect_sky import SkyCredentials, run_sky_task
 from prefect_sky.endpoints import chosen
 
 
+SERVER = """
+import sys, sky.local
+with sky.local.embedded(sys.argv[1]) as endpoint:
+    print(endpoint, flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
 def other(house_open: Any) -> Iterator[str]:
-    """The address of a second server."""
-    with sky.local.embedded(str(house_open.home / "o")) as endpoint:
-        yield endpoint
+    """The address of a second server. A process of its own, since the embedded one takes the calls of its thread."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(house_open.home / "o")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    yield server.stdout.readline().strip()
+    server.communicate(timeout=30)
 
 
 def launched(address: str | None = None) -> set[str]:

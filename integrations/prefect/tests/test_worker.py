@@ -170,6 +170,20 @@ def test_a_run_goes_to_a_cluster_that_is_there_and_stays(pool: Any, house: Any, 
         sky.get(sky.down("shared"))
 
 
+def test_a_run_whose_node_is_taken_away_is_begun_anew_and_completes(pool: Any, house: Any, tmp_path: Path) -> None:
+    from sky.sdk.faults import chaos
+
+    marks = tmp_path / "m"
+    name = deploy("taken")
+    run = run_deployment(name, parameters={"marks": str(marks), "seconds": 20}, timeout=0)
+    until(marks.exists)
+    (cluster,) = [each.name for each in sky.get(sky.status(["*"], all_users=True))]
+    sky.get(chaos("preempt", cluster, seconds=0))
+    until(lambda: len(marks.read_text().splitlines()) == 2, 120)
+    until(lambda: house.state(run.id).is_completed(), 120)
+    until(all_gone)
+
+
 def test_a_server_that_nodes_elsewhere_cannot_reach_is_refused(pool: Any, house: Any, tmp_path: Path) -> None:
     name = deploy("far", infra="aws/us-east-1")
     run = run_deployment(name, parameters={"marks": str(tmp_path / "m")}, timeout=60, poll_interval=0.5)
