@@ -55,10 +55,13 @@ class House:
         self.home = HOME
 
     def clusters(self) -> list[str]:
-        """Names of all clusters that there are, in whatever state."""
+        """Names of all clusters that there are, in whatever state; those of managed jobs, which are hidden, too."""
         import sky
 
-        return [each.name for each in sky.get(sky.status(all_users=True))]
+        # A managed job is DONE when nothing is left of its machines.
+        managed = [each for each in sky.get(sky.jobs.queue()) if each.schedule_state != "DONE"]
+        named = [str(each.current_cluster_name or f"of job {each.job_id}") for each in managed]
+        return [each.name for each in sky.get(sky.status(all_users=True))] + named
 
     def client(self) -> Any:
         from prefect.client.orchestration import get_client
@@ -106,13 +109,15 @@ def house_open() -> Iterator[House]:
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
-        yield House(PREFECT_API_URL.value())
-        left = [each.name for each in sky.get(sky.status(["*"], all_users=True))]
+        house = House(PREFECT_API_URL.value())
+        yield house
+        left = house.clusters()
         if left:
             # A test has failed: nothing of it may go on after the run.
             sky.get(sky.jobs.cancel(all=True))
-            for name in left:
-                sky.get(sky.down(name, purge=True))
+            for each in sky.get(sky.status(all_users=True)):
+                sky.get(sky.down(each.name))
+            until(lambda: not house.clusters())
         sky.api_stop()
     shutil.rmtree(HOME, ignore_errors=True)
     assert left == []

@@ -15,7 +15,6 @@ from sky.sdk.transport import using_endpoint
 from prefect_sky import SkyCredentials, run_sky_task
 from prefect_sky.endpoints import chosen
 
-
 SERVER = """
 import sys, sky.local
 with sky.local.embedded(sys.argv[1]) as endpoint:

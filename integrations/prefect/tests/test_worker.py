@@ -65,14 +65,6 @@ def deploy(name: str, pool: str = POOL, cron: str | None = None, **job_variables
     return f"pooled/{name}"
 
 
-def jobs() -> list[Any]:
-    return list(sky.get(sky.jobs.queue()))
-
-
-def all_gone() -> bool:
-    return all(each.status.is_terminal() for each in jobs()) and sky.get(sky.status(["*"], all_users=True)) == []
-
-
 def test_a_deployment_runs_on_a_node_and_leaves_nothing(pool: Any, house: Any, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     name = deploy("runs", cpus="1+", cron="0 0 * * *")
@@ -90,20 +82,20 @@ def test_a_deployment_runs_on_a_node_and_leaves_nothing(pool: Any, house: Any, t
     until(lambda: "n is 7" in house.log(run.id))
     with house.client() as client:
         assert client.read_flow_run(run.id).infrastructure_pid.startswith("job:")
-    until(all_gone)
+    until(lambda: not house.clusters())
 
 
 def test_a_flow_that_fails_is_failed_not_crashed(pool: Any, house: Any, tmp_path: Path) -> None:
     name = deploy("fails")
     run = run_deployment(name, parameters={"marks": str(tmp_path / "m"), "fail": True}, timeout=120, poll_interval=0.5)
-    until(all_gone)
+    until(lambda: not house.clusters())
     assert house.state(run.id).is_failed(), house.state(run.id)
 
 
 def test_a_node_that_cannot_be_prepared_crashes_the_run(pool: Any, house: Any, tmp_path: Path) -> None:
     name = deploy("bad-setup", setup="echo no such wheel; exit 4")
     run = run_deployment(name, parameters={"marks": str(tmp_path / "m")}, timeout=120, poll_interval=0.5)
-    until(all_gone)
+    until(lambda: not house.clusters())
     assert house.state(run.id).is_crashed(), house.state(run.id)
     until(lambda: "no such wheel" in house.log(run.id))
 
@@ -120,7 +112,7 @@ def test_a_run_is_cancelled_while_its_node_comes_up(pool: Any, house: Any, tmp_p
     with house.client() as client:
         client.set_flow_run_state(run.id, Cancelling())
     until(lambda: house.state(run.id).is_cancelled())
-    until(all_gone)
+    until(lambda: not house.clusters())
     assert not (tmp_path / "m").exists()
 
 
@@ -132,7 +124,7 @@ def test_a_run_is_cancelled_while_its_flow_runs(pool: Any, house: Any, tmp_path:
     with house.client() as client:
         client.set_flow_run_state(run.id, Cancelling())
     until(lambda: house.state(run.id).is_cancelled())
-    until(all_gone)
+    until(lambda: not house.clusters())
 
 
 def test_a_worker_that_is_killed_leaves_its_runs_going_on_once(house: Any, tmp_path: Path) -> None:
@@ -153,7 +145,7 @@ def test_a_worker_that_is_killed_leaves_its_runs_going_on_once(house: Any, tmp_p
     second = start_worker(house, "other")
     until(lambda: house.state(run.id).is_completed())
     assert len(marks.read_text().splitlines()) == 1
-    until(all_gone)
+    until(lambda: not house.clusters())
     stop(second)
 
 
@@ -177,11 +169,11 @@ def test_a_run_whose_node_is_taken_away_is_begun_anew_and_completes(pool: Any, h
     name = deploy("taken")
     run = run_deployment(name, parameters={"marks": str(marks), "seconds": 20}, timeout=0)
     until(marks.exists)
-    (cluster,) = [each.name for each in sky.get(sky.status(["*"], all_users=True))]
-    sky.get(chaos("preempt", cluster, seconds=0))
+    (cluster,) = house.clusters()
+    sky.get(chaos(cluster, "preempt", seconds=0))
     until(lambda: len(marks.read_text().splitlines()) == 2, 120)
     until(lambda: house.state(run.id).is_completed(), 120)
-    until(all_gone)
+    until(lambda: not house.clusters())
 
 
 def test_a_server_that_nodes_elsewhere_cannot_reach_is_refused(pool: Any, house: Any, tmp_path: Path) -> None:
