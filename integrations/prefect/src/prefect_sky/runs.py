@@ -80,10 +80,10 @@ def run_to_completion(task: sky.Task, cluster: str, *, say: Say, check: Check, k
         run.start()
         run.wait(say, check)
     except BaseException as ended:
-        run.release(say, ended=isinstance(ended, Exception))
+        run.release(say, ENDED_S if isinstance(ended, Exception) else INTERRUPTED_S)
         ended.outcome = run.outcome  # type: ignore[attr-defined]
         raise
-    run.release(say, ended=True)
+    run.release(say, ENDED_S, check)
     if run.outcome.status != "SUCCEEDED":
         failed = _failed(run.outcome, keep)
         failed.outcome = run.outcome  # type: ignore[attr-defined]
@@ -206,9 +206,10 @@ class _Run:
 
     # --- afterwards --------------------------------------------------------------------------------------------------
 
-    def release(self, say: Say, *, ended: bool) -> None:
+    def release(self, say: Say, patience: float, check: Check | None = None) -> None:
         """Call off what is under way and have the cluster go; kept clusters stay, if they ever came up.
 
+        Waits `patience` seconds for that, or until `check` raises.
         The orders are given by a thread that a second interruption does not end, and that the interpreter waits for.
         Whether they are carried out is then the server's: it takes the cluster down even if this process is killed.
         """
@@ -218,10 +219,13 @@ class _Run:
         given.start()
         given.join()
         if orders:
-            patience = ENDED_S if ended else INTERRUPTED_S
             waits = threading.Thread(target=self._copy().run, args=(self._see_it_gone, orders[0]), daemon=True)
             waits.start()
-            waits.join(patience)
+            until = time.monotonic() + patience
+            while waits.is_alive() and time.monotonic() < until:
+                waits.join(STEP_S)
+                if check is not None:
+                    check()
         if not self.outcome.gone and not (self._keep and self._launched):
             say(f"Cluster '{self.outcome.cluster}' may still be there: see `sky status`, `sky down`.")
 
