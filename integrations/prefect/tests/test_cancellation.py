@@ -30,7 +30,7 @@ def running_job(house: Any, prefix: str) -> str:
 def end(program: Any) -> str:
     """What the program has said, once it has ended."""
     try:
-        return str(program.communicate(timeout=60)[0])
+        return str(program.communicate(timeout=120)[0])
     finally:
         if program.poll() is None:
             os.killpg(program.pid, signal.SIGKILL)
