@@ -63,7 +63,7 @@ def submitting(runs: int) -> tuple[list[float], list[float], list[float]]:
         real(plain, cluster_name="bench", dryrun=True)
         return second - between, first - began, time.perf_counter() - call
 
-    with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=120):
+    with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=300):
         (Path(folder) / "t.yaml").write_text("resources: {infra: local}\nrun: 'true'\n")
         sky.launch = noted
         assert ours is not None

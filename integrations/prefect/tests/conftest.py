@@ -108,7 +108,7 @@ def house_open() -> Iterator[House]:
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         house = House(PREFECT_API_URL.value())
         yield house
         left = house.clusters()
