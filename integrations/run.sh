@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Sets up one integration in an environment of its own and runs its tests: integrations/run.sh NAME [PYTEST ARGUMENTS]
+#   PYTHON   the interpreter to build the environment with (default: python3; 3.11 or newer)
+#   LIMIT    seconds that the tests may take in all (default: 900)
+# The environment is kept between runs in integrations/NAME/.venv-NAME: orchestrators' pins exclude one another.
+set -euo pipefail
+cd "$(dirname "$0")"
+name="${1:?which integration? one of: $(ls -d */ | tr -d / | tr '\n' ' ')}"
+shift
+[ -f "$name/pyproject.toml" ] || { echo "There is no integration '$name' here." >&2; exit 2; }
+python="${PYTHON:-python3}"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "Python 3.11 or newer is needed; found $("$python" --version). Set PYTHON to one." >&2
+  exit 2
+}
+env="$PWD/$name/.venv-$name"
+[ -x "$env/bin/python" ] || "$python" -m venv "$env"
+began=$SECONDS
+"$env/bin/python" -m pip install --quiet --disable-pip-version-check --editable .. --editable "./$name[test]"
+echo "$name: installed in $((SECONDS - began)) s" >&2
+cd "$name"
+exec env PATH="$env/bin:$PATH" timeout --kill-after=30 "${LIMIT:-900}" "$env/bin/python" -m pytest "$@"
