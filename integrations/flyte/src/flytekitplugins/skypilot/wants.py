@@ -38,6 +38,10 @@ _DEVICES = {
     "tpu-v6e-slice": "tpu-v6e",
 }
 
+#: How flytekit's own images are called, which stand in the template of a task for which nobody chose one. Those of
+#: another flytekit or Python than the connector's are meant by it, too.
+_DEFAULT_IMAGE = "cr.flyte.org/flyteorg/flytekit:"
+
 #: Settings of flytekit's access to object stores, which a node needs as much as the connector.
 _STORE = re.compile(r"FLYTE_(AWS|GCP|AZURE|AZURE_STORAGE)_[A-Z0-9_]+")
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL")
@@ -85,7 +89,9 @@ def image_of(config: SkyPilot, template: TaskTemplate) -> str | None:
     if config.image is not None:
         return config.image
     named = template.container.image if template.container is not None else None
-    return None if not named or named == str(DefaultImages.default_image()) else str(named)
+    if not named or named.startswith(_DEFAULT_IMAGE) or named == str(DefaultImages.default_image()):
+        return None
+    return str(named)
 
 
 def variables(config: SkyPilot, template: TaskTemplate, execution: Any) -> dict[str, str]:
