@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from flyte_running import Pyflyte, processes_of
 
 # A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that.

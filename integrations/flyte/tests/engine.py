@@ -12,7 +12,6 @@ import tarfile
 import time
 import urllib.request
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any, Self
 
 import boto3
@@ -26,6 +25,7 @@ from flytekit.configuration import FastSerializationSettings, Image, ImageConfig
 from flytekit.core.type_engine import TypeEngine
 from flytekit.models.literals import LiteralMap
 from flytekit.tools.translator import get_serializable
+
 from flyte_running import BIN, FLOWS
 
 BUCKET = "flyte"
@@ -159,10 +159,9 @@ class Engine:
             "{{ .remote_package_path }}": f"s3://{BUCKET}/code.tar.gz",
             "{{ .dest_dir }}": ".",
         }
-        for at, word in enumerate(template.container.args):
+        for at in range(len(template.container.args)):
             for mark, value in told.items():
-                word = word.replace(mark, value)
-            template.container.args[at] = word
+                template.container.args[at] = template.container.args[at].replace(mark, value)
 
     def create(self, request: agent_pb2.CreateTaskRequest) -> bytes:
         """Begin; what the engine keeps of the task."""
@@ -225,8 +224,3 @@ def counted(port: int) -> str:
     """The connector's own counters."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as told:
         return str(told.read().decode())
-
-
-def source(name: str) -> Path:
-    """A file of the flows."""
-    return FLOWS / name

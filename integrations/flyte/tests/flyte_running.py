@@ -1,6 +1,8 @@
 """Starts flows as a person does, waits for things to be so, and counts what is left. Used by the tests."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +26,16 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> None:
 def clusters() -> set[str]:
     """Names of the clusters that are there."""
     return {each.name for each in sky.get(sky.status())}
+
+
+def power_cut(pid: int) -> None:
+    """What a power cut does to the node on which a process runs: all of its processes are gone at once."""
+    told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (mark,) = [each.partition(b"=")[2] for each in told if each.startswith(b"SKY_NODE_ID=")]
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in folder.joinpath("environ").read_bytes() + folder.joinpath("cmdline").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def processes_of(home: Path, patience_s: float = 20.0) -> list[str]:
@@ -53,7 +65,9 @@ class Pyflyte:
 
     def run(self, file: str, name: str, *words: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Run a workflow or task to its end."""
-        return subprocess.run(self._words(file, name, words, before), cwd=FLOWS, capture_output=True, text=True, timeout=200)
+        return subprocess.run(
+            self._words(file, name, words, before), cwd=FLOWS, capture_output=True, text=True, timeout=200
+        )
 
     def start(self, file: str, name: str, *words: str) -> subprocess.Popen[str]:
         """Begin a workflow or task; the caller ends it."""

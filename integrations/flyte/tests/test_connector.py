@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import engine
 import grpc
-import kinds
 import pytest
 import sky
-import wired
 from flyteidl.admin import agent_pb2
 from flyteidl.core.execution_pb2 import TaskExecution
+
+import engine
+import kinds
+import wired
 from flyte_running import clusters, until
 
 

@@ -11,7 +11,9 @@ import pytest
 import sky
 from flytekit.exceptions.user import FlyteUserException
 from flytekit.types.file import FlyteFile
-from flyte_running import BIN, FLOWS, Pyflyte, clusters, until
+
+import kinds
+from flyte_running import FLOWS, Pyflyte, clusters, power_cut, until
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -33,8 +35,6 @@ def test_the_seed_gives_the_right_number_on_one_shared_cluster(pyflyte: Pyflyte)
 
 
 def test_values_of_all_kinds_come_and_go(tmp_path: Path) -> None:
-    import kinds
-
     assert kinds.sum_of(numbers=[1, 2, 3], point=kinds.Point(4, "p")) == 10
     assert kinds.moved(point=kinds.Point(4, "p")) == kinds.Point(5, "p!")
     assert tuple(kinds.two(a=21)) == (42, "good morning")
@@ -49,15 +49,11 @@ def test_values_of_all_kinds_come_and_go(tmp_path: Path) -> None:
 
 
 def test_dynamic_and_map_tasks() -> None:
-    import kinds
-
     assert kinds.squares(upto=3) == [0, 1, 4]
     assert kinds.mapped(numbers=[2, 3]) == [4, 9]
 
 
 def test_a_task_finds_its_variables_secrets_and_setup() -> None:
-    import kinds
-
     assert kinds.surroundings() == {
         "FROM_CONFIG": "c",
         "FROM_TASK": "t",
@@ -69,8 +65,6 @@ def test_a_task_finds_its_variables_secrets_and_setup() -> None:
 
 
 def test_a_gang_gives_what_its_first_node_gives() -> None:
-    import kinds
-
     assert kinds.rank() == "0 of 2"
 
 
@@ -89,8 +83,6 @@ def test_a_gang_gives_what_its_first_node_gives() -> None:
     ],
 )
 def test_a_failure_is_told_in_its_own_words(name: str, inputs: dict[str, int], words: str) -> None:
-    import kinds
-
     with pytest.raises((FlyteUserException, ValueError)) as raised:
         getattr(kinds, name)(**inputs)
     assert re.search(words, str(raised.value), re.DOTALL), str(raised.value)
@@ -103,8 +95,6 @@ def test_a_failing_workflow_ends_the_command_badly(pyflyte: Pyflyte) -> None:
 
 
 def test_a_task_without_a_cluster_is_a_managed_job() -> None:
-    import kinds
-
     before = clusters()
     assert kinds.alone(a=1) == 2
     (job,) = [each for each in sky.get(sky.jobs.queue()) if each.job_name.startswith("alone-")][:1]
@@ -113,15 +103,11 @@ def test_a_task_without_a_cluster_is_a_managed_job() -> None:
 
 
 def test_a_cluster_made_for_one_task_goes_with_it() -> None:
-    import kinds
-
     assert kinds.own_cluster(a=1) == 3
     until(lambda: not [each for each in clusters() if each.startswith("own-cluster")])
 
 
 def test_a_script_has_its_inputs_as_variables(tmp_path: Path) -> None:
-    import kinds
-
     kinds.script(WORD="so many:", COUNT=3, PLACE=str(tmp_path / "said"))
     assert (tmp_path / "said").read_text() == "so many: 3\n"
 
@@ -149,18 +135,12 @@ def test_ctrl_c_cancels_the_job(pyflyte: Pyflyte, tmp_path: Path, name: str) -> 
 
 
 def test_a_lost_machine_is_replaced_and_the_workflow_goes_on(tmp_path: Path) -> None:
-    import kinds
-
     mark = tmp_path / "mark"
     answers: list[str] = []
     worker = threading.Thread(target=lambda: answers.append(kinds.survives(mark=str(mark))))
     worker.start()
     until(mark.exists, 100)
-    (job,) = [each for each in sky.get(sky.jobs.queue(skip_finished=True)) if each.job_name.startswith("survives-")]
-    hit = subprocess.run(
-        [str(BIN / "sky"), "chaos", "preempt", f"{job.job_name}-{job.job_id}", "--seconds", "0", "-y"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert hit.returncode == 0, hit.stdout + hit.stderr
+    power_cut(int(mark.read_text()))
     worker.join(timeout=150)
     assert answers == ["recovered"]
+    until(lambda: not sky.get(sky.jobs.queue(skip_finished=True)))

@@ -10,8 +10,8 @@ import pandas as pd
 from flytekit import Resources, Secret, current_context, dynamic, map_task, task, workflow
 from flytekit.types.directory import FlyteDirectory
 from flytekit.types.file import FlyteFile
-from flytekitplugins.skypilot import SkyPilot, SkyPilotTask
 
+from flytekitplugins.skypilot import SkyPilot, SkyPilotTask
 from words import GREETING
 
 SHARED = SkyPilot(cluster_name="kinds", resources={"infra": "local"})
@@ -200,7 +200,7 @@ def survives(mark: str) -> str:
     path = Path(mark)
     if path.exists():
         return "recovered"
-    path.write_text("here")
+    path.write_text(str(os.getpid()))
     time.sleep(600)
     return "was never hit"
 

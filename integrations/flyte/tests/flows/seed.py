@@ -1,6 +1,7 @@
 """The workflow of the proposal from which the plugin comes, with the return type that it left out."""
 
 from flytekit import task, workflow
+
 from flytekitplugins.skypilot import SkyPilot
 
 

@@ -5,6 +5,7 @@ import time
 
 from flytekit import task
 from flytekit.exceptions.user import FlyteRecoverableException
+
 from flytekitplugins.skypilot import SkyPilot
 
 WIRE = SkyPilot(cluster_name="wire", resources={"infra": "local"})

@@ -30,14 +30,18 @@ class SkyPilot:
     cluster_name: tasks that name the same cluster share it. Without a name the task is a managed job: it gets a cluster
     of its own, is brought back if it loses it, and the cluster is gone at its end.
     resources: as under `resources` of a task file (`{"infra": "aws", "accelerators": "A100:1"}`); they win over
-    `@task(requests=…, accelerator=…)`. setup: a shell script, run before the task. envs: by name. secrets: names alone,
-    whose values the connector finds in its own environment, or values by name; values never travel in the template, so
-    they count in local execution only. file_mounts: path on the node: source. workdir: a folder, or `{"url": …, "ref": …}` of a
-    git repository, in which the task starts. num_nodes: the function runs on each; the first one's outputs count.
+    `@task(requests=…, accelerator=…)`.
+    setup: a shell script, run before the task.
+    envs: variables by name. secrets: names alone, whose values the connector finds in its own environment, or values
+    by name; values never travel in the template, so they count in local execution only.
+    file_mounts: path on the node: source. workdir: a folder, or `{"url": …, "ref": …}` of a git repository, in which
+    the task starts.
+    num_nodes: the function runs on each; the first one's outputs count.
     use_spot: None takes what `@task(interruptible=…)` says. managed: None means: if there is no cluster_name.
     idle_minutes_to_autostop, down: what a cluster without a job does after so many minutes: go, or stop (down=False).
-    retry_until_up: go on asking where no place has the machines. image: a container image, where it is not that of
-    `@task(container_image=…)`. resource_config and job_launch_type are older words for resources and managed.
+    retry_until_up: go on asking where no place has the machines.
+    image: a container image, where it is not that of `@task(container_image=…)`.
+    resource_config and job_launch_type are older words for resources and managed.
 
     Raises ValueError for what contradicts itself.
     """

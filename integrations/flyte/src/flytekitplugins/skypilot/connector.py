@@ -104,7 +104,9 @@ class SkyPilotConnector(AsyncConnectorBase):
         with self._turn(name):
             handle = None if near else self._begun(meta)
             if handle is None:
-                handle = self._launch(config, custom, task_template, output_prefix, inputs, task_execution_metadata, meta)
+                handle = self._launch(
+                    config, custom, task_template, output_prefix, inputs, task_execution_metadata, meta
+                )
                 if not near:
                     files.note(output_prefix, name, handle.request_id)
         meta.request_id, meta.job_id = handle.request_id, handle.job_id
@@ -147,7 +149,7 @@ class SkyPilotConnector(AsyncConnectorBase):
         return jobs.find(meta.job_name, meta.cluster_name)
 
     @staticmethod
-    def _launch(  # noqa: PLR0917 - the parts of one call
+    def _launch(
         config: SkyPilot,
         custom: dict[str, Any],
         template: TaskTemplate,
@@ -171,8 +173,8 @@ class SkyPilotConnector(AsyncConnectorBase):
 
 def job_name(template: TaskTemplate, prefix: str, execution: Any) -> str:
     """A name that this attempt of this task alone has, the same whenever it is asked for."""
-    told = getattr(execution, "task_execution_id", None)
-    node_id = getattr(told, "node_execution_id", None)
+    told: Any = getattr(execution, "task_execution_id", None)
+    node_id: Any = getattr(told, "node_execution_id", None)
     whole_id = getattr(node_id, "execution_id", None)
     parts = [prefix]
     if whole_id is not None and whole_id.name:
@@ -184,7 +186,7 @@ def job_name(template: TaskTemplate, prefix: str, execution: Any) -> str:
     return f"{word if word[:1].isalpha() else 'task'}-{mark}"
 
 
-def task_of(  # noqa: PLR0913, PLR0917 - the parts of one call
+def task_of(
     config: SkyPilot,
     custom: dict[str, Any],
     template: TaskTemplate,
@@ -202,7 +204,10 @@ def task_of(  # noqa: PLR0913, PLR0917 - the parts of one call
     mounts = {**dict(told.get("file_mounts") or {}), **config.file_mounts}
     if template.container is not None:
         what = _run_of(config, template, prefix, name)
-        setup, run = node.setup_script(what, flytekit.__version__, config.setup), node.run_script(what, flytekit.__version__)
+        setup, run = (
+            node.setup_script(what, flytekit.__version__, config.setup),
+            node.run_script(what, flytekit.__version__),
+        )
         staging.lay_out_plugin(staged / "src")
         if "source" in custom:
             staging.lay_out_source(custom["source"], staged / "src")

@@ -1,18 +1,18 @@
-"""Which phase of Flyte a status of ours is. Pure tables; asked by `jobs`."""
+"""Which phase of Flyte a status of ours is. Pure tables; asked by `jobs` and `connector`."""
 
 from __future__ import annotations
 
 from flyteidl.core.execution_pb2 import TaskExecution
 
-QUEUED = TaskExecution.QUEUED
-INITIALIZING = TaskExecution.INITIALIZING
-WAITING = TaskExecution.WAITING_FOR_RESOURCES
-RUNNING = TaskExecution.RUNNING
-SUCCEEDED = TaskExecution.SUCCEEDED
-FAILED = TaskExecution.FAILED
+QUEUED: int = TaskExecution.QUEUED
+INITIALIZING: int = TaskExecution.INITIALIZING
+WAITING: int = TaskExecution.WAITING_FOR_RESOURCES
+RUNNING: int = TaskExecution.RUNNING
+SUCCEEDED: int = TaskExecution.SUCCEEDED
+FAILED: int = TaskExecution.FAILED
 #: The engine tries again without it counting against the task's own retries: it was not the task's fault.
-RETRYABLE = TaskExecution.RETRYABLE_FAILED
-ABORTED = TaskExecution.ABORTED
+RETRYABLE: int = TaskExecution.RETRYABLE_FAILED
+ABORTED: int = TaskExecution.ABORTED
 
 OVER = (SUCCEEDED, FAILED, RETRYABLE, ABORTED)
 

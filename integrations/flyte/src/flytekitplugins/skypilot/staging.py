@@ -106,9 +106,11 @@ def _modules_below(root: Path, first: Path) -> Iterator[Path]:
         if not isinstance(named, str):
             continue
         file = Path(named).resolve()
-        if file != first and file.is_relative_to(root) and "site-packages" not in file.parts and file.is_file():
-            if not any(file.is_relative_to(each) and not root.is_relative_to(each) for each in apart):
-                yield file
+        if file == first or not file.is_relative_to(root) or "site-packages" in file.parts:
+            continue
+        # An interpreter may lie below the root (`.venv`), or the root in the interpreter's own folder.
+        if file.is_file() and not any(file.is_relative_to(each) and not root.is_relative_to(each) for each in apart):
+            yield file
 
 
 def _local_files(inputs: LiteralMap | None) -> Iterator[Path]:

@@ -40,7 +40,7 @@ class _OnSky(AsyncConnectorExecutorMixin):
             found = super().execute(**kwargs)
         finally:
             self._in_process = False
-        outputs: dict[str, type] = self.python_interface.outputs  # type: ignore[attr-defined]
+        outputs: dict[str, type] = self.python_interface.outputs
         if not outputs:
             return None
         if isinstance(found, LiteralMap):
@@ -49,7 +49,7 @@ class _OnSky(AsyncConnectorExecutorMixin):
         return values[0] if len(values) == 1 else values
 
 
-class SkyPilotFunctionTask(_OnSky, PythonFunctionTask[SkyPilot]):  # type: ignore[type-var, misc]
+class SkyPilotFunctionTask(_OnSky, PythonFunctionTask[SkyPilot]):
     """A function that runs as a job on a cluster, or as a managed job."""
 
     def __init__(self, task_config: SkyPilot | None, task_function: Callable[..., Any], **kwargs: Any) -> None:
@@ -78,13 +78,13 @@ class SkyPilotFunctionTask(_OnSky, PythonFunctionTask[SkyPilot]):  # type: ignor
 
     def get_custom(self, settings: SerializationSettings) -> dict[str, Any]:
         """What the connector is told besides the container."""
-        told = self.task_config.to_custom(in_process=self._in_process)
+        told: dict[str, Any] = self.task_config.to_custom(in_process=self._in_process)
         if self._in_process:
             told["source"] = source_of(self.task_function)
         return told
 
 
-class SkyPilotTask(_OnSky, PythonTask[SkyPilot]):  # type: ignore[type-var, misc]
+class SkyPilotTask(_OnSky, PythonTask[SkyPilot]):
     """A shell script, or a task file, that runs as a job; its inputs are variables of its environment.
 
     `SkyPilotTask(name, run="python train.py", inputs={"EPOCHS": int}, task_config=SkyPilot(workdir="."))`, or

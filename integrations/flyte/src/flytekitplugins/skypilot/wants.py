@@ -1,4 +1,4 @@
-"""What a task asks for, in our words: its container's requests, accelerator, secrets and variables. Asked by `connector`.
+"""What a task asks for, in our words: its container's requests, accelerator, variables, secrets. Asked by `connector`.
 
 Plain functions of a task's template and of what the engine tells about the execution.
 """
@@ -73,7 +73,7 @@ def resources(config: SkyPilot, template: TaskTemplate) -> dict[str, Any]:
             wanted["accelerators"] = {kind: _plain(quantity(gpus)) if gpus else 1}
         elif gpus and not _names_accelerators(config.resources or {}):
             raise ValueError(
-                f"gpu={gpus} does not say which: give @task(accelerator=…), or SkyPilot(resources={{'accelerators': …}})"
+                f"gpu={gpus} does not say which: give @task(accelerator=…) or SkyPilot(resources={{'accelerators': …}})"
             )
     spot = config.use_spot if config.use_spot is not None else bool(template.metadata.interruptible)
     if spot:
@@ -119,7 +119,7 @@ def secrets(config: SkyPilot, template: TaskTemplate) -> dict[str, str]:
         manager = current_context().secrets
         try:
             value = manager.get(asked.group, asked.key, asked.group_version)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - flytekit says it by an exception of none of its classes
             raise ValueError(
                 f"the secret {asked.group}/{asked.key} of the task is not known where it is submitted: {error}"
             ) from None
@@ -134,9 +134,12 @@ def secrets(config: SkyPilot, template: TaskTemplate) -> dict[str, str]:
 
 def _identity(execution: Any) -> dict[str, str]:
     """Who the task is, as flytekit reads it on a node."""
-    told = getattr(execution, "task_execution_id", None)
+    told: Any = getattr(execution, "task_execution_id", None)
     node = getattr(told, "node_execution_id", None)
-    ids = {"FLYTE_INTERNAL_EXECUTION": getattr(node, "execution_id", None), "FLYTE_INTERNAL_TASK": getattr(told, "task_id", None)}
+    ids = {
+        "FLYTE_INTERNAL_EXECUTION": getattr(node, "execution_id", None),
+        "FLYTE_INTERNAL_TASK": getattr(told, "task_id", None),
+    }
     found: dict[str, str] = {}
     for prefix, each in ids.items():
         if each is None or not each.name:
