@@ -159,6 +159,8 @@ class Engine:
             "{{ .remote_package_path }}": f"s3://{BUCKET}/code.tar.gz",
             "{{ .dest_dir }}": ".",
         }
+        if not template.HasField("container"):
+            return
         for at in range(len(template.container.args)):
             for mark, value in told.items():
                 template.container.args[at] = template.container.args[at].replace(mark, value)

@@ -11,6 +11,7 @@ import pytest
 import sky
 from flyteidl.admin import agent_pb2
 from flyteidl.core.execution_pb2 import TaskExecution
+from flytekit import map_task
 
 import engine
 import kinds
@@ -164,6 +165,23 @@ def test_a_managed_job_goes_through_the_connector(flyte: engine.Engine) -> None:
     done = flyte.ended(flyte.create(request))
     assert done.phase == TaskExecution.SUCCEEDED, done.message
     assert flyte.outputs(request, wired.nap_alone) == {"o0": 1}
+
+
+def test_one_of_a_map(flyte: engine.Engine) -> None:
+    mapped = map_task(wired.plus)
+    request = flyte.request(mapped, "map", 0, a=[10, 20, 30])
+    told = request.task_execution_metadata.environment_variables
+    told["BATCH_JOB_ARRAY_INDEX_VAR_NAME"], told["FLYTE_K8S_ARRAY_INDEX"] = "FLYTE_K8S_ARRAY_INDEX", "1"
+    done = flyte.ended(flyte.create(request))
+    assert done.phase == TaskExecution.SUCCEEDED, done.message
+    assert flyte.outputs(request, wired.plus) == {"o0": 23}
+
+
+def test_a_script_through_the_connector(flyte: engine.Engine, tmp_path: Path) -> None:
+    request = flyte.request(kinds.script, "script", 0, WORD="wired", COUNT=2, PLACE=str(tmp_path / "said"))
+    done = flyte.ended(flyte.create(request))
+    assert done.phase == TaskExecution.SUCCEEDED, done.message
+    assert (tmp_path / "said").read_text() == "wired 2\n"
 
 
 def test_paths_of_the_submitter_are_refused(flyte: engine.Engine) -> None:

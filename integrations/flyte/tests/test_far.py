@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import far
 import pytest
 import sky
 from flytekit.exceptions.user import FlyteUserException
 from flytekit.types.file import FlyteFile
+
+import far
 
 BEDS = Path(__file__).parents[3] / "tests" / "testbed" / "beds.py"
 
@@ -42,7 +43,9 @@ def rack(home: Path) -> Iterator[object]:
             '#!/bin/sh\nPYTHONPATH="$PYTHONPATH:/opt/packages" exec python3 -c '
             '"from flytekit.bin.entrypoint import execute_task_cmd; execute_task_cmd()" "$@"\n'
         )
-        machine.exec("sh", "-c", f"printf '%s' '{program}' > /usr/bin/pyflyte-execute; chmod 755 /usr/bin/pyflyte-execute")
+        machine.exec(
+            "sh", "-c", f"printf '%s' '{program}' > /usr/bin/pyflyte-execute; chmod 755 /usr/bin/pyflyte-execute"
+        )
         (home / ".sky").mkdir(exist_ok=True)
         host = {"ip": machine.ip, "user": machine.user, "identity_file": machine.key}
         (home / ".sky/ssh_node_pools.yaml").write_text(json.dumps({"rack": {"hosts": [host]}}))

@@ -122,3 +122,14 @@ def test_what_more_than_a_log_can_carry_is_told(tmp_path: Path, monkeypatch: pyt
     )
     assert done.returncode == 1
     assert "use --raw-output-data-prefix with an object store" in done.stderr
+
+
+def test_a_setup_is_done_once_and_a_failed_one_again(tmp_path: Path) -> None:
+    good = node.once("echo done >> $HOME/times\nfalse\ntrue")
+    assert sh(good, tmp_path).returncode == 0
+    assert sh(good, tmp_path).returncode == 0
+    assert (tmp_path / "times").read_text() == "done\n"
+    bad = node.once("echo tried >> $HOME/tries; exit 3")
+    assert [sh(bad, tmp_path).returncode for _ in range(2)] == [3, 3]
+    assert (tmp_path / "tries").read_text() == "tried\n" * 2
+    assert node.once(" ") == ""

@@ -13,6 +13,7 @@ from flytekit.tools.translator import get_serializable
 
 import wired
 from flytekitplugins.skypilot import SkyPilot, wants
+from flytekitplugins.skypilot.connector import refuse_local_paths
 from flytekitplugins.skypilot.phases import ABORTED, FAILED, OVER, QUEUED, RETRYABLE, RUNNING, of_job, of_managed
 
 
@@ -98,3 +99,25 @@ def test_every_status_has_its_phase() -> None:
         assert managed.is_failed() == (of_managed(managed) == FAILED)
     assert of_job("SOMETHING_NEW") == RUNNING
     assert of_managed("FAILED_IN_A_NEW_WAY") == FAILED
+
+
+@pytest.mark.parametrize(
+    ("config", "custom", "at"),
+    [
+        (SkyPilot(file_mounts={"~/a": "/etc/passwd"}), {}, "~/a"),
+        (SkyPilot(file_mounts={"~/a": "file:///etc/passwd"}), {}, "~/a"),
+        (SkyPilot(workdir="."), {}, "workdir of the task"),
+        (SkyPilot(), {"task": {"file_mounts": {"/b": {"source": ["s3://x", "~/.aws"]}}}}, "/b"),
+        (SkyPilot(), {"task": {"workdir": "/"}}, "workdir"),
+        (SkyPilot(), {"source": {"root": "/", "file": "/etc/passwd"}}, "'source' belongs to local execution"),
+    ],
+)
+def test_paths_of_another_machine_are_refused(config: SkyPilot, custom: dict[str, Any], at: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        refuse_local_paths(config, custom)
+    assert at in str(raised.value)
+
+
+def test_what_the_connector_need_not_see_is_let_through() -> None:
+    config = SkyPilot(file_mounts={"~/a": "s3://b/a"}, workdir={"url": "https://example.org/r.git", "ref": "main"})
+    refuse_local_paths(config, {"task": {"file_mounts": {"/b": {"name": "bucket", "mode": "MOUNT"}}}})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flytekit import task
 from flytekit.types.file import FlyteFile
+
 from flytekitplugins.skypilot import SkyPilot
 
 FAR = SkyPilot(cluster_name="far", resources={"infra": "ssh/rack", "cpus": "0.5"})

@@ -12,6 +12,7 @@ import json
 import re
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +32,7 @@ from flytekitplugins.skypilot import files, jobs, node, phases, staging, wants
 from flytekitplugins.skypilot.config import SkyPilot, whole
 from flytekitplugins.skypilot.task import TASK_TYPE
 
-_LOCAL_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 #: Characters of a message that the engine is given.
 _MOST_SAID = 4000
 
@@ -68,8 +69,8 @@ class SkyPilotConnector(AsyncConnectorBase):
 
     name = "SkyPilot Connector"
 
-    def __init__(self) -> None:
-        super().__init__(task_type_name=TASK_TYPE, metadata_type=SkyPilotMetadata)
+    def __init__(self, version: int = 0) -> None:
+        super().__init__(task_type_name=TASK_TYPE, task_type_version=version, metadata_type=SkyPilotMetadata)
         self._turns: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -90,7 +91,7 @@ class SkyPilotConnector(AsyncConnectorBase):
         # Only in local execution are there no metadata at all, and only there are paths those of the submitter.
         near = task_execution_metadata is None
         if not near:
-            _refuse_local_paths(config)
+            refuse_local_paths(config, custom)
         name = job_name(task_template, output_prefix, task_execution_metadata)
         own = not config.is_managed and config.cluster_name is None
         meta = SkyPilotMetadata(
@@ -176,9 +177,10 @@ def job_name(template: TaskTemplate, prefix: str, execution: Any) -> str:
     told: Any = getattr(execution, "task_execution_id", None)
     node_id: Any = getattr(told, "node_execution_id", None)
     whole_id = getattr(node_id, "execution_id", None)
+    # The prefix tells sub-nodes of a map task apart, which share a node's name.
     parts = [prefix]
     if whole_id is not None and whole_id.name:
-        parts = [whole_id.project, whole_id.domain, whole_id.name, node_id.node_id, str(told.retry_attempt)]
+        parts += [whole_id.project, whole_id.domain, whole_id.name, node_id.node_id, str(told.retry_attempt)]
     full = template.id.name if template.id is not None else "task"
     parts.append(full)
     mark = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
@@ -219,9 +221,9 @@ def task_of(
         mounts[f"~/.flyte-sky/{name}"] = str(staged)
     else:
         envs |= _as_variables(inputs)
-        setup = "\n".join(each for each in (told.get("setup"), config.setup) if each) or None
+        setup = node.once("\n".join(each for each in (told.get("setup"), config.setup) if each)) or None
     made = {
-        **{key: value for key, value in told.items() if key in ("workdir", "resources", "num_nodes")},
+        **told,
         "name": name,
         "setup": setup,
         "run": run,
@@ -265,17 +267,27 @@ def _as_variables(inputs: LiteralMap | None) -> dict[str, str]:
     return found
 
 
-def _refuse_local_paths(config: SkyPilot) -> None:
-    """A connector sees its own disk: what is said of paths elsewhere must not have it send files of its own."""
-    sources = dict(config.file_mounts)
-    if isinstance(config.workdir, str):
-        sources["workdir"] = config.workdir
-    for at, source in sources.items():
-        if not _LOCAL_URL.match(str(source)):
-            raise ValueError(
-                f"SkyPilot: '{source}' ({at}) is a path of the machine that registered the task, which the connector "
-                "does not see. Put it into the image, a bucket or a git repository."
-            )
+def refuse_local_paths(config: SkyPilot, custom: Mapping[str, Any]) -> None:
+    """A connector sees its own disk: what is said of paths elsewhere must not have it send files of its own.
+
+    Raises ValueError that names the first one.
+    """
+    if "source" in custom:
+        raise ValueError("SkyPilot: 'source' belongs to local execution")
+    script: Mapping[str, Any] = custom.get("task") or {}
+    folders = {"workdir": script.get("workdir"), "workdir of the task": config.workdir}
+    sources: dict[str, Any] = {**dict(script.get("file_mounts") or {}), **config.file_mounts}
+    sources |= {at: each for at, each in folders.items() if each is not None}
+    for at, each in sources.items():
+        # A bucket or a repository is a map; `source` may name local files in it.
+        told = each.get("source", each.get("url", "s3://")) if isinstance(each, Mapping) else each
+        for source in told if isinstance(told, list) else [told]:
+            found = _URL.match(str(source))
+            if found is None or found[1].lower() == "file":
+                raise ValueError(
+                    f"SkyPilot: '{source}' ({at}) is a path of the machine that registered the task, which the "
+                    "connector does not see. Put it into the image, a bucket or a git repository."
+                )
 
 
 def _judged(
@@ -301,4 +313,6 @@ def _judged(
 #: The name by which older Flyte calls a connector.
 SkyPilotAgent = SkyPilotConnector
 
-ConnectorRegistry.register(SkyPilotConnector(), override=True)
+# A task mapped over a list has the same type, in version 1.
+for _version in (0, 1):
+    ConnectorRegistry.register(SkyPilotConnector(_version), override=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,30 @@ if ! flyte_bin >/dev/null; then
 fi
 export PATH="$(flyte_bin):$PATH"
 """
-    return ensure + (wanted or "")
+    return ensure + once(wanted or "")
+
+
+def once(script: str) -> str:
+    """A setup that is done once on each node: tasks that share a cluster share what it made.
+
+    One that failed is done again by the next task.
+    """
+    if not script.strip():
+        return ""
+    mark = f"{ROOT}/setup-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
+    return f"""\
+mkdir -p {ROOT}
+exec 9>{mark}.lock
+flock 9 2>/dev/null || true
+if [ ! -e {mark} ]; then
+(
+exec 9>&-
+{script}
+) || exit $?
+touch {mark}
+fi
+exec 9>&-
+"""
 
 
 def run_script(run: Run, version: str) -> str:

@@ -106,6 +106,8 @@ class SkyPilotTask(_OnSky, PythonTask[SkyPilot]):
         self._task = {"run": run} if task is None else dict(task)
         if not self._task.get("run"):
             raise ValueError("SkyPilotTask: there is nothing to run: the task has no 'run'")
+        if self._task.get("secrets"):
+            raise ValueError("SkyPilotTask: a template is kept in clear; give SkyPilot(secrets=[names]) instead")
         super().__init__(
             task_type=TASK_TYPE,
             name=name,
