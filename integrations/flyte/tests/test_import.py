@@ -13,7 +13,7 @@ metadata.entry_points = lambda **asked: [] if asked.get("group") == "flytekit.pl
 import flytekit
 assert "flytekitplugins.skypilot" not in sys.modules
 begun = time.process_time()
-import flytekitplugins.skypilot
+import flytekitplugins.skypilot.connector
 print(time.process_time() - begun, "sky" in sys.modules)
 """
 

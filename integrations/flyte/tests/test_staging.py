@@ -43,7 +43,7 @@ def packed(*members: tuple[str, bytes]) -> list[str]:
             told.size = len(content)
             archive.addfile(told, io.BytesIO(content))
     text = base64.b64encode(out.getvalue()).decode()
-    return [f"(task, pid=3) {staging.MARK} {text[at : at + 60]}" for at in range(0, len(text), 60)]
+    return [f"(task, pid=3) {node.MARK} {text[at : at + 60]}" for at in range(0, len(text), 60)]
 
 
 def test_files_come_back_by_the_log(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from flytekit.tools.translator import get_serializable
 
 import wired
 from flytekitplugins.skypilot import SkyPilot, wants
-from flytekitplugins.skypilot.connector import refuse_local_paths
+from flytekitplugins.skypilot.config import refuse_local_paths
 from flytekitplugins.skypilot.phases import ABORTED, FAILED, OVER, QUEUED, RETRYABLE, RUNNING, of_job, of_managed
 
 

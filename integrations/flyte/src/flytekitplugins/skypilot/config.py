@@ -7,10 +7,13 @@ protobuf Struct, in which every number is a float and every map has lost its ord
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 #: Minutes after which a cluster without a job is removed, where the task does not say.
 IDLE_MINUTES = 10
@@ -123,3 +126,26 @@ def whole(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [whole(each) for each in value]
     return value
+
+
+def refuse_local_paths(config: SkyPilot, custom: Mapping[str, Any]) -> None:
+    """A connector sees its own disk: what is said of paths elsewhere must not have it send files of its own.
+
+    Raises ValueError that names the first one.
+    """
+    if "source" in custom:
+        raise ValueError("SkyPilot: 'source' belongs to local execution")
+    script: Mapping[str, Any] = custom.get("task") or {}
+    folders = {"workdir": script.get("workdir"), "workdir of the task": config.workdir}
+    sources: dict[str, Any] = {**dict(script.get("file_mounts") or {}), **config.file_mounts}
+    sources |= {at: each for at, each in folders.items() if each is not None}
+    for at, each in sources.items():
+        # A bucket or a repository is a map; `source` may name local files in it.
+        told = each.get("source", each.get("url", "s3://")) if isinstance(each, Mapping) else each
+        for source in told if isinstance(told, list) else [told]:
+            found = _URL.match(str(source))
+            if found is None or found[1].lower() == "file":
+                raise ValueError(
+                    f"SkyPilot: '{source}' ({at}) is a path of the machine that registered the task, which the "
+                    "connector does not see. Put it into the image, a bucket or a git repository."
+                )

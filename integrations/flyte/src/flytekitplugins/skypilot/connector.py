@@ -12,7 +12,6 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -29,10 +28,9 @@ from flytekit.models.literals import LiteralMap
 from flytekit.models.task import TaskTemplate
 
 from flytekitplugins.skypilot import files, jobs, node, phases, staging, wants
-from flytekitplugins.skypilot.config import SkyPilot, whole
+from flytekitplugins.skypilot.config import SkyPilot, refuse_local_paths, whole
 from flytekitplugins.skypilot.task import TASK_TYPE
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 #: Characters of a message that the engine is given.
 _MOST_SAID = 4000
 
@@ -210,7 +208,7 @@ def task_of(
             node.setup_script(what, flytekit.__version__, config.setup),
             node.run_script(what, flytekit.__version__),
         )
-        staging.lay_out_plugin(staged / "src")
+        node.lay_out_plugin(staged / "src")
         if "source" in custom:
             staging.lay_out_source(custom["source"], staged / "src")
         if what.local and not _on_this_machine(config):
@@ -267,29 +265,6 @@ def _as_variables(inputs: LiteralMap | None) -> dict[str, str]:
     return found
 
 
-def refuse_local_paths(config: SkyPilot, custom: Mapping[str, Any]) -> None:
-    """A connector sees its own disk: what is said of paths elsewhere must not have it send files of its own.
-
-    Raises ValueError that names the first one.
-    """
-    if "source" in custom:
-        raise ValueError("SkyPilot: 'source' belongs to local execution")
-    script: Mapping[str, Any] = custom.get("task") or {}
-    folders = {"workdir": script.get("workdir"), "workdir of the task": config.workdir}
-    sources: dict[str, Any] = {**dict(script.get("file_mounts") or {}), **config.file_mounts}
-    sources |= {at: each for at, each in folders.items() if each is not None}
-    for at, each in sources.items():
-        # A bucket or a repository is a map; `source` may name local files in it.
-        told = each.get("source", each.get("url", "s3://")) if isinstance(each, Mapping) else each
-        for source in told if isinstance(told, list) else [told]:
-            found = _URL.match(str(source))
-            if found is None or found[1].lower() == "file":
-                raise ValueError(
-                    f"SkyPilot: '{source}' ({at}) is a path of the machine that registered the task, which the "
-                    "connector does not see. Put it into the image, a bucket or a git repository."
-                )
-
-
 def _judged(
     state: jobs.State, written: files.Written | None, meta: SkyPilotMetadata, handle: jobs.Handle
 ) -> tuple[int, str]:
@@ -305,7 +280,7 @@ def _judged(
         return phases.SUCCEEDED, "the task had ended before its cluster went"
     if state.lost or state.job_id is None:
         return state.phase, state.message
-    lines = [line for line in jobs.log_tail(handle, state.job_id) if line.strip() and staging.MARK not in line]
+    lines = [line for line in jobs.log_tail(handle, state.job_id) if line.strip() and node.MARK not in line]
     tail = "\n".join(lines[-12:])
     return state.phase, f"{state.message} ({jobs.told(handle, state.job_id)})" + (f"\n{tail}" if tail else "")
 

@@ -1,15 +1,22 @@
-"""The shell scripts that a node runs: see to flytekit, then the task, then its files. Asked by `connector`."""
+"""The shell scripts that a node runs: see to flytekit, then the task, then its files; and the plugin itself.
+
+Asked by the connectors of both generations of Flyte, so it needs neither.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flytekitplugins.skypilot.staging import MARK, MOST_PACKED
+#: Begins a line of a log that carries a piece of a task's files.
+MARK = "FLYTE-SKY-FILES"
+#: Bytes of packed files that a log is asked to carry; far more than that belongs into an object store.
+MOST_PACKED = 32 << 20
 
 #: Where things of ours are on a node, below its home.
 ROOT = "$HOME/.flyte-sky"
@@ -21,7 +28,7 @@ class Run:
 
     key: names the task's own folder. args: what Flyte wants run. prefix: where outputs go. local: the prefix is a path
     of the submitter's machine. in_workdir: start in the user's workdir. timeout_s: end it after so many seconds.
-    own_image: the container image is the user's choice and brings its flytekit.
+    own_image: the container image is the user's choice and brings its flytekit. package, program: which Flyte it is.
     """
 
     key: str
@@ -31,10 +38,13 @@ class Run:
     in_workdir: bool
     timeout_s: float | None
     own_image: bool
+    package: str = "flytekit"
+    program: str = "pyflyte-execute"
 
 
 def setup_script(run: Run, version: str, wanted: str | None) -> str:
-    """Make sure of a flytekit of this version, then do what the user wants done."""
+    """Make sure of a Flyte of this version, then do what the user wants done."""
+    venv = _venv(run, version)
     ensure = f"""\
 {_finding(run, version)}
 if ! flyte_bin >/dev/null; then
@@ -42,10 +52,10 @@ if ! flyte_bin >/dev/null; then
   exec 9>{ROOT}/lock
   flock 9 2>/dev/null || true
   if ! flyte_bin >/dev/null; then
-    echo "flyte: installing flytekit {version}" >&2
-    python3 -m venv {_venv(version)} && {_venv(version)}/bin/pip install -q 'flytekit=={version}' || {{
-      echo "flyte: flytekit {version} cannot be installed on this node; give an image that has it, or a setup" >&2
-      rm -rf {_venv(version)}
+    echo "flyte: installing {run.package} {version}" >&2
+    python3 -m venv {venv} && {venv}/bin/pip install -q '{run.package}=={version}' || {{
+      echo "flyte: {run.package} {version} cannot be installed on this node; give an image that has it, or a setup" >&2
+      rm -rf {venv}
       exit 1
     }}
   fi
@@ -106,20 +116,29 @@ def run_script(run: Run, version: str) -> str:
     return "\n".join(parts)
 
 
-def _venv(version: str) -> str:
-    return f"{ROOT}/venv-{version}"
+def lay_out_plugin(folder: Path) -> None:
+    """Copy this plugin: the user's module imports it on the node, too."""
+    for place in ("flytekitplugins/skypilot", "flyteplugins/skypilot"):
+        to = folder / place
+        to.mkdir(parents=True)
+        for file in Path(__file__).parents[2].joinpath(place).glob("*.py"):
+            shutil.copyfile(file, to / file.name)
+
+
+def _venv(run: Run, version: str) -> str:
+    return f"{ROOT}/venv-{run.package}-{version}"
 
 
 def _finding(run: Run, version: str) -> str:
-    """A function that tells the folder of the `pyflyte-execute` to use.
+    """A function that tells the folder of the program to use.
 
     The submitter's own interpreter comes first: where the node is this very machine, it is the one that has everything.
     """
-    own = shlex.quote(str(Path(sys.executable).parent / "pyflyte-execute"))
-    there = '"$(command -v pyflyte-execute)"'
+    own = shlex.quote(str(Path(sys.executable).parent / run.program))
+    there = f'"$(command -v {run.program})"'
     first = f"{there} {own}" if run.own_image else f"{own} {there}"
     return (
-        f'flyte_bin() {{ for each in {first} "{_venv(version)}/bin/pyflyte-execute"; do '
+        f'flyte_bin() {{ for each in {first} "{_venv(run, version)}/bin/{run.program}"; do '
         '[ -x "$each" ] && { dirname "$each"; return 0; }; done; return 1; }'
     )
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from flyteidl.core.execution_pb2 import TaskExecution
-
-QUEUED: int = TaskExecution.QUEUED
-INITIALIZING: int = TaskExecution.INITIALIZING
-WAITING: int = TaskExecution.WAITING_FOR_RESOURCES
-RUNNING: int = TaskExecution.RUNNING
-SUCCEEDED: int = TaskExecution.SUCCEEDED
-FAILED: int = TaskExecution.FAILED
+#: Numbers of Flyte's `TaskExecution.Phase`, the same in both generations of its interface; spelt out, since each
+#: generation has them in a package that the other lacks.
+QUEUED = 1
+INITIALIZING = 6
+WAITING = 7
+RUNNING = 2
+SUCCEEDED = 3
+FAILED = 5
 #: The engine tries again without it counting against the task's own retries: it was not the task's fault.
-RETRYABLE: int = TaskExecution.RETRYABLE_FAILED
-ABORTED: int = TaskExecution.ABORTED
+RETRYABLE = 8
+ABORTED = 4
 
 OVER = (SUCCEEDED, FAILED, RETRYABLE, ABORTED)
 

@@ -19,10 +19,8 @@ from typing import Any
 from flytekit.core.tracker import extract_task_module
 from flytekit.models.literals import Literal, LiteralMap
 
-#: Begins a line of a log that carries a piece of a task's files.
-MARK = "FLYTE-SKY-FILES"
-#: Bytes of packed files that a log is asked to carry; far more than that belongs into an object store.
-MOST_PACKED = 32 << 20
+from flytekitplugins.skypilot.node import MARK, MOST_PACKED
+
 #: Bytes that they may have unpacked.
 _MOST_UNPACKED = 1 << 30
 #: Files of one user's source beyond which something else than source is meant.
@@ -52,13 +50,6 @@ def lay_out_source(source: dict[str, str], folder: Path) -> None:
         if number >= _MOST_MODULES:
             raise ValueError(f"More than {_MOST_MODULES} imported modules lie below {root}; is it a source folder?")
         _copy(file, folder / file.relative_to(root))
-
-
-def lay_out_plugin(folder: Path) -> None:
-    """Copy this package: the user's module imports it on the node, too."""
-    here = Path(__file__).parent
-    for file in here.glob("*.py"):
-        _copy(file, folder / "flytekitplugins" / here.name / file.name)
 
 
 def lay_out_inputs(prefix: str, inputs: LiteralMap | None, folder: Path) -> None:
@@ -101,12 +92,18 @@ def _bounded(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def _modules_below(root: Path, first: Path) -> Iterator[Path]:
     yield first
     apart = [Path(each).resolve() for each in (sys.prefix, sys.base_prefix)]
+    # By its text first: to resolve the paths of some thousand modules takes longer than all the rest of a launch.
+    begins = (f"{root}/", f"{Path.cwd()}/")
     for module in list(sys.modules.values()):
         named = getattr(module, "__file__", None)
-        if not isinstance(named, str):
+        if (
+            not isinstance(named, str)
+            or "/site-packages/" in named
+            or (named[0] == "/" and not named.startswith(begins))
+        ):
             continue
         file = Path(named).resolve()
-        if file == first or not file.is_relative_to(root) or "site-packages" in file.parts:
+        if file == first or not file.is_relative_to(root):
             continue
         # An interpreter may lie below the root (`.venv`), or the root in the interpreter's own folder.
         if file.is_file() and not any(file.is_relative_to(each) and not root.is_relative_to(each) for each in apart):
