@@ -12,13 +12,15 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import flyte
+from flyte import storage
 from flyte.connectors import AsyncConnector, ConnectorRegistry, Resource, ResourceMeta
+from flyteidl2.core import execution_pb2
 from google.protobuf import json_format
 
 from flytekitplugins.skypilot import jobs, node, phases
@@ -41,6 +43,7 @@ class SkyPilotJobMetadata(ResourceMeta):
     job_name: str = ""
     managed: bool = False
     near: bool = False
+    outputs_path: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> SkyPilotJobMetadata:
@@ -92,12 +95,23 @@ class SkyPilotConnector(AsyncConnector[SkyPilotJobMetadata]):
                     retry_until_up=config.retry_until_up,
                 )
         return SkyPilotJobMetadata(
-            handle.job_id, cluster, handle.request_id, name, config.is_managed, near=execution is None
+            handle.job_id,
+            cluster,
+            handle.request_id,
+            name,
+            config.is_managed,
+            near=execution is None,
+            outputs_path=_after(template.container.args, "--outputs-path"),
         )
 
     async def get(self, resource_meta: SkyPilotJobMetadata, **kwargs: Any) -> Resource:
-        """How far the task is; a failure comes with the last lines of its log."""
-        return await asyncio.to_thread(self._get, resource_meta)
+        """How far the task is. A task that failed fails with its own message, or the last lines of its log."""
+        found = await asyncio.to_thread(self._get, resource_meta)
+        if found.phase not in (phases.SUCCEEDED, phases.FAILED, phases.RETRYABLE) or not resource_meta.outputs_path:
+            return found
+        # Flyte's program ends well also where the task did not; what it left in the store tells.
+        error = await _error_at(f"{resource_meta.outputs_path}/error.pb")
+        return found if error is None else Resource(phase=phases.FAILED, message=error)
 
     @staticmethod
     def _get(meta: SkyPilotJobMetadata) -> Resource:
@@ -114,6 +128,20 @@ class SkyPilotConnector(AsyncConnector[SkyPilotJobMetadata]):
     async def delete(self, resource_meta: SkyPilotJobMetadata, **kwargs: Any) -> None:
         """Cancel the task; a cluster that others may share stays."""
         await asyncio.to_thread(jobs.end, resource_meta.handle)
+
+
+async def _error_at(path: str) -> str | None:
+    if not await storage.exists(path):
+        return None
+    told = execution_pb2.ErrorDocument()
+    told.ParseFromString(b"".join([piece async for piece in storage.get_stream(path=path)]))
+    return f"{told.error.code}: {told.error.message}"
+
+
+def _after(words: Sequence[str], word: str) -> str:
+    """What follows a word of a command; nothing if it is not there."""
+    found = list(words)
+    return found[found.index(word) + 1] if word in found[:-1] else ""
 
 
 def job_name(template: Any, prefix: str, execution: Any) -> str:
