@@ -49,6 +49,8 @@ def rack(home: Path) -> Iterator[object]:
         (home / ".sky").mkdir(exist_ok=True)
         host = {"ip": machine.ip, "user": machine.user, "identity_file": machine.key}
         (home / ".sky/ssh_node_pools.yaml").write_text(json.dumps({"rack": {"hosts": [host]}}))
+        # A server that is up already believes for some minutes what it has seen before.
+        sky.get(sky.check(["ssh"]))
         yield machine
         for each in sky.get(sky.status(["far"])):
             sky.get(sky.down(each.name))

@@ -112,6 +112,23 @@ def test_a_script_has_its_inputs_as_variables(tmp_path: Path) -> None:
     assert (tmp_path / "said").read_text() == "so many: 3\n"
 
 
+def test_ctrl_c_in_a_plain_program_cancels_the_job(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    code = f"import kinds; kinds.waits(mark={str(mark)!r})"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=FLOWS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        until(mark.exists, 100)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.wait()
+    pid = int(mark.read_text())
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
 @pytest.mark.parametrize("name", ["waits", "waits_alone"])
 def test_ctrl_c_cancels_the_job(pyflyte: Pyflyte, tmp_path: Path, name: str) -> None:
     mark = tmp_path / "mark"
@@ -132,6 +149,19 @@ def test_ctrl_c_cancels_the_job(pyflyte: Pyflyte, tmp_path: Path, name: str) -> 
         assert newest.status == sky.JobStatus.CANCELLED
     else:
         until(lambda: not sky.get(sky.jobs.queue(skip_finished=True)))
+
+
+def test_what_a_killed_workflow_leaves_goes_by_itself(pyflyte: Pyflyte, tmp_path: Path) -> None:
+    assert kinds.brief(mark=str(tmp_path / "first")) == 5
+    until(lambda: "brief" not in clusters())
+    mark = tmp_path / "second"
+    running = pyflyte.start("kinds.py", "brief", "--mark", str(mark))
+    try:
+        until(mark.exists, 100)
+    finally:
+        running.kill()
+        running.communicate()
+    until(lambda: "brief" not in clusters())
 
 
 def test_a_lost_machine_is_replaced_and_the_workflow_goes_on(tmp_path: Path) -> None:

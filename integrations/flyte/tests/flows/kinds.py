@@ -180,6 +180,13 @@ def own_cluster(a: int) -> int:
     return a + 2
 
 
+@task(task_config=SkyPilot(cluster_name="brief", resources={"infra": "local"}, idle_minutes_to_autostop=0))
+def brief(mark: str) -> int:
+    Path(mark).write_text(str(os.getpid()))
+    time.sleep(5)
+    return 5
+
+
 @task(task_config=SHARED)
 def waits(mark: str) -> int:
     Path(mark).write_text(str(os.getpid()))

@@ -112,7 +112,8 @@ def run_script(run: Run, version: str) -> str:
         )
     if run.local:
         parts.append(_outputs(run))
-    parts += [f'cd "$HOME"; rm -rf "$flyte_work" "{home}"', "exit $flyte_code"]
+    # What has failed may be run again on the same node, with what is there.
+    parts += [f'cd "$HOME"; rm -rf "$flyte_work"; [ "$flyte_code" != 0 ] || rm -rf "{home}"', "exit $flyte_code"]
     return "\n".join(parts)
 
 
