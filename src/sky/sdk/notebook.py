@@ -71,8 +71,8 @@ def unload_ipython_extension(ipython: Any) -> None:
     """What `%unload_ext sky` calls."""
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("sky", None)
-    for kind in _SHOWN:
-        ipython.display_formatter.formatters["text/html"].pop(kind, None)
+    for shown in _SHOWN:
+        ipython.display_formatter.formatters["text/html"].pop(shown, None)
 
 
 # --- magics -----------------------------------------------------------------------------------------------------------
