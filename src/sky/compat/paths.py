@@ -4,6 +4,11 @@ Below a path stand modules of ours, each with the names that are taken from it; 
 """
 
 _STATUSES = "sky.core.model.statuses"
+_SERVICES = {
+    _STATUSES: "ReplicaStatus ServiceStatus",
+    "sky.core.model.pools": "UpdateMode",
+    "sky.compat.services": "ServiceComponent",
+}
 _CLOUDS = "sky.core.model.clouds"
 _CHOICES = "sky.core.model.choices"
 _BACKENDS = {
@@ -55,10 +60,8 @@ PATHS: dict[str, dict[str, str]] = {
     },
     "sky.serve.client": {},
     "sky.serve.client.sdk": {"sky.serve": "down status sync_down_logs tail_logs terminate_replica up update"},
-    "sky.serve.serve_state": {"sky.compat.services": "ReplicaStatus ServiceStatus"},
-    "sky.serve.serve_utils": {
-        "sky.compat.services": "ReplicaStatus ServiceComponent ServiceStatus UpdateMode",
-    },
+    "sky.serve.serve_state": {_STATUSES: "ReplicaStatus ServiceStatus"},
+    "sky.serve.serve_utils": _SERVICES,
     "sky.serve.service_spec": {"sky.core.model.services": "SkyServiceSpec=ServiceSpec"},
     "sky.server.common": {
         "sky.sdk.ids": "RequestId",
@@ -123,7 +126,7 @@ BESIDE: dict[str, dict[str, str]] = {
         ),
     },
     "sky.jobs": {_STATUSES: "ManagedJobScheduleState"},
-    "sky.serve": {"sky.compat.services": "ReplicaStatus ServiceComponent ServiceStatus UpdateMode"},
+    "sky.serve": _SERVICES,
     "sky.volumes": {"sky.compat.backends": "Volume"},
 }
 

@@ -5,7 +5,6 @@ the work, and their commits wake the managed job (`Nudges`). Ids come from the j
 """
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -44,10 +43,10 @@ from sky.engine.plans import Said
 from sky.engine.pools import Workers
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
+from sky.kit.derived_ids import derived_id
 
 log = logging.getLogger(__name__)
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 #: Characters of a job's name that its clusters' names begin with.
 _NAME = 25
 #: Seconds for which the machines of a job that failed are asked after, before its failure counts as its own.
@@ -320,7 +319,7 @@ class ManagedJobWork:
         given = await self._grants.give(job, wanted=task.api_server_access)
         task = replace(task, secrets={**task.secrets, **given.secrets})
         drawn = Job(
-            id=_derived(job, f"{job.attempt}:job"),
+            id=derived_id(job.id, f"{job.attempt}:job"),
             cluster_id=cluster.id,
             cluster_name=cluster.name,
             request_id=job.job_key,
@@ -395,17 +394,11 @@ class ManagedJobWork:
 # --- what follows from a job -------------------------------------------------------------------------------------
 
 
-def _derived(job: ManagedJob, what: str) -> str:
-    """An id of the usual form that is the same each time."""
-    number = int.from_bytes(hashlib.sha256(f"{job.id}:{what}".encode()).digest()[:10])
-    return job.id[:10] + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -1, -5))
-
-
 def cluster_id_of(job: ManagedJob) -> str:
     """The id of the attempt's cluster; one whose nodes were replaced is that of the attempt before."""
     if (adopted := pacing.adopted(job.pace, job.attempt)) is not None:
         return adopted
-    return job.cluster_id or _derived(job, f"{job.attempt}:cluster")
+    return job.cluster_id or derived_id(job.id, f"{job.attempt}:cluster")
 
 
 def cluster_name_of(job: ManagedJob) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+from sky.kit.derived_ids import ALPHABET
 
 #: Where random bytes come from: the last one named.
 _SOURCES: list[Callable[[int], bytes]] = [os.urandom]
@@ -34,7 +34,7 @@ def new_id(now: float) -> str:
     """A 26-character id whose first ten characters grow with `now` (seconds); 80 random bits follow."""
     millis = int(now * 1000)
     number = (millis << 80) | int.from_bytes(_random(10))
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join(ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
 def request_id() -> str:

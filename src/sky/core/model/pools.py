@@ -4,7 +4,6 @@ Driven by `core.lifecycle.pools`. A worker is a cluster; which job has it is a c
 made and given back by the jobs themselves, never by the pool.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from sky.core.model.managed_jobs import CONTACT_LEASE_S, Where
 from sky.core.model.services import ReplicaPolicy
 from sky.core.model.statuses import ReplicaStatus, ServiceStatus
 from sky.core.model.tasks import TaskSpec
+from sky.kit.derived_ids import derived_id
 
 __all__ = ["Pool", "PoolStage", "ReplicaStatus", "ServiceStatus", "Standing", "UpdateMode", "Worker", "WorkerState"]
 
@@ -23,7 +23,6 @@ OWNED = "pool:"
 MOST_WORKERS = 1000
 _NAME = re.compile(r"[a-zA-Z]([-_.a-zA-Z0-9]*[a-zA-Z0-9])?")
 _LONGEST = 60
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def check_pool_name(name: str) -> str:
@@ -38,8 +37,7 @@ def check_pool_name(name: str) -> str:
 
 def worker_id(pool_id: str, number: int) -> str:
     """The id of a worker and of its cluster, of the usual form and the same each time."""
-    drawn = int.from_bytes(hashlib.sha256(f"{pool_id}:{number}".encode()).digest()[:10])
-    return pool_id[:10] + "".join(_ALPHABET[(drawn >> shift) & 31] for shift in range(75, -1, -5))
+    return derived_id(pool_id, number)
 
 
 class PoolStage(StrEnum):
