@@ -14,6 +14,7 @@ from sky.core.model.managed_jobs import Stage
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import OutcomeKind
 from sky.engine import provision
+from sky.engine.grants import Given
 from sky.engine.provision import Provisioner
 from sky.engine.waiting import until
 from sky.engine.watch import position_of
@@ -158,6 +159,33 @@ def gang(ask, tmp_path):
         return request.result["job_ids"][0]
 
     return launched
+
+
+class Access:
+    """Notes what attempts are given, and what is taken back from them."""
+
+    def __init__(self):
+        self.noted = []
+
+    async def give(self, job, *, wanted):
+        self.noted.append(("given", job.attempt))
+        return Given()
+
+    async def take_back(self, job):
+        self.noted.append(("taken back", job.attempt))
+
+
+async def test_an_attempt_whose_nodes_are_replaced_keeps_no_access(plane, gang, reach, tmp_path):
+    access = Access()
+    (driver,) = [each for each in plane._drivers if each.name == "managed_job"]
+    driver._noun._grants = access
+    number = await gang()
+    job = await reach(number, lambda job: job.status.value == "RUNNING")
+    (tmp_path / "again").touch()
+    lose(await plane.store.clusters.get(job.cluster_id), 1)
+    await reach(number, lambda job: job.stage is Stage.DONE)
+    noted = list(dict.fromkeys(access.noted))
+    assert noted == [("given", 1), ("taken back", 1), ("given", 2), ("taken back", 2)]
 
 
 async def test_two_of_three_are_replaced_at_once_and_their_lines_in_the_ledger_alone_are_new(

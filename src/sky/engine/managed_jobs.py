@@ -361,6 +361,8 @@ class ManagedJobWork:
             return
         if self._logs is not None:
             await self._logs.finish(job, cluster)
+        # The attempt ends here although its cluster stays: the next one is given its own.
+        await self._grants.take_back(job)
         await desk.tell(cluster, cluster_life.RepairAsked(job.replacing, job.repair))
 
     async def _cancel_job(self, job: ManagedJob) -> None:

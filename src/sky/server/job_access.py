@@ -42,7 +42,7 @@ class JobAccess:
         if endpoint is None:
             return Given()
         _, made = tokens.mint(
-            TokenKind.ACCOUNT, job.user, f"managed job {job.number}", self._clock.now(), made_by=job.owner,
+            TokenKind.ACCOUNT, job.user, f"managed job {job.known_as}", self._clock.now(), made_by=job.owner,
             role=Role.USER, workspaces=(job.workspace,), lifetime_s=lifetime(job),
         )  # fmt: skip
         for again in range(3):
