@@ -278,17 +278,19 @@ class Nudges:
         self._moved: dict[str, None] = {}
 
     def cluster(self, before: Cluster, after: Cluster) -> None:
-        """A cluster was committed."""
+        """A cluster was committed. What only brings it up is not looked at, but at its end."""
         if after.owner is None or not after.owner.startswith(OWNED):
             return
-        if (before.phase, before.instances) != (after.phase, after.instances):
+        moved = before.phase is not after.phase and after.phase is not Phase.BOOTSTRAPPING
+        if moved or (after.ever_up and before.instances != after.instances):
             self._put(after.owner.removeprefix(OWNED))
 
     def job(self, before: Job, after: Job) -> None:
-        """A job on a cluster was committed."""
+        """A job on a cluster was committed: of interest is that it runs, and that it is over."""
         if not after.request_id.startswith(_KEY):
             return
-        if (before.status, before.phase, before.start_at) != (after.status, after.phase, after.start_at):
+        begun = after.status is JobStatus.RUNNING or after.phase is JobPhase.DONE
+        if begun and (before.status, before.phase, before.start_at) != (after.status, after.phase, after.start_at):
             self._put(after.request_id.removeprefix(_KEY).partition(":")[0])
 
     def _put(self, id: str) -> None:

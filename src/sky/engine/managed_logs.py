@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 _HOLD_S = 60.0
 #: Seconds between looks for logs to be copied without a wake-up, and between looks of readers at a file.
 _LOOK_S, _READ_AGAIN_S = 5.0, 1.0
+#: Pieces of logs that are copied in a second at most, and seconds that one of them may have to wait for that. Whoever
+#: follows a log has its pieces at once.
+_PIECES, _SHORT_S, _LATEST_S = 250, 0.05, 30.0
+#: Jobs that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
+_LOOKED_THROUGH = 10_000
 #: Seconds that the rest of a log may take before its cluster is ended: of one that is well, and of one that is not.
 _REST_S, _REST_OF_BROKEN_S = 30.0, 2.0
 #: Bytes that are read from a file at a time.
@@ -68,6 +73,7 @@ class ManagedLogs:
                         await self._reconcile()
                     except Exception:  # a full disk, say: the next look may do better, and none may be the last
                         log.exception("logs of managed jobs: cannot look just now")
+                    await self._clock.sleep(min(1.0, len(self._copying) / _LOOKED_THROUGH))
                     await change.changed(_LOOK_S)
         finally:
             for task in self._copying.values():
@@ -117,10 +123,15 @@ class ManagedLogs:
         return first if first is None or known(first) else await until(self._signals, f"job:{first.id}", load, known)
 
     async def _follow(self, job: ManagedJob, number: int, head: AgentClient) -> None:
-        while True:
-            piece = await self._piece(job, number, head, _HOLD_S)
-            if piece.ended:
-                return
+        with self._signals.watch(f"managed_log_wanted:{job.number}") as wanted:
+            while True:
+                piece = await self._piece(job, number, head, _HOLD_S)
+                if piece.ended:
+                    return
+                # With thousands that print all the time, many lines travel together.
+                pause = min(_LATEST_S, len(self._copying) / _PIECES)
+                if piece.data and pause >= _SHORT_S:
+                    await wanted.changed(pause)
 
     async def _piece(self, job: ManagedJob, number: int, head: AgentClient, hold: float) -> LogPiece:
         path = self.path(job.number, job.attempt)
@@ -182,6 +193,7 @@ class ManagedLogs:
                     # Whoever goes on behind the end of this log learns where that is.
                     yield LogPiece(b"", min(position, sum(map(size, files))), ended=True)
                     return
+                self._signals.notify(f"managed_log_wanted:{job.number}")
                 await _either(grown.changed(_READ_AGAIN_S), moved.changed(_READ_AGAIN_S))
 
     def _files(self, job: ManagedJob, at: int) -> list[Path]:

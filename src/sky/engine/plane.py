@@ -128,6 +128,7 @@ class ControlPlane:
         self._spawn(self._duties.run(), "duties")
         holder = new_id(self.clock.now())
         nudges = Nudges(self._desk, self._duties)
+        watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         nouns = (
             RequestWork(self._desk, HANDLERS, Turns(self._limits)),
             ClusterWork(
@@ -139,6 +140,7 @@ class ControlPlane:
                 self._say,
                 replan=partial(replanned, self._desk),
                 moved=nudges.cluster,
+                crowd=lambda: watchers.listening,
             ),
             JobWork(
                 self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section, nudges.job
@@ -156,7 +158,6 @@ class ControlPlane:
             )
             self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
-        watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         self._spawn(watchers.run(), "watchers")
         self._spawn(nudges.run(), "wake-ups of managed jobs")
         self._spawn(self._admission.run(), "admission of managed jobs")

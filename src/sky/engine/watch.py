@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 #: A degraded cluster too: its head may well live, and with it jobs that end.
 _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 #: How long a subscription is held open by the agent, in seconds.
-_HOLD_S = 30.0
+_HOLD_S = 50.0
+#: Queues that say nothing and are looked at all the same, in a second at most, and the longest that one is not.
+_CAUGHT_UP, _CATCH_UP_MOST_S = 20.0, 600.0
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
 #: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
@@ -50,6 +52,12 @@ class Watchers:
         self._signals = signals
         self._duties = duties or Alone()
         self._listeners: dict[str, asyncio.Task[None]] = {}
+        self._next_lost = 0.0
+
+    @property
+    def listening(self) -> int:
+        """How many clusters are listened to."""
+        return len(self._listeners)
 
     async def run(self) -> None:
         """Start and stop listeners as clusters come and go, until cancelled."""
@@ -71,7 +79,8 @@ class Watchers:
     async def _reconcile(self) -> None:
         living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
         wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
-        for id in [id for id, task in self._listeners.items() if id not in wanted or task.done()]:
+        over = [id for id, task in self._listeners.items() if id not in wanted or task.done()]
+        for id in over:
             task = self._listeners.pop(id)
             task.cancel()
             (ended,) = await asyncio.gather(task, return_exceptions=True)
@@ -80,7 +89,9 @@ class Watchers:
         for id, cluster in wanted.items():
             if id not in self._listeners:
                 self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
-        if self._duties.has("sweep"):
+        now = self._clock.now()
+        if self._duties.has("sweep") and (over or not 0 <= self._next_lost - now <= _LOOK_S):
+            self._next_lost = now + _LOOK_S
             await self._lose_jobs()
 
     async def _lose_jobs(self) -> None:
@@ -130,6 +141,7 @@ class Watchers:
         key = f"heard:{cluster.id}"
         position = heard = int(await self._store.get_value(key) or 0)
         early: set[int] = set()
+        looked = self._clock.now()
         with self._signals.watch(f"submitted:{cluster.id}") as submitted:
             while True:
                 events, after = await head.events(position, _HOLD_S if not early else 0.05)
@@ -138,8 +150,9 @@ class Watchers:
                     # The head says that a node is lost: its provider knows what is so.
                     await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
                 await self._tell_cluster(cluster, events)
-                if not events and not early:
+                if not events and not early and not 0 <= self._clock.now() - looked < self._pause():
                     # Nothing for a while: look all the same, so that no news is lost for longer than this.
+                    looked = self._clock.now()
                     await self._catch_up(head, cluster)
                 if touched:
                     early = await self._hand_on(head, await head.jobs(sorted(touched)), cluster)
@@ -151,6 +164,10 @@ class Watchers:
                     # Not before what was heard is handed on: after a crash it is to be heard again.
                     heard = position
                     await self._store.set_value(key, str(position))
+
+    def _pause(self) -> float:
+        """Seconds between looks at a queue that says nothing: of thousands few are looked at in a second."""
+        return min(_CATCH_UP_MOST_S, len(self._listeners) / _CAUGHT_UP)
 
     async def _tell_cluster(self, cluster: Cluster, events: Sequence[Mapping[str, object]]) -> None:
         """Hand on what events say of the cluster itself."""

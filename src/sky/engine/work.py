@@ -179,8 +179,9 @@ class Driver(Generic[E]):
                     claim = await self._heed(claim)
                 else:
                     claim = await self._carry_out(claim)
-            # Nothing to do: say when to look again, which a commit that left orders could not.
-            await noun.rows.release(claim)
+            if claim.expires:
+                # There was nothing to do; a commit after which there is nothing has let go of the row by itself.
+                await noun.rows.release(claim)
             TRACING.at_rest(noun.id_of(claim.entity))
         except LeaseLost as lost:
             log.info("lease lost: %s", lost)
