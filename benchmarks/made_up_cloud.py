@@ -13,13 +13,14 @@ import os
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from sky.agent.connection import Connection, ConnectionLost, SocketWriter, connect_unix
+from sky.agent.connection import CallRefused, Connection, ConnectionLost, SocketWriter, connect_unix
 from sky.agent.fields import Refused
 from sky.agent.frames import encode, read_frame
 from sky.core.errors import NotSupportedError
@@ -128,12 +129,14 @@ class World:
 
     async def do_times(self, args: Json) -> Json:
         """When machines were ordered and lost, by their marks, in seconds since the epoch."""
-        return {"ordered": {mark: self._ordered[mark] for mark in args["marks"]}, "lost": self._lost}
+        return {"ordered": {mark: self._ordered[mark] for mark in args["marks"] if mark in self._ordered}, "lost": self._lost}
 
     async def do_states(self, args: Json) -> Json:
-        """How many machines there are, and how many jobs run on them."""
-        jobs = [job.status for node in self.nodes.values() for job in node.disk.jobs.values()]
-        return {"machines": len(self.nodes), "running": jobs.count("RUNNING"), "jobs": len(jobs)}
+        """How many machines there are, and how many jobs run on them; those that run on several at once."""
+        jobs = [job for node in self.nodes.values() for job in node.disk.jobs.values()]
+        running = Counter(str(job.spec.get("task_id")) for job in jobs if job.status == "RUNNING")
+        doubled = [task for task, count in running.items() if count > 1]
+        return {"machines": len(self.nodes), "running": running.total(), "jobs": len(jobs), "doubled": doubled}
 
     async def do_asked(self, args: Json) -> Json:
         """How many launches wait for a machine, or have one."""
@@ -155,7 +158,9 @@ class World:
 
     async def do_boot(self, args: Json) -> Json:
         """An agent comes up, as by the one command of `remote.starter`."""
-        node = self.nodes[args["config"]["node_id"]]
+        node = self.nodes.get(args["config"]["node_id"])
+        if node is None:
+            raise Refused("Gone", "there is no such machine any more")
         done = await node.start(Order(args["config"], args["version"], b"", 10, 1))
         return {"how": done.how}
 
@@ -246,7 +251,10 @@ class Way:
         return dict(config)
 
     async def start(self, order: Order) -> Outcome:
-        return Outcome((await self._line.ask("boot", config=dict(order.config), version=order.version))["how"])
+        try:
+            return Outcome((await self._line.ask("boot", config=dict(order.config), version=order.version))["how"])
+        except CallRefused as refused:
+            raise ConnectionRefusedError(str(refused)) from None
 
     async def open_agent(self) -> Connection:
         reader, writer = await asyncio.open_unix_connection(self._path, limit=1 << 20)

@@ -13,8 +13,10 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import shutil
+import signal
 import sqlite3
 import statistics
 import sys
@@ -66,9 +68,15 @@ class Records:
         """Managed jobs that run."""
         return int(self.all("SELECT count(*) FROM managed_jobs WHERE status = 'RUNNING'")[0][0])
 
-    def statements(self) -> int:
-        """Lines of stories so far, a measure of commits."""
-        return int(self.all("SELECT max(seq) FROM stories")[0][0] or 0)
+
+async def transactions(house: House) -> dict[str, int]:
+    """How many the server has had so far, by kind."""
+    reader, writer = await asyncio.open_unix_connection(house.sockets[0])
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: sky\r\n\r\n")
+    text = (await exchange(reader)).decode()
+    writer.close()
+    found = re.findall(r'^sky_store_transactions_total\{kind="(\w+)"\} (\d+)', text, re.MULTILINE)
+    return {kind: int(count) for kind, count in found}
 
 
 async def until_running(records: Records, wanted: int) -> None:
@@ -93,11 +101,12 @@ class Span:
 
 async def launching(house: House, records: Records, jobs: int) -> dict[str, Any]:
     """Launch them all."""
-    span, memory = Span(house), house.memory("Rss")
+    span, memory, before = Span(house), house.memory("Rss"), await transactions(house)
     await submit(house.sockets[0], "many", jobs)
     submitted, _ = span.told()
     await until_running(records, _FIRST + jobs)
     wall, cpu = span.told()
+    after = await transactions(house)
     return {
         "jobs": jobs,
         "submitted_s": round(submitted, 1),
@@ -105,23 +114,25 @@ async def launching(house: House, records: Records, jobs: int) -> dict[str, Any]
         "cpu_s": round(cpu, 1),
         "per_second": round(jobs / wall, 1),
         "per_cpu_second": round(jobs / cpu, 1),
+        "transactions_per_job": {kind: round((count - before[kind]) / jobs, 1) for kind, count in after.items()},
         "kb_per_job": round((house.memory("Rss") - memory) * 1.024 / jobs, 1),
     }
 
 
-async def resting(house: House, records: Records, seconds: float) -> dict[str, Any]:
+async def resting(house: House, seconds: float) -> dict[str, Any]:
     """Nothing happens."""
     # What was put off while they were launched is not counted: it comes once.
     await asyncio.sleep(10.0)
-    span, before = Span(house), records.statements()
+    span, before = Span(house), await transactions(house)
     await asyncio.sleep(seconds)
     wall, cpu = span.told()
+    after = await transactions(house)
     return {
         "seconds": round(wall, 1),
         "cpu_percent": round(100 * cpu / wall, 1),
         "rss_mb": round(house.memory("Rss") * 1.024 / 1000),
         "peak_mb": round(house.peak() * 1.024 / 1000),
-        "lines_told": records.statements() - before,
+        "transactions_per_s": {kind: round((count - before[kind]) / wall, 1) for kind, count in after.items()},
     }
 
 
@@ -134,14 +145,16 @@ async def losing(house: House, records: Records, cloud: Line, losses: int, pause
     wanted, begun = set(marks), time.monotonic()
     owners: dict[str, str] = {}
     later: dict[str, str] = {}
-    while len(later) < len(wanted) and time.monotonic() - begun < 120.0:
+    times: dict[str, dict[str, float]] = {"ordered": {}}
+    while len(times["ordered"]) < len(wanted) and time.monotonic() - begun < 120.0:
         await asyncio.sleep(1.0)
         rows = records.all("SELECT id, owner FROM clusters WHERE owner IS NOT NULL ORDER BY created_at")
         owners = dict(rows)
         newest = {owner: id for id, owner in rows}
         later = {mark: newest[owners[mark]] for mark in wanted if newest[owners[mark]] != mark}
-    times = await cloud.ask("times", marks=list(later.values()))
-    waits = sorted(times["ordered"][there] - times["lost"][mark] for mark, there in later.items())
+        times = await cloud.ask("times", marks=list(later.values()))
+    ordered = times["ordered"]
+    waits = sorted(ordered[there] - times["lost"][mark] for mark, there in later.items() if there in ordered)
     wall, cpu = span.told()
     return {
         "losses": losses,
@@ -162,7 +175,7 @@ async def measure(given: argparse.Namespace, house: House) -> dict[str, Any]:
     await submit(house.sockets[0], "first", _FIRST)
     await until_running(records, _FIRST)
     told: dict[str, Any] = {"launch": await launching(house, records, given.jobs)}
-    told["running"] = await resting(house, records, given.seconds)
+    told["running"] = await resting(house, given.seconds)
     told["losses"] = await losing(house, records, cloud, given.losses, given.pause)
     return told
 
@@ -176,6 +189,8 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two losses")
     parser.add_argument("--chatter", type=float, default=0.0, help="seconds between two lines of a job; 0: none")
     given = parser.parse_args()
+    # Who is told to end takes the processes along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="sky-bench-"))

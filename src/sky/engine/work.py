@@ -40,6 +40,8 @@ _BATCH = 8
 _MOST_READINGS = 3
 #: How the line of a story begins that tells of such a letter.
 SET_ASIDE = "set aside, since it cannot be acted upon"
+#: With so many rows held, claims are so many seconds apart: they come in numbers then, and one claim takes several.
+_MANY, _APART_S = 32, 0.01
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
 
@@ -131,6 +133,8 @@ class Driver(Generic[E]):
                         log.exception("%s: nothing can be claimed just now", self._noun.name)
                         await self._clock.sleep(_AFTER_TROUBLE_S)
                         continue
+                    if len(self._running) >= _MANY:
+                        await self._clock.sleep(_APART_S)
                     await wake.changed(pause)
         finally:
             left = list(self._running.values())

@@ -25,6 +25,7 @@ _T = CLUSTERS.c
 #: In the words of the index of living names: SQLite would read every row there ever was for `living = 1`.
 _ALIVE = text("clusters.living")
 _NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
+_VERSION = Prepared(select(_T.version).where(_T.id == bindparam("wanted")))
 _BY_NAME = Prepared(select(_T.doc).where(_ALIVE, _T.name == bindparam("wanted")))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
 _LIVING = Prepared(select(_T.id, _T.version).where(_ALIVE).order_by(_T.created_at.desc()))
@@ -40,6 +41,7 @@ class SqlClusters(LeasedRows[Cluster]):
     def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
         super().__init__(database, CLUSTERS, Document(Cluster, SEALED, sealer), EVENTS, ORDERS)
         #: The living as they were read last, by id: what has not changed since need not be opened and decoded again.
+        #: `living` drops what lives no more.
         self._read: dict[str, Cluster] = {}
 
     def columns(self, entity: Cluster) -> Mapping[str, object]:
@@ -82,6 +84,18 @@ class SqlClusters(LeasedRows[Cluster]):
     async def open(self, step: Step[Cluster], now: float) -> tuple[Cluster, bool]:
         """Record a cluster, unless a living one has its name."""
         return await self._open(step, now, _BY_NAME, wanted=step.entity.name)
+
+    async def get(self, id: str) -> Cluster | None:
+        """The cluster of this id; one that has not changed since it was read is the same object, not another copy."""
+        known = self._read.get(id)
+        if known is not None:
+            async with self._db.read() as tx:
+                if await tx.scalar(_VERSION, wanted=id) == known.version:
+                    return known
+        found = await super().get(id)
+        if found is not None and found.alive:
+            self._read[id] = found
+        return found
 
     async def by_name(self, name: str) -> Cluster | None:
         """The living cluster of this name."""
