@@ -40,7 +40,7 @@ _PATIENCE_S = 900.0
 _LIVING = "SELECT id, owner, phase, name FROM clusters WHERE living"
 _STAGES = "SELECT stage, count(*) FROM managed_jobs GROUP BY stage"
 _DUE = " + ".join(
-    f"(SELECT count(*) FROM {table} WHERE due_at <= {{now}} - 1 AND lease_until <= {{now}})"  # noqa: S608 - our own words
+    f"(SELECT count(*) FROM {table} WHERE due_at <= {{now}} - 1 AND lease_until <= {{now}})"
     for table in ("managed_jobs", "clusters", "jobs")
 )
 
@@ -98,7 +98,7 @@ async def disorder(records: Records, cloud: Line) -> list[str]:
     wrong += [f"{name} is nobody's" for name in machines if name.rpartition("-")[0] not in ids]
     up = {id: name for id, _, phase, name in living if phase == "UP"}
     wrong += [f"{name} is up without a machine" for id, name in up.items() if f"{id}-0" not in machines]
-    (late,) = records.all(f"SELECT {_DUE.format(now=time.time())}")[0]  # noqa: S608 - our own words
+    (late,) = records.all(f"SELECT {_DUE.format(now=time.time())}")[0]
     return wrong + ([f"{late} rows wait"] if late else [])
 
 
@@ -109,6 +109,14 @@ async def until_in_order(records: Records, cloud: Line) -> float:
         assert time.monotonic() - begun < _PATIENCE_S, wrong[:5]
         await asyncio.sleep(0.2)
     return time.monotonic() - begun
+
+
+async def until_done(records: Records, wanted: float) -> None:
+    """Wait until so many jobs have ended."""
+    begun = time.monotonic()
+    while dict(stages := records.all(_STAGES)).get("DONE", 0) < wanted:
+        assert time.monotonic() - begun < _PATIENCE_S, stages
+        await asyncio.sleep(0.1)
 
 
 async def measure(given: argparse.Namespace, house: House) -> dict[str, Any]:
@@ -122,8 +130,7 @@ async def measure(given: argparse.Namespace, house: House) -> dict[str, Any]:
         await submit(house.sockets[0], given.jobs // given.rounds)
         for rank in range(10):
             await call(house.sockets[0], "/jobs/cancel", {"name": f"k5-{rank + 10 * number}"})
-        while dict(records.all(_STAGES)).get("DONE", 0) < (number + 0.2) * given.jobs / given.rounds:
-            await asyncio.sleep(0.1)
+        await until_done(records, (number + 0.2) * given.jobs / given.rounds)
         os.kill(house.pids[0], signal.SIGKILL)
         stages = dict(records.all(_STAGES))
         await asyncio.sleep(given.down)
@@ -135,10 +142,8 @@ async def measure(given: argparse.Namespace, house: House) -> dict[str, Any]:
         told.append({"stages": stages, "ready_s": round(ready, 2), "in_order_s": round(ready + in_order, 2)})
     weather.over = True
     await blowing
-    begun, wanted = time.monotonic(), sum(count for _, count in records.all(_STAGES))
-    while dict(records.all(_STAGES)).get("DONE", 0) < wanted:
-        assert time.monotonic() - begun < _PATIENCE_S, records.all(_STAGES)
-        await asyncio.sleep(0.5)
+    wanted = sum(count for _, count in records.all(_STAGES))
+    await until_done(records, wanted)
     await until_in_order(records, cloud)
     watching.cancel()
     ends = dict(records.all("SELECT status, count(*) FROM managed_jobs GROUP BY status"))

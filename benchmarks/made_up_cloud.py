@@ -129,7 +129,10 @@ class World:
 
     async def do_times(self, args: Json) -> Json:
         """When machines were ordered and lost, by their marks, in seconds since the epoch."""
-        return {"ordered": {mark: self._ordered[mark] for mark in args["marks"] if mark in self._ordered}, "lost": self._lost}
+        return {
+            "ordered": {mark: self._ordered[mark] for mark in args["marks"] if mark in self._ordered},
+            "lost": self._lost,
+        }
 
     async def do_states(self, args: Json) -> Json:
         """How many machines there are, and how many jobs run on them; those that run on several at once."""

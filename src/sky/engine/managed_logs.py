@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sky.core.errors import AgentRefused, AgentUnreachable
@@ -97,21 +98,27 @@ class ManagedLogs:
         job = await self._store.managed_jobs.get(id)
         if job is None or job.cluster_id != cluster_id or job.job_key is None:
             return
-        there = await self._numbered(job.job_key)
+        number = await self._numbered(job.job_key)
+        # With thousands it counts what each holds on to.
+        job = replace(job, task_configs={}, layers={}, uploads={})
         pauses = delays(0.2, ceiling=10.0)
-        while there is not None and there.job_id is not None:
-            cluster = await self._store.clusters.get(cluster_id)
-            if cluster is None or not cluster.alive:
-                return
+        while number is not None:
             try:
-                await self._follow(job, there.job_id, await self._fleet.head(cluster))
+                head = await self._head(cluster_id)
+                if head is not None:
+                    await self._follow(job, number, head)
                 return
             except (AgentUnreachable, AgentRefused, OSError):
                 # What hinders it is others' business: cluster and job are looked at by those who drive them.
                 await self._clock.sleep(next(pauses))
 
-    async def _numbered(self, job_key: str) -> Job | None:
-        """The job on the cluster once it has a number there; None if it never will."""
+    async def _head(self, cluster_id: str) -> AgentClient | None:
+        """The head of a cluster; None of one that is gone."""
+        cluster = await self._store.clusters.get(cluster_id)
+        return await self._fleet.head(cluster) if cluster is not None and cluster.alive else None
+
+    async def _numbered(self, job_key: str) -> int | None:
+        """The number of the job on the cluster once it has one there; None if it never will."""
 
         async def load() -> Job | None:
             return await self._store.jobs.by_request(job_key)
@@ -119,8 +126,10 @@ class ManagedLogs:
         def known(job: Job | None) -> bool:
             return job is not None and (job.job_id is not None or job.phase is JobPhase.DONE)
 
-        first = await load()
-        return first if first is None or known(first) else await until(self._signals, f"job:{first.id}", load, known)
+        job = await load()
+        if job is not None and not known(job):
+            job = await until(self._signals, f"job:{job.id}", load, known)
+        return job.job_id if job is not None else None
 
     async def _follow(self, job: ManagedJob, number: int, head: AgentClient) -> None:
         with self._signals.watch(f"managed_log_wanted:{job.number}") as wanted:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
@@ -88,7 +89,9 @@ class Watchers:
                 log.error("%s failed and is started again", task.get_name(), exc_info=ended)
         for id, cluster in wanted.items():
             if id not in self._listeners:
-                self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
+                # With thousands it counts what each holds on to: nothing here asks what the cluster was to be.
+                slim = replace(cluster, task_config={}, resources_config={}, layers={}, candidates=(), refusals=())
+                self._listeners[id] = asyncio.create_task(self._listen(slim), name=f"listener of {cluster.name}")
         now = self._clock.now()
         if self._duties.has("sweep") and (over or not 0 <= self._next_lost - now <= _LOOK_S):
             self._next_lost = now + _LOOK_S

@@ -152,7 +152,8 @@ class NodeFleet:
         node = cluster.head
         if node is None:
             raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
-        return HeadAgent(self._client(cluster, node), lambda: self._free(cluster, node))
+        client, id = self._client(cluster, node), node.id
+        return HeadAgent(client, lambda: self._free(id, client))
 
     async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
         """Ask for a sign of life, all at once."""
@@ -302,12 +303,13 @@ class NodeFleet:
 
         return SlurmChannel(login.link, login, node.reach, where=f"node {node.rank} ({node.ip})")
 
-    def _free(self, cluster: Cluster, node: Instance) -> AgentClient:
+    def _free(self, node_id: str, client: AgentClient) -> AgentClient:
         """A connection on which few calls wait, so that those that are held open do not get in the way of others."""
-        for line in range(_HELD):
-            if (found := self._client(cluster, node, line)).waiting < _SHARED:
-                return found
-        return self._client(cluster, node, _HELD)
+        for line in range(_HELD + 1):
+            if client.waiting < _SHARED or node_id not in self._newest:
+                break
+            client = self._client(*self._newest[node_id], line)
+        return client
 
     def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
         """One of the connections to a node."""
@@ -317,14 +319,16 @@ class NodeFleet:
             # Another server may have started it again since, elsewhere.
             self._newest[node.id] = (cluster, node)
         if key not in self._clients:
-            # Not before it is needed: a node without a way fails the call, not the look at its cluster.
-            self._clients[key] = AgentClient(
-                lambda: self._open(*self._newest.get(node.id, (cluster, node))),
-                where=f"node {node.rank} ({node.ip})",
-            )
+            # Not before it is needed: a node without a way fails the call, not the look at its cluster. Only the newest
+            # record is held on to: there are thousands of them.
+            id = node.id
+            self._clients[key] = AgentClient(lambda: self._open(id), where=f"node {node.rank} ({node.ip})")
         return self._clients[key]
 
-    async def _open(self, cluster: Cluster, node: Instance) -> "Connection":
+    async def _open(self, node_id: str) -> "Connection":
+        if node_id not in self._newest:
+            raise ConnectionRefusedError("its cluster is not up any more")
+        cluster, node = self._newest[node_id]
         try:
             self._refuse_if_cut(node)
         except AgentUnreachable as error:
