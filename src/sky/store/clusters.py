@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sqlalchemy import bindparam, or_, select, text
+from sqlalchemy import bindparam, select, text
 
 from sky.core.lifecycle.billing import booked
 from sky.core.lifecycle.clusters import EVENTS, ORDERS
@@ -30,7 +30,7 @@ _BY_NAME = Prepared(select(_T.doc).where(_ALIVE, _T.name == bindparam("wanted"))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
 _LIVING = Prepared(select(_T.id, _T.version).where(_ALIVE).order_by(_T.created_at.desc()))
 _DOCS = Prepared(select(_T.id, _T.doc).where(Among(_T.id, "ids")))
-_SINCE = Prepared(_NEWEST_FIRST.where(or_(_T.living, _T.ended_at > bindparam("later"))))
+_ENDED = Prepared(_NEWEST_FIRST.where(_T.ended_at > bindparam("later")))
 
 
 class SqlClusters(LeasedRows[Cluster]):
@@ -118,5 +118,8 @@ class SqlClusters(LeasedRows[Cluster]):
         return [each for each in self._read.values() if each.alive]
 
     async def since(self, ended_after: float) -> list[Cluster]:
-        """Living ones and those that ended later than `ended_after`."""
-        return await self._many(_SINCE, later=ended_after)
+        """Living ones and those that ended later than `ended_after`, newest first."""
+        living = await self.living()
+        known = {each.id for each in living}
+        ended = [each for each in await self._many(_ENDED, later=ended_after) if each.id not in known]
+        return sorted((*living, *ended), key=lambda each: each.created_at, reverse=True)
