@@ -44,7 +44,7 @@ SET_ASIDE = "set aside, since it cannot be acted upon"
 #: With so many rows held, claims are so many seconds apart: they come in numbers then, and one claim takes several.
 _MANY, _APART_S = 32, 0.01
 #: Steps of a noun in one round of the event loop: between rounds calls are answered.
-_STEPS = 4
+_STEPS = 16
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
 
