@@ -186,6 +186,7 @@ class ManagedLogs:
             return
         files = self._files(job, at)
         position = offset if offset is not None else _tail(files, tail) if tail else 0
+        wanted = f"managed_log_wanted:{job.number}"
         with (
             self._signals.watch(f"managed_log:{job.number}") as grown,
             self._signals.watch(f"managed_job:{id}") as moved,
@@ -202,7 +203,7 @@ class ManagedLogs:
                     # Whoever goes on behind the end of this log learns where that is.
                     yield LogPiece(b"", min(position, sum(map(size, files))), ended=True)
                     return
-                self._signals.notify(f"managed_log_wanted:{job.number}")
+                self._signals.notify(wanted)
                 await _either(grown.changed(_READ_AGAIN_S), moved.changed(_READ_AGAIN_S))
 
     def _files(self, job: ManagedJob, at: int) -> list[Path]:
