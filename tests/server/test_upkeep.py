@@ -234,7 +234,7 @@ async def test_upkeep_of_a_real_plane(tmp_path):
     plane = await filled(tmp_path / "s")
     assert await plane.upkeep.trouble() == []
     vitals = await plane.upkeep.vitals()
-    assert vitals.counts.due == {"cluster": 0, "job": 0, "request": 1, "managed_job": 0}
+    assert vitals.counts.due == {"cluster": 0, "job": 0, "request": 1, "managed_job": 0, "pool": 0}
     assert vitals.counts.orders == 1
     assert vitals.writes.count > 0
     before = plane.store.requests
