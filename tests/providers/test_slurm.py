@@ -106,7 +106,8 @@ async def test_the_agent_lives_inside_and_leaves_nothing(world):
             left = n1.exec("sh", "-c", f"grep -lz ^SKY_NODE_ID={C1}- /proc/[0-9]*/environ; ls -d /tmp/.sky-*").stdout
             return not left.strip()
 
-        await until(gone)
+        # A process that comes between Slurm's first word and its end has until Slurm's last, which is half a minute on.
+        await until(gone, 90)
         (seen,) = await world.compute.list(C1)
         assert seen.state is InstanceState.TERMINATED and "cancelled" in seen.reason
         await world.compute.terminate(C1)

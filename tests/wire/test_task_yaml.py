@@ -191,7 +191,7 @@ DOCKER = "SKYPILOT_DOCKER_USERNAME: a, SKYPILOT_DOCKER_PASSWORD: b"
         ("resources:\n  hooks: []", "hooks belong under 'config.hooks'"),
         ("resources:\n  any_of:\n  - infra: awz", "t.yaml:3:5 (resources.any_of[0].infra): found"),
         ("resources:\n  cpus: 0\n  any_of: [{memory: 1}]", "t.yaml:2:3 (resources.cpus)"),
-        ("resources: {any_of: [], ordered: []}", "found both 'any_of' and 'ordered'"),
+        ("resources: {any_of: [{}], ordered: [{}]}", "found both 'any_of' and 'ordered'"),
         ("resources: {any_of: [~]}", "found nothing (null) in a list"),
         ("resources: {ordered: [{accelerators: [H100, A100]}]}", "several accelerators in one candidate of 'ordered'"),
         ("resources: {any_of: [{priority: 1}, {priority: 2}]}", "different values of 'priority'"),
