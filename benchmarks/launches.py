@@ -181,7 +181,8 @@ async def ask_all_the_while(path: str, clients: int) -> None:
             begun = time.monotonic()
             writer.write(posted("/status", BODY, "root"))
             await exchange(reader)
-            print(begun, time.monotonic() - begun, flush=True)
+            # One write for a line: several processes have this output.
+            print(f"{begun} {time.monotonic() - begun}\n", end="", flush=True)
             await asyncio.sleep(max(0.0, begun + 0.1 - time.monotonic()))
 
     await asyncio.gather(*(client(number) for number in range(clients)))
