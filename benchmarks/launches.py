@@ -67,7 +67,8 @@ class House:
             if uri is not None:
                 self.env["SKYPILOT_DB_CONNECTION_URI"] = uri
                 words += ["--shared", str(folder / "shared")]
-            self._start([*words, "--ready-fd", "1"])
+            self._words = [*words, "--ready-fd", "1"]
+            self._start(self._words)
         self.pids = [each.pid for each in self.processes[1:]]
 
     def _start(self, words: list[str]) -> None:
@@ -79,6 +80,12 @@ class House:
     def sockets(self) -> list[str]:
         """Where the servers listen."""
         return [str(state / "api.sock") for state in self.states]
+
+    def again(self, number: int) -> None:
+        """Start the only server anew, which was killed."""
+        self.processes.pop().wait()
+        self._start(self._words)
+        self.pids[number] = self.processes[-1].pid
 
     def memory(self, field: str = "Pss") -> int:
         """Of all servers together, in KiB."""
@@ -174,7 +181,8 @@ async def ask_all_the_while(path: str, clients: int) -> None:
             begun = time.monotonic()
             writer.write(posted("/status", BODY, "root"))
             await exchange(reader)
-            print(begun, time.monotonic() - begun, flush=True)
+            # One write for a line: several processes have this output.
+            print(f"{begun} {time.monotonic() - begun}\n", end="", flush=True)
             await asyncio.sleep(max(0.0, begun + 0.1 - time.monotonic()))
 
     await asyncio.gather(*(client(number) for number in range(clients)))

@@ -10,14 +10,17 @@ and their agents cost is not the server's.
 
 import asyncio
 import os
+import resource
 import sys
+import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from sky.agent.connection import Connection, SocketWriter, connect_unix
+from sky.agent.connection import CallRefused, Connection, ConnectionLost, SocketWriter, connect_unix
 from sky.agent.fields import Refused
 from sky.agent.frames import encode, read_frame
 from sky.core.errors import NotSupportedError
@@ -28,9 +31,22 @@ from sky.kit.clock import SystemClock
 from sky.remote.channel import Channel, Completed, Order, Outcome
 from sky.server import assembly
 from sky.server.fleet import NodeFleet
-from sky.sim.node import SimNode
+from sky.sim.node import SimJob, SimNode
 
 Json = dict[str, Any]
+
+
+class Node(SimNode):
+    """One whose jobs print a line each `every` seconds, or none at all."""
+
+    every = 0.0
+
+    def printed(self, job: SimJob) -> bytes:
+        """All that a job has printed so far."""
+        if job.began is None or not self.every:
+            return b""
+        ran = int(((job.ended if job.ended is not None else self.clock.now()) - job.began) / self.every)
+        return b"a line as jobs print them\n" * ran
 
 
 class World:
@@ -39,9 +55,15 @@ class World:
     def __init__(self) -> None:
         self.nodes: dict[str, SimNode] = {}
         self.asked = 0
+        self._lines: dict[SimNode, set[asyncio.StreamWriter]] = {}
         self._spread = 0.0
         self._free = asyncio.Event()
         self._rng = Random(1)
+        #: By the name of their clusters, when machines were asked for; by the names of machines, when they were lost.
+        self._ordered: dict[str, float] = {}
+        self._lost: dict[str, float] = {}
+        #: Seconds between two lines that a job prints; 0 for jobs that print nothing.
+        self._chatter = 0.0
 
     async def serve(self, path: str) -> None:
         """Answer until killed."""
@@ -56,12 +78,17 @@ class World:
             while (frame := await read_frame(reader)) is not None:
                 header = frame[0]
                 if header["verb"] == "through":
-                    node = self.nodes[header["args"]["node"]]
+                    node = self.nodes.get(header["args"]["node"])
+                    if node is None:
+                        break
+                    self._lines.setdefault(node, set()).add(writer)
                 task = asyncio.create_task(self._one(node, header, writer))
                 work.add(task)
                 task.add_done_callback(work.discard)
         for task in work:
             task.cancel()
+        if node is not None:
+            self._lines.get(node, set()).discard(writer)
         writer.close()
 
     async def _one(self, node: SimNode | None, header: Json, writer: asyncio.StreamWriter) -> None:
@@ -84,6 +111,36 @@ class World:
         self._free.set()
         return {}
 
+    async def do_chatter(self, args: Json) -> Json:
+        """Jobs on machines that are made from now on print a line each so many seconds."""
+        self._chatter = float(args["every"])
+        return {}
+
+    async def do_lose(self, args: Json) -> Json:
+        """So many machines are gone at once, and their connections break; when that was, by their marks."""
+        gone = self._rng.sample(sorted(self.nodes), int(args["count"]))
+        for name in gone:
+            node = self.nodes.pop(name)
+            node.power_off(wipe=True)
+            for line in self._lines.pop(node, ()):
+                line.close()
+            self._lost[name.rpartition("-")[0]] = time.time()
+        return {"marks": [name.rpartition("-")[0] for name in gone]}
+
+    async def do_times(self, args: Json) -> Json:
+        """When machines were ordered and lost, by their marks, in seconds since the epoch."""
+        return {
+            "ordered": {mark: self._ordered[mark] for mark in args["marks"] if mark in self._ordered},
+            "lost": self._lost,
+        }
+
+    async def do_states(self, args: Json) -> Json:
+        """How many machines there are, and how many jobs run on them; those that run on several at once."""
+        jobs = [job for node in self.nodes.values() for job in node.disk.jobs.values()]
+        running = Counter(str(job.spec.get("task_id")) for job in jobs if job.status == "RUNNING")
+        doubled = [task for task, count in running.items() if count > 1]
+        return {"machines": len(self.nodes), "running": running.total(), "jobs": len(jobs), "doubled": doubled}
+
     async def do_asked(self, args: Json) -> Json:
         """How many launches wait for a machine, or have one."""
         return {"asked": self.asked}
@@ -91,18 +148,22 @@ class World:
     async def do_create(self, args: Json) -> Json:
         """One machine for each rank."""
         self.asked += 1
+        self._ordered[args["mark"]] = time.time()
         await self._free.wait()
         await asyncio.sleep(self._rng.uniform(0, self._spread))
         for rank in args["ranks"]:
             name = f"{args['mark']}-{rank}"
             if name not in self.nodes:
-                node = self.nodes[name] = SimNode(name, SystemClock(), Random(name), lambda down: None)  # type: ignore[arg-type]
+                node = self.nodes[name] = Node(name, SystemClock(), Random(name), lambda down: None)  # type: ignore[arg-type]
+                node.every = self._chatter
                 node.power_on()
         return await self.do_list(args)
 
     async def do_boot(self, args: Json) -> Json:
         """An agent comes up, as by the one command of `remote.starter`."""
-        node = self.nodes[args["config"]["node_id"]]
+        node = self.nodes.get(args["config"]["node_id"])
+        if node is None:
+            raise Refused("Gone", "there is no such machine any more")
         done = await node.start(Order(args["config"], args["version"], b"", 10, 1))
         return {"how": done.how}
 
@@ -193,12 +254,18 @@ class Way:
         return dict(config)
 
     async def start(self, order: Order) -> Outcome:
-        return Outcome((await self._line.ask("boot", config=dict(order.config), version=order.version))["how"])
+        try:
+            return Outcome((await self._line.ask("boot", config=dict(order.config), version=order.version))["how"])
+        except CallRefused as refused:
+            raise ConnectionRefusedError(str(refused)) from None
 
     async def open_agent(self) -> Connection:
         reader, writer = await asyncio.open_unix_connection(self._path, limit=1 << 20)
         line = Connection(reader, SocketWriter(writer))
-        await line.call("through", {"node": self.where})
+        try:
+            await line.call("through", {"node": self.where})
+        except ConnectionLost:
+            raise ConnectionRefusedError(f"{self.where} is gone") from None
         return line
 
 
@@ -220,5 +287,7 @@ def build(settings: Any) -> Any:
 
 
 if __name__ == "__main__":
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     Path(sys.argv[1]).unlink(missing_ok=True)
     asyncio.run(World().serve(sys.argv[1]))

@@ -464,7 +464,7 @@ async def test_all_lines_share_one_connection_and_forget_closes_it(fleet, lab):
     cluster = cluster_of(reach_of(host))
     await fleet.bring_up(cluster)
     head = await fleet.head(cluster)
-    await asyncio.gather(*(head._held(number).hello() for number in range(8)), head.ping())
+    await asyncio.gather(*(fleet._client(cluster, cluster.head, number).hello() for number in range(8)), head.ping())
     assert connections(host) == 1
     await fleet.quiesce(cluster)
     await fleet.forget("c")
@@ -494,7 +494,7 @@ async def test_an_address_that_a_node_no_longer_has_is_let_go(fleet, lab):
     await until(closed)
     # Whoever still holds the old record is led to where the node is now, and opens nothing else.
     boot = (await fleet._clients["c-0"].hello())["started_at"]
-    assert (await head._client.hello())["started_at"] == (await head._held(3).hello())["started_at"] == boot
+    assert (await head._client.hello())["started_at"] == (await head._held().hello())["started_at"] == boot
     assert list(fleet._links._links) == [way_now] and "c-1" not in fleet._clients
     await fleet.quiesce(fresh)
 

@@ -39,12 +39,14 @@ async def test_no_agent_is_started_behind_the_back_of_a_failure(monkeypatch):
     assert sorted(ended) == [1, 2], "the others were called off before the failure was told"
 
 
-async def test_what_is_held_open_has_connections_of_its_own():
+async def test_calls_that_are_held_open_share_connections_and_leave_room_on_each():
     fleet = NodeFleet(None)
     head = await fleet.head(cluster_of(1))
-    control, held = head._client, {head._held(number) for number in range(100)}
-    assert control not in held
-    assert len(held) == 8
+    assert head._held() is head._client, "few of them need no connection of their own"
+    for _ in range(1000):
+        head._held().waiting += 1
+    lines = list(fleet._clients.values())
+    assert len(lines) == 9 and [each.waiting for each in lines[:8]] == [64] * 8
     await fleet.forget("c")
     assert fleet._clients == {}
 

@@ -45,7 +45,8 @@ def test_rotation_keeps_earlier_keys_and_is_seen_by_others(tmp_path):
     old, key = one.current()
     assert two.current() == (old, key)
     new = one.rotate()
-    assert two.current()[0] == new != old
+    assert one.current()[0] == new != old
+    assert KeyFile(tmp_path / "k").current()[0] == new, "who looks for the first time; others see it within a second"
     assert two.key(old) == key
     assert two.key("none") is None
 

@@ -15,7 +15,7 @@ from sky.kit.signals import Signals
 log = logging.getLogger(__name__)
 
 #: Seconds between looks without a wake-up, and the least between two of them.
-_LOOK_S, _PAUSE_S = 2.0, 0.05
+_LOOK_S, _PAUSE_S = 2.0, 0.2
 #: Those of the longest wait that are considered at a time.
 _MOST = 1000
 

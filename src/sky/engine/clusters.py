@@ -28,6 +28,8 @@ from sky.kit.signals import Signals
 Note = Callable[[Cluster, str], None]
 Replanner = Callable[[Cluster], Awaitable[Sequence[Placement]]]
 
+#: Clusters that are up and well and looked at all the same, in a second at most.
+_LOOKED_AT = 20.0
 _NODE_FAILURES = (AgentUnreachable, AgentRefused, ProviderFailure, NotSupportedError)
 _PLACE_FAILURES = (ProviderFailure, NotSupportedError, ClusterOwnerIdentityMismatchError)
 
@@ -49,9 +51,14 @@ class ClusterWork:
         *,
         replan: Replanner | None = None,
         moved: Callable[[Cluster, Cluster], None] | None = None,
+        crowd: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`replan` looks anew where a cluster could be had, None never finds a place; `moved` hears of commits."""
+        """`replan` looks anew where a cluster could be had, None never finds a place; `moved` hears of commits.
+
+        `crowd` is how many clusters there are to be looked at.
+        """
         self._moved = moved
+        self._crowd = crowd
         self._replanner = replan
         self.rows = rows
         self._provisioner = provisioner
@@ -78,7 +85,10 @@ class ClusterWork:
         return entity.id
 
     def due_at(self, entity: Cluster, now: float) -> float | None:
-        return life.due_at(entity, now)
+        due = life.due_at(entity, now)
+        # Its listener hears a head fall silent and the sweep sees what is gone: this look is for what both may miss.
+        rare = entity.phase is Phase.UP and due is not None
+        return max(due, now + self._crowd() / _LOOKED_AT) if rare and due is not None else due
 
     def due_event(self) -> object:
         return life.Due()

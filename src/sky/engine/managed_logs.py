@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sky.core.errors import AgentRefused, AgentUnreachable
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 _HOLD_S = 60.0
 #: Seconds between looks for logs to be copied without a wake-up, and between looks of readers at a file.
 _LOOK_S, _READ_AGAIN_S = 5.0, 1.0
+#: Pieces of logs that are copied in a second at most, and seconds that one of them may have to wait for that. Whoever
+#: follows a log has its pieces at once.
+_PIECES, _SHORT_S, _LATEST_S = 250, 0.05, 30.0
+#: Jobs that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
+_LOOKED_THROUGH = 10_000
 #: Seconds that the rest of a log may take before its cluster is ended: of one that is well, and of one that is not.
 _REST_S, _REST_OF_BROKEN_S = 30.0, 2.0
 #: Bytes that are read from a file at a time.
@@ -68,6 +74,7 @@ class ManagedLogs:
                         await self._reconcile()
                     except Exception:  # a full disk, say: the next look may do better, and none may be the last
                         log.exception("logs of managed jobs: cannot look just now")
+                    await self._clock.sleep(min(1.0, len(self._copying) / _LOOKED_THROUGH))
                     await change.changed(_LOOK_S)
         finally:
             for task in self._copying.values():
@@ -91,21 +98,27 @@ class ManagedLogs:
         job = await self._store.managed_jobs.get(id)
         if job is None or job.cluster_id != cluster_id or job.job_key is None:
             return
-        there = await self._numbered(job.job_key)
+        number = await self._numbered(job.job_key)
+        # With thousands it counts what each holds on to.
+        job = replace(job, task_configs={}, layers={}, uploads={})
         pauses = delays(0.2, ceiling=10.0)
-        while there is not None and there.job_id is not None:
-            cluster = await self._store.clusters.get(cluster_id)
-            if cluster is None or not cluster.alive:
-                return
+        while number is not None:
             try:
-                await self._follow(job, there.job_id, await self._fleet.head(cluster))
+                head = await self._head(cluster_id)
+                if head is not None:
+                    await self._follow(job, number, head)
                 return
             except (AgentUnreachable, AgentRefused, OSError):
                 # What hinders it is others' business: cluster and job are looked at by those who drive them.
                 await self._clock.sleep(next(pauses))
 
-    async def _numbered(self, job_key: str) -> Job | None:
-        """The job on the cluster once it has a number there; None if it never will."""
+    async def _head(self, cluster_id: str) -> AgentClient | None:
+        """The head of a cluster; None of one that is gone."""
+        cluster = await self._store.clusters.get(cluster_id)
+        return await self._fleet.head(cluster) if cluster is not None and cluster.alive else None
+
+    async def _numbered(self, job_key: str) -> int | None:
+        """The number of the job on the cluster once it has one there; None if it never will."""
 
         async def load() -> Job | None:
             return await self._store.jobs.by_request(job_key)
@@ -113,14 +126,21 @@ class ManagedLogs:
         def known(job: Job | None) -> bool:
             return job is not None and (job.job_id is not None or job.phase is JobPhase.DONE)
 
-        first = await load()
-        return first if first is None or known(first) else await until(self._signals, f"job:{first.id}", load, known)
+        job = await load()
+        if job is not None and not known(job):
+            job = await until(self._signals, f"job:{job.id}", load, known)
+        return job.job_id if job is not None else None
 
     async def _follow(self, job: ManagedJob, number: int, head: AgentClient) -> None:
-        while True:
-            piece = await self._piece(job, number, head, _HOLD_S)
-            if piece.ended:
-                return
+        with self._signals.watch(f"managed_log_wanted:{job.number}") as wanted:
+            while True:
+                piece = await self._piece(job, number, head, _HOLD_S)
+                if piece.ended:
+                    return
+                # With thousands that print all the time, many lines travel together.
+                pause = min(_LATEST_S, len(self._copying) / _PIECES)
+                if piece.data and pause >= _SHORT_S:
+                    await wanted.changed(pause)
 
     async def _piece(self, job: ManagedJob, number: int, head: AgentClient, hold: float) -> LogPiece:
         path = self.path(job.number, job.attempt)
@@ -166,6 +186,7 @@ class ManagedLogs:
             return
         files = self._files(job, at)
         position = offset if offset is not None else _tail(files, tail) if tail else 0
+        wanted = f"managed_log_wanted:{job.number}"
         with (
             self._signals.watch(f"managed_log:{job.number}") as grown,
             self._signals.watch(f"managed_job:{id}") as moved,
@@ -182,6 +203,7 @@ class ManagedLogs:
                     # Whoever goes on behind the end of this log learns where that is.
                     yield LogPiece(b"", min(position, sum(map(size, files))), ended=True)
                     return
+                self._signals.notify(wanted)
                 await _either(grown.changed(_READ_AGAIN_S), moved.changed(_READ_AGAIN_S))
 
     def _files(self, job: ManagedJob, at: int) -> list[Path]:

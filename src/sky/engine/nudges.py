@@ -5,9 +5,10 @@ import logging
 from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import managed_events as events
 from sky.core.model.clusters import Cluster, Phase
-from sky.core.model.jobs import Job
+from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.managed_jobs import OWNED, Stage
 from sky.core.model.pools import OWNED as POOL
+from sky.core.model.statuses import JobStatus
 from sky.core.policy import pacing
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
@@ -33,8 +34,9 @@ class Nudges:
         self._calls = Calls(desk)
 
     def cluster(self, before: Cluster, after: Cluster) -> None:
-        """A cluster was committed."""
-        if after.owner is None or (before.phase, before.instances) == (after.phase, after.instances):
+        """A cluster was committed. What only brings it up is not looked at, but at its end."""
+        moved = before.phase is not after.phase and after.phase is not Phase.BOOTSTRAPPING
+        if after.owner is None or not (moved or (after.ever_up and before.instances != after.instances)):
             return
         if after.owner.startswith(OWNED):
             self.put(after.owner.removeprefix(OWNED))
@@ -43,7 +45,9 @@ class Nudges:
             self._desk.signals.ring("managed_jobs:moved")
 
     def job(self, before: Job, after: Job) -> None:
-        """A job on a cluster was committed."""
+        """A job on a cluster was committed: of interest is that it runs, and that it is over."""
+        if after.status is not JobStatus.RUNNING and after.phase is not JobPhase.DONE:
+            return
         if (before.status, before.phase, before.start_at) == (after.status, after.phase, after.start_at):
             return
         if after.request_id.startswith(KEY):

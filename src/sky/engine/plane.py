@@ -68,6 +68,8 @@ log = logging.getLogger(__name__)
 #: Rows of each noun that are driven at the same time. Most of them only wait, and a cluster that hangs must not take
 #: the places of all others.
 _CONCURRENCY = {"request": 20_000, "cluster": 2_000, "job": 10_000, "managed_job": 2_000, "pool": 200}
+#: So many clusters are each looked at when a server starts.
+_LOOKED_AT = 300
 #: Seconds for which a count of open requests is good.
 _COUNT_S = 1.0
 #: Lines of a story that are told, of its clusters and of its jobs each.
@@ -134,6 +136,7 @@ class ControlPlane:
         self._spawn(self._duties.run(), "duties")
         holder = new_id(self.clock.now())
         nudges = Nudges(self._desk, self._duties)
+        watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         nouns = (
             RequestWork(self._desk, HANDLERS, Turns(self._limits)),
             ClusterWork(
@@ -145,6 +148,7 @@ class ControlPlane:
                 self._say,
                 replan=partial(replanned, self._desk),
                 moved=nudges.cluster,
+                crowd=lambda: watchers.listening,
             ),
             JobWork(
                 self.store.jobs, self.store.clusters, self._fleet, self.clock, self.signals, self.section, nudges.job
@@ -163,7 +167,6 @@ class ControlPlane:
             )
             self._drivers.append(driver)
             self._spawn(driver.run(), f"driver of {noun.name}s")
-        watchers = Watchers(self.store, self._fleet, self._post, self.clock, self.signals, self._duties)
         self._spawn(watchers.run(), "watchers")
         self._spawn(nudges.run(), "wake-ups of managed jobs")
         self._spawn(self._admission.run(), "admission of managed jobs")
@@ -205,8 +208,11 @@ class ControlPlane:
 
     async def _look_at_all(self) -> None:
         """What happened to clusters while no server ran is seen now, and not when their next look is due."""
-        for cluster in await self.store.clusters.living():
-            if cluster.phase in cluster_life.LOOK_AGAIN:
+        living = await self.store.clusters.living()
+        for cluster in living:
+            # Of very many that were well, the sweep sees what is gone, and their listeners what does not answer.
+            leave = cluster.phase is Phase.UP and len(living) > _LOOKED_AT
+            if cluster.phase in cluster_life.LOOK_AGAIN and not leave:
                 await self._post.send("cluster", self.store.clusters, cluster.id, cluster_life.Due())
 
     async def stop(self) -> None:

@@ -5,6 +5,7 @@ without machines is looked at again, and its own table decides.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 from sky.core.errors import NotSupportedError, ProviderFailure
@@ -114,6 +115,9 @@ class Sweep:
         regions = await self._regions(cloud) if isinstance(compute, Regional) and not everywhere else None
         found = await compute.list(regions=regions)
         listed = {each.cluster_id for each in found if each.state is not InstanceState.TERMINATED}
+        well = Counter(
+            each.cluster_id for each in found if each.state in (InstanceState.RUNNING, InstanceState.PENDING)
+        )  # fmt: skip
         # Read after the list: where machines may be is on record before they are made.
         living = await self._store.clusters.living()
         owned = {site.mark for cluster in living for site in cluster.where if site.cloud == cloud}
@@ -144,7 +148,8 @@ class Sweep:
                 await self._tell(key[1], f"machines on {cloud}")
         for cluster in living:
             site = cluster.site
-            if site is not None and site.cloud == cloud and cluster.phase is Phase.UP and site.mark not in listed:
+            ours = site is not None and site.cloud == cloud and cluster.phase is Phase.UP
+            if site is not None and ours and well[site.mark] < cluster.num_nodes:
                 await self._post.send("cluster", self._store.clusters, cluster.id, life.Due())
         if look_at_images and isinstance(compute, ClonesDisks):
             await self._images(cloud, compute, regions)

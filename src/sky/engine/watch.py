@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
@@ -28,7 +29,9 @@ log = logging.getLogger(__name__)
 #: A degraded cluster too: its head may well live, and with it jobs that end.
 _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 #: How long a subscription is held open by the agent, in seconds.
-_HOLD_S = 30.0
+_HOLD_S = 50.0
+#: Queues that say nothing and are looked at all the same, in a second at most, and the longest that one is not.
+_CAUGHT_UP, _CATCH_UP_MOST_S = 20.0, 600.0
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
 #: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
@@ -52,6 +55,12 @@ class Watchers:
         self._listeners: dict[str, asyncio.Task[None]] = {}
         #: By cluster, how often its head had been replaced when its listener was started.
         self._heads: dict[str, int] = {}
+        self._next_lost = 0.0
+
+    @property
+    def listening(self) -> int:
+        """How many clusters are listened to."""
+        return len(self._listeners)
 
     async def run(self) -> None:
         """Start and stop listeners as clusters come and go, until cancelled."""
@@ -73,7 +82,8 @@ class Watchers:
     async def _reconcile(self) -> None:
         living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
         wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
-        for id in [id for id, task in self._listeners.items() if task.done() or not self._heard(wanted.get(id))]:
+        over = [id for id, task in self._listeners.items() if task.done() or not self._heard(wanted.get(id))]
+        for id in over:
             task = self._listeners.pop(id)
             task.cancel()
             (ended,) = await asyncio.gather(task, return_exceptions=True)
@@ -82,8 +92,12 @@ class Watchers:
         for id, cluster in wanted.items():
             if id not in self._listeners:
                 self._heads[id] = cluster.heads
-                self._listeners[id] = asyncio.create_task(self._listen(cluster), name=f"listener of {cluster.name}")
-        if self._duties.has("sweep"):
+                # With thousands it counts what each holds on to: nothing here asks what the cluster was to be.
+                slim = replace(cluster, task_config={}, resources_config={}, layers={}, candidates=(), refusals=())
+                self._listeners[id] = asyncio.create_task(self._listen(slim), name=f"listener of {cluster.name}")
+        now = self._clock.now()
+        if self._duties.has("sweep") and (over or not 0 <= self._next_lost - now <= _LOOK_S):
+            self._next_lost = now + _LOOK_S
             await self._lose_jobs()
 
     def _heard(self, cluster: Cluster | None) -> bool:
@@ -137,6 +151,7 @@ class Watchers:
         key = f"heard:{cluster.id}"
         position = heard = position_of(await self._store.get_value(key), cluster.heads)
         early: set[int] = set()
+        looked = self._clock.now()
         with self._signals.watch(f"submitted:{cluster.id}") as submitted:
             while True:
                 events, after = await head.events(position, _HOLD_S if not early else 0.05)
@@ -145,8 +160,9 @@ class Watchers:
                     # The head says that a node is lost: its provider knows what is so.
                     await self._post.send("cluster", self._store.clusters, cluster.id, cluster_life.Due())
                 await self._tell_cluster(cluster, events)
-                if not events and not early:
+                if not events and not early and not 0 <= self._clock.now() - looked < self._pause():
                     # Nothing for a while: look all the same, so that no news is lost for longer than this.
+                    looked = self._clock.now()
                     await self._catch_up(head, cluster)
                 if touched:
                     early = await self._hand_on(head, await head.jobs(sorted(touched)), cluster)
@@ -158,6 +174,10 @@ class Watchers:
                     # Not before what was heard is handed on: after a crash it is to be heard again.
                     heard = position
                     await self._store.set_value(key, f"{position}@{cluster.heads}" if cluster.heads else str(position))
+
+    def _pause(self) -> float:
+        """Seconds between looks at a queue that says nothing: of thousands few are looked at in a second."""
+        return min(_CATCH_UP_MOST_S, len(self._listeners) / _CAUGHT_UP)
 
     async def _tell_cluster(self, cluster: Cluster, events: Sequence[Mapping[str, object]]) -> None:
         """Hand on what events say of the cluster itself."""

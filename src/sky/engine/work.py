@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sky.core.lifecycle.machine import BrokenRule, Step, Table, UnexpectedEvent
 from sky.core.ports import Claim, LeaseLost, Rows, StandingOrder
+from sky.engine.rounds import Pace
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
 from sky.kit.signals import Signals
@@ -40,6 +41,10 @@ _BATCH = 8
 _MOST_READINGS = 3
 #: How the line of a story begins that tells of such a letter.
 SET_ASIDE = "set aside, since it cannot be acted upon"
+#: With so many rows held, claims are so many seconds apart: they come in numbers then, and one claim takes several.
+_MANY, _APART_S = 32, 0.01
+#: Steps of a noun in one round of the event loop: between rounds calls are answered.
+_STEPS = 16
 #: Pause after a claim that failed.
 _AFTER_TROUBLE_S = 5.0
 
@@ -105,6 +110,7 @@ class Driver(Generic[E]):
         #: The rows that are driven now, by their ids.
         self._running: dict[str, asyncio.Task[None]] = {}
         self._count = 0
+        self._pace = Pace(_STEPS)
         #: How often letters could not be read, by their numbers.
         self._misread: dict[int, int] = {}
         #: How often what came of orders could not be read, by their keys.
@@ -131,6 +137,8 @@ class Driver(Generic[E]):
                         log.exception("%s: nothing can be claimed just now", self._noun.name)
                         await self._clock.sleep(_AFTER_TROUBLE_S)
                         continue
+                    if len(self._running) >= _MANY:
+                        await self._clock.sleep(_APART_S)
                     await wake.changed(pause)
         finally:
             left = list(self._running.values())
@@ -179,8 +187,9 @@ class Driver(Generic[E]):
                     claim = await self._heed(claim)
                 else:
                     claim = await self._carry_out(claim)
-            # Nothing to do: say when to look again, which a commit that left orders could not.
-            await noun.rows.release(claim)
+            if claim.expires:
+                # There was nothing to do; a commit after which there is nothing has let go of the row by itself.
+                await noun.rows.release(claim)
             TRACING.at_rest(noun.id_of(claim.entity))
         except LeaseLost as lost:
             log.info("lease lost: %s", lost)
@@ -222,7 +231,9 @@ class Driver(Generic[E]):
     async def _record(
         self, claim: Claim[E], step: Step[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
     ) -> Claim[E]:
-        noun, now = self._noun, self._clock.now()
+        noun = self._noun
+        await self._pace.turn()
+        now = self._clock.now()
         parent = await self._parent(claim.entity)
         with span(f"{noun.name} {type(event).__name__}", parent=parent) as made:
             after = await noun.rows.commit(
@@ -321,6 +332,7 @@ class Driver(Generic[E]):
             with span(name, parent=await self._parent(entity)) as made:
                 if made is not None:
                     made.note(**_about(self._noun.name, self._noun.id_of(entity), entity))
+                await self._pace.turn()
                 return await self._noun.act(entity, key, order)
         except Exception as error:
             log.exception("%s: %s failed in an unforeseen way", self._noun.name, type(order).__name__)

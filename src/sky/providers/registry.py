@@ -3,8 +3,10 @@
 A provider that cannot be loaded is unavailable with a reason, never an import error for everybody.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -236,6 +238,10 @@ class Registry:
                 return left_out
             if not manifest.factory:
                 return self._check_credentials(manifest)
+            if cloud not in self._open:
+                # A cloud's library takes up to a second to load, and nobody else waits for that.
+                with suppress(ImportError):
+                    await asyncio.to_thread(import_module, manifest.factory.partition(":")[0])
             return await self.compute(cloud).check()
         except NotSupportedError as error:
             return Access(cloud, False, str(error))

@@ -36,6 +36,8 @@ class AgentClient:
         self._timeout = timeout
         self._connection: Connection | None = None
         self._gate = asyncio.Lock()
+        #: Calls that have not been answered.
+        self.waiting = 0
 
     async def call(
         self,
@@ -52,8 +54,12 @@ class AgentClient:
         `patience` bounds, in seconds, how long nobody may be there before that is the answer: a call that is held open
         for long may take its time, but a node that is gone should be known as such soon.
         """
-        with span(f"agent {verb}", kind="client"):
-            return await self._call(verb, args, body, timeout=timeout, repeat=repeat, patience=patience)
+        self.waiting += 1
+        try:
+            with span(f"agent {verb}", kind="client"):
+                return await self._call(verb, args, body, timeout=timeout, repeat=repeat, patience=patience)
+        finally:
+            self.waiting -= 1
 
     async def _call(
         self, verb: str, args: Json | None, body: bytes, *, timeout: float | None, repeat: bool, patience: float | None

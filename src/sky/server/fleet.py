@@ -58,8 +58,9 @@ _FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
 _NOTICES = ("aws", "gcp")
 #: Seconds for a new machine to let us in, and for one that was there before; `provision.ssh_timeout` is for both.
 _NEW_MACHINE_S, _OLD_MACHINE_S = 300.0, 20.0
-#: Connections per head for calls that wait at the agent, which bounds how many wait on one.
-_HELD = 8
+#: Connections per head beside the first, for calls that wait at the agent, and how many calls wait on one before the
+#: next is made: an agent bounds how many it serves on one, and with thousands of heads each connection counts.
+_HELD, _SHARED = 8, 64
 
 
 class NodeFleet:
@@ -154,7 +155,8 @@ class NodeFleet:
         node = cluster.head
         if node is None:
             raise AgentUnreachable(f"cluster {cluster.name} has no head node on record")
-        return HeadAgent(self._client(cluster, node), lambda number: self._client(cluster, node, 1 + number % _HELD))
+        client, id = self._client(cluster, node), node.id
+        return HeadAgent(client, lambda: self._free(id, client))
 
     async def ask(self, cluster: Cluster, ranks: Collection[int]) -> None:
         """Ask for a sign of life, all at once."""
@@ -335,22 +337,32 @@ class NodeFleet:
 
         return SlurmChannel(login.link, login, node.reach, where=f"node {node.rank} ({node.ip})")
 
+    def _free(self, node_id: str, client: AgentClient) -> AgentClient:
+        """A connection on which few calls wait, so that those that are held open do not get in the way of others."""
+        for line in range(_HELD + 1):
+            if client.waiting < _SHARED or node_id not in self._newest:
+                break
+            client = self._client(*self._newest[node_id], line)
+        return client
+
     def _client(self, cluster: Cluster, node: Instance, line: int = 0) -> AgentClient:
-        """A connection to a node; by its `line`, calls that are held open do not get in the way of others."""
+        """One of the connections to a node."""
         key = f"{node.id}/{line}" if line else node.id
         known = self._newest.get(node.id)
         if known is None or known[0].version < cluster.version:
             # Another server may have started it again since, elsewhere.
             self._newest[node.id] = (cluster, node)
         if key not in self._clients:
-            # Not before it is needed: a node without a way fails the call, not the look at its cluster.
-            self._clients[key] = AgentClient(
-                lambda: self._open(*self._newest.get(node.id, (cluster, node))),
-                where=f"node {node.rank} ({node.ip})",
-            )
+            # Not before it is needed: a node without a way fails the call, not the look at its cluster. Only the newest
+            # record is held on to: there are thousands of them.
+            id = node.id
+            self._clients[key] = AgentClient(lambda: self._open(id), where=f"node {node.rank} ({node.ip})")
         return self._clients[key]
 
-    async def _open(self, cluster: Cluster, node: Instance) -> "Connection":
+    async def _open(self, node_id: str) -> "Connection":
+        if node_id not in self._newest:
+            raise ConnectionRefusedError("its cluster is not up any more")
+        cluster, node = self._newest[node_id]
         try:
             self._refuse_if_cut(node)
         except AgentUnreachable as error:
@@ -372,7 +384,7 @@ class NodeFleet:
 class HeadAgent:
     """See `core.ports.AgentClient`."""
 
-    def __init__(self, client: AgentClient, held: Callable[[int], AgentClient]) -> None:
+    def __init__(self, client: AgentClient, held: Callable[[], AgentClient]) -> None:
         self._client = client
         self._held = held
 
@@ -391,13 +403,13 @@ class HeadAgent:
         await self._client.cancel(job_ids)
 
     async def events(self, since: int, wait: float) -> tuple[list[Mapping[str, object]], int]:
-        events, after = await self._held(0).events(since, wait=wait)
+        events, after = await self._held().events(since, wait=wait)
         return list(events), after
 
     async def read_log(
         self, job_id: int, *, offset: int | None, tail: int | None, wait: float, which: str, rank: int | None
     ) -> LogPiece:
-        data, after, ended, _ = await self._held(job_id).read_log(
+        data, after, ended, _ = await self._held().read_log(
             job_id, which=which, rank=rank, offset=offset, tail=tail, wait=wait
         )
         return LogPiece(data, after, ended)

@@ -13,6 +13,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 
 from sky.store.sealing import KEY_BYTES
 
@@ -20,6 +21,8 @@ from sky.store.sealing import KEY_BYTES
 Hook = Callable[[str, bytes], bytes]
 #: Seconds for a KMS to answer.
 _HOOK_S = 30
+#: Seconds for which another server's new key may go unnoticed: the file is asked after at each row that is written.
+_FRESH_S = 1.0
 #: Bytes of a wrapped key at most.
 _LONGEST = 64 * 1024
 
@@ -62,19 +65,21 @@ class KeyFile:
         self.path = path
         self._hook = hook
         self._seen: tuple[int, int] | None = None
+        self._looked_at = float("-inf")
         self._keys: dict[str, bytes] = {}
         self._last = ""
 
     def current(self) -> tuple[str, bytes]:
         """The newest key; made if there is none. Raises ValueError, OSError."""
-        self._read()
+        self._read(_FRESH_S)
         if not self._last:
             self._add(first=True)
         return self._last, self._keys[self._last]
 
     def key(self, id: str) -> bytes | None:
         """A key by its id. Raises ValueError, OSError."""
-        self._read()
+        if id not in self._keys:
+            self._read()
         return self._keys.get(id)
 
     def rotate(self) -> str:
@@ -82,7 +87,11 @@ class KeyFile:
         self._add(first=False)
         return self._last
 
-    def _read(self) -> None:
+    def _read(self, fresh: float = 0.0) -> None:
+        """Read the file, unless it was looked at within the last `fresh` seconds."""
+        if self._keys and 0 <= monotonic() - self._looked_at < fresh:
+            return
+        self._looked_at = monotonic()
         try:
             found = self.path.stat()
         except FileNotFoundError:

@@ -101,13 +101,15 @@ def horizon(job: Job, gap: float) -> int:
 class Player:
     """Plays one kind of job on one market; what both have in common over many starts is worked out once."""
 
-    def __init__(self, market: Market, job: Job, rules: Rules = OURS, *, record: bool = False) -> None:
-        """`record` keeps the stretches of machines."""
+    def __init__(
+        self, market: Market, job: Job, rules: Rules = OURS, *, record: bool = False, board: Board | None = None
+    ) -> None:
+        """`record` keeps the stretches of machines; `board` is one of the same market, overhead and transfers."""
         self.market = market
         self.job = job
         self.rules = rules
         self.record = record
-        self.board = Board(market, job.overhead, job.transfers)
+        self.board = board or Board(market, job.overhead, job.transfers)
 
     def starts(self, step: int) -> range:
         """Return the ticks at which a job may start so that the market lasts to its deadline, each `step`-th."""

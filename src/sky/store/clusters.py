@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sqlalchemy import bindparam, or_, select, text
+from sqlalchemy import bindparam, select, text
 
 from sky.core.lifecycle.billing import booked
 from sky.core.lifecycle.clusters import EVENTS, ORDERS
@@ -25,11 +25,12 @@ _T = CLUSTERS.c
 #: In the words of the index of living names: SQLite would read every row there ever was for `living = 1`.
 _ALIVE = text("clusters.living")
 _NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
+_VERSION = Prepared(select(_T.version).where(_T.id == bindparam("wanted")))
 _BY_NAME = Prepared(select(_T.doc).where(_ALIVE, _T.name == bindparam("wanted")))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
 _LIVING = Prepared(select(_T.id, _T.version).where(_ALIVE).order_by(_T.created_at.desc()))
 _DOCS = Prepared(select(_T.id, _T.doc).where(Among(_T.id, "ids")))
-_SINCE = Prepared(_NEWEST_FIRST.where(or_(_T.living, _T.ended_at > bindparam("later"))))
+_ENDED = Prepared(_NEWEST_FIRST.where(_T.ended_at > bindparam("later")))
 
 
 class SqlClusters(LeasedRows[Cluster]):
@@ -40,6 +41,7 @@ class SqlClusters(LeasedRows[Cluster]):
     def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
         super().__init__(database, CLUSTERS, Document(Cluster, SEALED, sealer), EVENTS, ORDERS)
         #: The living as they were read last, by id: what has not changed since need not be opened and decoded again.
+        #: `living` drops what lives no more.
         self._read: dict[str, Cluster] = {}
 
     def columns(self, entity: Cluster) -> Mapping[str, object]:
@@ -83,6 +85,18 @@ class SqlClusters(LeasedRows[Cluster]):
         """Record a cluster, unless a living one has its name."""
         return await self._open(step, now, _BY_NAME, wanted=step.entity.name)
 
+    async def get(self, id: str) -> Cluster | None:
+        """The cluster of this id; one that has not changed since it was read is the same object, not another copy."""
+        known = self._read.get(id)
+        if known is not None:
+            async with self._db.read() as tx:
+                if await tx.scalar(_VERSION, wanted=id) == known.version:
+                    return known
+        found = await super().get(id)
+        if found is not None and found.alive:
+            self._read[id] = found
+        return found
+
     async def by_name(self, name: str) -> Cluster | None:
         """The living cluster of this name."""
         return await self._one(_BY_NAME, wanted=name)
@@ -104,5 +118,8 @@ class SqlClusters(LeasedRows[Cluster]):
         return [each for each in self._read.values() if each.alive]
 
     async def since(self, ended_after: float) -> list[Cluster]:
-        """Living ones and those that ended later than `ended_after`."""
-        return await self._many(_SINCE, later=ended_after)
+        """Living ones and those that ended later than `ended_after`, newest first."""
+        living = await self.living()
+        known = {each.id for each in living}
+        ended = [each for each in await self._many(_ENDED, later=ended_after) if each.id not in known]
+        return sorted((*living, *ended), key=lambda each: each.created_at, reverse=True)

@@ -238,9 +238,12 @@ class LeasedRows(Generic[E]):
             if step.text or self.status(before) != self.status(after):
                 await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
             waiting = await self._letters(tx, after.id)
-            if not waiting and not orders:
-                await tx.change(sql.rest, id=after.id, due=due_at, now=now)
-        return replace(claim, entity=after, orders=orders, letters=waiting)
+            rests = not waiting and not orders
+            if rests:
+                await tx.change(sql.rest_free, id=after.id, due=due_at, now=now)
+        return replace(
+            claim, entity=after, orders=orders, letters=waiting, expires=0.0 if rests else claim.expires
+        )  # fmt: skip
 
     async def _keep_orders(
         self, tx: Transaction, claim: Claim[E], after: E, step: Step[E], done: str | None
@@ -369,6 +372,7 @@ class _Sql:
         self.break_leases = Prepared(update(t).values(lease_until=0, token=None))
         self.write = Prepared(update(t).where(*guarded).values(due_at=Now(), **written))
         self.rest = Prepared(update(t).where(id).values(due_at=At("due")))
+        self.rest_free = Prepared(update(t).where(id).values(due_at=At("due"), lease_until=0, token=None))
         self.insert = Prepared(insert(t).values(due_at=Now(), token=None, lease_until=0, **filled))
         of_one = LETTERS.c.entity_id == bindparam("id")
         self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(mine, of_one).order_by(LETTERS.c.id))

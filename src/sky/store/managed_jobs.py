@@ -16,7 +16,7 @@ from sky.core.ports import JobQuery, Listed
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
-from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, MANAGED_WAITS, VALUES
+from sky.store.schema import CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, MANAGED_WAITS, VALUES
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
@@ -83,6 +83,8 @@ _MOVED = Prepared(
             func.coalesce(CLUSTERS.c.phase, "") != _T.seen_phase,
             func.coalesce(JOBS.c.version, -1) != _T.seen_version,
         ),
+        # One that has not read its last letter yet looks anyway when it does.
+        ~select(LETTERS.c.id).where(LETTERS.c.entity == "managed_job", LETTERS.c.entity_id == _T.id).exists(),
     )
     .limit(bindparam("most"))
 )

@@ -30,6 +30,10 @@ from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
 
+#: The write-ahead log is folded into the file after so many commits, by a thread: it waits for the disk, and so would
+#: everybody. What it cannot keep up with is folded in line once the log has so many pages.
+_FOLD_EVERY, _FOLD_IN_LINE = 200, 20_000
+
 
 class SqliteStore(SqlStore):
     """See `core.ports.Store`. One process owns the file, so leases that an earlier one left are broken at opening."""
@@ -67,6 +71,7 @@ class SqliteDatabase:
         self._path = path
         #: Commits so far, and those that are known to be on the disk; who is writing there now, and who will next.
         self._commits = self._synced = 0
+        self._fold_at, self._folding = _FOLD_EVERY, threading.Thread()
         self._syncing: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         if path is None:
@@ -99,6 +104,8 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Close the connection; the last close also folds the write-ahead log into the file."""
+        if self._folding.is_alive():
+            self._folding.join()
         self._closed()
 
     def begin(self, words: str) -> "_Transaction":
@@ -119,6 +126,8 @@ class SqliteDatabase:
             if failed is None and raw.in_transaction:
                 raw.execute("COMMIT")
                 self._commits += 1
+                if self._commits >= self._fold_at and self._path is not None:
+                    self._fold(self._path)
         except sqlite3.Error as error:
             failed = error
             raise self._in_words(error) from error
@@ -129,6 +138,22 @@ class SqliteDatabase:
             self._lock.release()
         if isinstance(failed, sqlite3.Error):
             raise self._in_words(failed) from failed
+
+    def _fold(self, path: Path) -> None:
+        """Have a thread fold the log into the file, with a connection of its own, while writing goes on."""
+        if self._folding.is_alive():
+            return
+        self._fold_at = self._commits + _FOLD_EVERY
+
+        def fold() -> None:
+            try:
+                with closing(sqlite3.connect(path)) as other:
+                    other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error as error:
+                log.warning("the write-ahead log of %s is not folded just now: %s", path, error)
+
+        self._folding = threading.Thread(target=fold, name="folding the log")
+        self._folding.start()
 
     async def backup(self, path: Path) -> None:
         """Copy the file as of one moment, in pieces with room for others between them."""
@@ -293,7 +318,8 @@ def engine_of(path: Path | None) -> Engine:
 def _plain_transactions(connection: object, _record: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]
     cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000",
+                   f"wal_autocheckpoint={_FOLD_IN_LINE}"):  # fmt: skip
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

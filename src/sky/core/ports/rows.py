@@ -34,7 +34,10 @@ class StandingOrder:
 
 @dataclass(frozen=True, slots=True)
 class Claim(Generic[E]):
-    """A row held under a lease: nobody else is given it until `expires` (by the clock of who claimed it)."""
+    """A row held under a lease: nobody else is given it until `expires` (by the clock of who claimed it).
+
+    After a commit that leaves neither orders nor letters it is held no more; `expires` is 0 then.
+    """
 
     entity: E
     token: str
@@ -89,6 +92,7 @@ class Rows(Protocol[E]):
     ) -> Claim[E]:
         """Write entity, version + 1, the event and the orders in one transaction; consume letters and the done order.
 
+        Where no order stands and no letter waits after it, the row is let go as well.
         Guarded by token and version: raises LeaseLost if the row has moved on.
         """
         ...
