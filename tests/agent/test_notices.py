@@ -189,7 +189,7 @@ async def test_a_service_that_says_nothing_is_given_up(service, monkeypatch):
 
     monkeypatch.setattr(service, "answer", never)
     with pytest.raises(Absent):
-        await get(service.url, "/", {}, within=0.1)
+        await get(service.url, "/", {}, wait=0.1)
 
 
 def test_a_chunked_answer_is_joined():

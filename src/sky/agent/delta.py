@@ -14,6 +14,7 @@ import re
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
+from .bounds import within
 from .fields import Fields, Refused, bad
 from .places import program
 from .sync import Sync
@@ -118,7 +119,7 @@ class Deltas:
         try:
             if fields.flag("well"):
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(delta.process.wait(), 10.0)
+                    await within(10.0, delta.process.wait())
             well = delta.process.returncode == 0
             return {"done": well and await self._sync.take_in(delta.name, delta.target)}, b""
         finally:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from . import memory, states
+from .bounds import within
 from .connection import CallRefused, ConnectionLost, Reply
 from .fields import Refused
 from .ledger import Job, Ledger
@@ -218,7 +219,7 @@ class Gang:
         if tending is not None and facts["status"] != "lost":
             # The last word; a node that has gone since must not hold up the verdict.
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._look(log, {}, 0.0), _LAST_LOOK)
+                await within(_LAST_LOOK, self._look(log, {}, 0.0))
         if facts.get("cause"):
             self._causes[rank] = str(facts["cause"])
         if facts["status"] == "lost":

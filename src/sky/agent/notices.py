@@ -15,6 +15,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Awaitable, Callable, Dict, NamedTuple, Optional, Set, Tuple
 
+from .bounds import within
+
 FILE = os.path.join(".sky", "notice.json")
 _ANSWER_LIMIT = 1 << 14
 _ANSWER_WITHIN = 5.0
@@ -45,7 +47,7 @@ class Absent(Exception):
 
 
 async def get(
-    url: str, path: str, headers: Dict[str, str], method: str = "GET", within: float = _ANSWER_WITHIN
+    url: str, path: str, headers: Dict[str, str], method: str = "GET", wait: float = _ANSWER_WITHIN
 ) -> Tuple[int, Dict[str, str], str]:
     """One question: status, headers by their names in small letters, and the text. Raises Absent."""
     host, port = _split(url)
@@ -53,10 +55,10 @@ async def get(
     lines += ["%s: %s" % pair for pair in headers.items()]
     try:
         opening = asyncio.open_connection(host, port, limit=_ANSWER_LIMIT)
-        reader, writer = await asyncio.wait_for(opening, _ANSWER_WITHIN)
+        reader, writer = await within(_ANSWER_WITHIN, opening)
         try:
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
-            return _parse(await asyncio.wait_for(_read(reader), within))
+            return _parse(await within(wait, _read(reader)))
         finally:
             writer.transport.abort()
     except (OSError, ValueError, asyncio.TimeoutError) as error:
@@ -150,11 +152,11 @@ class Google:
 
     async def next(self) -> Optional[Notice]:
         """What is announced now, or within a minute."""
-        path, within = "/computeMetadata/v1/instance/preempted", _ANSWER_WITHIN
+        path, wait = "/computeMetadata/v1/instance/preempted", _ANSWER_WITHIN
         if self._tag:
             path += "?wait_for_change=true&timeout_sec=%d&last_etag=%s" % (_HELD_S, self._tag)
-            within += _HELD_S
-        status, headers, text = await get(self._url, path, {"Metadata-Flavor": "Google"}, within=within)
+            wait += _HELD_S
+        status, headers, text = await get(self._url, path, {"Metadata-Flavor": "Google"}, wait=wait)
         if status != 200 or headers.get("metadata-flavor") != "Google":
             raise Absent("status %d" % status)
         tag = headers.get("etag", "")

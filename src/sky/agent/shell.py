@@ -8,6 +8,8 @@ import signal
 from contextlib import suppress
 from typing import Dict, Tuple
 
+from .bounds import within
+
 OUTPUT_LIMIT = 1 << 20
 _TIMED_OUT = 124
 
@@ -38,7 +40,7 @@ async def run_script(script: str, home: str, env: Dict[str, str], timeout: float
             output.extend(data[: OUTPUT_LIMIT - len(output)])
 
     try:
-        rc = await asyncio.wait_for(collect(), timeout)
+        rc = await within(timeout, collect())
         return (rc if rc >= 0 else 128 - rc), bytes(output)
     except asyncio.TimeoutError:
         return _TIMED_OUT, bytes(output)

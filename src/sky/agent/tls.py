@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Dict, Tuple
 
+from .bounds import within
 from .connection import Connection, SocketWriter
 from .fields import Refused, bad
 from .node import Tls
@@ -67,8 +68,8 @@ class Wire:
     async def connect(self, host: str, port: int) -> Connection:
         """Connect to a peer; OSError when it cannot be reached, in time, or is not of this cluster."""
         try:
-            reader, writer = await asyncio.wait_for(
-                asyncio.open_connection(host, port, limit=_LIMIT, ssl=self._asking), _CONNECT_WITHIN
+            reader, writer = await within(
+                _CONNECT_WITHIN, asyncio.open_connection(host, port, limit=_LIMIT, ssl=self._asking)
             )
         except asyncio.TimeoutError:
             raise OSError("no connection within %g s" % _CONNECT_WITHIN) from None

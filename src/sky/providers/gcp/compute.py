@@ -322,7 +322,8 @@ class GcpCompute:
             asking = asyncio.ensure_future(self._region_quotas(offer.region))
             held = self._quotas[offer.region] = (self._clock.now(), asking)
         try:
-            return quotas.room(offer, await asyncio.wait_for(asyncio.shield(held[1]), _QUOTAS_S))
+            async with asyncio.timeout(_QUOTAS_S):
+                return quotas.room(offer, await asyncio.shield(held[1]))
         except (ProviderFailure, TimeoutError) as error:
             log.debug("quotas of %s are not known: %s", offer.region, error)
             return None
