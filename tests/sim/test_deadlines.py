@@ -99,11 +99,12 @@ def test_the_engine_decides_as_the_simulator_does(policy, up, ratio):
 
 def test_nothing_that_works_is_left_before_spot_is_there():
     """From on-demand it moves once spot has come; a zone that refuses costs nothing but the question."""
-    _, faults = lone_zone([(0.0, 100.0), (300.0, DRY)], 4000.0)
+    _, faults = lone_zone([(0.0, 100.0), (400.0, DRY)], 4000.0)
     played = play_job(3, faults, deadline_task(1200.0, 2600.0, RESTART, "uniform-progress", every=5.0))
     asked = [line for line in played.story if "asking for spot" in line]
     (first, _, _), (fixed, _, left_at), (last, begun_at, _) = [m for m in played.machines if m[2] - m[1] > 20]
-    assert (first, fixed, last, len(asked)) == (True, False, True, 2), "\n".join(played.story)
+    assert (first, fixed, last) == (True, False, True), "\n".join(played.story)
+    assert len(asked) >= 2, "it asked before there was any"
     assert begun_at < left_at < begun_at + 60, "it was asked for first, and both ran for as long as it takes to start"
     assert played.took <= 2600.0
     assert played.cost < 0.6 * ON_DEMAND * 1200 / 3600
