@@ -18,5 +18,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   bash tests/testbed/install.sh >&2 || echo "some test beds could not be installed: their tests are skipped" >&2
 fi
 command -v git >/dev/null || echo "git is not installed: the tests of git working directories are skipped" >&2
+# Tests start thousands of Python processes: none is to compile the sources again, whatever the shell says.
+unset PYTHONDONTWRITEBYTECODE
 # Half of the time a test waits for something that happens elsewhere, so two of them share a core.
 exec "$env/bin/python" -m pytest -n "${JOBS:-$((2 * $(nproc)))}" --dist loadgroup "$@"

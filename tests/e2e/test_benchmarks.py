@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 SHORT = {
     "agent.py": ["--starts", "1", "--jobs", "5", "--idle", "0.1"],
     "cli.py": ["--runs", "1"],
+    "crash_jobs.py": ["--jobs", "12"],
+    "managed_jobs.py": ["--jobs", "12", "--seconds", "1", "--losses", "2"],
+    "month.py": ["--jobs", "4", "--markets", "1"],
     "catalog.py": ["--offers", "5000", "--runs", "1"],
     "launches.py": ["--launches", "8", "--seconds", "1", "--spread", "1"],
     "optimizer.py": ["--offers", "3000", "--runs", "1"],

@@ -158,15 +158,16 @@ async def test_where_the_program_can_ask_it_is_the_user_who_agrees(here, home, a
 
     async with Client(served(Priced()), elicitation_callback=ask) as session:
         planned = await call(session, "plan", task_yaml=TASK)
-        given = {"plan": planned["plan"], "cluster": "asked", "confirm_hourly_cost": 2.5}
+        given = {"plan": planned["plan"], "cluster": f"asked-{answer}", "confirm_hourly_cost": 2.5}
         told = await session.call_tool("launch", given)
         assert asked == ["This will cost 2.50 USD an hour. Launch it?"]
         assert bool(told.is_error) is not launched, told
         if launched:
             request = json.loads(told.content[0].text)["request_id"]
             await call(session, "request", request_id=request, wait_seconds=25)
-            await call(session, "down", cluster="asked", confirm=True)
-        assert await call(session, "status", cluster="asked") == [] or launched
+            await call(session, "down", cluster=f"asked-{answer}", confirm=True)
+        else:
+            assert await call(session, "status", cluster=f"asked-{answer}") == []
 
 
 def test_without_its_library_it_says_what_to_install(home):
