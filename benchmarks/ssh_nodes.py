@@ -3,8 +3,8 @@
     python benchmarks/ssh_nodes.py [--nodes 1000] [--hosts 20] [--idle 30]
 
 The nodes are test hosts with real agents (`--hosts`, needs root) and, for the rest, a peer in another process that
-speaks real SSH over the loopback and answers as an agent does. Every node has one
-line, as the server keeps it, on which somebody waits for events all the time. The bars: at most 1 MB for a node, and 5 % of a core for 1,000.
+speaks real SSH over the loopback and answers as an agent does. Every node has one line, as the server keeps it, and on
+it somebody waits for events all the time. The bars: at most 1 MB for a node, and 5 % of a core for 1,000.
 """
 
 from __future__ import annotations
