@@ -268,7 +268,17 @@ def test_why_machines_are_gone_is_told_where_the_place_says_it(reasons, told):
 def test_silent_agent_on_running_machines_is_started_again():
     after = step(cluster(), life.NodesObserved(nodes(R, R), agent_answers=False, detail="timeout"))
     assert after.entity.phase is Phase.BOOTSTRAPPING
-    assert after.orders == (life.Bootstrap(),)
+    assert after.orders == (life.Bootstrap(ran=True),)
+
+
+@pytest.mark.parametrize(("answers", "orders"), [(None, None), (True, None), (False, (life.Bootstrap(ran=True),))])
+def test_a_silent_head_is_started_again_also_where_others_are_lost(answers, orders):
+    """A stop that failed has ended the agents: jobs that were there would never be told to have ended."""
+    lost = life.NodesObserved(nodes(R, InstanceState.TERMINATED), agent_answers=answers)
+    known = step(cluster(phase=Phase.DEGRADED), lost).entity
+    assert known.reason == "1 of 2 nodes run: the provider gives no reason"
+    after = step(known, lost)
+    assert (after.entity.phase, after.orders) == (Phase.DEGRADED, orders)
 
 
 def test_a_look_that_failed_changes_nothing():

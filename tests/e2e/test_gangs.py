@@ -177,8 +177,13 @@ def test_a_machine_of_a_pool_is_lost_and_another_takes_its_place(sky, lab, event
 
 @pytest.mark.xdist_group("clouds")
 @pytest.mark.timeout(600)
-def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, eventually):
-    sky, wire, where = clouds.sky, clouds.aws, "aws/us-east-1/us-east-1a"
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [("aws/us-east-1/us-east-1a", "m5.xlarge"), ("gcp/us-central1/us-central1-a", "e2-standard-4")],
+    ids=["aws", "gcp"],
+)
+def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, eventually, where, kind):
+    sky, wire = clouds.sky, clouds.wires[where[:3]]
     run = "\n".join(
         (
             "echo begun >> ~/begun; echo rank $SKYPILOT_NODE_RANK is at $(hostname -I)",
@@ -186,7 +191,7 @@ def test_a_spot_machine_is_taken_back_and_its_neighbour_is_kept(clouds, eventual
             "echo rank $SKYPILOT_NODE_RANK begun $(wc -l < ~/begun) times, set up $(wc -l < ~/setups) times",
         )
     )
-    resources = {"infra": where, "instance_type": "m5.xlarge", "use_spot": True}
+    resources = {"infra": where, "instance_type": kind, "use_spot": True}
     task = {"name": "spot", "num_nodes": 2, "resources": resources, "setup": "echo set >> ~/setups", "run": run}
     (sky.root / "spot.yaml").write_text(json.dumps(task))
     sky.good("jobs", "launch", "-y", "-d", "spot.yaml")

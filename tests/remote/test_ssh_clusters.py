@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sky.core.errors import AgentUnreachable
 from sky.remote.keys import KeyRing
 from sky.server import fleet as fleets
 from sky.server.fleet import NodeFleet
@@ -119,3 +121,14 @@ async def test_how_a_node_ends_itself(fleet, lab, power):
         return host.exec("sh", "-c", "cat /proc/*/environ | grep -c SKY_NODE_ID=end-0").stdout == "0\n"
 
     await nodes.until(ended)
+
+
+async def test_a_machine_that_fell_silent_is_not_waited_for_like_a_new_one(fleet, lab, monkeypatch):
+    monkeypatch.setattr(fleets, "_OLD_MACHINE_S", 1.0)
+    (host,) = lab.create(1)
+    cluster = nodes.cluster_of(nodes.reach_of(host, power="machine"), id="silent")
+    await fleet.bring_up(cluster)
+    host.stop()
+    async with asyncio.timeout(60):
+        with pytest.raises(AgentUnreachable, match=r"node 0"):
+            await fleet.bring_up(cluster, ran=True)

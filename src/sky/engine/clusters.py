@@ -159,9 +159,10 @@ class ClusterWork:
         return await self._provisioner.resume(cluster, key)
 
     async def _bootstrap(self, cluster: Cluster, key: str, order: object) -> object:
+        assert isinstance(order, life.Bootstrap)
         begun = self._clock.now()
         try:
-            await self._fleet.bring_up(cluster)
+            await self._fleet.bring_up(cluster, ran=order.ran)
         except _NODE_FAILURES as error:
             self._note(cluster, f"the agent could not be started: {error}")
             return life.BootstrapFailed(str(error))
@@ -294,6 +295,12 @@ class ClusterWork:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
         await self._learn_loss(cluster, instances)
+        if cluster.phase is Phase.DEGRADED and any(
+            each.rank == 0 and each.state is InstanceState.RUNNING for each in instances
+        ):
+            # Whether its head still speaks for those that are left.
+            silent = await self._head_answers(cluster)
+            return life.NodesObserved(instances, agent_answers=silent is None, detail=silent)
         return life.NodesObserved(instances)
 
     async def _answers(self, cluster: Cluster) -> str | None:
@@ -305,6 +312,14 @@ class ClusterWork:
             head = await self._fleet.head(cluster)
             if lost := await head.ping():
                 await self._fleet.ask(cluster, lost)
+        except _NODE_FAILURES as error:
+            return str(error)
+        return None
+
+    async def _head_answers(self, cluster: Cluster) -> str | None:
+        """None if it does; else what hinders it."""
+        try:
+            await (await self._fleet.head(cluster)).ping()
         except _NODE_FAILURES as error:
             return str(error)
         return None

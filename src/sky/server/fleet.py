@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sky.core.errors import AgentRefused, AgentUnreachable, NotSupportedError
-from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase
 from sky.core.model.faults import FaultKind, NodeFault
 from sky.core.ports import LogPiece
 from sky.kit.together import together
@@ -56,11 +56,13 @@ _FAN_ABOVE = 4
 _FIRST_PORT, _PORTS, _PORT_TRIES = 20000, 10000, 5
 #: Clouds whose machines are told before they are taken away.
 _NOTICES = ("aws", "gcp")
-#: Seconds for a new machine to let us in, and for one that was there before; `provision.ssh_timeout` is for both.
+#: Seconds for a new machine to let us in, and for one that was there before. `provision.ssh_timeout` is for both, and
+#: never makes us wait longer for one that has fallen silent: its provider may know by then that it is gone.
 _NEW_MACHINE_S, _OLD_MACHINE_S = 300.0, 20.0
 #: Connections per head beside the first, for calls that wait at the agent, and how many calls wait on one before the
 #: next is made: an agent bounds how many it serves on one, and with thousands of heads each connection counts.
 _HELD, _SHARED = 8, 64
+_GONE = (InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.TERMINATED)
 
 
 class NodeFleet:
@@ -97,11 +99,13 @@ class NodeFleet:
         """Connections to machines elsewhere that are held now."""
         return 0 if self._links is None else len(self._links)
 
-    async def bring_up(self, cluster: Cluster) -> None:
+    async def bring_up(self, cluster: Cluster, *, ran: bool = False) -> None:
         """Start (or find) the agent on every node, all at once."""
         await self._let_go(cluster)
+        # A cluster that has lost some is to have its head back all the same.
+        there = [node for node in cluster.instances if node.state not in _GONE]
         for _ in range(_PORT_TRIES):
-            if all(await together(self._bring_up(cluster, node) for node in cluster.instances)):
+            if all(await together(self._bring_up(cluster, node, ran) for node in there)):
                 return
         raise AgentUnreachable(f"cluster {cluster.name}: no free port for the agents to reach each other was found")
 
@@ -119,14 +123,14 @@ class NodeFleet:
                     ways.add(way_of(node.reach, cloud))
             await self._links.release(cluster.id, but=ways)
 
-    async def _bring_up(self, cluster: Cluster, node: Instance) -> bool:
+    async def _bring_up(self, cluster: Cluster, node: Instance, ran: bool) -> bool:
         """Whether the agent could be started; if not, the cluster is to be told of another port for it."""
         await self._drop_lines(node)
         try:
             self._refuse_if_cut(node)
             way = self.channel(cluster, node)
             if node.reach.get("kind") != "local":
-                await _let_in(way, node, self._patience(cluster))
+                await _let_in(way, node, self._patience(cluster), ran)
             config = node_config(cluster, node, self._peering(cluster))
             await ensure_agent(way, config, timeout=_BRING_UP_S, known=cluster.ever_up)
         except PortTaken:
@@ -441,14 +445,15 @@ for _ in range(3):
 _SCANCEL = 'PATH="$PATH:/usr/local/bin:/usr/bin:/opt/slurm/bin:/usr/local/slurm/bin"; exec scancel "$1"'
 
 
-async def _let_in(way: Channel, node: Instance, patience: float | None) -> None:
-    """Wait for a machine to let us in; one that was just made takes its time to start."""
+async def _let_in(way: Channel, node: Instance, patience: float | None, ran: bool) -> None:
+    """Wait for a machine to let us in; one that was just made or started takes its time."""
     from sky.remote.ssh import SshChannel  # noqa: PLC0415 - loaded by now, if it is one
 
     if isinstance(way, SshChannel):
-        new = node.reach.get("power") == "machine"
+        new = node.reach.get("power") == "machine" and not ran
+        seconds = patience or (_NEW_MACHINE_S if new else _OLD_MACHINE_S)
         try:
-            await way.ready(patience or (_NEW_MACHINE_S if new else _OLD_MACHINE_S), new=new)
+            await way.ready(min(seconds, _OLD_MACHINE_S) if ran else seconds, new=new)
         except OSError as error:
             raise AgentUnreachable(str(error)) from None
 

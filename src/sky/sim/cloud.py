@@ -224,7 +224,9 @@ class CloudClient:
                 states = [each.state for each in listed if each.machine in made]
                 if states.count(InstanceState.RUNNING) == len(made):
                     return sorted({each.rank: each for each in listed}.values(), key=lambda each: each.rank)
-                if InstanceState.TERMINATED in states:
+                # Another server, which was late to learn that this is not its work any more, may have ended them.
+                ended = any(not self._cloud.machines[name].alive for name in made)
+                if ended or InstanceState.TERMINATED in states:
                     raise CapacityRefused("a machine was taken back while it started")
                 await asyncio.sleep(2.0)
             raise ProviderDown("machines did not start in time")

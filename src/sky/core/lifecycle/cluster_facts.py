@@ -296,7 +296,9 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Bring the agent up on every node."""
+    """Bring the agent up on every node. `ran`: it did run there, so its machine answers soon or not at all."""
+
+    ran: bool = False
 
 
 @dataclass(frozen=True, slots=True)

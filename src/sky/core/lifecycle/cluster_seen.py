@@ -60,9 +60,11 @@ def _seen_partly(cluster: Cluster, event: NodesObserved, now: float) -> Step[Clu
     if cluster.phase is Phase.STOPPED and not running:
         return Step(cluster)  # somebody starts it: what comes of that, the next look tells
     reason = f"{running} of {cluster.num_nodes} nodes run: {why(cluster)}"
+    # A stop that failed has ended its agents: what became of its jobs only a head that answers can tell.
+    orders = (Bootstrap(ran=True),) if event.agent_answers is False else ()
     if cluster.phase is Phase.DEGRADED and cluster.reason == reason:
-        return Step(cluster)
-    return Step(moved(cluster, Phase.DEGRADED, now, reason), (), reason)
+        return Step(cluster, orders or None)
+    return Step(moved(cluster, Phase.DEGRADED, now, reason), orders, reason)
 
 
 def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
@@ -73,7 +75,9 @@ def _seen_running(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cl
         return _stop_from_here(cluster, now) if now > _overdue(cluster) else Step(cluster)
     if event.agent_answers is False:
         reason = f"the agent does not answer: {event.detail}"
-        return Step(moved(cluster, Phase.BOOTSTRAPPING, now, reason), (Bootstrap(),), f"{reason}; starting it again")
+        return Step(
+            moved(cluster, Phase.BOOTSTRAPPING, now, reason), (Bootstrap(True),), f"{reason}; starting it again"
+        )
     if cluster.phase is Phase.DEGRADED and event.agent_answers:
         return Step(replace(moved(cluster, Phase.UP, now), strikes=0), (), "whole again")
     seen_again = (cluster.reason or "").startswith(UNSEEN)

@@ -347,7 +347,7 @@ def start(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
 @TABLE.on(P.UP, StartAsked, to={P.UP})
 def start_again(cluster: Cluster, event: StartAsked, now: float) -> Step[Cluster]:
     """Nothing to do, unless the agents are to be brought up anew."""
-    return Step(cluster, (Bootstrap(),), "bringing the agents up anew") if event.force else Step(cluster)
+    return Step(cluster, (Bootstrap(ran=True),), "bringing the agents up anew") if event.force else Step(cluster)
 
 
 @TABLE.on(P.UP, ResizeAsked, to={P.UP, P.RESIZING})

@@ -46,8 +46,11 @@ class AgentClient(Protocol):
 class Fleet(Protocol):
     """The way to the nodes of clusters."""
 
-    async def bring_up(self, cluster: Cluster) -> None:
-        """The agent answers on every node when this returns. Raises AgentUnreachable with the node and the reason."""
+    async def bring_up(self, cluster: Cluster, *, ran: bool = False) -> None:
+        """The agent answers on every node when this returns. Raises AgentUnreachable with the node and the reason.
+
+        Nodes that are new may take minutes to answer; one whose agent `ran` is given up after seconds.
+        """
         ...
 
     async def head(self, cluster: Cluster) -> AgentClient: ...
