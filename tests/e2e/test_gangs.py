@@ -13,7 +13,8 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-#: Each node counts to twelve, writing each number down, and goes on behind what was written by an attempt before.
+#: Each node counts to twelve, writing each number down, and goes on behind what was written by an attempt before; it
+#: holds a lock for as long as any process of it lives.
 GANG = """
 name: gang
 num_nodes: 2
@@ -23,8 +24,8 @@ setup: echo $SKYPILOT_SETUP_NODE_RANK >> {root}/setups; touch ~/prepared
 run: |
   set -e
   test -e ~/prepared
-  mkdir {root}/runs-$SKYPILOT_NODE_RANK || exit 99
-  trap 'rmdir {root}/runs-$SKYPILOT_NODE_RANK' EXIT
+  exec 9> {root}/runs-$SKYPILOT_NODE_RANK
+  flock -n 9 || exit 99
   echo $SKYPILOT_NODE_RANK >> {root}/begun
   kept=$SKYPILOT_CHECKPOINT_DIR/$SKYPILOT_NODE_RANK
   at=$(cat $kept 2>/dev/null || echo 0)
@@ -61,9 +62,6 @@ def lose(sky, rank):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
-    with contextlib.suppress(FileNotFoundError):
-        # Of a machine that is gone nothing is held.
-        (sky.root / f"runs-{rank}").rmdir()
 
 
 def node_of(pid):
@@ -115,7 +113,6 @@ def test_a_fault_on_request_by_the_number_of_the_job(sky, eventually):
     told = sky.json("chaos", "preempt", "1", "--node", "1", "--seconds", "0", "-y")
     assert (told["cluster_name"], told["fault"], told["node"], told["job_id"]) == ("gang-1", "preempt", 1, None)
     eventually(lambda: job(sky)["status"] == "RECOVERING")
-    (sky.root / "runs-1").rmdir()
     (sky.root / "go").touch()
     ended_well(sky, eventually, 1)
     over = sky("chaos", "kill", "1", "-y")

@@ -139,8 +139,12 @@ async def test_nodes_are_told_before_money_ends_a_job_and_have_the_time_that_the
 
     await until(saved)
     assert not (await running(plane)).cancel_asked, "its script has time"
-    told = [entry.text for entry in await plane.store.stories.read("cluster", job.cluster_id)]
-    assert any("what runs there ends in 20 s" in text or "was told" in text for text in told), told
+
+    async def told():
+        texts = [entry.text for entry in await plane.store.stories.read("cluster", job.cluster_id)]
+        return any("what runs there ends in 20 s" in text or "was told" in text for text in texts)
+
+    await until(told)
     care._warned[job.cluster_id] -= 20.0
     await care._end(job, letter, "the budget 'b' is used up")
     assert (await ended(plane)).status is Status.CANCELLED
