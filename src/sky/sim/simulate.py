@@ -73,7 +73,7 @@ class Run:
     stretches: tuple[Stretch, ...] = ()
 
 
-@dataclass
+@dataclass(slots=True)
 class _State:
     running: Offer | None = None
     place: int = -1
