@@ -4,6 +4,7 @@ Called like those of `sky.core.policy.deadlines`, on whose pacing and safety net
 """
 
 import math
+from itertools import chain
 
 from sky.core.policy.deadlines import (
     BEHIND,
@@ -149,21 +150,20 @@ def _best(seen: Observation, memory: Memory, ceiling: float) -> tuple[Offer | No
     It is the cheapest; where none is cheaper than what runs, any that may be begun.
     """
     running = held(seen)
-    others = [
-        offer for offer in seen.spot if (running is None or offer.zone != running.zone) and may_begin(seen, offer)
-    ]
-    if not others:
-        return None, math.inf, math.inf
+    here = None if running is None else running.zone
+    others = (offer for offer in seen.spot if offer.zone != here and may_begin(seen, offer))
+    best, least, own = next(others, None), math.inf, math.inf
+    if best is None:
+        return None, least, own
     # An hour of progress costs no less than an hour, and on what works already just that; offers come cheapest first.
-    if running is not None and seen.warming <= 0 and others[0].price >= running.price:
-        return others[0], math.inf, running.price
+    if running is not None and seen.warming <= 0 and best.price >= running.price:
+        return best, least, running.price
     room = slack(seen) - 2 * seen.overhead
     scarcity = SCARCE * ceiling * (min(1.0, seen.overhead / room) if room > 0 else 1.0)
-    rates, own = hazards(seen, memory), math.inf
+    rates = hazards(seen, memory)
     if running is not None and running.zone in rates:
         own = price_of_progress(running, rates[running.zone], seen.warming, 0.0, scarcity, seen.left)
-    best, least = None, math.inf
-    for offer in others:
+    for offer in chain((best,), others):
         if offer.price >= least:
             break
         cost = price_of_progress(offer, rates[offer.zone], offer.start, offer.entry, scarcity, seen.left)
