@@ -144,8 +144,8 @@ class Player:
         now = (tick - start) * gap
         seen = Observation(
             now, 0.0, job.deadline, job.work, job.work - state.done, job.overhead,
-            board.spot(tick, state.region), board.on_demand(state.region), state.running, state.warming, gap, 0.0, state.region,
-            gap if self.rules.stepped else 0.0,
+            board.spot(tick, state.region), board.on_demand(state.region), state.running, state.warming,
+            gap, 0.0, state.region, gap if self.rules.stepped else 0.0,
         )  # fmt: skip
         decision, state.memory = policy(seen, state.memory)
         offer = decision.offer
