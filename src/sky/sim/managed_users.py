@@ -91,7 +91,7 @@ class Manager:
             if self._world.loop.time() - since > 600:
                 since = self._world.loop.time()
                 await self._do("jobs/cancel", {"all": True})
-            await asyncio.sleep(10)
+            await asyncio.sleep(20)
 
     async def _do(self, name: str, body: dict[str, object]) -> None:
         """One request to its end, through as many servers as it takes."""

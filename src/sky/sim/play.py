@@ -32,7 +32,7 @@ _REST_S = 900.0
 _SETTLE_S = 300.0
 _CHECK_EVERY_S = 20.0
 #: The share of worlds in which somebody has jobs managed: such a world takes two to three times as long to play.
-MANAGED_SHARE = 0.25
+MANAGED_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ def _unswept() -> Iterator[None]:
 
 def company(seed: int) -> tuple[int, int]:
     """How many people of a seed's world use clusters, and how many have their jobs managed."""
-    managed = Random(f"{seed}:company").random() < MANAGED_SHARE  # noqa: S311 - a world that can be repeated
-    return (1, 1) if managed else (3, 0)
+    rng = Random(f"{seed}:company")  # noqa: S311 - a world that can be repeated
+    return (rng.choice((0, 1)), 1) if rng.random() < MANAGED_SHARE else (3, 0)
 
 
 def drawn(seed: int, recorded: Market | None = None, *, losses: bool | None = None) -> tuple[Fault, ...]:
