@@ -32,7 +32,7 @@ _REST_S = 900.0
 _SETTLE_S = 300.0
 _CHECK_EVERY_S = 20.0
 #: The share of worlds in which somebody has jobs managed: such a world takes two to three times as long to play.
-MANAGED_SHARE = 0.2
+MANAGED_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
