@@ -147,17 +147,15 @@ def price_of_progress(offer: Offer, hazard: float, start: float, entry: float, s
 def _best(seen: Observation, memory: Memory, ceiling: float) -> tuple[Offer | None, float, float]:
     """Return the spot offer to begin on, what progress costs there, and what it costs on the spot that runs.
 
-    It is the cheapest; where none is cheaper than what runs, any that may be begun.
+    None where none may be begun, or none can be cheaper than what works: so it is until offers come, go or change.
     """
     running = held(seen)
     here = None if running is None else running.zone
     others = (offer for offer in seen.spot if offer.zone != here and may_begin(seen, offer))
     best, least, own = next(others, None), math.inf, math.inf
-    if best is None:
-        return None, least, own
     # An hour of progress costs no less than an hour, and on what works already just that; offers come cheapest first.
-    if running is not None and seen.warming <= 0 and best.price >= running.price:
-        return best, least, running.price
+    if best is None or (running is not None and seen.warming <= 0 and best.price >= running.price):
+        return None, least, own
     room = slack(seen) - 2 * seen.overhead
     scarcity = SCARCE * ceiling * (min(1.0, seen.overhead / room) if room > 0 else 1.0)
     rates = hazards(seen, memory)
