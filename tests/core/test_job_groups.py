@@ -197,6 +197,16 @@ def test_a_member_begins_when_it_has_met_the_others():
     assert lost.entity.stage is Stage.BACKOFF
 
 
+@pytest.mark.parametrize("look_at", [None, NOW - 5])
+@pytest.mark.parametrize("phase", [Phase.BOOTSTRAPPING, Phase.PROVISIONING, Phase.DEGRADED])
+def test_a_member_whose_own_cluster_is_not_up_again_looks_in_a_while_and_not_at_once(phase, look_at):
+    meeting = job(Stage.MEETING, member=Membership("p", 0, "g", Kind.GROUP, meets=True, meet_by=NOW + 60))
+    for wake_at in (None, NOW - 0.001, NOW):
+        waits_on = step(replace(meeting, wake_at=wake_at, look_at=look_at), Seen(phase, ever_up=True, num_nodes=1))
+        assert waits_on.entity.stage is Stage.MEETING
+        assert waits_on.entity.wake_at > NOW
+
+
 def test_a_parent_is_what_its_members_are():
     parent = life.opening(job(tasks=2, group=group(2, primary=(0,), delays={"1": 5.0})))
     assert (parent.entity.stage, parent.orders) == (Stage.LEADING, (events.Lead(),))

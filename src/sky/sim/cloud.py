@@ -56,6 +56,15 @@ class Machine:
         return begin if end is None else end
 
     @property
+    def cluster(self) -> str:
+        """The id of its cluster."""
+        return self.mark.partition("-h")[0]
+
+    def cost(self, now: float) -> float:
+        """USD that it has cost."""
+        return sum((now if end is None else end) - begin for begin, end in self.billed) / 3600 * self.price
+
+    @property
     def alive(self) -> bool:
         """Whether it is there: a stopped one keeps its disk."""
         return self.state in _ALIVE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from sky.sim.world import World
@@ -44,13 +44,16 @@ def draw(rng: Random, until: float) -> tuple[Fault, ...]:
 
 
 def lose(rng: Random, until: float) -> tuple[Fault, ...]:
-    """Machines that are taken away, and more or less of what comes with it."""
+    """Machines that are taken away, and more or less of what comes with it; some are out of reach for very long."""
     kinds = ("preemption wave", "machine breaks", "preemption wave", "partition", "crash at a call")
-    return tuple(
-        Fault(rng.choice(kinds), round(rng.uniform(20, until), 3), round(rng.choice((3.0, 45.0, 400.0)), 3),
-              round(rng.random(), 3))
+    drawn = [
+        Fault(
+            rng.choice(kinds), round(rng.uniform(20, until), 3), rng.choice((3.0, 45.0, 400.0)), round(rng.random(), 3)
+        )
         for _ in range(rng.randint(2, 7))
-    )  # fmt: skip
+    ]
+    # The others are over at once, and a world need not be waited for on their account.
+    return tuple(each if each.kind == "partition" else replace(each, lasts=3.0) for each in drawn)
 
 
 def _crash_soon(world: World, fault: Fault) -> None:

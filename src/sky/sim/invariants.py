@@ -11,24 +11,16 @@ from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import requests
 from sky.core.lifecycle.billing import MAYBE
 from sky.core.lifecycle.machine import Table
-from sky.core.lifecycle.managed_pace import terms_of
 from sky.core.model.clusters import Cluster
 from sky.core.model.jobs import JobPhase
 from sky.core.model.ledger import Billed, Question
-from sky.core.model.managed_jobs import OWNED, Stage
-from sky.core.model.pools import OWNED as POOL
-from sky.core.model.statuses import ManagedJobStatus
-from sky.core.ports import JobQuery
-from sky.engine.managed_jobs import task_id_of
-from sky.sim import spot
+from sky.sim import managed_invariants, spot
 from sky.sim.world import World
 
 #: Seconds for which a machine may be without an owner once everything works: a sweep, and the time that it takes.
 _UNOWNED_S = 100.0
 #: Seconds for which a machine may come or go unseen in the worst weather, and USD per hour of the dearest cluster.
 _BLIND_S, _DEAREST = 900.0, 3 * 0.8 * spot.DEAREST
-#: How the ids of managed jobs' tasks begin, which are the same in all attempts.
-_MANAGED = "sky-managed-"
 #: USD by which the ledger may differ from what the clouds charge for a cluster.
 _CENT = 0.005
 
@@ -41,9 +33,7 @@ async def meanwhile(world: World) -> None:
         if times > 1:
             world.violated(f"{times} machines are rank {rank} of {mark}")
     living = await world.disk.clusters.living()
-    await _managed_once(world, living)
-    _gangs_apart(world)
-    _one_job_per_worker(world, living)
+    await managed_invariants.meanwhile(world, living)
     owned = {site.mark for cluster in living for site in cluster.where}
     now = world.loop.time()
     for machine in world.machines():
@@ -53,48 +43,6 @@ async def meanwhile(world: World) -> None:
         since = world.since_unowned.setdefault(machine.name, now)
         if now - max(since, world.calm_since) > _UNOWNED_S:
             world.violated(f"{machine.name} has run without a row for {now - since:.0f} s")
-
-
-async def _managed_once(world: World, living: list[Cluster]) -> None:
-    """A managed job has one cluster or none, and runs in one place at a time.
-
-    One with a deadline may ask for a second, to move there.
-    """
-    for owner, count in Counter(each.owner for each in living if each.owner).items():
-        if count > 1:
-            mine = await world.disk.managed_jobs.get(owner.removeprefix(OWNED))
-            if mine is not None and terms_of(mine) is not None and count == 2:
-                continue
-            world.violated(f"{owner} has {count} clusters")
-    running: Counter[str] = Counter()
-    for machine in world.machines():
-        if machine.alive and machine.node.on:
-            for job in machine.node.disk.jobs.values():
-                if job.began is not None and not job.over:
-                    running[str(job.spec.get("task_id"))] += 1
-    for task, times in running.items():
-        if times > 1 and task.startswith(_MANAGED):
-            world.violated(f"{task} runs in {times} places")
-
-
-def _one_job_per_worker(world: World, living: list[Cluster]) -> None:
-    """On a worker of a pool runs one managed job at most, and none beside its setup."""
-    workers = {site.mark: each.name for each in living if (each.owner or "").startswith(POOL) for site in each.where}
-    for machine in world.machines():
-        name = workers.get(machine.mark)
-        if name is None or not machine.alive or not machine.node.on:
-            continue
-        running = [job for job in machine.node.disk.jobs.values() if job.began is not None and not job.over]
-        if len(running) > 1:
-            world.violated(f"{len(running)} jobs run on the worker {name}")
-
-
-def _gangs_apart(world: World) -> None:
-    """A managed job is begun anew on a node only once nothing of the attempt before runs there."""
-    for machine in world.machines():
-        for task in machine.node.beside:
-            if task.startswith(_MANAGED):
-                world.violated(f"{task} was begun on {machine.name} beside what ran there of it")
 
 
 async def at_rest(world: World) -> AsyncIterator[str]:
@@ -111,7 +59,7 @@ async def at_rest(world: World) -> AsyncIterator[str]:
     for cloud in world.clouds.values():
         for line in cloud.unheard_of:
             yield line
-    for check in (_requests_ended, _jobs_as_they_were, _managed_jobs_over, _stories_along_tables, _money):
+    for check in (_requests_ended, _jobs_as_they_were, managed_invariants.at_rest, _stories_along_tables, _money):
         async for line in check(world):
             yield line
 
@@ -126,24 +74,10 @@ async def _requests_ended(world: World) -> AsyncIterator[str]:
                 yield f"request {id} ({found.name}) never ended: {found.status}"
 
 
-async def _managed_jobs_over(world: World) -> AsyncIterator[str]:
-    started = Counter(key for machine in world.machines() for key in machine.node.started)
-    for job in (await world.disk.managed_jobs.listed(JobQuery())).jobs:
-        if job.stage is not Stage.DONE or not job.status.is_terminal():
-            yield f"managed job {job.number} never ended: {job.stage} {job.status} ({job.reason})"
-        for at, task in enumerate(job.tasks):
-            ran = started[task_id_of(job, at)]
-            if task.status is ManagedJobStatus.SUCCEEDED and not ran:
-                yield f"task {at} of managed job {job.number} succeeded and never ran"
-            # A record that is put back no longer knows of an attempt that had begun.
-            if ran > len(task.attempts) and not world.forgot:
-                yield f"task {at} of managed job {job.number} was started {ran} times in {len(task.attempts)} attempts"
-
-
 async def _jobs_as_they_were(world: World) -> AsyncIterator[str]:
-    started = Counter(key for machine in world.machines() for key in machine.node.started)
+    started = Counter(str(job.spec.get("task_id")) for machine in world.machines() for job in machine.node.ran)
     for task, times in started.items():
-        if times > 1 and not task.startswith(_MANAGED):
+        if times > 1 and not task.startswith(managed_invariants.MANAGED):
             yield f"{task} was started {times} times"
     for cluster in await world.disk.clusters.since(0.0):
         for job in await world.disk.jobs.of_cluster(cluster.id):
@@ -190,9 +124,7 @@ async def _money(world: World) -> AsyncIterator[str]:
     """The ledger is what the clouds charge, to the cent; what clusters themselves know, but for what nobody saw."""
     charged: dict[str, float] = {}
     for machine in world.machines():
-        mark = machine.mark.partition("-h")[0]
-        hours = sum(((world.clock.now() if end is None else end) - begin) / 3600 for begin, end in machine.billed)
-        charged[mark] = charged.get(mark, 0.0) + hours * machine.price
+        charged[machine.cluster] = charged.get(machine.cluster, 0.0) + machine.cost(world.clock.now())
     machines = {machine.name for machine in world.machines()}
     booked: dict[str, float] = {}
     for _, entry in await world.disk.ledger.lines(Question(ended=True)):

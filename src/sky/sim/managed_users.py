@@ -12,6 +12,7 @@ from sky.core.policy.catalogue import POLICIES
 from sky.core.ports import JobQuery
 from sky.engine.plane import ControlPlane
 from sky.kit.ids import request_id
+from sky.sim.managed_invariants import GRAPH
 from sky.sim.world import World
 
 
@@ -54,8 +55,8 @@ class Manager:
         if kind == "group":
             dag |= {"execution": "parallel", "primary_tasks": self._families.choice(([], ["t0"]))}
         elif kind == "diamond":
-            for task, after in zip(tasks, ([], ["t0"], ["t0"], ["t1", "t2"]), strict=True):
-                task["depends_on"] = after
+            for task, after in zip(tasks, GRAPH, strict=True):
+                task["depends_on"] = list(after)
         else:
             matrix = {"V": ["a", "b", "c"]}
             tasks[0]["sweep"] = {"matrix": matrix, "max_parallel": self._families.choice((1, 2))}
@@ -64,7 +65,7 @@ class Manager:
     def _task(self, at: int, draw: Random | None = None) -> dict[str, object]:
         rng = draw or self._rng
         # Long enough that most lose their machines, some more than once.
-        seconds, code = rng.choice((5, 60, 120, 240)), rng.choice((0, 0, 0, 1))
+        seconds, code = rng.choice((5, 40, 90, 150)), rng.choice((0, 0, 0, 1))
         recovery: dict[str, object] = {
             "strategy": rng.choice(("EAGER_NEXT_REGION", "FAILOVER", "DEADLINE")),
             "max_restarts_on_errors": rng.choice((0, 1)),
@@ -90,7 +91,7 @@ class Manager:
             if self._world.loop.time() - since > 600:
                 since = self._world.loop.time()
                 await self._do("jobs/cancel", {"all": True})
-            await asyncio.sleep(10)
+            await asyncio.sleep(20)
 
     async def _do(self, name: str, body: dict[str, object]) -> None:
         """One request to its end, through as many servers as it takes."""

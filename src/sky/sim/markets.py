@@ -106,24 +106,24 @@ class Board:
         self.places = {zone.zone: index for index, zone in enumerate(market.zones)}
         self._known: dict[tuple[object, str], tuple[Offer, ...]] = {}
         self._kept: dict[str, tuple[Offer, ...]] = {}
-        self._states: list[tuple[tuple[int, float], ...] | None] = [None] * market.ticks
-
-    def state(self, tick: int) -> tuple[tuple[int, float], ...]:
-        """Return (zone's index, price) of the spot that is up, cheapest first."""
-        held = self._states[tick]
-        if held is None:
-            zones = self.market.zones
-            up = [(zone.prices[tick], index) for index, zone in enumerate(zones) if zone.up[tick]]
-            held = tuple((index, price) for price, index in sorted(up))
-            self._states[tick] = held
-        return held
+        self._ticks: dict[str, list[tuple[Offer, ...] | None]] = {}
 
     def spot(self, tick: int, region: str) -> tuple[Offer, ...]:
         """Return the spot offers at a tick, cheapest first, for data in a region."""
-        state = self.state(tick)
+        ticks = self._ticks.get(region)
+        if ticks is None:
+            ticks = self._ticks[region] = [None] * self.market.ticks
+        found = ticks[tick]
+        if found is None:
+            found = ticks[tick] = self._offers(tick, region)
+        return found
+
+    def _offers(self, tick: int, region: str) -> tuple[Offer, ...]:
+        """Return the same tuple for all ticks with the same prices."""
+        state = tuple(sorted((each.prices[tick], at) for at, each in enumerate(self.market.zones) if each.up[tick]))
         found = self._known.get((state, region))
         if found is None:
-            found = tuple(self._offer(index, price, region, spot=True) for index, price in state)
+            found = tuple(self._offer(index, price, region, spot=True) for price, index in state)
             self._known[state, region] = found
         return found
 

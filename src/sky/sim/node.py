@@ -90,8 +90,8 @@ class SimNode:
         self.changed = asyncio.Event()
         self._lines: list[_Line] = []
         self._timers: list[asyncio.TimerHandle] = []
-        #: Task ids of all jobs whose processes were ever started here, in order: what no invariant may see twice.
-        self.started: list[str] = []
+        #: All jobs whose processes were ever started here, in order, whatever became of the disk.
+        self.ran: list[SimJob] = []
         #: Processes of jobs of several nodes, by key with their task; and those that were begun beside others of it.
         self.work: dict[str, str] = {}
         self.beside: list[str] = []
@@ -206,7 +206,7 @@ class SimNode:
             self._move(job, "FAILED_DRIVER", "a node of the job does not answer")
             return
         job.began = self.clock.now()
-        self.started.append(str(job.spec.get("task_id")))
+        self.ran.append(job)
         for each in gang:
             each.begin(job)
         self._move(job, "RUNNING")

@@ -13,6 +13,11 @@ from unittest import mock
 from weakref import WeakKeyDictionary
 
 from sky.core.lifecycle import billing
+from sky.core.lifecycle.managed_events import Seen
+from sky.core.model.clusters import Phase
+from sky.core.model.managed_jobs import Stage
+from sky.core.policy import job_groups
+from sky.engine.managed_jobs import ManagedJobWork
 from sky.engine.provision import Provisioner
 from sky.engine.sweep import Sweep
 from sky.server.fleet import HeadAgent
@@ -169,10 +174,32 @@ def told_before_it_is_safe() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def lost_cluster_forgotten() -> Iterator[None]:
+    """A managed job that was lost is begun anew, and what is left of where it ran is not ended."""
+    real = ManagedJobWork._let_go
+
+    async def let_go(self: Any, job: Any, order: object) -> Any:
+        if job.stage is Stage.CLEARING and job.pool_id is None:
+            return Seen(Phase.TERMINATED, ever_up=True)
+        return await real(self, job, order)
+
+    with mock.patch.object(ManagedJobWork, "_let_go", let_go):
+        yield
+
+
+@contextmanager
+def dependency_ignored() -> Iterator[None]:
+    """Whatever a managed job waits for counts as having come."""
+    with mock.patch.object(job_groups, "waits", lambda awaited, statuses: job_groups.Waits(())):
+        yield
+
+
 PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     each.__name__.replace("_", " "): each
     for each in (
         lease_not_checked, order_not_recorded, machines_asked_anew, sweep_forgotten, end_not_carried_out,
         job_submitted_anew, letter_read_too_early, bill_left_open, bill_written_apart, told_before_it_is_safe,
+        lost_cluster_forgotten, dependency_ignored,
     )
 }  # fmt: skip

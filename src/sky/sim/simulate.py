@@ -73,7 +73,7 @@ class Run:
     stretches: tuple[Stretch, ...] = ()
 
 
-@dataclass
+@dataclass(slots=True)
 class _State:
     running: Offer | None = None
     place: int = -1
@@ -117,13 +117,12 @@ class Player:
 
     def play(self, policy: Policy, start: int = 0) -> Run:
         """Return how the job went that started at this tick."""
-        job, gap = self.job, self.market.gap
-        last = start + horizon(job, gap)
+        last = start + horizon(self.job, self.market.gap)
         state = _State()
         tick = start
         while True:
-            if state.running is not None and state.running.spot and not self._up(state, tick):
-                self._ended(state, (tick - start) * gap, lost=True)
+            if state.running is not None and state.running.spot:
+                self._goes_on(state, state.running, start, tick)
             review = self._decide(policy, state, start, tick)
             following = min(self._next(state, start, tick, review), last)
             self._advance(state, start, tick, following)
@@ -132,21 +131,21 @@ class Player:
                 break
         return self._result(state, last, start)
 
-    def _up(self, state: _State, tick: int) -> bool:
-        return bool(self.market.zones[state.place].up[tick])
+    def _goes_on(self, state: _State, running: Offer, start: int, tick: int) -> None:
+        """A spot machine is lost, or costs what it costs now."""
+        zone = self.market.zones[state.place]
+        if not zone.up[tick]:
+            self._ended(state, (tick - start) * self.market.gap, lost=True)
+        elif zone.prices[tick] != running.price:
+            state.running = running._replace(price=zone.prices[tick])
 
     def _decide(self, policy: Policy, state: _State, start: int, tick: int) -> float:
         gap, job, board = self.market.gap, self.job, self.board
         now = (tick - start) * gap
-        spot = board.spot(tick, state.region)
-        if state.running is not None and state.running.spot:
-            price = self.market.zones[state.place].prices[tick]
-            if price != state.running.price:
-                state.running = state.running._replace(price=price)
         seen = Observation(
-            now, 0.0, job.deadline, job.work, job.work - state.done, job.overhead, spot,
-            board.on_demand(state.region), state.running, state.warming, gap, 0.0, state.region,
-            gap if self.rules.stepped else 0.0,
+            now, 0.0, job.deadline, job.work, job.work - state.done, job.overhead,
+            board.spot(tick, state.region), board.on_demand(state.region), state.running, state.warming,
+            gap, 0.0, state.region, gap if self.rules.stepped else 0.0,
         )  # fmt: skip
         decision, state.memory = policy(seen, state.memory)
         offer = decision.offer
@@ -182,13 +181,10 @@ class Player:
         state.running, state.warming = None, 0.0
 
     def _next(self, state: _State, start: int, tick: int, review: float) -> int:
-        if self.rules.stepped:
-            return tick + 1
-        gap = self.market.gap
-        following = self.market.changes[tick]
-        if review < math.inf:
-            following = min(following, start + math.floor(review / gap + 1e-9))
-        return max(following, tick + 1)
+        following = tick + 1 if self.rules.stepped else self.market.changes[tick]
+        if following > tick + 1 and review < math.inf:
+            following = max(tick + 1, min(following, start + math.floor(review / self.market.gap + 1e-9)))
+        return following
 
     def _advance(self, state: _State, start: int, tick: int, following: int) -> None:
         running = state.running

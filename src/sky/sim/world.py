@@ -75,6 +75,7 @@ class World:
         self.disk_full = False
         self.disk_slow_s = 0.0
         self.since_unowned: dict[str, float] = {}
+        self.since_over: dict[str, float] = {}
         self.calm_since = 0.0
 
     def chance(self, of: str) -> Random:

@@ -63,7 +63,7 @@ def register(table: Table[ManagedJob], seen_launching: SeenLaunching, cancel: En
     table.on(S.MEETING, Changed, to=())(_meet_again)
     table.on(S.MEETING, Due, to=())(_meet_again)
     after_a_look = {S.MEETING, S.SUBMITTING, S.REPAIRING, S.CLEARING, S.BACKOFF, S.ENDING, S.DONE}
-    table.on(S.MEETING, Seen, to=after_a_look)(seen_launching)
+    table.on(S.MEETING, Seen, to=after_a_look)(_seen_meeting(seen_launching))
     table.on(S.MEETING, CancelAsked, to={S.ENDING, S.CANCELLING})(cancel)
     table.on(S.LEADING, MembersSeen, to={S.LEADING, S.DONE})(members_seen)
     table.on(S.LEADING, Steered, to=())(steered)
@@ -156,6 +156,19 @@ def alone(job: ManagedJob, event: Alone, now: float) -> Step[ManagedJob]:
     # Each look reads all members: the more are missing, the longer it takes them anyway.
     pause = min(LOOK_AGAIN_S, MEET_AGAIN_S * max(1.0, len(event.missing) / 5))
     return Step(replace(_with_reason(job, words), wake_at=now + pause), None, text)
+
+
+def _seen_meeting(seen_launching: SeenLaunching) -> SeenLaunching:
+    """Its own cluster is not up just now: who goes on waiting looks again in a while, and not at once."""
+
+    def seen(job: ManagedJob, event: Seen, now: float) -> Step[ManagedJob]:
+        step = seen_launching(job, event, now)
+        after = step.entity
+        if after.stage is not S.MEETING or (after.wake_at is not None and after.wake_at > now):
+            return step
+        return replace(step, entity=replace(after, wake_at=now + MEET_AGAIN_S))
+
+    return seen
 
 
 def _meet_again(job: ManagedJob, event: object, now: float) -> Step[ManagedJob]:

@@ -156,8 +156,9 @@ def _stepped_net(seen: Observation, wanted: Decision) -> Decision:
 
 def back(seen: Observation, region: str) -> float:
     """Return the seconds until on-demand works that is begun with the data in a region."""
-    if any(offer.region == region for offer in seen.on_demand):
-        return seen.overhead
+    for offer in seen.on_demand:
+        if offer.region == region:
+            return seen.overhead
     return max((offer.start for offer in seen.on_demand), default=seen.overhead)
 
 

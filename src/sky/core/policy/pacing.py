@@ -395,7 +395,7 @@ def _review(pace: Pace, seen: Observation, offer: Offer | None, wanted: float) -
     if offer.spot:
         # Work on spot takes no slack, and what is not saved grows no faster than time goes.
         room = slack(seen) - seen.lag - back(seen, offer.region)
-        return max(soonest, min(wanted, seen.now + room, seen.now + _LATEST_S))
+        return max(soonest, min(wanted, *rests, seen.now + room, seen.now + _LATEST_S))
     return max(soonest, min(wanted, *rests, seen.now + max(seen.overhead, seen.grain)))
 
 

@@ -4,6 +4,7 @@ Called like those of `sky.core.policy.deadlines`, on whose pacing and safety net
 """
 
 import math
+from itertools import chain
 
 from sky.core.policy.deadlines import (
     BEHIND,
@@ -107,8 +108,7 @@ def _faded(zone: Zone, after: float) -> Zone:
 def watched(seen: Observation, memory: Memory) -> Memory:
     """Return the memory with what the offers tell; the same memory where no zone came or went."""
     up = {offer.zone for offer in seen.spot}
-    known = {zone.zone: zone for zone in memory.zones}
-    if all(zone.up == (zone.zone in up) for zone in memory.zones) and up <= known.keys():
+    if up == {zone.zone for zone in memory.zones if zone.up}:
         return memory
     after = seen.now - memory.at
     zones = []
@@ -116,15 +116,19 @@ def watched(seen: Observation, memory: Memory) -> Memory:
         then = _faded(zone, after)
         lost = zone.up and zone.zone not in up
         zones.append(Zone(zone.zone, zone.zone in up, then.exposure, then.failures + lost))
-    zones += [Zone(name, True, 0.0, 0.0) for name in sorted(up - known.keys())]
+    zones += [Zone(name, True, 0.0, 0.0) for name in sorted(up - {zone.zone for zone in memory.zones})]
     return Memory(seen.now, tuple(zones))
 
 
 def hazards(seen: Observation, memory: Memory) -> dict[str, float]:
     """Return losses per second that are to be expected of each zone's spot."""
-    after = seen.now - memory.at
-    return {zone.zone: (1 + then.failures) / (PRIOR + then.exposure) for zone in memory.zones
-            for then in [_faded(zone, after)]}  # fmt: skip
+    # As `_faded` has it, with what all zones have in common worked out once: this is asked at each look.
+    fade = math.exp(-(seen.now - memory.at) / FADE)
+    gained = FADE * (1 - fade)
+    return {
+        zone: (1 + failures * fade) / (PRIOR + (exposure * fade + (gained if up else 0.0)))
+        for zone, up, exposure, failures in memory.zones
+    }
 
 
 def price_of_progress(offer: Offer, hazard: float, start: float, entry: float, scarcity: float, left: float) -> float:
@@ -141,18 +145,27 @@ def price_of_progress(offer: Offer, hazard: float, start: float, entry: float, s
 
 
 def _best(seen: Observation, memory: Memory, ceiling: float) -> tuple[Offer | None, float, float]:
-    """Return the spot offer whose progress costs least, that cost, and the cost on the machine that runs."""
+    """Return the spot offer to begin on, what progress costs there, and what it costs on the spot that runs.
+
+    None where none may be begun, or none can be cheaper than what works: so it is until offers come, go or change.
+    """
+    running = held(seen)
+    here = None if running is None else running.zone
+    others = (offer for offer in seen.spot if offer.zone != here and may_begin(seen, offer))
+    best, least, own = next(others, None), math.inf, math.inf
+    # An hour of progress costs no less than an hour, and on what works already just that; offers come cheapest first.
+    if best is None or (running is not None and seen.warming <= 0 and best.price >= running.price):
+        return None, least, own
     room = slack(seen) - 2 * seen.overhead
     scarcity = SCARCE * ceiling * (min(1.0, seen.overhead / room) if room > 0 else 1.0)
     rates = hazards(seen, memory)
-    best, least, own = None, math.inf, math.inf
-    for offer in seen.spot:
-        here = same(offer, seen.running)
-        start, entry = (seen.warming, 0.0) if here else (offer.start, offer.entry)
-        cost = price_of_progress(offer, rates[offer.zone], start, entry, scarcity, seen.left)
-        if here:
-            own = cost
-        elif cost < least and may_begin(seen, offer):
+    if running is not None and running.zone in rates:
+        own = price_of_progress(running, rates[running.zone], seen.warming, 0.0, scarcity, seen.left)
+    for offer in chain((best,), others):
+        if offer.price >= least:
+            break
+        cost = price_of_progress(offer, rates[offer.zone], offer.start, offer.entry, scarcity, seen.left)
+        if cost < least:
             best, least = offer, cost
     return best, least, own
 
@@ -170,7 +183,7 @@ def adaptive(seen: Observation, memory: Memory) -> tuple[Decision, Memory]:
     wanted = _adapted(seen, best, least / ceiling if best else math.inf, own / ceiling if best else math.inf)
     # What is believed of a zone changes slowly: to look again after a restart's time is soon enough.
     soon = seen.now + seen.overhead if best is not None else math.inf
-    return net(seen, wanted._replace(review=min(wanted.review, soon))), memory
+    return net(seen, Decision(wanted.offer, wanted.reason, min(wanted.review, soon))), memory
 
 
 def _adapted(seen: Observation, best: Offer | None, cost: float, own: float) -> Decision:
