@@ -281,6 +281,13 @@ def test_a_silent_head_is_started_again_also_where_others_are_lost(answers, orde
     assert (after.entity.phase, after.orders) == (Phase.DEGRADED, orders)
 
 
+@pytest.mark.parametrize("phase", [Phase.UP, Phase.TERMINATED])
+def test_where_the_sweep_found_machines_is_remembered_for_the_ledger(phase):
+    after = step(cluster(phase=phase), life.Swept("machines on gcp", "gcp")).entity
+    again = step(after, life.Swept("machines on gcp", "gcp")).entity
+    assert (again.swept, step(again, life.Swept("disk d on aws")).entity.swept) == (("gcp",), ("gcp",))
+
+
 def test_a_look_that_failed_changes_nothing():
     waiting = cluster(reason="autostop not set: busy")
     assert step(waiting, life.LookFailed("odd")).entity == waiting

@@ -38,10 +38,11 @@ def test_nothing_is_lost(seed):
     assert outcome.broken == (), "\n".join(outcome.trace)
 
 
-@pytest.mark.parametrize("seed", [2046])
-def test_what_was_broken_once_holds(seed):
+@pytest.mark.parametrize(("seed", "company"), [(2046, (3, 0)), (303874, (3, 0)), (304357, (3, 0)), (350, (1, 1))])
+def test_what_was_broken_once_holds(seed, company):
     """2046: a cancellation waited for ever for a job whose head had been taken away."""
-    assert play(seed).broken == ()
+    users, managers = company
+    assert play(seed, users=users, managers=managers).broken == ()
 
 
 def test_a_run_is_repeated_byte_for_byte_in_another_process():

@@ -31,14 +31,15 @@ class Settling:
         self._store = store
         self._providers = providers
         self._clock = clock
-        self._looks: dict[str, int] = {}
+        #: By cluster and its version: one that the sweep found more of is looked at anew.
+        self._looks: dict[tuple[str, int], int] = {}
 
     async def once(self) -> None:
         """Compare the lines of clusters that ended a short while ago, and correct what differs."""
         recent = await self._store.clusters.since(self._clock.now() - _WITHIN_S)
-        ended = {each.id: each for each in recent if not each.alive and each.entered}
-        self._looks = {id: count for id, count in self._looks.items() if id in ended}
-        due = {id: each for id, each in ended.items() if self._looks.get(id, 0) < _LOOKS}
+        ended = {(each.id, each.version): each for each in recent if not each.alive and each.entered}
+        self._looks = {key: count for key, count in self._looks.items() if key in ended}
+        due = {each.id: each for key, each in ended.items() if self._looks.get(key, 0) < _LOOKS}
         if not due:
             return
         lines: defaultdict[str, list[Line]] = defaultdict(list)
@@ -48,12 +49,14 @@ class Settling:
         quiet = set(due)
         for cloud in sorted({cloud for found in places.values() for cloud in found}):
             there = [each for id, each in due.items() if cloud in places[id]]
-            quiet -= await self._settle(cloud, there, lines, {r for each in there for r in places[each.id][cloud]})
-        for id in quiet:
-            self._looks[id] = self._looks.get(id, 0) + 1
+            regions = {region for each in there for region in places[each.id][cloud]}
+            anywhere = any(cloud in each.swept for each in there)
+            quiet -= await self._settle(cloud, there, lines, None if anywhere else regions)
+        for key in [(id, due[id].version) for id in quiet]:
+            self._looks[key] = self._looks.get(key, 0) + 1
 
     async def _settle(
-        self, cloud: str, clusters: Iterable[Cluster], lines: Mapping[str, Sequence[Line]], regions: set[str]
+        self, cloud: str, clusters: Iterable[Cluster], lines: Mapping[str, Sequence[Line]], regions: set[str] | None
     ) -> set[str]:
         """Ids of the clusters that are to be looked at again all the same."""
         try:
@@ -88,6 +91,8 @@ def _places(cluster: Cluster, lines: Sequence[Line]) -> Mapping[str, set[str]]:
     for refusal in cluster.refusals:
         cloud, *region = refusal.place.split("/")[:2]
         found[cloud].update(region)
+    for cloud in cluster.swept:
+        found[cloud].update()
     for line in lines:
         found[line.entry.cloud].add(line.entry.region)
     return found

@@ -145,7 +145,7 @@ class Sweep:
                     continue
                 self._unowned.pop(key, None)
                 ended.append(key[1])
-                await self._tell(key[1], f"machines on {cloud}")
+                await self._tell(key[1], f"machines on {cloud}", cloud)
         for cluster in living:
             site = cluster.site
             ours = site is not None and site.cloud == cloud and cluster.phase is Phase.UP
@@ -171,11 +171,11 @@ class Sweep:
             if line is not None:
                 await self._store.ledger.settle(Settlement(missing=(line,)))
 
-    async def _tell(self, mark: str, what: str) -> Cluster | None:
+    async def _tell(self, mark: str, what: str, cloud: str = "") -> Cluster | None:
         """Tell in the story of the cluster, if there is a record of it; that record."""
         cluster = await self._store.clusters.get(mark.partition(life.HEDGED)[0])
         if cluster is not None:
-            await self._post.send("cluster", self._store.clusters, cluster.id, life.Swept(what))
+            await self._post.send("cluster", self._store.clusters, cluster.id, life.Swept(what, cloud))
         return cluster
 
     async def _images(self, cloud: str, compute: ClonesDisks, regions: set[str] | None) -> None:

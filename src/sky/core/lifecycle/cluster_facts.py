@@ -57,9 +57,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Something that was made for the cluster was found without an owner, and removed."""
+    """Something that was made for the cluster was found without an owner, and removed. `cloud`: machines, there."""
 
     what: str
+    cloud: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -529,8 +529,10 @@ def seen(cluster: Cluster, event: NodesObserved, now: float) -> Step[Cluster]:
 
 @TABLE.on(tuple(P), Swept, to=())
 def swept(cluster: Cluster, event: Swept, now: float) -> Step[Cluster]:
-    """Only the story tells of it."""
-    return Step(cluster, None, f"removed by the sweep: {event.what}")
+    """The story tells of it, and the ledger will ask there what machines that were forgotten have cost."""
+    known = event.cloud and event.cloud not in cluster.swept
+    told = replace(cluster, swept=(*cluster.swept, event.cloud)) if known else cluster
+    return Step(told, None, f"removed by the sweep: {event.what}")
 
 
 add_to(TABLE)

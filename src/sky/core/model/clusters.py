@@ -148,7 +148,8 @@ class Cluster:
     the ledger (`core.model.ledger`); else, as of those from before there was one, in `intervals` alone. `owner` is what
     it was made for and is ended by, `managed:<id>` of a managed job; None for the user themselves. `planned` are the
     best offers of its plan, for its receipt to compare with. `repairs` counts how often nodes of it were replaced,
-    `heads` how often its head was among them.
+    `heads` how often its head was among them. `swept` are clouds where the sweep ended machines
+    of it of which this record did not know.
     """
 
     id: str
@@ -193,6 +194,7 @@ class Cluster:
     planned: tuple[Placement, ...] = ()
     repairs: int = 0
     heads: int = 0
+    swept: tuple[str, ...] = ()
 
     def hooks(self, event: str) -> tuple[tuple[str, float], ...]:
         """Scripts that the task of its launch wants run before the event, each with its limit in seconds."""
