@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dagster import Failure, MetadataValue
+from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue
 
 if TYPE_CHECKING:
     import sky
@@ -29,6 +30,8 @@ _STEP_S = 0.2
 #: Seconds that an interrupted step waits for its cluster to be gone; Dagster kills a step that stays longer. The server
 #: goes on with it in any case.
 _INTERRUPTED_S = 20.0
+#: Interruptions that a clean-up outlasts.
+_MOST_INTERRUPTIONS = 5
 #: Pieces of the log that wait for the step's thread at most.
 _MOST_PIECES = 1000
 #: Errors of the SDK that no repetition mends, by name: the classes are not loaded before something runs.
@@ -103,8 +106,7 @@ def complete(
     try:
         thread.wait()
     except BaseException:
-        context.log.info("Interrupted: the Sky job is called off.")
-        thread.call_off()
+        _insist(thread.call_off)
         raise
     finally:
         lines.close()
@@ -112,6 +114,16 @@ def complete(
     if check and result.exit_code != 0:
         raise _failure(result, run, lines)
     return result
+
+
+def _insist(call: Callable[[], None]) -> None:
+    """Dagster may interrupt a step twice within a second: what one breaks off is gone on with."""
+    for _ in range(_MOST_INTERRUPTIONS):
+        try:
+            return call()
+        except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+            continue
+    return None
 
 
 class _Following(threading.Thread):
@@ -124,6 +136,8 @@ class _Following(threading.Thread):
         # Bounded: a step that is slow to take its lines slows the reading of the log, and no memory fills up.
         self._pieces: queue.Queue[str | int] = queue.Queue(_MOST_PIECES)
         self._off = threading.Event()
+        self._until = 0.0
+        self._clean_up: threading.Thread | None = None
         self._outcome: sky.Outcome | None = None
         self._error: BaseException | None = None
 
@@ -173,12 +187,17 @@ class _Following(threading.Thread):
 
     def call_off(self) -> None:
         """Have it ended, by a thread that a second interruption does not end and that the interpreter waits for."""
-        self._off.set()
-        # The mark is set at once; should the launch be under way, the thread that follows sees it afterwards.
-        off = threading.Thread(target=self._cancel, name="sky clean-up")
-        off.start()
-        off.join(_INTERRUPTED_S)
-        self.join(_INTERRUPTED_S)
+        if not self._off.is_set():
+            self._until = time.monotonic() + _INTERRUPTED_S
+            self._off.set()
+            self._context.log.info("Interrupted: the Sky job is called off.")
+        if self._clean_up is None:
+            # Should the launch be under way, the thread that follows sees afterwards that it is called off.
+            clean_up = threading.Thread(target=self._cancel, name="sky clean-up")
+            clean_up.start()
+            self._clean_up = clean_up
+        self._clean_up.join(max(0.0, self._until - time.monotonic()))
+        self.join(max(0.0, self._until - time.monotonic()))
 
     def _cancel(self) -> None:
         try:

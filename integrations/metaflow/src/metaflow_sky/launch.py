@@ -158,7 +158,9 @@ def _follow(run: sky.Run) -> int:
             if os.getppid() != parent:
                 raise _Ended("Metaflow has gone")
     except BaseException:
-        # By a thread that a second interruption does not end and that the interpreter waits for.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        # The interpreter waits for this thread: if it ends late, it ends all the same.
         off = threading.Thread(target=run.cancel, name="sky clean-up")
         off.start()
         off.join(_INTERRUPTED_S)
