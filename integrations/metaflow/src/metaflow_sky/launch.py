@@ -106,7 +106,9 @@ def _script(spec: dict[str, Any], command: list[str]) -> str:
     step = f"{python} -u {shlex.join([os.path.basename(command[at]), *command[at + 1 :]])}"  # noqa: PTH119 - of words
     # What prepares the node was written for a folder of its own, and for an interpreter by the name of `python`.
     begin = f'cd "$(mktemp -d)"\nmkdir -p .bin && ln -sf "$(command -v {python})" .bin/python && PATH="$PWD/.bin:$PATH"'
-    return "\n".join([begin, " && ".join([*spec["prepare"], step])])
+    # They are meant to stand between double quotes, and this takes off what they are escaped with for that.
+    (prepare,) = shlex.split(f'"{" && ".join(spec["prepare"])}"')
+    return f"{begin}\n{prepare} && {step}"
 
 
 class _Lines:
