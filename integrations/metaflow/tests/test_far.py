@@ -1,24 +1,37 @@
 """A datastore in a bucket: the node gets code and artifacts from there, as one without our file system does."""
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from conftest import until
+
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[dict[str, str]]:
     """An S3-compatible store on this machine; the settings that lead Metaflow there."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def answers() -> bool:
+        with socket.socket() as knock:
+            return knock.connect_ex(("127.0.0.1", port)) == 0
+
+    until(answers, 60)
     settings = {
-        "METAFLOW_S3_ENDPOINT_URL": f"http://{host}:{port}",
+        "METAFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "METAFLOW_DATASTORE_SYSROOT_S3": "s3://flows/metaflow",
         "AWS_ACCESS_KEY_ID": "tests",
         "AWS_SECRET_ACCESS_KEY": "secret-of-tests",
@@ -30,7 +43,8 @@ def bucket() -> Iterator[dict[str, str]]:
     )  # fmt: skip
     client.create_bucket(Bucket="flows")
     yield settings
-    server.stop()
+    program.kill()
+    program.wait()
 
 
 def test_code_and_artifacts_travel_by_the_bucket(house: Any, bucket: dict[str, str]) -> None:
