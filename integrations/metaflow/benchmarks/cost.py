@@ -47,7 +47,7 @@ def submitting(runs: int) -> tuple[list[float], list[float]]:
     spec = {
         "name": "bench", "resources": {"infra": "local"}, "setup": None, "python": sys.executable, "env": {},
         "secrets": [], "cluster_name": None, "managed": False, "endpoint": None, "shared": True, "settings": {},
-        "cwd": "/tmp",
+        "hidden": {}, "cwd": "/tmp",
     }  # fmt: skip
     ours, calls = [], []
     for _ in range(runs + 1):

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def task_of(spec: dict[str, Any], command: list[str]) -> sky.Task:
         "setup": spec["setup"],
         "run": _script(spec, command),
         "envs": {name: str(value) for name, value in envs.items()},
-        "secrets": {name: os.environ[name] for name in spec["secrets"]},
+        "secrets": {**spec["hidden"], **{name: os.environ[name] for name in spec["secrets"]}},
     }
     return sky.Task.from_yaml_config({key: value for key, value in config.items() if value})
 
@@ -74,7 +75,10 @@ def _metaflow_variables(spec: dict[str, Any]) -> dict[str, str]:
     if not spec["shared"]:
         return {}
     kept = {name: value for name, value in os.environ.items() if name.startswith("METAFLOW_") and name != _SPEC}
-    kept.pop("METAFLOW_SERVICE_AUTH_KEY", None)
+    for name in ("METAFLOW_SERVICE_AUTH_KEY", "METAFLOW_SERVICE_HEADERS"):
+        kept.pop(name, None)
+    # A node's home is another one.
+    kept.setdefault("METAFLOW_HOME", str(Path("~/.metaflowconfig").expanduser()))
     if "PYTHONPATH" in os.environ:
         kept["PYTHONPATH"] = os.environ["PYTHONPATH"]
     return kept

@@ -162,8 +162,12 @@ class SkyDecorator(StepDecorator):
             "managed": own["managed"],
             "endpoint": own["endpoint"],
             "shared": shared,
+            "hidden": {},
             "settings": {"METAFLOW_USER": get_username(), "METAFLOW_RUNTIME_ENVIRONMENT": "sky"},
         }
+        if metaflow_config.SERVICE_HEADERS:
+            # They hold the key of the metadata service.
+            spec["hidden"]["METAFLOW_SERVICE_HEADERS"] = json.dumps(metaflow_config.SERVICE_HEADERS)
         if shared:
             spec["cwd"] = str(Path.cwd())
             return spec
