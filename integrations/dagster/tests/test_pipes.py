@@ -146,15 +146,27 @@ def test_secrets_and_extras_are_on_no_record(
 
     @asset
     def hidden(context: AssetExecutionContext, pipes: SkyPipesClient) -> MaterializeResult[Any]:
-        task = {"resources": LOCAL, "run": '[ "$KEY" = very-secret-wor"d" ] && [ $PLAIN = p ]'}
+        task = {"resources": LOCAL, "run": '[ "$KEY" = very-secret-wor"d" ] && [ $PLAIN = p ] && [ "$OTHER" = "$KEY" ]'}
         return pipes.run(
             context=context, task=task, extras={"word": "extra-secret-word"}, secrets={"KEY": EnvVar("KEY_OF_TESTS")}
         ).get_materialize_result()
 
+    client = SkyPipesClient(env={"PLAIN": "p"}, secrets={"OTHER": EnvVar("KEY_OF_TESTS")})
     instance = DagsterInstance.ephemeral()
-    result = materialize([hidden], resources={"pipes": SkyPipesClient(env={"PLAIN": "p"})}, instance=instance)
+    result = materialize([hidden], resources={"pipes": client}, instance=instance)
     assert result.success
     assert "very-secret-word" not in logged(instance, result.run_id) + capfd.readouterr().out
+
+
+def test_a_variable_that_is_not_set_is_named(house: Any) -> None:
+    @asset
+    def unset(context: AssetExecutionContext, pipes: SkyPipesClient) -> MaterializeResult[Any]:
+        return pipes.run(
+            context=context, task={"run": "true"}, secrets={"K": EnvVar("NOT_SET_HERE")}
+        ).get_materialize_result()
+
+    with pytest.raises(ValueError, match="NOT_SET_HERE is not set"):
+        materialize([unset], resources={"pipes": SkyPipesClient()})
 
 
 def test_a_context_too_long_for_a_variable_is_told(house: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from dagster import (
     AssetExecutionContext,
-    EnvVar,
     OpExecutionContext,
     PipesClient,
     PipesClientCompletedInvocation,
@@ -21,7 +20,7 @@ from dagster._core.definitions.resource_annotation import TreatAsResourceParam  
 from dagster_sky.messages import LogLines, SkyLogMessageReader
 from dagster_sky.resource import named
 from dagster_sky.runs import complete, serving, telling
-from dagster_sky.tasks import TaskLike, task_of
+from dagster_sky.tasks import TaskLike, plain, task_of
 
 #: Linux lets no single variable be longer.
 _MOST_BYTES = 128 * 1024 - 64
@@ -69,7 +68,7 @@ class SkyPipesClient(PipesClient, TreatAsResourceParam):
         reader = self._message_reader or SkyLogMessageReader()
         with (
             telling(),
-            serving(_plain(self._endpoint), _plain(self._token)),
+            serving(plain(self._endpoint), plain(self._token)),
             open_pipes_session(
                 context=context,
                 context_injector=self._context_injector,
@@ -81,18 +80,10 @@ class SkyPipesClient(PipesClient, TreatAsResourceParam):
 
             # As secrets, for extras are nobody else's and need not be kept in the server's records.
             bootstrap = _bounded(session.get_bootstrap_env_vars())
-            wanted = task_of(task, {**self._env, **(env or {})}, {**self._secrets, **_read(secrets), **bootstrap})
+            wanted = task_of(task, {**self._env, **(env or {})}, {**self._secrets, **(secrets or {}), **bootstrap})
             lines = LogLines(reader if isinstance(reader, SkyLogMessageReader) else None)
             result = complete(context, sky.Run(wanted, **named(context, wanted, options)), lines)
         return PipesClientCompletedInvocation(session, metadata=result.metadata)
-
-
-def _read(secrets: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in (secrets or {}).items()}
-
-
-def _plain(value: Any) -> Any:
-    return value.get_value() if isinstance(value, EnvVar) else value
 
 
 def _bounded(variables: Mapping[str, str]) -> dict[str, str]:

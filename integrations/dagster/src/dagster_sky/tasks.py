@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dagster import EnvVar
+
 if TYPE_CHECKING:
     import sky
 
@@ -37,4 +39,14 @@ def task_of(
 
 
 def _texts(pairs: Mapping[str, Any] | None) -> dict[str, str]:
-    return {name: str(value) for name, value in (pairs or {}).items()}
+    return {name: str(plain(value)) for name, value in (pairs or {}).items()}
+
+
+def plain(value: Any) -> Any:
+    """What stands behind an `EnvVar`; anything else as it is. Raises ValueError for a variable that is not set."""
+    if not isinstance(value, EnvVar):
+        return value
+    found = value.get_value()
+    if found is None:
+        raise ValueError(f"The environment variable {value.env_var_name} is not set.")
+    return found
