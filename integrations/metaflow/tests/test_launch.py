@@ -1,0 +1,35 @@
+"""The task that the launcher makes of a command: what it says in clear, and what it does not."""
+
+from typing import Any
+
+import pytest
+
+from metaflow_sky.launch import task_of
+
+SPEC = {
+    "name": "start-1", "resources": {"infra": "local"}, "setup": None, "python": "python3", "env": {"A": 1}, "secrets": ["KEY"],
+    "cluster_name": None, "managed": False, "endpoint": None, "shared": True, "settings": {"METAFLOW_USER": "u"},
+    "hidden": {"METAFLOW_SERVICE_HEADERS": '{"x-api-key": "key-of-service"}'}, "cwd": "/a folder",
+}  # fmt: skip
+
+
+def test_keys_are_secrets_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "key-of-user")
+    monkeypatch.setenv("METAFLOW_SERVICE_AUTH_KEY", "key-of-service")
+    task = task_of(SPEC, ["python", "flow.py", "step", "start"])
+    config: dict[str, Any] = task.to_yaml_config()
+    assert "key-of" not in str(config)
+    assert set(task.secrets) == {"KEY", "METAFLOW_SERVICE_HEADERS"}
+    assert task.envs["A"] == "1" and task.envs["METAFLOW_USER"] == "u"
+    assert task.run == "cd '/a folder' && exec python3 flow.py step start"
+
+
+def test_what_prepares_a_node_is_taken_out_of_its_quotes() -> None:
+    far = {
+        **SPEC, "secrets": [], "shared": False, "task": ["F", "1", "start", "2", 0],
+        "settings": {"METAFLOW_DEFAULT_DATASTORE": "s3"}, "prepare": ['python -c \'print(\\"$A\\")\'', "mkdir x"],
+    }  # fmt: skip
+    task = task_of(far, ["/here/python", "-u", "/here/flow.py", "--datastore", "s3", "step", "a b"])
+    assert task.run is not None
+    assert task.run.endswith("python -c 'print(\"$A\")' && mkdir x && python3 -u flow.py --datastore s3 step 'a b'")
+    assert task.envs["MF_PATHSPEC"] == "F/1/start/2"
