@@ -1,0 +1,76 @@
+"""The trigger that follows a run while its task is deferred: no worker and no thread is held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_sky import runs
+from airflow_sky.hooks import DEFAULT_CONN_ID, SkyHook
+from airflow_sky.lines import Lines
+
+
+class SkyJobTrigger(BaseTrigger):
+    """Waits for the end of what an operator began, and tells its log meanwhile. Fires once, with how it ended.
+
+    work: as `runs.Work.told()` gives it. It holds no secret; the token is the connection's. quiet: leave the log out.
+    """
+
+    def __init__(self, work: dict[str, Any], sky_conn_id: str = DEFAULT_CONN_ID, quiet: bool = False) -> None:
+        super().__init__()
+        self.work = work
+        self.sky_conn_id = sky_conn_id
+        self.quiet = quiet
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class and arguments."""
+        return (
+            "airflow_sky.triggers.SkyJobTrigger",
+            {"work": self.work, "sky_conn_id": self.sky_conn_id, "quiet": self.quiet},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow it, also after a restart of the triggerer: the server knows all that this needs."""
+        yield TriggerEvent((await self._ended()).told())
+
+    async def on_kill(self) -> None:
+        """Somebody marked or cleared the task: end what it began."""
+        await self._at_server(lambda: runs.order_end(runs.Work.from_told(self.work)))
+
+    async def _ended(self) -> runs.Ended:
+        work = runs.Work.from_told(self.work)
+        lines = Lines(self._ignore if self.quiet else self._say)
+        try:
+            server = await SkyHook(self.sky_conn_id).aserver()
+            await asyncio.to_thread(_load)
+            with server.serving():
+                ended = await runs.afollow(work, lines)
+        except Exception as failed:  # noqa: BLE001 - the task is to say it, and to end what it began
+            return runs.failure(work, failed, lines)
+        # The machines need not wait until a worker has time for the rest of the task.
+        await self._at_server(lambda: runs.order_release(work))
+        return ended
+
+    async def _at_server(self, call: Any) -> None:
+        server = await SkyHook(self.sky_conn_id).aserver()
+
+        def inside() -> None:
+            with server.serving():
+                call()
+
+        await asyncio.to_thread(inside)
+
+    def _say(self, line: str) -> None:
+        self.log.info("%s", line)
+
+    def _ignore(self, line: str) -> None:
+        """The lines are remembered all the same, for an error."""
+
+
+def _load() -> None:
+    """In a thread, for importing takes longer than an event loop should stand still."""
+    import sky.client.sdk_async  # noqa: PLC0415
+    import sky.jobs.client.sdk_async  # noqa: PLC0415, F401
