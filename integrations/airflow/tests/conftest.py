@@ -60,9 +60,10 @@ os.environ |= {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
 }
 
-# A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that. One that is
+# told to end (a time limit) ends what it has started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def until(what: Callable[[], Any], seconds: float = 120.0, shown: Callable[[], Any] | None = None) -> Any:
@@ -115,7 +116,7 @@ class Flow:
         if sign == signal.SIGTERM:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(5)
             except subprocess.TimeoutExpired:
                 pass
         try:
@@ -186,7 +187,9 @@ class Flight:
 
     def log(self, task_id: str = "job", number: int | None = None) -> str:
         """The log of a try as Airflow's own interface shows it."""
-        number = number or max(1, int(self.task(task_id)["try_number"]))
+        number = number or int(self.task(task_id)["try_number"])
+        if not number:
+            return ""
         told = self.flow.call("GET", f"{self.path}/taskInstances/{task_id}/logs/{number}", full_content="true")
         lines = told["content"] if isinstance(told["content"], list) else [told["content"]]
         return "\n".join(str(each.get("event", each)) + _errors(each) if isinstance(each, dict) else str(each) for each in lines)
