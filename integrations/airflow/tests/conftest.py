@@ -1,5 +1,6 @@
 """A household of its own for all tests: a fresh home, the processes of an Airflow and a Sky server, all of them real."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -34,6 +35,7 @@ os.environ |= {
     "HOME": str(HOME),
     "PATH": f"{BIN}:{os.environ['PATH']}",
     "DO_NOT_TRACK": "1",
+    "AIRFLOW_VAR_JOB_KEY": "not-for-logs",
     "AIRFLOW_HOME": str(HOME / "airflow"),
     "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -115,14 +117,10 @@ class Flow:
         process = self.processes.pop(word)
         if sign == signal.SIGTERM:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
@@ -192,13 +190,17 @@ class Flight:
             return ""
         told = self.flow.call("GET", f"{self.path}/taskInstances/{task_id}/logs/{number}", full_content="true")
         lines = told["content"] if isinstance(told["content"], list) else [told["content"]]
-        return "\n".join(str(each.get("event", each)) + _errors(each) if isinstance(each, dict) else str(each) for each in lines)
+        return "\n".join(
+            str(each.get("event", each)) + _errors(each) if isinstance(each, dict) else str(each) for each in lines
+        )
 
     def says(self, what: str, task_id: str = "job", seconds: float = 120.0) -> None:
         until(lambda: what in self.log(task_id), seconds, lambda: self.log(task_id))
 
     def xcom(self, key: str, task_id: str = "job") -> Any:
-        return self.flow.call("GET", f"{self.path}/taskInstances/{task_id}/xcomEntries/{key}", deserialize="true")["value"]
+        return self.flow.call("GET", f"{self.path}/taskInstances/{task_id}/xcomEntries/{key}", deserialize="true")[
+            "value"
+        ]
 
     def mark(self, state: str, task_id: str = "job") -> None:
         self.flow.call("PATCH", f"{self.path}/taskInstances/{task_id}", {"new_state": state})
@@ -253,7 +255,9 @@ def database() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def flow_open(database: None, sky_open: SkySide) -> Iterator[Flow]:
     token = (HOME / ".local" / "state" / "sky" / "token").read_text().strip()
-    os.environ["AIRFLOW_CONN_SKY_FAR"] = f'{{"conn_type": "sky", "host": "http://127.0.0.1:{SKY_PORT}", "password": "{token}"}}'
+    os.environ["AIRFLOW_CONN_SKY_FAR"] = (
+        f'{{"conn_type": "sky", "host": "http://127.0.0.1:{SKY_PORT}", "password": "{token}"}}'
+    )
     flow = Flow()
     try:
         flow.start("api-server")

@@ -55,7 +55,9 @@ def test_called_off_while_it_is_set_up(flow, sky_side, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_clearing_it_begins_anew(flow, sky_side, mode, tmp_path):
     go = tmp_path / "go"
-    flight = flow.run(f"job_{mode}", run=f"echo it runs now; while [ ! -e {go} ]; do sleep 0.2; done", marks=str(tmp_path / "marks"))
+    flight = flow.run(
+        f"job_{mode}", run=f"echo it runs now; while [ ! -e {go} ]; do sleep 0.2; done", marks=str(tmp_path / "marks")
+    )
     running(flight, mode)
     old = sky_side.clusters()
     flight.clear()
@@ -110,7 +112,9 @@ def test_a_job_that_ended_when_nobody_looked_is_not_run_again(flow, sky_side, tm
 
 def test_a_triggerer_that_is_killed_and_started_again_goes_on(flow, sky_side, tmp_path):
     marks, go = tmp_path / "marks", tmp_path / "go"
-    flight = flow.run("job_deferred", run=f"echo it runs now; while [ ! -e {go} ]; do sleep 0.2; done", marks=str(marks))
+    flight = flow.run(
+        "job_deferred", run=f"echo it runs now; while [ ! -e {go} ]; do sleep 0.2; done", marks=str(marks)
+    )
     running(flight, "deferred")
     (name,) = sky_side.clusters()
     flow.stop("triggerer", signal.SIGKILL)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pendulum
 from airflow.sdk import dag, task
@@ -16,7 +17,8 @@ from airflow_sky.operators import SkyLaunchOperator
 @dag(
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1),
-    params={"data": "/tmp/sky-train-data", "epochs": 3},
+    # Clusters of `infra: local` see the files of this machine; elsewhere this is a bucket that the tasks mount.
+    params={"data": str(Path.home() / "sky-train-data"), "epochs": 3},
     default_args={"retries": 1, "retry_delay": timedelta(seconds=5)},
 )
 def sky_train() -> None:

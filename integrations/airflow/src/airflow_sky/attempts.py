@@ -22,7 +22,7 @@ STEP_S = 0.1
 ORDERS_S = 4.0
 
 
-class CalledOff(Exception):  # noqa: N818 - not an error: somebody wanted it
+class CalledOff(Exception):
     """The task was ended from outside; what it had begun is being ended."""
 
 

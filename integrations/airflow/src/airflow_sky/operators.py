@@ -33,8 +33,20 @@ class SkyJobFailed(AirflowException):
 class _SkyJobOperator(BaseOperator):
     """What the three have in common; each says in `_work` what a try of it is, and what it is called."""
 
-    template_fields: Sequence[str] = ("sky_task", "name", "cluster_name", "envs", "secrets", "resources_override", "sky_conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"sky_task": "yaml", "envs": "json", "resources_override": "json"}
+    template_fields: Sequence[str] = (
+        "sky_task",
+        "name",
+        "cluster_name",
+        "envs",
+        "secrets",
+        "resources_override",
+        "sky_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "sky_task": "yaml",
+        "envs": "json",
+        "resources_override": "json",
+    }
     ui_color = "#d6ecfa"
 
     def __init__(
@@ -113,7 +125,7 @@ class _SkyJobOperator(BaseOperator):
         attempt = self._new_attempt()
         try:
             work = attempt.act(self._begin(context, attempt, anew))
-        except Exception as failed:  # noqa: BLE001 - it says by itself whether to try again
+        except Exception as failed:
             raise self._verdict(failed, runs.is_lasting(failed)) from failed
         self._announce(context, work)
         if self.deferrable:

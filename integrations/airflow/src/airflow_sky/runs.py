@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from airflow_sky.lines import Lines
@@ -157,7 +158,7 @@ def _find_job(work: Work) -> Work | None:
     for each in sky.api_status(cluster_name=cluster):
         if each.name in ("sky.launch", "sky.exec"):
             # Which of them is ours is not told; a job that it brings is in the queue when it is over.
-            quietly(lambda request=each.request_id: sky.get(request))
+            quietly(partial(sky.get, each.request_id))
     for job in quietly(lambda: sky.get(sky.queue(cluster))) or []:
         if job.job_name == work.name and not job.status.is_terminal():
             return replace(work, job_id=int(job.job_id))
@@ -169,7 +170,7 @@ def _find_managed(work: Work) -> Work | None:
 
     for each in sky.api_status():
         if each.name == "sky.jobs.launch" and f'"{work.name}"' in each.request_body:
-            quietly(lambda request=each.request_id: sky.get(request))
+            quietly(partial(sky.get, each.request_id))
     records, *_ = sky.get(sky.jobs.queue_v2(skip_finished=True, name_match=work.name))
     ours = [int(each.job_id) for each in records if each.job_name == work.name]
     return replace(work, job_id=max(ours)) if ours else None
@@ -235,7 +236,7 @@ def _patiently(call: Callable[[], Any], lines: Lines, waiting: Callable[[float],
         began = time.monotonic()
         try:
             return call()
-        except Exception as failed:  # noqa: BLE001 - only one kind is waited out
+        except Exception as failed:
             if not waiting(patience.pause(failed, began)):
                 raise
             lines.again()
@@ -360,7 +361,8 @@ def _job_of(work: Work) -> Work | None:
     told = quietly(lambda: sky.get(work.request_id)) if work.request_id else None
     if told is not None:
         return None if told[0] is None else replace(work, job_id=int(told[0]))
-    return quietly(lambda: _find_managed(work) if work.managed else _find_job(work))
+    found: Work | None = quietly(lambda: _find_managed(work) if work.managed else _find_job(work))
+    return found
 
 
 def release(work: Work) -> None:

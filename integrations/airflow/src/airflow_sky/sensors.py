@@ -110,4 +110,6 @@ class SkyJobSensor(BaseSensorOperator):
         return status
 
     def _what(self) -> str:
-        return f"managed job {self.job_id}" if self.cluster_name is None else f"job {self.job_id} on '{self.cluster_name}'"
+        if self.cluster_name is None:
+            return f"managed job {self.job_id}"
+        return f"job {self.job_id} on '{self.cluster_name}'"

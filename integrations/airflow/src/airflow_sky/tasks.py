@@ -1,4 +1,4 @@
-"""What an operator was given (a path, a text, a mapping) as tasks of the SDK. Called when a task runs, not at parsing."""
+"""What an operator was given (a path, a text, a mapping) as tasks of the SDK. Called when a task runs."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ for mode, deferrable in (("now", False), ("deferred", True)):
     common = {
         "sky_task": described(),
         "envs": {"WHO": "world", "MARKS": "{{ params.marks }}"},
-        "secrets": {"KEY": "not-for-logs"},
+        "secrets": {"KEY": "{{ var.value.job_key }}"},
         "deferrable": deferrable,
         "sky_conn_id": "{{ params.conn }}",
     }
