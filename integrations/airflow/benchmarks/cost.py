@@ -16,7 +16,7 @@ import time
 from types import SimpleNamespace
 
 BEFORE = """
-from airflow.sdk import DAG, BaseHook, BaseOperator, BaseSensorOperator, Connection, PokeReturnValue, TriggerRule, dag
+from airflow.sdk import DAG, BaseHook, BaseOperator, BaseSensorOperator, Connection, PokeReturnValue, dag
 from airflow.sdk.configuration import conf
 import airflow.triggers.base, airflow.sdk.log, airflow.sdk.exceptions, asyncio, threading
 class One(BaseOperator): ...

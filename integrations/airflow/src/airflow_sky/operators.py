@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator, TriggerRule
+from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import mask_secret
@@ -125,7 +125,11 @@ class _SkyJobOperator(BaseOperator):
         attempt = self._new_attempt()
         try:
             work = attempt.act(self._begin(context, attempt, anew))
-        except Exception as failed:
+        except BaseException as failed:
+            # The server may have taken a launch although its answer never came.
+            attempt.call_off()
+            if not isinstance(failed, Exception):
+                raise
             raise self._verdict(failed, runs.is_lasting(failed)) from failed
         self._announce(context, work)
         if self.deferrable:
@@ -289,9 +293,9 @@ class SkyManagedJobOperator(_SkyJobOperator):
 
 
 class SkyDownOperator(BaseOperator):
-    """Take a cluster down. Runs whatever became of the tasks before it, and does not mind that it is gone already.
+    """Take a cluster down. It is a teardown: it runs whatever became of the tasks before it, and hides no failure.
 
-    Returns what the cluster has cost, in USD, or None if nobody knows.
+    A cluster that is gone already is well, too. With a `trigger_rule` it is a task like others. Returns what the cluster has cost, in USD, or None if nobody knows.
     """
 
     template_fields: Sequence[str] = ("cluster_name", "sky_conn_id")
@@ -303,16 +307,21 @@ class SkyDownOperator(BaseOperator):
         cluster_name: str,
         purge: bool = False,
         sky_conn_id: str = DEFAULT_CONN_ID,
-        trigger_rule: str = TriggerRule.ALL_DONE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(trigger_rule=trigger_rule, **kwargs)
+        super().__init__(**kwargs)
+        if "trigger_rule" not in kwargs:
+            # As a plain last task it would have a run count as a success whatever failed before it.
+            self.as_teardown()
         self.cluster_name = cluster_name
         self.purge = purge
         self.sky_conn_id = sky_conn_id
 
     def execute(self, context: Context) -> float | None:
         """Take it down, and wait until it is gone."""
+        if self.cluster_name in (None, "", "None"):
+            self.log.info("No task has told the name of a cluster.")
+            return None
         import sky  # noqa: PLC0415 - DAG files are read where `sky` is never called
 
         with SkyHook(self.sky_conn_id).serving():

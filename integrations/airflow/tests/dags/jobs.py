@@ -51,7 +51,7 @@ for mode, deferrable in (("now", False), ("deferred", True)):
         SkyManagedJobOperator(task_id="job", name="steady", **common, **again)
     with dag(f"shared_{mode}"):
         first = SkyLaunchOperator(task_id="first", keep=True, **common)
-        name = "{{ ti.xcom_pull(task_ids='first')['cluster_name'] }}"
+        name = "{{ ti.xcom_pull(task_ids='first', key='cluster_name') }}"
         there = SkyClusterSensor(task_id="there", cluster_name=name, poke_interval=1)
         job = SkyExecOperator(task_id="job", cluster_name=name, **common, **again)
         seen = SkyJobSensor(
