@@ -138,6 +138,10 @@ def test_lines_are_told_whole_and_once():
     assert told == ["one", "two", "done", "three"]
     lines.begin()
     assert lines.last == []
+    hiding = Lines(told.append, ["s3cret", "s3cret-and-more", "x"])
+    hiding.write("a s3cret-and-more, ")
+    hiding.write("a s3cret x\n")
+    assert told[-1] == "a ***, a *** x"
     lines.write("x\n" * 100)
     assert len(lines.last) == LAST_LINES
 
@@ -155,6 +159,7 @@ def test_a_trigger_is_made_anew_from_what_is_kept_of_it():
     path, kept = SkyJobTrigger(Work("managed", "n").told(), "far").serialize()
     assert path == f"{SkyJobTrigger.__module__}.{SkyJobTrigger.__qualname__}"
     assert SkyJobTrigger(**kept).serialize() == (path, kept)
+    assert "s3cret" not in repr(SkyJobTrigger(Work("managed", "n").told(), hidden=["s3cret"]))
 
 
 def test_what_the_provider_says_fits_airflows_schema():

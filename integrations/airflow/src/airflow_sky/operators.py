@@ -110,6 +110,9 @@ class _SkyJobOperator(BaseOperator):
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
+    def _hidden(self) -> list[str]:
+        return [str(value) for value in (self.secrets or {}).values() if value is not None]
+
     def _new_attempt(self) -> Attempt:
         self._attempt = Attempt(SkyHook(self.sky_conn_id).server().serving)
         return self._attempt
@@ -120,8 +123,8 @@ class _SkyJobOperator(BaseOperator):
         return [self._work(each) for each in names.before(stem, number + 1 if itself else number)]
 
     def _go(self, context: Context, *, anew: bool) -> Any:
-        for value in (self.secrets or {}).values():
-            mask_secret(str(value))
+        for value in self._hidden():
+            mask_secret(value)
         attempt = self._new_attempt()
         try:
             work = attempt.act(self._begin(context, attempt, anew))
@@ -134,6 +137,7 @@ class _SkyJobOperator(BaseOperator):
         self._announce(context, work)
         if self.deferrable:
             self._defer(work)
+            self.log.warning("Not deferred: without core.fernet_key a trigger cannot keep the task's secrets hidden.")
         return self._conclude(context, attempt, self._followed(context, attempt, work))
 
     def _begin(self, context: Context, attempt: Attempt, anew: bool) -> Callable[[], runs.Work]:
@@ -171,16 +175,19 @@ class _SkyJobOperator(BaseOperator):
                 context["ti"].xcom_push(key=key, value=value)
 
     def _defer(self, work: runs.Work) -> None:
-        from airflow_sky.triggers import SkyJobTrigger  # noqa: PLC0415 - most DAG files need none
+        from airflow_sky.triggers import SkyJobTrigger, sealed  # noqa: PLC0415 - most DAG files need none
 
+        hidden = sealed(self._hidden())
+        if hidden is None:
+            return
         self.defer(
-            trigger=SkyJobTrigger(work.told(), self.sky_conn_id),
+            trigger=SkyJobTrigger(work.told(), self.sky_conn_id, hidden=hidden),
             method_name="execute_complete",
             timeout=self.execution_timeout,
         )
 
     def _followed(self, context: Context, attempt: Attempt, work: runs.Work) -> runs.Ended:
-        lines = Lines(lambda line: self.log.info("%s", line))
+        lines = Lines(lambda line: self.log.info("%s", line), self._hidden())
         try:
             return attempt.act(lambda: runs.follow(work, lines, attempt.note, attempt.pause))
         except BaseException:
@@ -295,7 +302,8 @@ class SkyManagedJobOperator(_SkyJobOperator):
 class SkyDownOperator(BaseOperator):
     """Take a cluster down. It is a teardown: it runs whatever became of the tasks before it, and hides no failure.
 
-    A cluster that is gone already is well, too. With a `trigger_rule` it is a task like others. Returns what the cluster has cost, in USD, or None if nobody knows.
+    A cluster that is gone already is well, too. With a `trigger_rule` it is a task like others. Returns what the
+    cluster has cost, in USD, or None if nobody knows.
     """
 
     template_fields: Sequence[str] = ("cluster_name", "sky_conn_id")

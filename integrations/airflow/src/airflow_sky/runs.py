@@ -318,7 +318,7 @@ def failure(work: Work, failed: BaseException, lines: Lines) -> Ended:
         work,
         last_lines=lines.last,
         error=type(failed).__name__,
-        error_text=f"{text}\n{notes}" if notes else text,
+        error_text=lines.scrubbed(f"{text}\n{notes}" if notes else text),
         lasting=is_lasting(failed),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -16,20 +16,31 @@ from airflow_sky.lines import Lines
 class SkyJobTrigger(BaseTrigger):
     """Waits for the end of what an operator began, and tells its log meanwhile. Fires once, with how it ended.
 
-    work: as `runs.Work.told()` gives it. It holds no secret; the token is the connection's. quiet: leave the log out.
+    work: as `runs.Work.told()` gives it; the token is the connection's. quiet: leave the log out. hidden: what the log
+    must not show, as `sealed` gives it, for Airflow keeps what a trigger is made of in clear.
     """
 
-    def __init__(self, work: dict[str, Any], sky_conn_id: str = DEFAULT_CONN_ID, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        work: dict[str, Any],
+        sky_conn_id: str = DEFAULT_CONN_ID,
+        quiet: bool = False,
+        hidden: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.work = work
         self.sky_conn_id = sky_conn_id
         self.quiet = quiet
+        self.hidden = list(hidden)
+
+    def __repr__(self) -> str:
+        return f"<SkyJobTrigger of '{self.work.get('name')}'>"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class and arguments."""
         return (
             "airflow_sky.triggers.SkyJobTrigger",
-            {"work": self.work, "sky_conn_id": self.sky_conn_id, "quiet": self.quiet},
+            {"work": self.work, "sky_conn_id": self.sky_conn_id, "quiet": self.quiet, "hidden": self.hidden},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -42,8 +53,9 @@ class SkyJobTrigger(BaseTrigger):
 
     async def _ended(self) -> runs.Ended:
         work = runs.Work.from_told(self.work)
-        lines = Lines(self._ignore if self.quiet else self._say)
+        lines = Lines(self._ignore)
         try:
+            lines = Lines(self._ignore if self.quiet else self._say, opened(self.hidden))
             server = await SkyHook(self.sky_conn_id).aserver()
             await asyncio.to_thread(_load)
             with server.serving():
@@ -68,6 +80,33 @@ class SkyJobTrigger(BaseTrigger):
 
     def _ignore(self, line: str) -> None:
         """The lines are remembered all the same, for an error."""
+
+
+def sealed(texts: Sequence[str]) -> list[str] | None:
+    """Texts as only this Airflow can read them; None where it has no key (`core.fernet_key`)."""
+    if not texts:
+        return []
+    from airflow.sdk.crypto import get_fernet  # noqa: PLC0415 - only tasks with secrets pay for it
+
+    fernet = get_fernet()
+    if not getattr(fernet, "is_encrypted", True):
+        return None
+    return [fernet.encrypt(each.encode()).decode() for each in texts]
+
+
+def opened(texts: Sequence[str]) -> list[str]:
+    """What was sealed. Raises ValueError if that was by another key."""
+    if not texts:
+        return []
+    from airflow.sdk.crypto import get_fernet  # noqa: PLC0415 - only tasks with secrets pay for it
+
+    fernet = get_fernet()
+    try:
+        return [fernet.decrypt(each.encode()).decode() for each in texts]
+    except Exception:
+        raise ValueError(
+            "What the log must not show was sealed by another core.fernet_key than this triggerer's."
+        ) from None
 
 
 def _load() -> None:
