@@ -154,11 +154,16 @@ def test_runs_travel_as_plain_data():
 
 
 def test_a_trigger_is_made_anew_from_what_is_kept_of_it():
-    from airflow_sky.triggers import SkyJobTrigger
+    from airflow_sky.triggers import SkyJobTrigger, opened, sealed
 
     path, kept = SkyJobTrigger(Work("managed", "n").told(), "far").serialize()
     assert path == f"{SkyJobTrigger.__module__}.{SkyJobTrigger.__qualname__}"
     assert SkyJobTrigger(**kept).serialize() == (path, kept)
+    kept_words = sealed(["s3cret"])
+    assert "s3cret" not in str(kept_words)
+    assert opened(kept_words) == ["s3cret"]
+    with pytest.raises(ValueError, match="fernet_key"):
+        opened(["s3cret"])
     assert "s3cret" not in repr(SkyJobTrigger(Work("managed", "n").told(), hidden=["s3cret"]))
 
 

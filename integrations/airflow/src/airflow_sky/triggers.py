@@ -103,10 +103,8 @@ def opened(texts: Sequence[str]) -> list[str]:
     fernet = get_fernet()
     try:
         return [fernet.decrypt(each.encode()).decode() for each in texts]
-    except Exception:
-        raise ValueError(
-            "What the log must not show was sealed by another core.fernet_key than this triggerer's."
-        ) from None
+    except Exception as failed:
+        raise ValueError("The task's secrets were sealed by another core.fernet_key than this one.") from failed
 
 
 def _load() -> None:
