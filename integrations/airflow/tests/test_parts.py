@@ -1,6 +1,7 @@
 """The parts that need no Airflow to run: connections, names, task files, lines of a log, what a DAG file imports."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -199,3 +200,37 @@ def test_wrong_uses_are_refused_where_the_dag_is_written():
         SkyManagedJobOperator(task_id="t", sky_task="run: 'true'", cluster_name="c")
     with pytest.raises(TypeError, match="cluster_name"):
         SkyExecOperator(task_id="t", sky_task="run: 'true'")
+
+
+def test_the_examples_of_the_readme_are_dags():
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    import airflow_sky
+
+    blocks = re.findall(r"```python\n(.*?)```", (DAGS.parents[1] / "README.md").read_text(), re.DOTALL)
+    nightly, outcome, shared = blocks
+    names_of_one: dict = {}
+    exec(nightly, names_of_one)
+    assert set(eval(outcome)) == {"cluster_name", "job_id", "request_id", "status", "exit_code", "infra", "cost"}
+    with DAG("shared") as dag:
+        exec(shared, {name: getattr(airflow_sky, name) for name in airflow_sky.__all__})
+    told = DagSerialization.to_dict(dag)
+    assert [each["__var"]["task_id"] for each in told["dag"]["tasks"]] == ["first", "second", "down"]
+    assert dag.get_task("down").is_teardown
+
+
+def test_a_task_of_the_sdk_may_be_given():
+    import sky
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from airflow_sky import SkyLaunchOperator
+
+    task = sky.Task(run="echo {{ ds }}")
+    with DAG("of_the_sdk") as dag:
+        operator = SkyLaunchOperator(task_id="t", sky_task=task, name="{{ ds }}")
+    assert DagSerialization.to_dict(dag)
+    operator.render_template_fields({"ds": "2026-01-01"})
+    assert operator.name == "2026-01-01"
+    assert read_tasks(operator.sky_task, Path.cwd(), envs={"A": 1})[0].envs == {"A": "1"}
