@@ -295,7 +295,19 @@ def judged(work: Work, code: int, lines: Lines) -> Ended:
     if code != SUCCEEDED:
         told = quietly(lambda: _told_of(work))
         status, reason = told if told is not None else (status, reason)
+        if work.taken_over and work.own and quietly(lambda: _being_ended(work)):
+            # Whoever ended the try before (a task that was cleared) was slower than this one was to find its cluster.
+            status = "CANCELLED"
     return Ended(work, code, status, reason, lines.last)
+
+
+def _being_ended(work: Work) -> bool:
+    """Whether somebody has a cluster of ours taken down, or it is gone."""
+    import sky  # noqa: PLC0415 - loaded by now
+
+    cluster = str(work.cluster)
+    under_way = [each.name for each in sky.api_status(cluster_name=cluster)]
+    return "sky.down" in under_way or not sky.get(sky.status([cluster]))
 
 
 def _told_of(work: Work) -> tuple[str, str] | None:
