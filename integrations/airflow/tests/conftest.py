@@ -1,5 +1,6 @@
 """A household of its own for all tests: a fresh home, the processes of an Airflow and a Sky server, all of them real."""
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -28,6 +29,7 @@ def free_port() -> int:
 
 # Read by Airflow and the SDK when they are first imported. Short, since sockets lie in it.
 HOME = Path(tempfile.mkdtemp(prefix="afx-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 API_PORT, SKY_PORT = free_port(), free_port()
 for name in [each for each in os.environ if each.startswith(("AIRFLOW_", "AIRFLOW__", "SKYPILOT_"))]:
     del os.environ[name]
