@@ -15,6 +15,7 @@ from sky.core.model.clusters import Cluster
 from sky.core.model.ledger import Line, Span
 from sky.core.ports import Metered, Providers, Store
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ class Settling:
         lines: defaultdict[str, list[Line]] = defaultdict(list)
         for line in await self._store.ledger.of_clusters(due):
             lines[line.entry.cluster_id].append(line)
+        for id, each in due.items():
+            if before := await self._store.get_value(swept_key(id)):
+                due[id] = replace(each, swept=(*each.swept, before))
         places = {id: _places(each, lines[id]) for id, each in due.items()}
         quiet = set(due)
         for cloud in sorted({cloud for found in places.values() for cloud in found}):
@@ -78,6 +82,11 @@ class Settling:
             if any(span.ended is None for span in found):
                 again.add(cluster.id)
         return again
+
+
+def swept_key(cluster_id: str) -> str:
+    """Under which the store keeps where machines were swept whose cluster was on no record then."""
+    return f"swept:{cluster_id}"
 
 
 def _places(cluster: Cluster, lines: Sequence[Line]) -> Mapping[str, set[str]]:

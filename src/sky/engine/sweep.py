@@ -16,7 +16,7 @@ from sky.core.model.ledger import Settlement
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import ClonesDisks, Providers, Regional, Remnants, Store
 from sky.engine.duties import BEAT_S, Alone, Duties
-from sky.engine.ledger import Settling
+from sky.engine.ledger import Settling, swept_key
 from sky.engine.post import Post
 from sky.engine.quarantine import Quarantine
 from sky.engine.remnants import Left
@@ -173,9 +173,13 @@ class Sweep:
 
     async def _tell(self, mark: str, what: str, cloud: str = "") -> Cluster | None:
         """Tell in the story of the cluster, if there is a record of it; that record."""
-        cluster = await self._store.clusters.get(mark.partition(life.HEDGED)[0])
+        id = mark.partition(life.HEDGED)[0]
+        cluster = await self._store.clusters.get(id)
         if cluster is not None:
-            await self._post.send("cluster", self._store.clusters, cluster.id, life.Swept(what, cloud))
+            await self._post.send("cluster", self._store.clusters, id, life.Swept(what, cloud))
+        elif cloud:
+            # Its record was lost with the power; whose id it was may launch once more under the same.
+            await self._store.set_value(swept_key(id), cloud)
         return cluster
 
     async def _images(self, cloud: str, compute: ClonesDisks, regions: set[str] | None) -> None:
