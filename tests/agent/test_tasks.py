@@ -81,7 +81,7 @@ async def test_killing_one_job_spares_another_whose_name_begins_alike(here):
     tasks = Tasks(here, dict(os.environ), time.time)
     start(tasks, "sleep 600", key="job")
     start(tasks, "sleep 600", key="job-2", log="t2/run.log")
-    await tasks.kill("job", 1.0)
+    await tasks.kill("job", 20.0)
     assert (await ended(tasks, "job"))["rc"] == 143
     assert (await tasks.wait("job-2", "run", 0))["status"] == "running"
     await tasks.kill_all(1.0)
