@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cloud_household import Clouds, move_in
+from patience import until
 from replica_household import end_all
 
 Run = subprocess.CompletedProcess[str]
@@ -94,17 +94,9 @@ class Sky:
         return found
 
 
-def poll(what: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something holds, looking often."""
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def eventually() -> Callable[..., None]:
-    return poll
+def eventually() -> Callable[..., float]:
+    return until
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -180,12 +179,3 @@ def moved_in(postgres: Any, pooled: int | None = None) -> Iterator[House]:
     finally:
         house.close()
         postgres.drop(database)
-
-
-def until(what: Any, seconds: float) -> float:
-    """Wait until something holds, looking often; how long it took."""
-    begun = time.monotonic()
-    while not what():
-        assert time.monotonic() - begun < seconds, "it did not happen in time"
-        time.sleep(0.05)
-    return time.monotonic() - begun

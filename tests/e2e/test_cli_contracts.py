@@ -7,12 +7,11 @@ import json
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("cli")]
 
@@ -35,13 +34,6 @@ def launched(sky: Any) -> Run:
 @pytest.fixture
 def cluster(sky: Any, launched: Run) -> str:
     return "look"
-
-
-def poll(what: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "not within its time"
-        time.sleep(0.05)
 
 
 # --- launch and exec -------------------------------------------------------------------------------------------------
@@ -160,7 +152,7 @@ def test_ctrl_c_while_following_leaves_the_job_running(sky: Any, cluster: str) -
     assert "the job runs on" in talk and f"sky cancel {cluster} {job_id}" in talk
     assert "RUNNING" in sky("logs", cluster, job_id, "--status").stdout
     sky.good("cancel", "-y", cluster, job_id)
-    poll(lambda: "CANCELLED" in sky("logs", cluster, job_id, "--status").stdout)
+    until(lambda: "CANCELLED" in sky("logs", cluster, job_id, "--status").stdout)
     assert sky("logs", cluster, job_id).returncode == 103
 
 
@@ -314,7 +306,7 @@ def test_stop_start_autostop_down_with_globs_and_prompts(sky: Any, cluster: str)
 
 def test_launch_with_down_leaves_nothing(sky: Any, cluster: str) -> None:
     sky.good("launch", "-y", "-c", "brief", "--infra", "local", "--down", "echo hi")
-    poll(lambda: sky.json("status", "brief") == [])
+    until(lambda: sky.json("status", "brief") == [])
 
 
 @pytest.mark.parametrize("words", [("stop",), ("down",), ("stop", "-a", "x"), ("logs",), ("exec", "c"), ("autostop",)])

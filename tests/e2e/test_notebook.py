@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from patience import until
 
 import sky
 import sky.local
-from conftest import poll
 from sky.sdk.notebook import html
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("runs")]
@@ -69,7 +69,7 @@ def test_a_cell_runs_as_a_job_on_a_cluster_that_stays(shell, capsys):
 
 def test_a_cell_may_take_its_cluster_down(shell, capsys):
     shell.run_cell("%%sky once --infra local --down\ntrue\n").raise_error()
-    poll(lambda: sky.get(sky.status()) == [])
+    until(lambda: sky.get(sky.status()) == [])
 
 
 @pytest.mark.parametrize("line", ["", "c --no-such", "c --num-nodes x"])

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from replica_household import House, Server, moved_in, until
+from patience import until
+from replica_household import House, Server, moved_in
 
 from sky.engine.duties import BEAT_S
 from sky.engine.duties import LEASE_S as DUTY_S

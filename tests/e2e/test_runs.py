@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import until
 
 import sky
 import sky.local
-from conftest import poll
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("runs")]
 
@@ -37,7 +37,7 @@ def endpoint() -> Iterator[str]:
 def chosen(endpoint: str) -> Iterator[None]:
     with sky.using_endpoint(endpoint):
         yield
-        poll(lambda: names() == [])
+        until(lambda: names() == [])
 
 
 def names() -> list[str]:
@@ -121,7 +121,7 @@ def test_a_run_is_called_off_from_another_thread(when):
         run.cancel()
     thread, ended = background(run, said)
     if when == "while launching":
-        poll(lambda: bool(run.request_id))
+        until(lambda: bool(run.request_id))
         run.cancel()
     elif when == "while it runs":
         assert said.there.wait(30)

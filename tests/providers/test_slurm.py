@@ -39,6 +39,13 @@ async def until(true, seconds=40.0):
         await asyncio.sleep(0.3)
 
 
+async def nothing_left(host, node):
+    """Whether an allocation has left neither a process nor a folder there."""
+    job = node.reach["job"]
+    script = f"grep -lz ^SLURM_JOB_ID={job}$ /proc/[0-9]*/environ; ls -d /tmp/.sky-*-job-{job}"
+    return not host.exec("sh", "-c", script).stdout.strip()
+
+
 async def test_partitions_are_zones_and_shapes_are_offers(world):
     access = await world.compute.check()
     assert access.enabled and access.account.startswith("bed: slurm-wlm")
@@ -101,19 +108,32 @@ async def test_the_agent_lives_inside_and_leaves_nothing(world):
         await fresh.forget(C1)
         # Slurm's own end, without us: nothing of it outlives the allocation.
         world.slurm(f"scancel {nodes[0].reach['job']}")
-
-        async def gone():
-            left = n1.exec("sh", "-c", f"grep -lz ^SKY_NODE_ID={C1}- /proc/[0-9]*/environ; ls -d /tmp/.sky-*").stdout
-            return not left.strip()
-
-        # A process that comes between Slurm's first word and its end has until Slurm's last, which is half a minute on.
-        await until(gone, 90)
+        await until(lambda: nothing_left(n1, nodes[0]), 90)
         (seen,) = await world.compute.list(C1)
         assert seen.state is InstanceState.TERMINATED and "cancelled" in seen.reason
         await world.compute.terminate(C1)
         assert world.slurm("ls ~/.sky/nodes 2>/dev/null || true") == ""
     finally:
         await fleet.forget(C1)
+
+
+async def test_what_a_killed_keeper_left_is_ended_by_the_next(world):
+    n1, ask = world.bed.host("n1"), world.ask(C1, zone="debug")
+    (node,) = await world.compute.create(ask)
+    fleet = NodeFleet(lambda name: world.home / name, world.keys, lambda cloud, name: None)
+    await fleet.bring_up(cluster_of(world, ask, [node]))
+    await fleet.forget(C1)
+    folder = f"/tmp/.sky-*-job-{node.reach['job']}"
+    keeper = n1.exec("sh", "-c", f"cat {folder}/keeper").stdout.strip()
+    # Out of Slurm's sight, where it follows parents only.
+    escaped = f"SLURM_JOB_ID={node.reach['job']} setsid sleep 300 >/dev/null 2>&1 </dev/null &"
+    assert n1.exec("runuser", "-u", world.login.user, "--", "sh", "-c", escaped).returncode == 0
+    n1.exec("kill", "-9", keeper)
+    await ended(world)
+    assert not await nothing_left(n1, node)
+    (after,) = await world.compute.create(world.ask(C1, key="again", zone="debug"))
+    await until(lambda: nothing_left(n1, node), 10)
+    assert n1.exec("sh", "-c", f"cat /tmp/.sky-*-job-{after.reach['job']}/keeper").stdout.strip() not in ("", keeper)
 
 
 async def test_homes_that_are_not_shared(world):

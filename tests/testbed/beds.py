@@ -4,7 +4,6 @@ Imported by `tests/conftest.py`, whose fixtures hand these objects out. Each wor
 own; a machine on which one cannot be made is told apart by `missing`, which says why.
 """
 
-import json
 import os
 import shutil
 import socket
@@ -53,7 +52,12 @@ def hosts() -> ModuleType:
 
 def lab(name: str) -> Any:
     """A lab that nobody else has; use it as a context manager."""
-    return hosts().Lab(f"{name}-{os.getpid()}")
+    return lab_of(f"{name}-{os.getpid()}")
+
+
+def lab_of(name: str) -> Any:
+    """The lab of that very name."""
+    return hosts().Lab(name)
 
 
 class Wire:
@@ -115,10 +119,7 @@ class Wire:
 
     def hosts(self) -> Sequence[Any]:
         """The machines that run or are stopped: the cloud's own view, whatever its API says."""
-        shown = subprocess.run(
-            [sys.executable, str(HERE / "hosts"), "--lab", self.lab, "list", "--json"], capture_output=True, text=True
-        )
-        return json.loads(shown.stdout) if shown.returncode == 0 and shown.stdout.strip() else []
+        return lab_of(self.lab).views()
 
     def close(self) -> None:
         """End the server by its own process, then its machines."""
@@ -172,7 +173,7 @@ class Slurm:
         return done.stdout
 
     def host(self, name: str) -> Any:
-        return hosts().Lab(self.lab).host(name)
+        return lab_of(self.lab).host(name)
 
     def close(self) -> None:
         self.do("down")

@@ -56,15 +56,28 @@ SUBMIT = _PATHS + r"""exec sbatch --parsable "$@" """
 # What each node of an allocation runs as long as that lasts. It starts what has to outlive the step that asked for it:
 # a request is a folder with `go` and `in`, named by a line to the pipe `door`. It is ended by Slurm, and takes with it
 # what it started and the node's folder, of which a home that is not shared has the only copy.
+# It waits for a process of its own that reads the pipe: a signal that comes just before a shell reads is seen only once
+# there is something to read, one that comes before it waits at once.
 # $1 cluster id, $2 the folder for what is temporary, $3 the folder of homes
 _KEEPER = r"""
 umask 077
 [ "$2" = /tmp ] || { mkdir -p "$2"; TMPDIR=$2; export TMPDIR; }
-dir="$2/.sky-$(id -u)-job-$SLURM_JOB_ID"
-marked() { grep -lzE "^SKY_NODE_ID=$1-[0-9]+$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g"; }
+ours="$2/.sky-$(id -u)-job-"
+dir="$ours$SLURM_JOB_ID"
+# Every process that has this line in its environment: again until there is none, as one may just be starting another.
+end_all() {
+  tries=0
+  while [ $tries -lt 50 ]; do
+    left=$(grep -lzE "^$1$" /proc/[0-9]*/environ 2>/dev/null | sed "s/[^0-9]//g")
+    [ -n "$left" ] || break
+    for pid in $left; do kill -9 "$pid" 2>/dev/null; done
+    tries=$((tries + 1)); sleep 0.1 2>/dev/null || sleep 1
+  done
+}
 ended() {
   trap "" TERM
-  for pid in $(marked "$1"); do kill -9 "$pid" 2>/dev/null; done
+  [ -z "$reader" ] || kill -9 "$reader" 2>/dev/null
+  end_all "SKY_NODE_ID=$1-[0-9]+"
   rm -rf "$dir"
   case $2 in /*) home=$2;; *) home="$HOME/$2";; esac
   home="$home/.sky/nodes/$1-$SLURM_NODEID"
@@ -72,20 +85,41 @@ ended() {
   exit 0
 }
 # Before anything is made: an end may come at once.
+reader=
 trap 'ended "$1" "$3"' TERM INT HUP
+# A keeper that was killed, or lost its power, has ended nothing of what it had started.
+for old in "$ours"*; do
+  [ "$old" != "$dir" ] && [ -O "$old" ] && [ ! -L "$old" ] && keeper=$(cat "$old/keeper" 2>/dev/null) || continue
+  case $keeper in ""|*[!0-9]*) continue;; esac
+  case ${old#"$ours"} in ""|*[!0-9]*) continue;; esac
+  kill -0 "$keeper" 2>/dev/null && continue
+  end_all "SLURM_JOB_ID=${old#"$ours"}"
+  rm -rf "$old"
+done
 rm -rf "$dir"
 mkdir -m 700 "$dir" || exit 1
 if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "$dir belongs to somebody else" >&2; exit 1; fi
+echo $$ >"$dir/keeper"
 printf "%s" "${CUDA_VISIBLE_DEVICES:-}" >"$dir/devices"
 mkfifo "$dir/.door" || exit 1
 exec 3<>"$dir/.door"
 mv "$dir/.door" "$dir/door"
+serve() {
+  trap - TERM INT HUP
+  while :; do
+    read -r name <&3 || continue
+    case $name in req.*[!A-Za-z0-9.]*|"") continue;; req.*) ;; *) continue;; esac
+    ( cd "$HOME" || exit; exec 3<&-
+      sh "$dir/$name/go" <"$dir/$name/in" >"$dir/$name/out" 2>"$dir/$name/err"
+      echo $? >"$dir/$name/end" ) &
+  done
+}
 while :; do
-  read -r name <&3 || continue
-  case $name in req.*[!A-Za-z0-9.]*|"") continue;; req.*) ;; *) continue;; esac
-  ( cd "$HOME" || exit; exec 3<&-; trap - TERM INT HUP
-    sh "$dir/$name/go" <"$dir/$name/in" >"$dir/$name/out" 2>"$dir/$name/err"
-    echo $? >"$dir/$name/end" ) &
+  # Slurm waits a minute for whoever holds a step's output once its process is gone.
+  (exec </dev/null >/dev/null 2>&1; serve) &
+  reader=$!
+  wait "$reader"
+  sleep 1
 done
 """
 

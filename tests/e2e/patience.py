@@ -1,0 +1,18 @@
+"""Waiting for what happens elsewhere. Shared by the tests of this folder."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def until(what: Callable[[], Any], seconds: float = 30) -> float:
+    """Wait until something holds; how long it took. Looks often, and less so where a look is dear: most of them start
+    a program, and waiting must not take the machine from what is waited for."""
+    begun = time.monotonic()
+    while True:
+        looked = time.monotonic()
+        if what():
+            return time.monotonic() - begun
+        now = time.monotonic()
+        assert now - begun < seconds, "it did not happen in time"
+        time.sleep(min(max(3 * (now - looked), 0.02), 0.5))
