@@ -99,7 +99,7 @@ async def test_a_preempted_node_is_gone_with_all_that_runs_on_it(start_cluster):
             await node.start()
     job_id = await cluster.submit("exec sleep 600", num_nodes=2)
     await cluster.until(job_id, "RUNNING")
-    await preempt(cluster.nodes[1], 0.1)
+    await preempt(cluster.nodes[1], 2)
     job = await cluster.until(job_id)
     assert job["status"] == "FAILED_DRIVER" and "worker1" in job["reason"] and "noticed_at" in job["facts"]
 

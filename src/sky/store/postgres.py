@@ -38,8 +38,15 @@ _STATEMENT_S, _FREE_S, _START_S = 30.0, 30.0, 15.0
 #: Seconds for which a transaction that cannot begin is tried again: a database that is started anew takes some.
 _PATIENCE_S = 8.0
 #: A server that is stopped in the middle of a transaction must not hold its rows from all others for longer.
+_HELD_S = 10.0
 _IDLE = "idle_in_transaction_session_timeout"
-_IDLE_MS = "10000"
+#: That setting ends who is stopped between two statements. Stopped within one, between its words and its values, it
+#: counts as at work, and no time limit of the database's reaches who is being read from. So the others end it.
+_END_STOPPED = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = 'sky'
+AND state = 'active' AND wait_event = 'ClientRead' AND clock_timestamp() - state_change > $1 * interval '1 second'
+"""
 
 #: What says that the database is out of reach for now, or is not what it was.
 _OUTAGES = (
@@ -97,6 +104,7 @@ class PostgresStore(SqlStore):
     def __init__(self, target: Target, signals: Signals | None = None, sealer: Sealer | None = None) -> None:
         self._shared = PostgresDatabase(target)
         self._bells = None if signals is None else Bells(self._shared.send, target.direct, signals)
+        self._watch: asyncio.Task[None] | None = None
         super().__init__(self._shared, sealer)
 
     async def connect(self) -> None:
@@ -105,12 +113,26 @@ class PostgresStore(SqlStore):
         await self.keep_sealed()
         if self._bells is not None:
             self._bells.start()
+        self._watch = asyncio.create_task(self._end_stopped(), name="stopped servers")
 
     async def close(self) -> None:
         """Close connections."""
         if self._bells is not None:
             await self._bells.stop()
+        if self._watch is not None:
+            self._watch.cancel()
         await self._shared.close()
+
+    async def _end_stopped(self) -> None:
+        while True:
+            await asyncio.sleep(_HELD_S / 3)
+            try:
+                if ended := await self._shared.end_stopped():
+                    log.warning("%d transactions of a server that does not go on were ended", ended)
+            except ServerTemporarilyUnavailableError as away:
+                log.info("who was stopped cannot be looked for: %s", away)
+            except Exception:  # the next look may find it right again
+                log.exception("who was stopped cannot be looked for")
 
 
 class PostgresDatabase:
@@ -153,7 +175,7 @@ class PostgresDatabase:
             command_timeout=_STATEMENT_S,
             connection_class=_Connection,
             statement_cache_size=0 if self.pooled else 256,
-            server_settings={"application_name": "sky"} | ({} if self.pooled else {_IDLE: _IDLE_MS}),
+            server_settings={"application_name": "sky"} | ({} if self.pooled else {_IDLE: _held_ms()}),
         )
 
     async def close(self) -> None:
@@ -168,7 +190,7 @@ class PostgresDatabase:
 
     def write(self) -> "_Block":
         """A transaction; each statement of it sees what others committed before that statement."""
-        begin = f"BEGIN; SET LOCAL {_IDLE} = {_IDLE_MS}" if self.pooled else "BEGIN"
+        begin = f"BEGIN; SET LOCAL {_IDLE} = {_held_ms()}" if self.pooled else "BEGIN"
         return _Block(self, begin)
 
     def read(self) -> "_Block":
@@ -179,6 +201,11 @@ class PostgresDatabase:
         """Notify every listener of a channel."""
         async with self.write() as tx:
             await tx.plain("SELECT pg_notify($1, $2)", channel, payload)
+
+    async def end_stopped(self) -> int:
+        """End transactions of servers that were stopped in the midst of a statement; how many."""
+        async with self.read() as tx:
+            return len(await tx.rows(_END_STOPPED, _HELD_S))
 
     def in_words(self, error: BaseException) -> BaseException:
         """What a failure means to who asked."""
@@ -221,6 +248,10 @@ class PostgresDatabase:
         made.append("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         made.append(f"INSERT INTO alembic_version VALUES ('{REVISION}')")  # noqa: S608 - a constant
         return made
+
+
+def _held_ms() -> str:
+    return str(round(_HELD_S * 1000))
 
 
 async def revision(connection: asyncpg.Connection) -> str | None:
@@ -356,6 +387,11 @@ class _Transaction:
     async def number(self, statement: Statement, **values: Any) -> int:
         made: int = await self._ask("fetchval", statement, values)
         return made
+
+    async def rows(self, words: str, *given: Any) -> Sequence[Sequence[Any]]:
+        """What a question in the server's own language finds."""
+        found: Sequence[Sequence[Any]] = await self._connection.fetch(words, *given)
+        return found
 
     async def plain(self, words: str, *given: Any) -> str:
         """What the server says of a statement in its own language."""

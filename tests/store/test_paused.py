@@ -1,0 +1,53 @@
+"""A server that is stopped in the middle of a transaction does not keep its rows from the others."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import bindparam, insert, select, update
+
+from sky.core.errors import ServerTemporarilyUnavailableError
+from sky.store.schema import VALUES
+from sky.store.statements import Prepared
+
+_ROW = VALUES.c.key == bindparam("wanted")
+_MAKE = Prepared(insert(VALUES))
+_READ = Prepared(select(VALUES.c.value).where(_ROW))
+_LOCK = Prepared(select(VALUES.c.value).where(_ROW).with_for_update())
+_SET = Prepared(update(VALUES).where(_ROW).values(value=bindparam("fresh")))
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def target(request, postgres, database):
+    from sky.store.postgres import Target
+
+    uri = postgres.uri(database)
+    if request.param == "direct":
+        return Target(uri)
+    return Target(uri, postgres.uri(database, port=request.getfixturevalue("pgbouncer")))
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["between-statements", "within-a-statement"])
+async def test_what_a_stopped_server_holds_is_free_again(target, within, monkeypatch):
+    from sky.store import postgres as subject
+
+    monkeypatch.setattr(subject, "_HELD_S", 0.7)
+    living, stopped = subject.PostgresStore(target), subject.PostgresDatabase(target)
+    await living.connect()
+    await stopped.connect()
+    async with stopped.write() as tx:
+        await tx.change(_MAKE, key="row", value="first")
+    with pytest.raises(ServerTemporarilyUnavailableError):
+        async with stopped.write() as tx:
+            assert await tx.scalar(_LOCK, wanted="row") == "first"
+            if within:
+                # The words of a statement are sent and read, and its values do not come.
+                await tx._connection.prepare("UPDATE state_values SET value = 'late' WHERE key = $1")
+            begun = asyncio.get_running_loop().time()
+            async with asyncio.timeout(20), living._shared.write() as other:
+                assert await other.change(_SET, wanted="row", fresh="second") == 1
+            assert asyncio.get_running_loop().time() - begun > 0.3, "it was held until then"
+            await tx.change(_SET, wanted="row", fresh="late")
+    async with living._shared.read() as tx:
+        assert await tx.scalar(_READ, wanted="row") == "second"
+    await stopped.close()
+    await living.close()
