@@ -156,7 +156,8 @@ def test_resources_by_position_and_by_old_names() -> None:
     assert by_position.accelerators is None
     assert sky.Resources(ports=8080).ports == ["8080"]
     assert sky.Resources(sky.AWS(), image_id={"us-east-1": "ami-1"}).image_id == {"us-east-1": "ami-1"}
-    old = sky.Resources(cloud=sky.GCP(), use_spot=True, spot_recovery="FAILOVER")
+    with pytest.warns(DeprecationWarning, match="job_recovery"):
+        old = sky.Resources(cloud=sky.GCP(), use_spot=True, spot_recovery="FAILOVER")
     assert "failover" in str(old.job_recovery).lower()
     assert sky.Resources(_cluster_config_overrides={"docker": {"run_options": ["-v"]}}).cluster_config_overrides
 
@@ -180,7 +181,9 @@ def test_a_task_takes_paths_and_both_names_of_its_mounts(tmp_path: Path) -> None
     file = tmp_path / "task.yaml"
     file.write_text("name: from-file\nrun: echo x\n", encoding="utf-8")
     assert sky.Task.from_yaml(file).name == sky.Task.from_yaml(str(file)).name == "from-file"
-    assert sky.Task(file_mounts_mapping={"/a": "/b"}).file_mounts == sky.Task(file_mounts={"/a": "/b"}).file_mounts
+    with pytest.warns(DeprecationWarning, match="file_mounts"):
+        old = sky.Task(file_mounts_mapping={"/a": "/b"})
+    assert old.file_mounts == sky.Task(file_mounts={"/a": "/b"}).file_mounts
     assert sky.Task().from_yaml_config(config={"run": "x $A"}, env_overrides=[("A", "1")]).envs == {"A": "1"}
 
 

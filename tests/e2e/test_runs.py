@@ -174,3 +174,24 @@ def test_each_run_talks_to_the_server_that_was_chosen_where_it_was_made(tmp_path
         other = sky.Run(task("true"))
     with pytest.raises(sky.exceptions.ApiServerConnectionError):
         other.follow(io.StringIO())
+
+
+def test_a_run_that_is_made_again_with_its_own_id_takes_up_what_is_there(tmp_path):
+    go = tmp_path / "go"
+    script = f"echo ran >>{tmp_path}/ran; echo begun; until [ -e {go} ]; do sleep 0.05; done; echo over"
+    first = sky.Run(task(script), name="resumed", request_id="flow-7-try-1")
+    said = Said("begun")
+    thread, ended = background(first, said)
+    assert said.there.wait(60)
+    # As a program does that was ended and started again.
+    again = sky.Run(task(script), name="resumed", request_id="flow-7-try-1")
+    assert again.cluster_name == first.cluster_name
+    heard = Said("begun")
+    other, too = background(again, heard)
+    assert heard.there.wait(60)
+    go.touch()
+    thread.join(60)
+    other.join(60)
+    assert [(each.exit_code, each.job_id, each.request_id) for each in (*ended, *too)] == [(0, 1, "flow-7-try-1")] * 2
+    assert "over" in said.getvalue() and "over" in heard.getvalue()
+    assert (tmp_path / "ran").read_text() == "ran\n"

@@ -15,7 +15,7 @@ from serving import Served, eventually
 from sky.core import errors
 from sky.core.model.resources import Resources
 from sky.core.model.statuses import ClusterStatus, JobStatus
-from sky.sdk import clusters, infra, plans, requests, server, transport
+from sky.sdk import clusters, infra, plans, requests, server, settings, transport
 from sky.sdk.http1 import Address, Connection
 from sky.sdk.ids import RequestId
 from sky.sdk.records import ClusterHandle, PlacementRecord, StatusResponse
@@ -442,3 +442,32 @@ def test_a_placement_is_resources_that_know_their_price(served: Served) -> None:
     assert (str(asked.infra), asked.instance_type, asked.use_spot) == ("aws/us-east-1", "p4d.24xlarge", True)
     assert asked.accelerators == {"A100": 8}
     assert asked.get_cost(1800) == 5.0
+
+
+def test_who_calls_again_with_an_id_of_their_own_has_the_same_request(served: Served) -> None:
+    task = Task(run="true")
+    ids = [clusters.launch(task, "one", request_id="my-flow-run-7") for _ in range(2)]
+    assert ids == ["my-flow-run-7"] * 2
+    assert served.plane.submissions == 1
+    with pytest.raises(errors.RequestAlreadyExistsError, match="my-flow-run-7"):
+        clusters.exec(task, "one", request_id="my-flow-run-7")
+    for bad in ("short", "x" * 129, "two words", "a-line\r\nX-Evil: 1", "ünicode-id"):
+        with pytest.raises(ValueError, match="Not a request id"):
+            clusters.launch(task, "one", request_id=bad)
+    assert served.plane.submissions == 1
+
+
+def test_an_endpoint_that_is_named_gets_the_token_of_its_own_login_only(state: Path) -> None:
+    settings.keep_login({"endpoint": "https://mine:443", "token": "t0ken"})
+    for where, token in (
+        ("https://mine", "t0ken"),
+        ("https://mine:444", None),
+        ("http://mine:443", None),
+        ("https://:other@mine", "other"),
+    ):
+        with using_endpoint(where) as endpoint:
+            assert endpoint.token == token, where
+    with using_endpoint("https://mine", "given") as endpoint:
+        assert endpoint.token == "given"
+    with using_endpoint(parse_endpoint("https://mine")) as endpoint:
+        assert endpoint.token is None

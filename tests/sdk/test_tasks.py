@@ -42,7 +42,6 @@ def test_the_constructor_takes_every_keyword() -> None:
         workdir=Path(),
         num_nodes=2,
         file_mounts={"/a": "~/b"},
-        file_mounts_mapping={"/c": "~/d"},
         storage_mounts={"/s": sky.Storage(source="s3://b")},
         volumes={"/v": "vol"},
         resources={"any_of": [{"infra": "aws"}, {"infra": "gcp"}]},
@@ -51,7 +50,7 @@ def test_the_constructor_takes_every_keyword() -> None:
     )
     spec = task.to_spec()
     assert (spec.name, spec.run, spec.workdir, spec.api_server_access) == ("train", "a\nb", ".", False)
-    assert spec.file_mounts == {"/a": "~/b", "/c": "~/d"}
+    assert spec.file_mounts == {"/a": "~/b"}
     assert spec.storage_mounts["/s"].source == "s3://b"
     assert len(task.resources) == 2
     assert task.event_callback == "x"

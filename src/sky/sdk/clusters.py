@@ -132,13 +132,16 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
     resize: bool = False,
     _need_confirmation: bool = False,
     *,
+    request_id: str | None = None,
     _command: str = "",
     **_internal: Any,
 ) -> RequestId[Launched]:
     """Run a task on a cluster, which is brought up if need be. Value: `(job id or None, handle or None)`.
 
     Uploads the task's local files first, only what the server does not have yet. `backend` is accepted and makes no
-    difference: there is one way to run a task. Raises NotSupportedError for arguments that cannot be obeyed yet.
+    difference: there is one way to run a task. request_id: an id of the caller's own (8 to 128 letters, digits and
+    hyphens): who was cut off calls again with the same one, and has the same request, not a second launch. Raises
+    NotSupportedError for arguments that cannot be obeyed yet.
     """
     _refuse_unknown("launch", launch, _internal)
     config, layers = _allowed(
@@ -163,7 +166,7 @@ def launch(  # noqa: PLR0913, PLR0917 - the compatible public signature
         "command": _command or "sky.launch",
         "blocked_resources": blocked_of(tasks_of(task)[0]),
     }
-    return submit("launch", body)
+    return submit("launch", body, request_id)
 
 
 def exec(
@@ -173,10 +176,14 @@ def exec(
     down: bool = False,
     backend: Any = None,
     *,
+    request_id: str | None = None,
     _command: str = "",
     **_internal: Any,
 ) -> RequestId[Launched]:
-    """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced. `backend` as in `launch`."""
+    """Run a task on a cluster that is up: no setup, no file mounts; the workdir is synced.
+
+    `backend` and `request_id` as in `launch`.
+    """
     _refuse_unknown("exec", exec, _internal)
     if cluster_name is None:
         raise ValueError("sky.exec needs a cluster_name; sky.launch brings a new cluster up.")
@@ -190,7 +197,7 @@ def exec(
         "config": layers,
         "command": _command or "sky.exec",
     }
-    return submit("exec", body)
+    return submit("exec", body, request_id)
 
 
 def _wait_for(value: Any) -> str | None:

@@ -78,7 +78,8 @@ def _kept(url: str, token: str) -> dict[str, Any]:
 
 def _by_browser(url: str, tell: Tell | None, *, no_browser: bool) -> str:
     """The token of a login that somebody confirms in a browser. Raises ApiServerAuthenticationError."""
-    with using_endpoint(url):
+    # Nobody yet: a login that is kept is what is being replaced.
+    with using_endpoint(parse_endpoint(url)):
         asked = call("POST", "/auth/device").json()
         page, code = asked["verification_uri_complete"], asked["user_code"]
         (tell or _print)(page, code)

@@ -78,6 +78,7 @@ def launch(
     after: Sequence[int] | None = None,
     after_any: Sequence[int] | None = None,
     strict: bool = False,
+    request_id: str | None = None,
     _command: str = "",
     _need_confirmation: bool = False,
 ) -> RequestId[tuple[JobIds, ClusterHandle]]:
@@ -86,13 +87,13 @@ def launch(
     The ids are a list that is also a number where there is one (`JobIds`). The handle is that of no cluster: the server
     itself looks after managed jobs. num_jobs: so many jobs of the same tasks, each with its own `SKYPILOT_JOB_RANK`.
     They begin when the jobs `after` have succeeded and those of `after_any` have ended. strict: refuse what would only
-    be warned of, as a spot job that will hardly end. Uploads the tasks' local files first, only what the server does
-    not have yet.
+    be warned of, as a spot job that will hardly end. request_id: as in `sky.launch`. Uploads the tasks' local files
+    first, only what the server does not have yet.
     """
     group = None if job_group in (AUTO, None, False) else str(job_group)
     made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")
     made |= {"after": _numbers(after), "after_any": _numbers(after_any)}
-    return submit("jobs/launch", {**made, "strict": strict} if strict else made)
+    return submit("jobs/launch", {**made, "strict": strict} if strict else made, request_id)
 
 
 def launch_body(

@@ -14,7 +14,7 @@ from sky.sdk.ids import Answer, RequestId
 from sky.sdk.records import ClusterHandle, RequestPayload, StatusResponse, convert, request_payload
 from sky.sdk.streams import Followed, Writer
 from sky.sdk.transport import call, stream
-from sky.wire.protocol import HEADER_REQUEST_ID
+from sky.wire.protocol import HEADER_REQUEST_ID, is_request_id
 
 T = TypeVar("T")
 
@@ -30,9 +30,14 @@ def read(name: str, body: object) -> RequestId[Any]:
     return RequestId(told["request_id"], name, Answer(told.get("result"), told.get("error")))
 
 
-def submit(name: str, body: object) -> RequestId[Any]:
-    """Put a change on record. The id is made here, so that sending it twice is the same as once."""
-    headers = {HEADER_REQUEST_ID: request_id()}
+def submit(name: str, body: object, id: str | None = None) -> RequestId[Any]:
+    """Put a change on record. Its id is made here or by the caller, so that sending it twice is the same as once.
+
+    Raises ValueError for an id of another form, RequestAlreadyExistsError for one that stands for something else.
+    """
+    if id is not None and not is_request_id(id):
+        raise ValueError(f"Not a request id: {id!r}. It has 8 to 128 letters, digits and hyphens.")
+    headers = {HEADER_REQUEST_ID: id or request_id()}
     return RequestId(call("POST", f"/{name}", body, headers=headers).json()["request_id"], name)
 
 

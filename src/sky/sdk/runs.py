@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sky.core.errors import ApiServerConnectionError, JobError, JobExitCode, SkyError
+from sky.kit.derived_ids import derived_id
 from sky.kit.ids import short_token
 from sky.sdk import clusters, managed_jobs, requests, schedules
 
@@ -54,7 +55,8 @@ class Run:
     """One run of a task: on a cluster of its own, which is gone at the end; on `cluster_name`; or as a managed job.
 
     exec: on `cluster_name` as it is, without making it ready or setting it up; it must be up. keep: leave the cluster;
-    by default one that is named stays and any other goes. options: further arguments of `sky.launch` (of `sky.exec`,
+    by default one that is named stays and any other goes. request_id: an id of the caller's own; a run that is made
+    again with the same id and the same words takes up the one that is there. options: further arguments of `sky.launch` (of `sky.exec`,
     `sky.jobs.launch`). As a context manager, leaving it by an exception calls the run off.
     All methods may be called from several threads; each talks to the server that was chosen where the run was made.
     """
@@ -68,6 +70,7 @@ class Run:
         managed: bool = False,
         exec: bool = False,
         keep: bool | None = None,
+        request_id: str | None = None,
         **options: Any,
     ) -> None:
         if exec and (managed or cluster_name is None):
@@ -75,11 +78,13 @@ class Run:
         if managed and cluster_name is not None:
             raise ValueError("a managed job has a cluster of its own: give a name, not a cluster_name")
         self.managed, self.exec = managed, exec
-        self.cluster_name = None if managed else cluster_name or f"{name or 'run'}-{short_token(8)}"
+        # Whoever comes again with the same id has to name the same cluster.
+        mark = short_token(8) if request_id is None else derived_id("", request_id)[-8:]
+        self.cluster_name = None if managed else cluster_name or f"{name or 'run'}-{mark}"
         self.keep = keep if keep is not None else cluster_name is not None
         self.request_id = ""
         self.job_id: int | None = None
-        self._task, self._name, self._options = task, name, options
+        self._task, self._name, self._options = task, name, {**options, "request_id": request_id}
         self._began = time.monotonic()
         self._context = copy_context()
         self._called_off = threading.Event()

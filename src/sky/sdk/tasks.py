@@ -6,6 +6,7 @@ Setters return the task. Texts that hold ``${VAR}`` are kept as written and fill
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,8 @@ class Task:
         odd = next((key for key in internal if not key.startswith("_")), None)
         if odd is not None:
             raise TypeError(f"Task() has no parameter '{odd}'")
+        if file_mounts_mapping is not None:
+            warnings.warn("Task(file_mounts_mapping=…) is now file_mounts", DeprecationWarning, stacklevel=2)
         self.name = name
         self.docker_image = docker_image
         self.blocked_resources = list(blocked_resources) if blocked_resources is not None else None

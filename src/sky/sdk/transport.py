@@ -101,8 +101,15 @@ _chosen: ContextVar[Endpoint | None] = ContextVar("sky_endpoint", default=None)
 
 @contextlib.contextmanager
 def using_endpoint(endpoint: str | Endpoint, token: str | None = None) -> Iterator[Endpoint]:
-    """Send the calls made inside this block (in this thread or task) to another server."""
+    """Send the calls made inside this block (in this thread or task) to another server.
+
+    Without a token, one that the address holds or that `sky api login` keeps for that server is sent.
+    """
     chosen = parse_endpoint(endpoint, token) if isinstance(endpoint, str) else endpoint
+    if isinstance(endpoint, str) and chosen.token is None:
+        known = settings.stored_login()
+        if known is not None and str(chosen.address) == known["endpoint"]:
+            chosen = parse_endpoint(endpoint, _alive(known))
     mark = _chosen.set(chosen)
     try:
         yield chosen

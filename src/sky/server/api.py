@@ -31,7 +31,7 @@ from sky.server.settings import Settings
 from sky.wire.codec import Body, decode, encode, plain
 from sky.wire.jobs import AGAIN, HEARTBEAT, Frame, line
 from sky.wire.openapi import Operation
-from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, HEARTBEAT_S
+from sky.wire.protocol import HEADER_API_VERSION, HEADER_REQUEST_ID, HEADER_VERSION, HEARTBEAT_S, is_request_id
 from sky.wire.requests import Submitted
 
 B = TypeVar("B", bound=Body)
@@ -45,7 +45,6 @@ STOPPED = "The API server was stopped (`sky api stop`). What it was asked for go
 DRAIN_S = 5.0
 
 _ID_HEADER = HEADER_REQUEST_ID.lower().encode()
-_LONGEST_ID = 128
 
 
 class Api:
@@ -166,7 +165,7 @@ class Api:
                 request = await self.plane.submit(
                     name, body, user=call.user, request_id=id, workspace=scope.workspace, reach=scope.reach
                 )
-            if request.user != call.user:
+            if (request.user, request.name) != (call.user, name):
                 raise RequestAlreadyExistsError(f"The request id {id} is taken; send another.")
             return self.submitted(request)
 
@@ -233,7 +232,7 @@ class Api:
         id = call.header(HEADER_REQUEST_ID)
         if id is None:
             return None
-        if not 8 <= len(id) <= _LONGEST_ID or not id.replace("-", "").isalnum() or not id.isascii():
+        if not is_request_id(id):
             raise ValueError(f"The header {HEADER_REQUEST_ID} is not a request id: {id[:80]!r}")
         return id
 

@@ -24,6 +24,9 @@ MIN_API_VERSION = 1
 MAX_BODY = 8 * 1024 * 1024
 MAX_BLOB = 64 * 1024 * 1024 * 1024
 
+#: Characters of a request's id, which are letters, digits and hyphens.
+REQUEST_ID_LENGTHS = range(8, 129)
+
 #: Seconds between signs of life on a stream that has nothing to say; a client gives up after three of them.
 HEARTBEAT_S = 15.0
 #: The longest that the server holds a request open that waits for an outcome.
@@ -32,3 +35,8 @@ LONGEST_WAIT_S = 55.0
 MEDIA_JSON = "application/json"
 MEDIA_FRAMES = "application/x-ndjson"
 MEDIA_BYTES = "application/octet-stream"
+
+
+def is_request_id(id: str) -> bool:
+    """Whether a caller may give a request this id."""
+    return len(id) in REQUEST_ID_LENGTHS and id.isascii() and id.replace("-", "").isalnum()

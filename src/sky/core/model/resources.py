@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy as copying
 import enum
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from sky.core.model.requirements import DEFAULT_DISK_SIZE_GB, ORDERED, DiskTier,
 from sky.core.model.schema import Problems, nearest
 
 _PLACE_KEYS = ("cloud", "region", "zone")
+#: Keywords of older interfaces that still work, and what took their place.
+_FORMER = {"spot_recovery": "job_recovery", "ephemeral_storage": "local_disk"}
 
 
 class Region(NamedTuple):
@@ -77,6 +80,8 @@ class Resources:
                 hint = nearest(name, given)
                 ask = f"; did you mean '{hint}'?" if hint else ""
                 raise TypeError(f"Resources() has no parameter '{name}'{ask}")
+            if name in _FORMER:
+                warnings.warn(f"Resources({name}=…) is now {_FORMER[name]}", DeprecationWarning, stacklevel=2)
         problems = Problems("resources")
         config = canonical_config(_plain_values({**given, **internal}), problems)
         problems.raise_if_any()
