@@ -56,8 +56,8 @@ class Run:
 
     exec: on `cluster_name` as it is, without making it ready or setting it up; it must be up. keep: leave the cluster;
     by default one that is named stays and any other goes. request_id: an id of the caller's own; a run that is made
-    again with the same id and the same words takes up the one that is there. options: further arguments of `sky.launch` (of `sky.exec`,
-    `sky.jobs.launch`). As a context manager, leaving it by an exception calls the run off.
+    again with the same id and the same words takes up the one that is there. options: further arguments of `sky.launch`
+    (of `sky.exec`, `sky.jobs.launch`). As a context manager, leaving it by an exception calls the run off.
     All methods may be called from several threads; each talks to the server that was chosen where the run was made.
     """
 
