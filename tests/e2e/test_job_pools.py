@@ -96,6 +96,18 @@ def test_jobs_take_workers_that_were_set_up_once(sky, eventually):
     refused = sky("down", "p-1", "-y")
     assert refused.returncode == 1
     assert "worker of a pool" in refused.stderr
+    held = submit(sky, "-n", "held", "sleep 600")
+    told = sky.good("status").stdout
+    assert told.startswith("Clusters\nNo existing clusters.\n\nManaged jobs\nID ")
+    jobs, _, pools = told.partition("\n\nPools\n")
+    assert [line.split()[0] for line in jobs.splitlines()[5:]] == [str(number) for number in held], (
+        "ended ones are left out"
+    )
+    assert pools.splitlines()[1].split()[0] == "p" and pools.splitlines()[1].endswith("2/2")
+    assert sky.good("status", "--no-show-managed-jobs", "--no-show-pools").stdout == "Clusters\nNo existing clusters.\n"
+    assert "Managed jobs" not in sky("status", "nobody").stdout
+    sky.good("jobs", "cancel", "-a", "-y")
+    eventually(lambda: over(sky, *held))
     sky.good("jobs", "pool", "down", "p", "-y")
     eventually(lambda: nothing_left(sky))
 

@@ -8,7 +8,7 @@ import click
 from sky.cli import exit_codes, options, tables, times
 from sky.cli.costs import money
 from sky.cli.output import emit
-from sky.cli.status_view import number, text
+from sky.cli.records import number, text
 from sky.cli.terminal import say
 from sky.sdk import budgets as sdk
 

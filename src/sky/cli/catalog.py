@@ -7,7 +7,7 @@ import click
 
 from sky.cli import exit_codes, options, tables, times
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, say, talk
 from sky.sdk import catalog as sdk

@@ -19,7 +19,8 @@ _VARIABLE = "_SKY_COMPLETE"
 
 def complete_cluster(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return names of clusters; nothing when no server runs, for a key press must not start one."""
-    from sky.cli.status_view import fetch, text  # noqa: PLC0415 - only when a key was pressed
+    from sky.cli.records import text  # noqa: PLC0415 - only when a key was pressed
+    from sky.cli.status_view import fetch  # noqa: PLC0415 - only when a key was pressed
     from sky.sdk import starting, transport  # noqa: PLC0415
 
     try:

@@ -11,7 +11,8 @@ import click
 from sky.cli import exit_codes, options, tables, times
 from sky.cli.completion import complete_cluster
 from sky.cli.output import FORMATS, emit
-from sky.cli.status_view import Record, number, resources, text
+from sky.cli.records import Record, number, text
+from sky.cli.status_view import resources
 from sky.cli.terminal import say, talk
 from sky.core.policy import focus as focus_columns
 from sky.sdk import clusters as sdk

@@ -2,7 +2,7 @@
 
 from sky.cli import exit_codes, options, times
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.tables import clean
 from sky.cli.terminal import say
 from sky.sdk import clusters as sdk

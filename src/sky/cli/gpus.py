@@ -9,7 +9,7 @@ import click
 
 from sky.cli import exit_codes, options, tables, times
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.terminal import Progress, say, talk
 from sky.core.model.infra import Infra
 from sky.core.model.schema import nearest

@@ -10,7 +10,8 @@ from sky.cli import exit_codes, options, tables, times
 from sky.cli.failures import report
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.status_view import Record, fetch, number, text, unmatched
+from sky.cli.records import Record, number, text
+from sky.cli.status_view import fetch, unmatched
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, paint, say, talk
 from sky.core.errors import ClusterDoesNotExist, JobExitCode, SkyError

@@ -19,7 +19,8 @@ from sky.cli.entrypoint import COMMAND_NAME, classify
 from sky.cli.jobs import follow_job
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.status_view import Record, fetch, text
+from sky.cli.records import Record, text
+from sky.cli.status_view import fetch
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, talk
 from sky.core.errors import not_supported

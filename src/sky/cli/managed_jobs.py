@@ -11,20 +11,16 @@ from sky.cli import exit_codes, options, tables, times
 from sky.cli.entrypoint import COMMAND_NAME, classify
 from sky.cli.jobs import DEFAULT_TAIL, lines_to
 from sky.cli.launch import typed
+from sky.cli.managed_jobs_view import table
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, paint, say, talk
 from sky.core.errors import JobExitCode, not_supported
 from sky.sdk import managed_jobs as sdk
 from sky.sdk import requests
 
-_COLUMNS = (
-    "ID", "TASK", "WORKSPACE", "NAME", "USER", "REQUESTED", "SUBMITTED", "TOT. DURATION", "JOB DURATION",
-    "#RECOVERIES", "STATUS", "POOL",
-)  # fmt: skip
-_MORE_COLUMNS = ("WORKER_CLUSTER", "WORKER_JOB_ID", "STARTED", "INFRA", "RESOURCES", "SCHED. STATE", "DETAILS")
 #: Jobs shown unless --limit says otherwise.
 DEFAULT_LIMIT = 50
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
@@ -176,7 +172,7 @@ def queue(*, form: str, **flags: Any) -> int:
     if not records:
         say("No managed jobs." if not total else "No managed jobs to show.")
         return exit_codes.OK
-    _print_queue(records, verbose=flags["verbose"], all_users=flags["all_users"])
+    say(table(records, verbose=flags["verbose"], all_users=flags["all_users"]))
     told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     more = f" ({limit} shown; -l all shows every one)" if limit is not None and total > limit else ""
     say(f"{total} managed job{'s' if total != 1 else ''}{more}: {told}")
@@ -193,73 +189,6 @@ def shape(job: Record) -> dict[str, object]:
         "execution", "is_primary_in_job_group", "pool",
     )  # fmt: skip
     return {key: getattr(job.get(key), "value", job.get(key)) for key in plain}
-
-
-def _print_queue(records: Sequence[Record], *, verbose: bool, all_users: bool) -> None:
-    spaces = len({text(each, "workspace") for each in records}) > 1
-    pools = any(each.get("pool") for each in records)
-    left_out = {
-        *(() if spaces else ("WORKSPACE",)), *(() if all_users else ("USER",)), *(() if pools else ("POOL",))
-    }  # fmt: skip
-    columns = (*_COLUMNS, *(_MORE_COLUMNS if verbose else ()))
-    shown = [at for at, name in enumerate(columns) if name not in left_out]
-    rows = []
-    for each in records:
-        if number(each, "num_tasks") > 1 and each.get("task_id") == 0:
-            same = [other for other in records if other.get("job_id") == each.get("job_id")]
-            rows.append(_summary(same, verbose))
-        rows.append(_row(each, verbose))
-    say(tables.render([columns[at] for at in shown], [[row[at] for at in shown] for row in rows]))
-
-
-def _row(job: Record, verbose: bool) -> list[object]:
-    at = times.now()
-    several = number(job, "num_tasks") > 1
-    submitted, ended = number(job, "submitted_at"), number(job, "end_at")
-    row: list[object] = [
-        f" └ {job.get('job_id')}" if several else job.get("job_id"),
-        job.get("task_id") if several else "-",
-        text(job, "workspace"),
-        text(job, "task_name") if several else text(job, "job_name"),
-        text(job, "user_name"),
-        text(job, "resources"),
-        times.ago(submitted, at),
-        times.duration((ended or at) - submitted),
-        times.duration(job.get("job_duration")),  # type: ignore[arg-type]
-        job.get("recovery_count"),
-        text(job, "status"),
-        job.get("pool") or "-",
-    ]
-    if verbose:
-        row += [
-            job.get("current_cluster_name") or "-",
-            job.get("job_id_on_pool_cluster") or "-",
-            times.ago(number(job, "start_at"), at),
-            job.get("infra") or "-",
-            job.get("cluster_resources_full") or "-",
-            text(job, "schedule_state"),
-            tables.clean(job.get("details") or "-"),
-        ]
-    return row
-
-
-def _summary(tasks: Sequence[Record], verbose: bool) -> list[object]:
-    """The row of a job of several tasks."""
-    first = tasks[0]
-    # Of tasks that are jobs of their own any may be the last; one that never began has no end either.
-    ends = [number(each, "end_at") for each in tasks]
-    ended = max(ends) if all(ends) else 0.0
-    at = times.now()
-    ran = [each.get("job_duration") for each in tasks]
-    row: list[object] = [
-        first.get("job_id"), "", text(first, "workspace"), text(first, "job_name"), text(first, "user_name"),
-        f"{len(tasks)} tasks", times.ago(number(first, "submitted_at"), at),
-        times.duration((ended or at) - number(first, "submitted_at")),
-        times.duration(sum(each for each in ran if isinstance(each, int | float))),
-        sum(int(number(each, "recovery_count")) for each in tasks), text(first, "job_status"),
-        first.get("pool") or "-",
-    ]  # fmt: skip
-    return row + ["-"] * len(_MORE_COLUMNS) if verbose else row
 
 
 def _why(job_id: int, form: str) -> int:

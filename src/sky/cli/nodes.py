@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import click
 
 from sky.cli import options
-from sky.cli.status_view import fetch, text
+from sky.cli.records import text
+from sky.cli.status_view import fetch
 from sky.cli.terminal import is_terminal
 from sky.core.errors import (
     AgentUnreachable,

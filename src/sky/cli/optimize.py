@@ -10,7 +10,7 @@ from sky.cli import exit_codes, options, plans
 from sky.cli.entrypoint import classify
 from sky.cli.launch import task_of
 from sky.cli.output import emit
-from sky.cli.status_view import Record, text
+from sky.cli.records import Record, text
 from sky.cli.terminal import Progress, say
 from sky.sdk.records import PlanRecord
 

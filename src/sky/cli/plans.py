@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from sky.cli import tables, times
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.terminal import talk
 from sky.sdk import plans as sdk
 from sky.sdk import requests

@@ -11,15 +11,14 @@ from sky.cli.entrypoint import classify
 from sky.cli.jobs import lines_to
 from sky.cli.launch import typed
 from sky.cli.output import emit
+from sky.cli.pools_view import table
 from sky.cli.prompts import confirm
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, paint, say, talk
 from sky.sdk import pools as sdk
 from sky.sdk import requests
 
-_COLUMNS = ("NAME", "VERSION", "UPTIME", "STATUS", "WORKERS")
-_MORE_COLUMNS = ("AUTOSCALING_POLICY", "REQUESTED_RESOURCES", "WAITING", "REASON")
 _WORKER_COLUMNS = ("POOL_NAME", "ID", "VERSION", "LAUNCHED", "INFRA", "RESOURCES", "STATUS", "USED_BY")
 _MORE_WORKER_COLUMNS = ("CLUSTER", "REASON")
 #: Workers shown of all pools together unless -a is given.
@@ -102,11 +101,7 @@ def status(pools: tuple[str, ...], *, verbose: bool, everything: bool, form: str
         say("No existing pools." if not pools else "No such pool.")
         return exit_codes.OK
     at = times.now()
-    say(
-        tables.render(
-            [*_COLUMNS, *(_MORE_COLUMNS if verbose else ())], [_row(each, at, verbose=verbose) for each in found]
-        )
-    )
+    say(table(found, at, verbose=verbose))
     rows = [_worker_row(pool, each, at, verbose=verbose) for pool in found for each in pool["replica_info"]]
     say("")
     say(paint("Pool Workers", "bold", sys.stdout))
@@ -118,20 +113,6 @@ def status(pools: tuple[str, ...], *, verbose: bool, everything: bool, form: str
     if len(rows) > len(shown):
         say(f"{len(rows)} workers ({len(shown)} shown; -a shows every one)")
     return exit_codes.OK
-
-
-def _row(pool: Record, at: float, *, verbose: bool) -> list[object]:
-    row: list[object] = [
-        text(pool, "name"),
-        pool.get("version"),
-        times.duration(at - number(pool, "uptime")) if pool.get("ready_workers") else "-",
-        text(pool, "status"),
-        f"{pool.get('ready_workers')}/{pool.get('target_workers')}",
-    ]
-    if verbose:
-        row += [text(pool, "policy"), text(pool, "requested_resources_str"), pool.get("waiting_jobs")]
-        row += [tables.clean(pool.get("reason") or "-")]
-    return row
 
 
 def _worker_row(pool: Record, worker: Mapping[str, Any], at: float, *, verbose: bool) -> list[object]:

@@ -9,7 +9,7 @@ from sky.cli import exit_codes, options, tables, times
 from sky.cli.completion import complete_cluster
 from sky.cli.costs import focus_csv, money
 from sky.cli.output import FORMATS, emit
-from sky.cli.status_view import number, text
+from sky.cli.records import number, text
 from sky.cli.terminal import say
 from sky.sdk import schedules as sdk
 

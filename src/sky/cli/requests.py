@@ -6,7 +6,7 @@ from sky.cli import exit_codes, options, tables, times
 from sky.cli.completion import complete_cluster
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.terminal import say, talk
 from sky.sdk import requests as sdk
 from sky.sdk import server

@@ -8,7 +8,7 @@ from sky.cli import exit_codes, options, tables, times
 from sky.cli.entrypoint import classify
 from sky.cli.launch import typed
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.terminal import say
 from sky.sdk import schedules as sdk
 

@@ -4,7 +4,7 @@ import click
 
 from sky.cli import exit_codes, options
 from sky.cli.output import emit
-from sky.cli.status_view import text
+from sky.cli.records import text
 from sky.cli.terminal import say, talk
 from sky.sdk import server as sdk
 from sky.version import API_VERSION, __version__

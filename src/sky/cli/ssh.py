@@ -6,7 +6,7 @@ import click
 
 from sky.cli import exit_codes, options, tables
 from sky.cli.output import emit
-from sky.cli.status_view import Record, number, text
+from sky.cli.records import Record, number, text
 from sky.cli.terminal import Progress, say, talk
 from sky.sdk import requests
 from sky.sdk import ssh as sdk

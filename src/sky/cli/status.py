@@ -4,7 +4,8 @@ import click
 
 from sky.cli import exit_codes, options
 from sky.cli.output import emit
-from sky.cli.status_view import Wanted, fetch, head_ip, show, text
+from sky.cli.records import text
+from sky.cli.status_view import Wanted, fetch, head_ip, show
 from sky.cli.terminal import say, talk
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
 from sky.sdk import clusters as sdk
@@ -18,9 +19,10 @@ from sky.sdk import requests
 @click.option("--ip", "ip", is_flag=True, help="Print only the address of the cluster's head node.")
 @click.option("--endpoints", is_flag=True, help="Print the endpoints of the cluster's open ports.")
 @click.option("--endpoint", type=click.IntRange(1, 65535), metavar="PORT", help="Print only the endpoint of this port.")
-@click.option("--show-managed-jobs/--no-show-managed-jobs", default=True, hidden=True)
+@click.option("--show-managed-jobs/--no-show-managed-jobs", default=True,
+              help="Also managed jobs that have not ended.")  # fmt: skip
 @click.option("--show-services/--no-show-services", default=True, hidden=True)
-@click.option("--show-pools/--no-show-pools", default=True, hidden=True)
+@click.option("--show-pools/--no-show-pools", default=True, help="Also pools.")
 @options.all_users
 @options.output
 def status(
@@ -33,9 +35,9 @@ def status(
     endpoint: int | None,
     all_users: bool,
     form: str,
-    **sections: bool,
+    **flags: bool,
 ) -> int:
-    """Show clusters. The sections of managed jobs, services and pools come with those features."""
+    """Show clusters, and below them managed jobs and pools where there are some."""
     asked = [name for name, given in (("--ip", ip), ("--endpoints", endpoints), ("--endpoint", endpoint)) if given]
     if len(asked) > 1:
         raise click.UsageError(f"{' and '.join(asked)} cannot be combined.")
@@ -45,7 +47,8 @@ def status(
         return _print_ip(clusters[0], refresh, form)
     if asked:
         return _print_endpoints(clusters[0], endpoint, form)
-    return show(Wanted(tuple(clusters), verbose, refresh, all_users, form))
+    sections = {"managed_jobs": flags["show_managed_jobs"], "pools": flags["show_pools"]}
+    return show(Wanted(tuple(clusters), verbose, refresh, all_users, form, **sections))
 
 
 def _print_ip(name: str, refresh: bool, form: str) -> int:

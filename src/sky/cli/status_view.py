@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from sky.cli import exit_codes, tables, times
 from sky.cli.output import emit
+from sky.cli.records import Record, number, text
 from sky.cli.terminal import paint, say
 from sky.sdk import clusters, requests, ssh_seen
 
-Record = Mapping[str, object]
+#: Managed jobs shown below the clusters.
+_MOST_JOBS = 10
 
 
 class Wanted(NamedTuple):
@@ -24,10 +26,15 @@ class Wanted(NamedTuple):
     refresh: bool = False
     all_users: bool = False
     form: str = "table"
+    managed_jobs: bool = True
+    pools: bool = True
 
 
 def show(wanted: Wanted) -> int:
-    """Print the clusters, newest launch first, and return the exit code: 0 also when a name is not found."""
+    """Print the clusters, newest launch first, and return the exit code: 0 also when a name is not found.
+
+    Without names what else is there follows in sections of its own: managed jobs that have not ended, and pools.
+    """
     records = fetch(wanted.names, refresh=wanted.refresh, all_users=wanted.all_users)
     if not wanted.names:
         ssh_seen.saw(records, lambda: requests.get(requests.read("nodes", {})))
@@ -44,6 +51,8 @@ def show(wanted: Wanted) -> int:
     for name in missing:
         # On stdout, since scripts of the interface look for the quoted name there.
         say(f"Cluster {name!r} not found.")
+    if not wanted.names:
+        _print_sections(wanted)
     return exit_codes.OK
 
 
@@ -60,18 +69,6 @@ def unmatched(names: Sequence[str], records: Sequence[Record]) -> list[str]:
     """Return the names and globs that match none of the records."""
     present = [text(record, "name") for record in records]
     return [name for name in names if not fnmatch.filter(present, name) and name not in present]
-
-
-def text(record: Record, key: str) -> str:
-    """Return a field as text, empty when it is absent; enums as their word."""
-    value = record.get(key)
-    return "" if value is None else str(getattr(value, "value", value))
-
-
-def number(record: Record, key: str) -> float:
-    """Return a field as a number, 0 when it is absent."""
-    value = record.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def resources(record: Record, *, full: bool = False) -> str:
@@ -173,3 +170,31 @@ def _print_table(records: Sequence[Record], wanted: Wanted) -> None:
         say(line)
         if wanted.verbose and reason(record):
             say(f"  why: {tables.clean(reason(record))}")
+
+
+def _print_sections(wanted: Wanted) -> None:
+    if wanted.managed_jobs:
+        from sky.sdk import managed_jobs  # noqa: PLC0415 - only what is shown is loaded, here and below
+
+        asked = managed_jobs.queue_v2(skip_finished=True, all_users=wanted.all_users, limit=_MOST_JOBS)
+        records, total, *_ = requests.get(asked)
+        if records:
+            from sky.cli import managed_jobs_view  # noqa: PLC0415
+
+            _head("Managed jobs")
+            say(managed_jobs_view.table(records, verbose=wanted.verbose, all_users=wanted.all_users))
+            if total > _MOST_JOBS:
+                say(f"{total} managed jobs have not ended ({_MOST_JOBS} shown; every one: sky jobs queue -s -l all)")
+    if wanted.pools:
+        from sky.sdk import pools  # noqa: PLC0415
+
+        if found := requests.get(pools.pool_status()):
+            from sky.cli import pools_view  # noqa: PLC0415
+
+            _head("Pools")
+            say(pools_view.table(found, times.now(), verbose=wanted.verbose))
+
+
+def _head(title: str) -> None:
+    say("")
+    say(paint(title, "bold", sys.stdout))

@@ -13,7 +13,8 @@ from sky.cli import exit_codes
 from sky.cli.failures import describe
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.status_view import Record, fetch, text, unmatched
+from sky.cli.records import Record, text
+from sky.cli.status_view import fetch, unmatched
 from sky.cli.terminal import Progress, paint, say, talk
 from sky.core.errors import SkyError
 from sky.sdk import requests

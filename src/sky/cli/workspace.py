@@ -7,7 +7,7 @@ import click
 from sky.cli import exit_codes, options, tables
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.status_view import text
+from sky.cli.records import text
 from sky.cli.terminal import say, talk
 from sky.sdk import workspaces as sdk
 
