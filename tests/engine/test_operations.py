@@ -36,7 +36,7 @@ class Bench:
             talk,
             None,
             None,
-            Provisioner(None, None, None, dict, print),
+            Provisioner(None, None, None, dict, print, None),
             dict,
             Workspaces(self.store.users, lambda name: {}),
         )

@@ -690,7 +690,7 @@ async def test_nothing_is_begun_elsewhere_until_the_place_before_has_ended(plane
     clouds.played["aws"].terminate = terminate
     said = []
     provisioner = Provisioner(
-        clouds, plane.store.outcomes, HurriedClock(), lambda _: {}, lambda _, text: said.append(text)
+        clouds, plane.store.outcomes, HurriedClock(), lambda _: {}, lambda _, text: said.append(text), plane._forgotten
     )
     before = Site("aws", "us-east-1", cluster.id)
     made = await provisioner.provision(cluster, "again", life.Provision(cluster.placement, instead_of=before))

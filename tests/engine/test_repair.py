@@ -14,6 +14,7 @@ from sky.core.model.managed_jobs import Stage
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.outcomes import OutcomeKind
 from sky.engine import provision
+from sky.engine.forgotten import Forgotten
 from sky.engine.grants import Given
 from sky.engine.provision import Provisioner
 from sky.engine.waiting import until
@@ -64,7 +65,9 @@ class Outcomes:
 
 
 def provisioner(place, outcomes=None):
-    return Provisioner(Providers(place), outcomes or Outcomes(), SystemClock(), lambda name: {}, lambda *said: None)
+    nothing = Forgotten(None, None, SystemClock(), "")
+    outcomes = outcomes or Outcomes()
+    return Provisioner(Providers(place), outcomes, SystemClock(), lambda name: {}, lambda *said: None, nothing)
 
 
 async def test_the_missing_ranks_alone_are_asked_for_where_the_others_are():

@@ -32,7 +32,8 @@ class Parts:
 
     `section` gives a section of the configuration as it is now, `configuration` all of it. `closing` is called at the
     end. `works` is whether what is recorded is driven here, and not by other servers on the same store alone; without
-    `duties` this server is the only one. `new_key` makes another key for what is sealed.
+    `duties` this server is the only one. `new_key` makes another key for what is sealed. `boot` names the run of the
+    system where a power failure may take back the last of what is recorded (`engine.forgotten`).
     """
 
     store: Store
@@ -55,3 +56,4 @@ class Parts:
     managed_logs: ManagedLogs | None = None
     courier: Courier | None = None
     grants: Grants | None = None
+    boot: str = ""

@@ -36,6 +36,7 @@ from sky.engine.admission import Admission
 from sky.engine.clusters import ClusterWork
 from sky.engine.desk import Desk
 from sky.engine.duties import Alone
+from sky.engine.forgotten import Forgotten
 from sky.engine.job_groups import Followers
 from sky.engine.job_logs import JobLogs, Part
 from sky.engine.jobs import JobWork
@@ -91,7 +92,10 @@ class ControlPlane:
         self.catalogs = parts.catalogs
         self.access = parts.access
         self.planner = parts.planner
-        self._provisioner = Provisioner(parts.providers, store.outcomes, clock, parts.section, self._say)
+        self._forgotten = Forgotten(store, parts.providers, clock, parts.boot)
+        self._provisioner = Provisioner(
+            parts.providers, store.outcomes, clock, parts.section, self._say, self._forgotten
+        )
         self.users, self.audit = store.users, store.audit
         self.section, self.configuration = parts.section, parts.configuration
         self.workspaces = Workspaces(store.users, parts.section)
@@ -133,6 +137,7 @@ class ControlPlane:
         await self.store.connect()
         if not self._works:
             return
+        await self._forgotten.begin()
         self._spawn(self._duties.run(), "duties")
         holder = new_id(self.clock.now())
         nudges = Nudges(self._desk, self._duties)

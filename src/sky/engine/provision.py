@@ -41,6 +41,7 @@ from sky.core.ports import (
     Stoppable,
     StopsSome,
 )
+from sky.engine.forgotten import Forgotten
 from sky.kit.backoff import delays, stretched
 from sky.kit.clock import Clock
 
@@ -81,8 +82,17 @@ class Provisioner:
     `say` tells whoever waits for a cluster what is going on in between.
     """
 
-    def __init__(self, providers: Providers, outcomes: Outcomes, clock: Clock, section: Section, say: Say) -> None:
+    def __init__(
+        self,
+        providers: Providers,
+        outcomes: Outcomes,
+        clock: Clock,
+        section: Section,
+        say: Say,
+        forgotten: Forgotten,
+    ) -> None:
         self._providers = providers
+        self._forgotten = forgotten
         self._outcomes = outcomes
         self._clock = clock
         self._section = section
@@ -95,7 +105,8 @@ class Provisioner:
         if order.instead_of is not None:
             await self._end_first(cluster, order.instead_of)
         sides = list(zip((order.placement, *order.beside), cluster.sites, strict=False))
-        had, refused, left = await self._first(cluster, key, sides)
+        closed = await self._forgotten.end(cluster, [site.cloud for _, site in sides])
+        had, refused, left = await self._first(cluster, key, sides, closed)
         if had is not None:
             return life.NodesCreated(
                 had.instances,
@@ -145,6 +156,7 @@ class Provisioner:
             alive = {each.rank for each in there if each.state is InstanceState.RUNNING}
             # An attempt before this one, in a process that died, may have made some: the same key finds them.
             ranks = tuple(rank for rank in range(num_nodes) if rank >= cluster.num_nodes or rank not in alive)
+            await self._forgotten.end_ranks(cluster, site, ranks)
             ask = self._ask(cluster, key, placement, site.mark, ranks)
             return life.NodesCreated(tuple(await self.patiently(lambda: compute.create(ask))))
         except ProviderFailure as failure:
@@ -162,6 +174,7 @@ class Provisioner:
         try:
             compute = await self.compute_of(cluster)
             ask = self._ask(cluster, key, placement, site.mark, ranks)
+            await self._forgotten.end_ranks(cluster, site, ranks)
             async with asyncio.timeout(_REPLACE_S):
                 return life.NodesCreated(tuple(await self.patiently(lambda: compute.create(ask))))
         except TimeoutError:
@@ -329,12 +342,17 @@ class Provisioner:
     # --- parts ---------------------------------------------------------------------------------------------------
 
     async def _first(
-        self, cluster: Cluster, key: str, sides: list[tuple[Placement, Site]]
+        self,
+        cluster: Cluster,
+        key: str,
+        sides: list[tuple[Placement, Site]],
+        closed: Mapping[str, ProviderFailure],
     ) -> tuple[_Had | None, list[life.SideRefusal], tuple[Stray, ...]]:
         """The first placement to be had, those refused until then, and what of the others cannot be ended for now."""
         begun = self._clock.now()
         asked = {
-            asyncio.create_task(self._one(cluster, key, placement, site)): site for placement, site in sides
+            asyncio.create_task(self._one(cluster, key, placement, site, closed.get(site.cloud))): site
+            for placement, site in sides
         }  # fmt: skip
         won: _Had | None = None
         refused: list[life.SideRefusal] = []
@@ -395,9 +413,13 @@ class Provisioner:
             return False
         return True
 
-    async def _one(self, cluster: Cluster, key: str, placement: Placement, site: Site) -> _Had | life.SideRefusal:
+    async def _one(
+        self, cluster: Cluster, key: str, placement: Placement, site: Site, closed: ProviderFailure | None
+    ) -> _Had | life.SideRefusal:
         offer, begun = placement.offer, False
         try:
+            if closed is not None:
+                raise closed
             compute = self._providers.compute(offer.cloud)
             identity = await self.patiently(compute.identity) if isinstance(compute, Identified) else None
             if identity is not None:

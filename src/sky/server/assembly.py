@@ -16,6 +16,7 @@ from sky.engine.plane import ControlPlane
 from sky.engine.plans import Planner
 from sky.engine.retention import Kept, Retention, kept_of
 from sky.engine.talk import FileTalk, RecordTalk
+from sky.kit.boot import boot_id
 from sky.kit.clock import Clock, SystemClock
 from sky.kit.signals import Signals
 from sky.providers.registry import Registry
@@ -98,6 +99,8 @@ def build(settings: Settings) -> ControlPlane:
         duties=duties,
         works=settings.role is not Role.API,
         new_key=vault.rotate,
+        # A shared database has a disk of its own.
+        boot=boot_id() if settings.database is None else "",
     )
     return ControlPlane(parts)
 

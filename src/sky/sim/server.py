@@ -81,7 +81,10 @@ class Server:
         planner = Planner(providers, catalogs, access, store, self.clock, _nothing_set, _nothing_allowed)
         duties = None if self._alone else Among(store.duties, self.clock, signals)
         fleet: Any = SimFleet(replica, world.node)
-        parts = Parts(store, providers, fleet, self.clock, signals, Ear(), catalogs, access, planner, duties=duties)
+        boot = str(world.boots) if self._alone else ""
+        parts = Parts(
+            store, providers, fleet, self.clock, signals, Ear(), catalogs, access, planner, duties=duties, boot=boot
+        )
         self._plane = ControlPlane(parts)
         try:
             await replica.run(self._plane.start())

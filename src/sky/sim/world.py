@@ -72,6 +72,8 @@ class World:
         self.bells = Bells(loop)
         #: Whether the records were put back to what they were before.
         self.forgot = False
+        #: Runs of the system that the only server is on; each power failure ends one.
+        self.boots = 1
         self.disk_full = False
         self.disk_slow_s = 0.0
         self.since_unowned: dict[str, float] = {}
@@ -113,6 +115,7 @@ class World:
         _, image = next((each for each in reversed(self.images) if each[0] <= now - seconds), self.images[0])
         self.images.clear()
         self.forgot = True
+        self.boots += 1
         self.disk._file.close()
         self.disk = Disk(self)
         raw(self.disk).deserialize(image)
