@@ -20,7 +20,7 @@ from sky.core.model.ledger import Entry as Bill
 from sky.core.model.offers import Offer, Placement, Plan, Rejection
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
-from sky.core.model.vitals import Counts, Spent, Vitals
+from sky.core.model.vitals import Counts, Rotation, Spent, Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, LogPiece, MachineReport
@@ -107,8 +107,8 @@ class SmallUpkeep:
     async def vitals(self) -> Vitals:
         return Vitals(Counts({"request": 3}, {"UP": 2}), {"request": 1}, Spent(4, 0.5))
 
-    async def rotate_key(self) -> tuple[str, int]:
-        return "new", 5
+    async def rotate_key(self, wait_s: float, *, going_on: bool = False) -> Rotation:
+        return Rotation("new", 5, over=True) if going_on else Rotation()
 
     async def backup(self, path: Path) -> None:
         path.write_bytes(b"rows")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from serving import eventually
 
+from sky.core.model.vitals import Rotation
 from sky.kit.current import REQUEST
 from sky.sdk import clusters, requests, server, starting, upkeep
 from sky.sdk.http1 import Address, Connection
@@ -238,8 +239,8 @@ async def test_upkeep_of_a_real_plane(tmp_path):
     assert vitals.counts.orders == 1
     assert vitals.writes.count > 0
     before = plane.store.requests
-    key, rows = await plane.upkeep.rotate_key()
-    assert rows == 1
+    key, rows, over = await plane.upkeep.rotate_key(20.0)
+    assert (rows, over) == (1, True)
     assert key in (tmp_path / "s" / "keys" / "sealing.keys").read_text()
     assert (await before.get("request-1")).body["cluster_name"] == "c"
     told = json.dumps({name: list(each) for name, each in (await plane.upkeep.rows(10)).items()}, default=str)
@@ -247,6 +248,33 @@ async def test_upkeep_of_a_real_plane(tmp_path):
     assert "request-1" in told
     await plane.store.close()
     assert await _dead_store(plane)
+
+
+async def test_an_exchange_of_the_key_goes_on_without_who_asked(tmp_path):
+    plane = await filled(tmp_path / "s")
+    file, reseal, may = tmp_path / "s" / "keys" / "sealing.keys", plane.store.reseal, asyncio.Event()
+
+    async def slowly():
+        await may.wait()
+        return await reseal()
+
+    plane.store.reseal = slowly
+    with pytest.raises(ValueError, match="No key is being exchanged"):
+        await plane.upkeep.rotate_key(0.0, going_on=True)
+    keys = len(file.read_text().splitlines())
+    assert await plane.upkeep.rotate_key(0.01) == Rotation()
+    assert await plane.upkeep.rotate_key(0.01) == Rotation(), "who asks meanwhile joins"
+    may.set()
+    ended = await plane.upkeep.rotate_key(20.0, going_on=True)
+    assert (ended.rows, ended.over) == (1, True)
+    assert await plane.upkeep.rotate_key(0.0, going_on=True) == ended, "whose answer was lost has it again"
+    assert len(file.read_text().splitlines()) == keys + 1
+    again = await plane.upkeep.rotate_key(20.0)
+    assert again.key != ended.key
+    may.clear()
+    assert await plane.upkeep.rotate_key(0.01) == Rotation()
+    await plane.upkeep.stop()
+    await plane.store.close()
 
 
 async def _dead_store(plane):

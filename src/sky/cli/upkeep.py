@@ -7,7 +7,7 @@ import click
 from sky.cli import exit_codes, options
 from sky.cli.output import emit
 from sky.cli.prompts import confirm
-from sky.cli.terminal import talk
+from sky.cli.terminal import Progress, talk
 from sky.sdk import upkeep as sdk
 
 
@@ -53,7 +53,8 @@ def restore(*, file: str, yes: bool, form: str) -> int:
 @options.output
 def rotate_key(*, form: str) -> int:
     """Exchange the key."""
-    key, rows = sdk.rotate_key()
+    with Progress("Encrypting the records anew"):
+        key, rows = sdk.rotate_key()
     talk(f"The key {key} is in use; {rows} rows were encrypted anew. Earlier keys stay, for back-ups.")
     if form != "table":
         emit({"key": key, "rows": rows}, form)

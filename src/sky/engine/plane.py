@@ -226,6 +226,7 @@ class ControlPlane:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        await self.upkeep.stop()
         try:
             for cluster in await self.store.clusters.living():
                 await self._fleet.forget(cluster.id)

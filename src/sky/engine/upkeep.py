@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sky.core.errors import NotSupportedError, ServerTemporarilyUnavailableError
-from sky.core.model.vitals import Vitals
+from sky.core.model.vitals import Rotation, Vitals
 from sky.core.ports import Store
 from sky.engine.quarantine import NOTICE
 from sky.kit.clock import Clock
@@ -37,6 +37,7 @@ class Upkeep:
         self._held = held
         self._connections = connections
         self._new_key = new_key
+        self._rotating: asyncio.Task[Rotation] | None = None
 
     async def trouble(self) -> list[str]:
         """What keeps this server from its work, in words; empty when it is well."""
@@ -62,13 +63,33 @@ class Upkeep:
         reads, writes = self._store.spent()
         return Vitals(counts, self._held(), reads, writes, self._connections())
 
-    async def rotate_key(self) -> tuple[str, int]:
-        """Use a new key from now on, and seal everything with it: its id, and how many rows that were."""
-        if self._new_key is None:
-            raise NotSupportedError("This server's records are not sealed, so there is no key to exchange.")
+    async def rotate_key(self, wait_s: float, *, going_on: bool = False) -> Rotation:
+        """Use a new key from now on, and seal everything with it. How far that is after `wait_s` seconds at most.
+
+        It goes on when nobody waits any more. One that is under way is waited for, no other begun; `going_on` begins
+        none in any case. Raises NotSupportedError, ValueError where there is none to go on.
+        """
+        if self._rotating is None or (self._rotating.done() and not going_on):
+            if going_on:
+                raise ValueError(
+                    "No key is being exchanged: the server was started anew, and seals the rest by itself."
+                )
+            if self._new_key is None:
+                raise NotSupportedError("This server's records are not sealed, so there is no key to exchange.")
+            self._rotating = asyncio.create_task(self._rotate(self._new_key), name="new key")
+        done, _ = await asyncio.wait((self._rotating,), timeout=wait_s)
+        return self._rotating.result() if done else Rotation()
+
+    async def _rotate(self, new_key: NewKey) -> Rotation:
         # A KMS may be asked, which takes its time.
-        id = await asyncio.to_thread(self._new_key)
-        return id, await self._store.reseal()
+        key = await asyncio.to_thread(new_key)
+        return Rotation(key, await self._store.reseal(), over=True)
+
+    async def stop(self) -> None:
+        """Nothing is under way any more. What is not sealed anew is when the next server opens the records."""
+        if self._rotating is not None:
+            self._rotating.cancel()
+            await asyncio.gather(self._rotating, return_exceptions=True)
 
     async def backup(self, path: Path) -> None:
         """Copy the records as of one moment into a new file. Raises NotSupportedError, FileExistsError."""

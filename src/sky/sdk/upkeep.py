@@ -11,6 +11,8 @@ from sky.sdk.transport import call
 def rotate_key() -> tuple[str, int]:
     """Have the records sealed with a new key: its id, and how many rows that were."""
     told = call("POST", "/api/rotate_key", {}).json()
+    while not told["over"]:
+        told = call("POST", "/api/rotate_key", {"going_on": True}).json()
     return str(told["key"]), int(told["rows"])
 
 

@@ -14,7 +14,7 @@ from sky.core.model.managed_jobs import ManagedJob
 from sky.core.model.offers import Offer, Placement
 from sky.core.model.pools import Pool, Standing, Worker
 from sky.core.model.requests import Request
-from sky.core.model.vitals import Vitals
+from sky.core.model.vitals import Rotation, Vitals
 from sky.core.model.workspaces import DEFAULT, Workspace
 from sky.core.policy.rights import Reach
 from sky.core.ports import Access, Audit, Catalogs, JobQuery, Listed, LogPiece, MachineReport, Users
@@ -43,7 +43,7 @@ class Upkeep(Protocol):
     async def notice(self) -> str: ...
     async def vitals(self) -> Vitals: ...
 
-    async def rotate_key(self) -> tuple[str, int]: ...
+    async def rotate_key(self, wait_s: float, *, going_on: bool = False) -> Rotation: ...
 
     async def backup(self, path: Path) -> None: ...
 

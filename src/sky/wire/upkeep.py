@@ -16,11 +16,18 @@ class WrittenFile(Record):
     bytes: int
 
 
+class RotateBody(Body):
+    """`going_on`: only wait for what was begun."""
+
+    going_on: bool = False
+
+
 class RotatedKey(Record):
-    """The id of the key that is used from now on, and how many rows were sealed with it anew."""
+    """The id of the key that is used from now on, and how many rows were sealed with it anew, once it is over."""
 
     key: str
     rows: int
+    over: bool = True
 
 
 class Readiness(Record):

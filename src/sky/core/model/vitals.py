@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,14 @@ class Spent:
 
     count: int = 0
     seconds: float = 0.0
+
+
+class Rotation(NamedTuple):
+    """An exchange of the key that records are sealed with: its id and the rows sealed anew, once it is over."""
+
+    key: str = ""
+    rows: int = 0
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,12 @@ from sky.server.asgi import Call, Reply, Route
 from sky.server.dump import write_dump
 from sky.wire.codec import decode, encode
 from sky.wire.openapi import Operation
-from sky.wire.upkeep import FileBody, Readiness, RotatedKey, WrittenFile
+from sky.wire.upkeep import FileBody, Readiness, RotateBody, RotatedKey, WrittenFile
 
 _TEXT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+
+#: Seconds for which a call waits until all is sealed anew; who wants to know the end asks again.
+_ROTATE_S = 40.0
 
 
 def routes(api: Api) -> list[Route]:
@@ -32,8 +35,9 @@ def routes(api: Api) -> list[Route]:
         return Reply((await api.metrics_text()).encode(), 200, list(_TEXT))
 
     async def rotate(call: Call) -> Reply:
-        id, rows = await api.plane.upkeep.rotate_key()
-        return Reply(encode(RotatedKey(key=id, rows=rows)))
+        asked = decode(RotateBody, await call.body())
+        told = await api.plane.upkeep.rotate_key(_ROTATE_S, going_on=asked.going_on)
+        return Reply(encode(RotatedKey(key=told.key, rows=told.rows, over=told.over)))
 
     async def backup(call: Call) -> Reply:
         path = _new_file(decode(FileBody, await call.body()))
@@ -61,7 +65,12 @@ def routes(api: Api) -> list[Route]:
         ),
         api.plain(
             Operation(
-                "POST", "/api/rotate_key", "Seal the records with a new key", answer=RotatedKey, right=Right.OWNER
+                "POST",
+                "/api/rotate_key",
+                "Seal the records with a new key",
+                body=RotateBody,
+                answer=RotatedKey,
+                right=Right.OWNER,
             ),
             rotate,
         ),
