@@ -187,3 +187,41 @@ def test_what_cannot_be_is_refused_where_it_stands(sky):
     assert "only managed jobs have it" in done.stderr
     assert sky("jobs", "launch", "-y", "--infra", "local", "--after", "99", "echo x").returncode == 1
     assert sky("jobs", "launch", "-y", "--infra", "local", "--after", "x", "echo x").returncode == 2
+
+
+PAIR = """
+name: pair
+execution: parallel
+---
+name: one
+resources: {infra: local, cpus: 1}
+run: sleep 600
+---
+name: two
+resources: {infra: local, cpus: 1}
+run: sleep 600
+"""
+
+
+def test_jobs_that_are_launched_into_a_group_end_with_it_and_one_may_end_alone(sky, eventually):
+    group = launch(sky, PAIR)
+    eventually(lambda: statuses(sky) == ["RUNNING", "RUNNING"])
+
+    def into(where, *words):
+        done = sky.good("jobs", "launch", "-y", "-d", "--infra", "local", "--job-group", where, *words, "sleep 600")
+        return int(re.search(r"Managed Job ID: (\d+)", done.stdout)[1])
+
+    by_number, by_name = into(str(group)), into("pair", "-n", "late")
+    assert (group, by_number, by_name) == (1, 2, 3)
+    found = {each["job_id"]: each for each in sky.json("jobs", "queue", "-a")}
+    assert [found[each]["parent_job_id"] for each in (1, 2, 3)] == [None, 1, 1]
+    lines = [line.split()[:2] for line in sky.good("jobs", "queue", "-a").stdout.splitlines()[1:6]]
+    assert lines == [["1", "-"], ["└", "1"], ["└", "1"], ["└", "3"], ["└", "2"]]
+    sky.good("jobs", "cancel", "-y", "2")
+    eventually(lambda: statuses(sky, 2) == ["CANCELLED"])
+    assert statuses(sky) == ["RUNNING", "RUNNING"]
+    sky.good("jobs", "cancel", "-y", "1")
+    eventually(lambda: statuses(sky) == ["CANCELLED"] * 2 and statuses(sky, 3) == ["CANCELLED"])
+    eventually(lambda: nothing_left(sky))
+    refused = sky("jobs", "launch", "-y", "-d", "--job-group", "pair", "true")
+    assert refused.returncode != 0 and "no job group 'pair' of yours is under way" in refused.stderr

@@ -102,10 +102,12 @@ async def test_a_group_of_two_talks_by_name_and_by_variable(plane, launch, over,
     assert [each.number for each in (await plane.managed.listed(JobQuery())).jobs] == [1]
 
 
-async def test_a_failed_auxiliary_does_not_fail_the_group_and_a_failed_primary_does(launch, over):
+async def test_a_failed_auxiliary_does_not_fail_the_group_and_a_failed_primary_does(
+    plane, launch, reach, over, tmp_path
+):
     (first,) = await launch(
         dag(
-            {"name": "main", "run": "sleep 1"},
+            {"name": "main", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"},
             {"name": "aux", "run": "exit 7"},
             name="g",
             execution="parallel",
@@ -120,6 +122,9 @@ async def test_a_failed_auxiliary_does_not_fail_the_group_and_a_failed_primary_d
             execution="parallel",
         )
     )
+    # What the auxiliary has come to is seen first; the end of the primary would call it off.
+    await reach(first, lambda job: words(job)[1] == "FAILED")
+    (tmp_path / "go").touch()
     one, two = await over(first), await over(second)
     assert (words(one), one.status.value) == (["SUCCEEDED", "FAILED"], "SUCCEEDED")
     # A member that fails does not stop the others.
@@ -227,3 +232,38 @@ async def test_jobs_of_other_submissions_are_waited_for(plane, launch, reach, ov
     assert words(await over(whole)) == ["SUCCEEDED", "SUCCEEDED"]
     refused = await ask("jobs/launch", {**dag({"run": "true"}), "after": [777]})
     assert "managed job 777 not found" in refused.error["message"]
+
+
+async def test_what_is_launched_into_a_group_as_it_is_called_off_is_called_off_too(
+    plane, launch, over, reach, monkeypatch
+):
+    (group,) = await launch(dag({"name": "a", "run": "sleep 600"}, {"name": "b", "run": "sleep 600"},
+                                name="g", execution="parallel"))  # fmt: skip
+    await reach(group, lambda job: words(job) == ["RUNNING", "RUNNING"])
+    opened, rows = plane.store.managed_jobs.open, plane.store.managed_jobs
+
+    async def late(steps, now):
+        # The group's members, and what is attached to it, have been told of its end before this one is on record.
+        await plane.submit("jobs/cancel", {"job_ids": [group]}, user="u")
+        await over(group)
+        return await opened(steps, now)
+
+    monkeypatch.setattr(rows, "open", late)
+    (child,) = await launch(dag({"name": "c", "run": "sleep 600"}), job_group="g")
+    assert words(await over(child)) == ["CANCELLED"]
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"job_group": "nobody"}, "no job group 'nobody' of yours is under way"),
+        ({"job_group": "1"}, "no job group '1' of yours is under way"),
+    ],
+)
+async def test_only_a_group_that_is_under_way_can_be_joined(plane, ask, launch, over, more, problem):
+    (single,) = await launch(dag({"name": "c", "run": "true"}))
+    assert single == 1
+    request = await ask("jobs/launch", {**dag({"name": "d", "run": "true"}), **more})
+    assert problem in str(request.error)
+    lax = await launch(dag({"name": "d", "run": "true"}), **more, job_group_lax=True)
+    assert words(await over(*lax)) == ["SUCCEEDED"]

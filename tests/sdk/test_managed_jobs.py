@@ -60,9 +60,24 @@ def test_launch_is_put_on_record_with_its_tasks(served: Served) -> None:
     assert "edges" not in served.plane.rows[jobs.launch(graph)].body["dag"]
     with pytest.raises(errors.InvalidSkyPilotConfigError, match="did you mean 'run'"):
         jobs.launch({"rum": "x"})
-    for unbuilt in ({"job_group": "g"},):
-        with pytest.raises(errors.NotSupportedError):
-            jobs.launch({"run": "x"}, **unbuilt)
+
+
+def test_a_launch_from_within_a_group_goes_into_it_unless_it_says_otherwise(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def group(**words: Any) -> tuple[Any, Any]:
+        body = served.plane.rows[jobs.launch({"run": "true"}, **words)].body
+        return body.get("job_group"), body.get("job_group_lax")
+
+    assert group() == (None, False)
+    assert group(job_group=7) == ("7", False)
+    monkeypatch.setenv("SKYPILOT_JOBGROUP_NAME", "pair")
+    monkeypatch.setenv("SKYPILOT_MANAGED_JOB_ID", "4")
+    assert group() == (None, False), "not without the server's address, as a job has it"
+    monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", f"unix://{served.settings.socket}")
+    assert group() == ("4", True)
+    assert group(job_group=None) == (None, False)
+    assert group(job_group="other") == ("other", False)
 
 
 def test_the_queue_tells_of_each_task(served: Served) -> None:

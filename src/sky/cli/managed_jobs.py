@@ -17,7 +17,7 @@ from sky.cli.prompts import confirm
 from sky.cli.records import Record, text
 from sky.cli.targets import print_request_id, talk_of_going_on
 from sky.cli.terminal import Progress, paint, say, talk
-from sky.core.errors import JobExitCode, not_supported
+from sky.core.errors import JobExitCode
 from sky.sdk import managed_jobs as sdk
 from sky.sdk import requests
 
@@ -36,7 +36,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option("--num-jobs", type=click.IntRange(min=1), help="So many jobs of the same, each with its own rank.")
 @click.option("--after", metavar="IDS", help="Begin when these managed jobs (3,4) have succeeded.")
 @click.option("--after-any", metavar="IDS", help="Begin when these managed jobs have ended, however.")
-@click.option("--job-group", help="Attach to a job group (not supported yet).")
+@click.option("--job-group", metavar="ID_OR_NAME", help="Launch into this running job group: it ends with that.")
 @click.option("--strict", is_flag=True, help="Refuse a spot job that by its zone's survival will hardly end.")
 @click.option("--no-job-group", is_flag=True, help="Not as a part of the job group that this runs in.")
 @options.task_options
@@ -46,8 +46,6 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @options.output
 def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **flags: Any) -> int:
     """Run tasks as a managed job."""
-    if flags["job_group"] is not None:
-        raise not_supported("Attaching to a job group")
     from sky.cli.tasks import make_dag  # noqa: PLC0415 - 90 ms that help need not pay
 
     name = flags["name"] or old_name
@@ -62,7 +60,8 @@ def launch(entrypoint: tuple[str, ...], *, old_name: str | None, form: str, **fl
         talk(f"Launching {what}.")
     else:
         confirm(f"Launching {what}. Proceed?", assume_yes=False)
-    asked = {"after": after, "after_any": after_any, "strict": flags["strict"]}
+    group = flags["job_group"] or (None if flags["no_job_group"] else sdk.AUTO)
+    asked = {"after": after, "after_any": after_any, "strict": flags["strict"], "job_group": group}
     request_id = str(sdk.launch(made, name, flags["pool"], count, **asked, _command=typed()))
     if flags["asynchronous"]:
         print_request_id(request_id, form)
@@ -186,7 +185,7 @@ def shape(job: Record) -> dict[str, object]:
         "resources", "submitted_at", "start_at", "end_at", "last_recovered_at", "job_duration", "recovery_count",
         "restarts_on_errors", "exit_codes", "infra", "cluster_resources", "price_hourly", "use_spot", "priority",
         "rank", "num_jobs", "current_cluster_name", "job_id_on_pool_cluster", "details", "failure_reason",
-        "execution", "is_primary_in_job_group", "pool",
+        "execution", "is_primary_in_job_group", "parent_job_id", "pool",
     )  # fmt: skip
     return {key: getattr(job.get(key), "value", job.get(key)) for key in plain}
 

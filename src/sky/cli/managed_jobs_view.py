@@ -22,7 +22,7 @@ def table(records: Sequence[Record], *, verbose: bool = False, all_users: bool =
     columns = (*_COLUMNS, *(_MORE_COLUMNS if verbose else ()))
     shown = [at for at, name in enumerate(columns) if name not in left_out]
     rows = []
-    for each in records:
+    for each in _below(records):
         if number(each, "num_tasks") > 1 and each.get("task_id") == 0:
             same = [other for other in records if other.get("job_id") == each.get("job_id")]
             rows.append(_summary(same, verbose))
@@ -30,12 +30,27 @@ def table(records: Sequence[Record], *, verbose: bool = False, all_users: bool =
     return tables.render([columns[at] for at in shown], [[row[at] for at in shown] for row in rows])
 
 
+def _below(records: Sequence[Record]) -> list[Record]:
+    """The records in their order, but those that were launched into a group follow its own, where these are shown."""
+    there = {each.get("job_id") for each in records}
+    below: dict[object, list[Record]] = {each: [] for each in there}
+    own: list[Record] = []
+    for each in records:
+        below.get(each.get("parent_job_id"), own).append(each)
+    found: list[Record] = []
+    for at, each in enumerate(own):
+        found.append(each)
+        if at + 1 == len(own) or own[at + 1].get("job_id") != each.get("job_id"):
+            found += below[each.get("job_id")]
+    return found
+
+
 def _row(job: Record, verbose: bool) -> list[object]:
     at = times.now()
     several = number(job, "num_tasks") > 1
     submitted, ended = number(job, "submitted_at"), number(job, "end_at")
     row: list[object] = [
-        f" └ {job.get('job_id')}" if several else job.get("job_id"),
+        f" └ {job.get('job_id')}" if several or job.get("parent_job_id") else job.get("job_id"),
         job.get("task_id") if several else "-",
         text(job, "workspace"),
         text(job, "task_name") if several else text(job, "job_name"),

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sky.core.errors import SkyError
+from sky.core.lifecycle.managed_events import CancelAsked
 from sky.core.model.dags import DEFAULT_DELAY, DagSpec
-from sky.core.model.job_groups import MOST_MEMBERS, Awaited, Group, Kind, Member, Membership
+from sky.core.model.job_groups import MOST_MEMBERS, Attached, Awaited, Group, Kind, Member, Membership
 from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.model.requests import Request
 from sky.core.model.statuses import ManagedJobStatus
@@ -17,7 +18,7 @@ from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
 from sky.core.policy.rights import infra_for, touches
 from sky.core.ports import JobQuery
-from sky.engine.desk import Desk
+from sky.engine.desk import Desk, flag, text
 from sky.engine.plans import Questions, Said
 from sky.kit.ids import new_id
 
@@ -36,6 +37,34 @@ async def one_task(desk: Desk, chosen: Sequence[ManagedJob], task: str | int) ->
         raise ValueError(f"Managed job {chosen[0].number} has no task {task!r}; it has: {', '.join(map(str, names))}")
     member = await desk.store.managed_jobs.get(chosen[0].group.members[at].id)
     return [member] if member is not None and member.ended_at is None else []
+
+
+async def joined(desk: Desk, request: Request) -> Attached | None:
+    """The running group that a launch goes into, where it names one. Raises ValueError for one that it cannot."""
+    said = text(request.body, "job_group")
+    if said is None:
+        return None
+    query = JobQuery(numbers=[int(said)]) if said.isdecimal() else JobQuery(name=said, unfinished=True)
+    for job in (await desk.store.managed_jobs.listed(query)).jobs:
+        theirs = touches(request.reach, request.user, request.workspace, owner=job.user, inside=job.workspace)
+        leads = job.group is not None and job.group.kind is Kind.GROUP
+        if theirs and leads and not _closing(job):
+            return Attached(job.id, job.number)
+    if flag(request.body, "job_group_lax"):
+        return None
+    raise ValueError(f"job_group: no job group '{said}' of yours is under way. `sky jobs queue` lists those that are.")
+
+
+async def call_off_late(desk: Desk, jobs: Sequence[ManagedJob]) -> None:
+    """Call those off that were launched into a group in the very moment in which it was called off itself."""
+    for job in jobs:
+        group = None if job.attached is None else await desk.store.managed_jobs.get(job.attached.parent_id)
+        if group is not None and group.cancel_asked:
+            await desk.post.send("managed_job", desk.store.managed_jobs, job.id, CancelAsked(group.user))
+
+
+def _closing(job: ManagedJob) -> bool:
+    return job.ended_at is not None or job.cancel_asked
 
 
 def kind_of(dag: DagSpec) -> Kind | None:

@@ -15,7 +15,7 @@ from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import group_events as events
 from sky.core.lifecycle.managed_events import CancelAsked, Changed, NotSeen
 from sky.core.model.clusters import Cluster, Phase
-from sky.core.model.job_groups import Addressed, Membership, hosts
+from sky.core.model.job_groups import Addressed, Kind, Membership, hosts
 from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.policy.job_groups import Sighting
 from sky.engine.desk import Desk
@@ -63,6 +63,8 @@ class GroupOrders:
             case events.CancelMembers():
                 asked = CancelAsked(order.user, order.graceful, order.timeout, order.failed)
                 await self._post(job, range(len(job.tasks)), asked)
+                for id in await self._rows.attached(job.id):
+                    await self._desk.post.send("managed_job", self._rows, id, asked)
                 return events.Steered()
         return await self._lead(job)
 
@@ -213,9 +215,7 @@ def _region(cluster: Cluster) -> tuple[str, str] | None:
 
 def variables(member: Membership) -> Mapping[str, str]:
     """What a member of a group finds in its environment: where it belongs, and the nodes of each task, head first."""
-    if not member.meets:
-        return {}
-    found = {"SKYPILOT_JOBGROUP_NAME": member.group}
+    found = {"SKYPILOT_JOBGROUP_NAME": member.group} if member.kind is Kind.GROUP else {}
     for each in member.addresses:
         found[f"SKYPILOT_JOBGROUP_NODE_IPS_{_word(each.task)}"] = "\n".join(each.addresses)
     return found

@@ -22,7 +22,17 @@ from sky.core.policy.rights import Reach, infra_for, touches
 from sky.core.ports import JobQuery
 from sky.engine.budgets import reserve_jobs, reserve_members
 from sky.engine.desk import Desk, flag, text
-from sky.engine.job_group_requests import awaited, check_members, family, kind_of, one_task, opened_out, together
+from sky.engine.job_group_requests import (
+    awaited,
+    call_off_late,
+    check_members,
+    family,
+    joined,
+    kind_of,
+    one_task,
+    opened_out,
+    together,
+)
 from sky.engine.plans import Said
 from sky.engine.pool_requests import pool_for_jobs
 from sky.engine.recovering import check_recovery
@@ -42,11 +52,12 @@ async def launch(desk: Desk, request: Request) -> object:
     count, kind = _count(body), kind_of(dag)
     now = desk.clock.now()
     _check_notify(request, dag)
-    after = await awaited(desk, request)
+    after, attached = await awaited(desk, request), await joined(desk, request)
     name = text(body, "pool")
     pool = None if name is None else await pool_for_jobs(desk, request, name, dag)
     if kind is None:
         made = [drawn(desk, request, dag, now, rank=rank, count=count, after=after) for rank in range(count or 1)]
+        made = [replace(job, attached=attached) for job in made]
         if pool is None:
             await _tell_survival(desk, request, dag)
             await reserve_jobs(desk, request, made, dag.tasks)
@@ -56,6 +67,8 @@ async def launch(desk: Desk, request: Request) -> object:
     else:
         if pool is not None:
             raise NotSupportedError("a group, a graph or a sweep in a pool: not supported yet in this version")
+        if attached is not None and not flag(body, "job_group_lax"):
+            raise ValueError("job_group: a group, a graph or a sweep cannot be launched into a job group; one task can")
         await _tell_survival(desk, request, dag)
         check_members(dag, kind, count)
         tasks = opened_out(dag, kind, text(body, "name") or dag.name or "task")
@@ -65,6 +78,7 @@ async def launch(desk: Desk, request: Request) -> object:
         await reserve_members(desk, request, made[1:], tasks)
     jobs = await desk.store.managed_jobs.open([life.opening(job) for job in made], now)
     desk.signals.notify("managed_jobs:room")
+    await call_off_late(desk, jobs)
     if pool is not None:
         await desk.post.send("pool", desk.store.pools, pool.id, Changed())
     numbers = [job.number for job in jobs]

@@ -6,6 +6,7 @@ so does `wait`.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,9 @@ from sky.sdk.records import ClusterHandle, JobIds, ManagedJobRecord, Record
 from sky.sdk.requests import get, read, submit
 from sky.sdk.streams import Followed, Writer
 from sky.sdk.transport import stream
+from sky.wire.protocol import ENV_ENDPOINT
 
-#: The job group of whoever asks, if they are in one.
+#: The job group whose member the caller is, if it is one.
 AUTO = "AUTO"
 #: Seconds for which the server is asked to hold one wait.
 _HOLD_S = 40.0
@@ -86,14 +88,25 @@ def launch(
 
     The ids are a list that is also a number where there is one (`JobIds`). The handle is that of no cluster: the server
     itself looks after managed jobs. num_jobs: so many jobs of the same tasks, each with its own `SKYPILOT_JOB_RANK`.
+    job_group: the number or name of a running group that it is launched into, to be shown below it and called off with
+    it; by default that in which this program runs itself, with the server's address that such jobs are given.
     They begin when the jobs `after` have succeeded and those of `after_any` have ended. strict: refuse what would only
     be warned of, as a spot job that will hardly end. request_id: as in `sky.launch`. Uploads the tasks' local files
     first, only what the server does not have yet.
     """
-    group = None if job_group in (AUTO, None, False) else str(job_group)
-    made = launch_body(task, name, num_jobs=num_jobs, pool=pool, job_group=group, command=_command or "sky.jobs.launch")
-    made |= {"after": _numbers(after), "after_any": _numbers(after_any)}
+    made = launch_body(task, name, num_jobs=num_jobs, pool=pool, command=_command or "sky.jobs.launch")
+    made |= {"after": _numbers(after), "after_any": _numbers(after_any), **_group_of(job_group)}
     return submit("jobs/launch", {**made, "strict": strict} if strict else made, request_id)
+
+
+def _group_of(asked: Any) -> dict[str, Any]:
+    if asked in (None, False):
+        return {}
+    if asked != AUTO:
+        return {"job_group": str(asked)}
+    env = os.environ
+    inside = env.get("SKYPILOT_JOBGROUP_NAME") and env.get(ENV_ENDPOINT) and env.get("SKYPILOT_MANAGED_JOB_ID")
+    return {"job_group": inside, "job_group_lax": True} if inside else {}
 
 
 def launch_body(
@@ -102,7 +115,6 @@ def launch_body(
     *,
     num_jobs: int | None = None,
     pool: str | None = None,
-    job_group: str | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """The arguments of a launch as they travel; local files are brought to the server first."""
@@ -112,7 +124,6 @@ def launch_body(
         "name": name,
         "num_jobs": num_jobs,
         "pool": pool,
-        "job_group": job_group,
         "uploads": _uploaded(dag["tasks"]),
         "config": layers,
         "command": command,

@@ -7,7 +7,7 @@ from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle import managed_jobs as life
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Phase
-from sky.core.model.job_groups import Awaited, Group, Kind, Member, Membership
+from sky.core.model.job_groups import Attached, Awaited, Group, Kind, Member, Membership
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import ManagedJobStatus
 from sky.core.policy.admission import Waiting
@@ -71,6 +71,21 @@ class ManagedJobContract:
         same([each.id for each in (await rows.listed(JobQuery(with_clusters=True))).jobs], ["m", "n"])
         same((await rows.waiting(9), (await rows.under_way()).alive, await rows.leading()), ([], 0, ["p"]))
         same([each.number for each in await rows.open([life.opening(managed("z", "r2"))], 1.0)], [2])
+
+    async def test_what_is_launched_into_a_group_is_no_member_of_it(self, bed: Bed) -> None:
+        """It is counted and listed like any other, and found by the group until it has ended."""
+        rows = bed.one.store.managed_jobs
+        parent = replace(managed("p"), group=Group(Kind.GROUP, (Member("m"),)))
+        member = replace(managed("m"), member=Membership("p", 0, "g", Kind.GROUP))
+        await rows.open([life.opening(parent), life.opening(member)], 1.0)
+        for number, id in enumerate(("a", "b"), 2):
+            child = replace(managed(id, f"r{id}"), attached=Attached("p", 1))
+            same([each.number for each in await rows.open([life.opening(child)], 1.0)], [number])
+        same([each.id for each in await rows.of_parent("p")], ["m"])
+        same([each.id for each in (await rows.listed(JobQuery())).jobs], ["b", "a", "p"])
+        same((await rows.attached("p"), await rows.attached("m")), (["a", "b"], []))
+        await self._put(bed, id="a", stage=Stage.DONE, ended_at=2.0, status=ManagedJobStatus.FAILED)
+        same(await rows.attached("p"), ["b"])
 
     async def test_those_whose_wait_is_over_are_found(self, bed: Bed) -> None:
         """When what they wait for has ended, or is not there any more; not while it goes on, nor once they know."""

@@ -34,7 +34,10 @@ _OF_REQUEST = Prepared(_DOCS.where(_T.request_id == bindparam("wanted")).order_b
 _COUNTED = Prepared(select(VALUES.c.value).where(VALUES.c.key == bindparam("counter")).with_for_update())
 _COUNT = Prepared(update(VALUES).where(VALUES.c.key == bindparam("counter")).values(value=bindparam("last")))
 _BEGIN_COUNT = Prepared(insert(VALUES).values(key=bindparam("counter"), value=bindparam("last")))
-_OF_PARENT = Prepared(_DOCS.where(_T.parent_id == bindparam("wanted")).order_by(_T.number.desc()))
+_OF_PARENT = Prepared(_DOCS.where(_T.parent_id == bindparam("wanted"), _T.number < 0).order_by(_T.number.desc()))
+_ATTACHED = Prepared(
+    select(_T.id).where(_T.parent_id == bindparam("wanted"), _T.number > 0, _T.ended_at.is_(None)).order_by(_T.number)
+)
 _W = MANAGED_WAITS.c
 _LEADING = Prepared(select(_T.id).where(_T.stage == Stage.LEADING.value))
 _WAIT = Prepared(insert(MANAGED_WAITS).values(waiter_id=bindparam("waiter"), for_id=bindparam("wanted")))
@@ -119,6 +122,7 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
         super().__init__(database, MANAGED_JOBS, Document(ManagedJob, SEALED, sealer), EVENTS, ORDERS)
 
     def columns(self, entity: ManagedJob) -> dict[str, object]:
+        belongs = entity.member or entity.attached
         return {
             "number": entity.number,
             "key": entity.key,
@@ -136,7 +140,7 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             "created_at": entity.created_at,
             "ended_at": entity.ended_at,
             "max_cost": max_cost(entity.task_configs),
-            "parent_id": entity.member.parent_id if entity.member is not None else None,
+            "parent_id": belongs.parent_id if belongs is not None else None,
             "pool_id": entity.pool_id,
         }
 
@@ -198,6 +202,11 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
     async def of_parent(self, id: str) -> list[ManagedJob]:
         """The members of a parent, in their order."""
         return await self._many(_OF_PARENT, wanted=id)
+
+    async def attached(self, id: str) -> list[str]:
+        """Ids of those that were launched into a group and have not ended."""
+        async with self._db.read() as tx:
+            return [each for (each,) in await tx.all(_ATTACHED, wanted=id)]
 
     async def leading(self) -> list[str]:
         """Ids of parents that have not ended."""
@@ -285,9 +294,7 @@ async def _counted(tx: Transaction, counter: str, count: int) -> int:
 
 
 def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = [
-        _T.stage != Stage.LEADING.value if query.with_clusters else _T.parent_id.is_(None)
-    ]
+    where: list[ColumnElement[bool]] = [_T.stage != Stage.LEADING.value if query.with_clusters else _T.number > 0]
     if query.numbers is not None:
         where.append(_T.number.in_(query.numbers))
     if query.users is not None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sky.core.errors import not_supported
 from sky.core.model.dags import DagSpec
 from sky.core.model.job_groups import Kind
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask
@@ -27,8 +26,9 @@ class JobsLaunchBody(Body):
     """Arguments of `/jobs/launch`. `dag` holds the tasks as `DagSpec.to_config` gives them.
 
     `num_jobs` opens so many jobs of the same tasks, each with a rank. They begin when the jobs of the numbers `after`
-    have succeeded, and those of `after_any` ended. `strict` refuses what is only warned of otherwise. `uploads`,
-    `config`, `command` as of `/launch`.
+    have succeeded, and those of `after_any` ended. `job_group` is the number or name of a running group that it is
+    launched into; with `job_group_lax` one that is over does not matter. `strict` refuses what is only warned of
+    otherwise. `uploads`, `config`, `command` as of `/launch`.
     """
 
     dag: dict[str, Any]
@@ -38,6 +38,7 @@ class JobsLaunchBody(Body):
     after_any: list[int] | None = None
     pool: str | None = None
     job_group: str | None = None
+    job_group_lax: bool = False
     uploads: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str = ""
@@ -46,10 +47,10 @@ class JobsLaunchBody(Body):
     def __post_init__(self) -> None:
         """Refuse before anything is on record what would fail at once."""
         DagSpec.from_config(self.dag)
-        if self.job_group is not None:
-            raise not_supported("Attaching a managed job to a job group")
         _check_numbers(self.after)
         _check_numbers(self.after_any)
+        if self.job_group is not None and not 0 < len(self.job_group) <= 200:
+            raise ValueError(f"job_group: found {len(self.job_group)} characters; allowed: 1 to 200")
         if self.name is not None and not 0 < len(self.name) <= 200:
             raise ValueError(f"name: found {len(self.name)} characters; allowed: 1 to 200")
 
@@ -311,6 +312,7 @@ def _record(job: ManagedJob, at: int, task: ManagedTask, now: float, why: str | 
         execution=_execution(job),
         is_job_group=kind is Kind.GROUP,
         is_primary_in_job_group=job.group.is_primary(at) if job.group is not None and kind is Kind.GROUP else None,
-        root_job_id=job.number,
+        root_job_id=job.number if job.attached is None else job.attached.number,
+        parent_job_id=job.attached.number if job.attached is not None else None,
         pool=job.pool,
     )

@@ -67,6 +67,14 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """The running group that a job was launched into: shown below it and called off with it, else a job of its own."""
+
+    parent_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A member as its parent saw it last. `told` are the addresses that its nodes have been told, as one word."""
 

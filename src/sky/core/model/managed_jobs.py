@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sky.core.model.job_groups import Awaited, Group, Membership
+from sky.core.model.job_groups import Attached, Awaited, Group, Membership
 from sky.core.model.statuses import ManagedJobScheduleState, ManagedJobStatus
 
 __all__ = ["ManagedJob", "ManagedJobScheduleState", "ManagedJobStatus", "ManagedTask", "Stage", "Where"]
@@ -137,7 +137,7 @@ class ManagedJob:
     run yet. `fresh` are the ranks whose setup is still to be run in the attempt; None: all. `uploads` maps sources as
     written in the tasks to the manifests of their content. `after` are the jobs that it still waits for. A parent has
     `group` and shows its members as its tasks; a member has `member`, and a number below zero, by which nobody knows
-    it.
+    it. `attached` is the group that a job was launched into.
     """
 
     id: str
@@ -188,6 +188,7 @@ class ManagedJob:
     after: tuple[Awaited, ...] = ()
     group: Group | None = None
     member: Membership | None = None
+    attached: Attached | None = None
     pool: str | None = None
     pool_id: str | None = None
 

@@ -107,6 +107,10 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         """The members of a parent, in their order."""
         ...
 
+    async def attached(self, id: str) -> list[str]:
+        """Ids of those that were launched into a group and have not ended."""
+        ...
+
     async def leading(self) -> list[str]:
         """Ids of parents that have not ended."""
         ...
