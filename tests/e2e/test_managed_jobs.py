@@ -98,7 +98,8 @@ def test_a_job_whose_machines_are_lost_recovers(sky, eventually, nodes):
     number = submit(sky, "-n", "spot", "--num-nodes", str(nodes), once)
     eventually(lambda: status(sky) == "RUNNING")
     eventually(lambda: "first" in sky("jobs", "logs", "1", "--no-follow").stdout)
-    follower = sky.start("jobs", "logs", str(number))
+    follower, decisions = sky.start("jobs", "logs", str(number)), sky.start("jobs", "logs", "--controller", str(number))
+    assert decisions.stdout is not None and "submitted" in decisions.stdout.readline()
     (sky.root / "again").touch()
     begun = time.monotonic()
     kill_nodes(sky)
@@ -112,6 +113,9 @@ def test_a_job_whose_machines_are_lost_recovers(sky, eventually, nodes):
     assert follower.returncode == 0
     assert "first" in out
     assert "second" in out
+    decided, _ = decisions.communicate(timeout=30)
+    assert decisions.returncode == 0
+    assert "lost" in decided, "what is decided later is told as it comes"
     eventually(lambda: nothing_left(sky))
 
 

@@ -317,5 +317,5 @@ def logs(job_id: int | None, task: str | None, *, form: str, **flags: Any) -> in
     if form != "table":
         raise click.UsageError(f"A log is shown as it is; -o {form} goes with --sync-down.")
     if flags["controller"]:
-        return int(sdk.tail_logs(flags["name"], job_id, controller=True))  # type: ignore[arg-type]
+        return int(sdk.tail_logs(flags["name"], job_id, flags["follow"], controller=True))  # type: ignore[arg-type]
     return _follow(job_id, task, follow=flags["follow"], tail=flags["tail"], name=flags["name"])

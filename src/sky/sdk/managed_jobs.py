@@ -30,6 +30,8 @@ from sky.wire.protocol import ENV_ENDPOINT
 AUTO = "AUTO"
 #: Seconds for which the server is asked to hold one wait.
 _HOLD_S = 40.0
+#: Seconds between looks at the story of a job that is followed.
+_STORY_S = 1.0
 
 Queue = tuple[list[ManagedJobRecord], int, dict[str, int], int]
 
@@ -261,14 +263,14 @@ def tail_logs(  # noqa: PLR0917 - the compatible public signature
 ) -> int | Iterator[str]:
     """Write a managed job's log to `output_stream`, by default standard output; it outlives the job's clusters.
 
-    Without name and id, the newest job's. controller: what was decided about the job, instead of its log. tail: last
+    Without name and id, the newest job's. controller: what is decided about the job, instead of its log. tail: last
     lines only. Returns 0, 100 (failed), 101 (not finished), 102 (no such job) or 103 (cancelled); with
     `preload_content=False`, an iterator over lines instead.
     """
     if tail_offset:
         raise not_supported("Leaving out the last lines of a log (tail_offset)")
     if controller:
-        return _decisions(name, job_id, output_stream, preload_content=preload_content)
+        return _decisions(name, job_id, output_stream, follow=follow, preload_content=preload_content)
     followed, _ = job_stream(name, job_id, follow, tail, task)
     if not preload_content:
         return followed.lines()
@@ -277,20 +279,33 @@ def tail_logs(  # noqa: PLR0917 - the compatible public signature
 
 
 def _decisions(
-    name: str | None, job_id: Any, output_stream: Writer | None, *, preload_content: bool
+    name: str | None, job_id: Any, output_stream: Writer | None, *, follow: bool, preload_content: bool
 ) -> int | Iterator[str]:
     found = _find(name, job_id)
     if found is None:
         return int(JobExitCode.NOT_FOUND) if preload_content else iter(())
-    lines = [
-        f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(each['time']))}  {each['text'] or each['after']}\n"
-        for each in get(events(found["job_id"]))
-    ]
+    lines = _decided(found["job_id"], follow=follow)
     if not preload_content:
-        return iter(lines)
+        return lines
     for line in lines:
         Followed.write(line, output_stream)
-    return int(JobExitCode.from_job_status(found["job_status"]))
+    ended = _find(None, found["job_id"]) or found
+    return int(JobExitCode.from_job_status(ended["job_status"]))
+
+
+def _decided(number: int, *, follow: bool) -> Iterator[str]:
+    """Lines of a job's story; following, until the job has ended."""
+    seen = 0
+    while True:
+        pause = _STORY_S if follow else 0.0
+        over = not follow or get(wait(job_id=number, timeout=pause)) != JobExitCode.NOT_FINISHED
+        for each in get(events(number)):
+            if each["seq"] > seen:
+                seen = each["seq"]
+                at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["time"]))
+                yield f"{at}  {each['text'] or each['after']}\n"
+        if over:
+            return
 
 
 def _find(name: str | None, job_id: Any) -> ManagedJobRecord | None:
