@@ -152,11 +152,13 @@ def test_a_decision_is_told_with_its_reason_and_what_it_costs():
 def test_what_was_asked_for_is_adopted_by_the_next_attempt():
     offer = pacing.observation(TERMS, Pace(), [SPOT], 0.0, never, works=False).spot[0]
     asked = pacing.probing(Pace(asked="x"), offer, "cluster", 10.0)
-    assert pacing.awaited(pacing.dump(asked), 1) == {"cluster"}
+    assert pacing.awaited(pacing.dump(asked), 0, 1) == {"cluster"}
+    assert pacing.awaited(pacing.dump(asked), 1, 1) == frozenset(), "what the task before had asked for"
+    assert pacing.beside(pacing.dump(asked), 1) == {"cluster"}
     assert not pacing.overdue(asked, TERMS, 1000.0) and pacing.overdue(asked, TERMS, 2000.0)
     taken = pacing.dump(pacing.adopting(asked, 2))
     assert (pacing.adopted(taken, 2), pacing.adopted(taken, 3)) == ("cluster", None)
-    assert (pacing.awaited(taken, 1), pacing.awaited(taken, 2)) == ({"cluster"}, frozenset())
+    assert (pacing.awaited(taken, 0, 1), pacing.awaited(taken, 0, 2)) == ({"cluster"}, frozenset())
     refused = pacing.unprobed(asked, TERMS, 10.0, refused=True)
     assert (refused.probe, refused.beliefs) == ("", (pacing.Belief("aws/r/a", 1, 730.0),))
     assert pacing.unprobed(asked, TERMS, 10.0, refused=False).beliefs == ()

@@ -261,6 +261,9 @@ class ManagedJobWork:
 
     async def _seen(self, job: ManagedJob) -> events.Seen:
         cluster = await self._cluster(job)
+        if job.stage in (Stage.CLEARING, Stage.ENDING) and (cluster is None or not cluster.alive):
+            # Gone is a job once all is gone that it had.
+            cluster = next(iter(await self._unwanted(job)), cluster)
         there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
         failed = there is not None and cluster is not None and _doubtful(there, cluster)
         if (
@@ -283,6 +286,14 @@ class ManagedJobWork:
         """The attempt's cluster, or the worker that it has."""
         id = cluster_id_of(job) if job.pool_id is None else job.cluster_id
         return None if id is None else await self._desk.store.clusters.get(id)
+
+    async def _unwanted(self, job: ManagedJob) -> list[Cluster]:
+        """What a task that is over had asked for beside its cluster, and is there still."""
+        ids = pacing.beside(job.pace, job.attempt)
+        if not (job.stage is Stage.ENDING or job.task.status.is_terminal()):
+            ids -= pacing.awaited(job.pace, job.at, job.attempt)
+        found = [await self._desk.store.clusters.get(each) for each in sorted(ids)]
+        return [each for each in found if each is not None and each.alive]
 
     async def _verified(self, cluster: Cluster) -> Cluster:
         """The cluster, once its provider has been asked anew what there is of it."""
@@ -380,8 +391,9 @@ class ManagedJobWork:
         cluster = await self._cluster(job)
         if self._logs is not None:
             await self._logs.finish(job, cluster)
-        if cluster is not None and cluster.phase not in (Phase.TERMINATING, Phase.TERMINATED):
-            await self._desk.tell(cluster, cluster_life.DownAsked())
+        for each in (cluster, *await self._unwanted(job)):
+            if each is not None and each.phase not in (Phase.TERMINATING, Phase.TERMINATED):
+                await self._desk.tell(each, cluster_life.DownAsked())
 
     async def _release(self, job: ManagedJob, order: events.Release) -> None:
         cluster = await self._cluster(job)
@@ -391,6 +403,8 @@ class ManagedJobWork:
             await self._desk.tell(cluster, cluster_life.Released())
             idle = Autostop() if order.seconds is None else Autostop(order.seconds / 60, down=True)
             await self._desk.tell(cluster, cluster_life.AutostopAsked(idle))
+        for each in await self._unwanted(job):
+            await self._desk.tell(each, cluster_life.DownAsked())
 
 
 # --- what follows from a job -------------------------------------------------------------------------------------

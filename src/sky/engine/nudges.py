@@ -97,7 +97,7 @@ class Nudges:
             if cluster is None or cluster.phase is Phase.TERMINATING:
                 continue
             living = owner is not None and owner.stage is not Stage.DONE
-            if owner is not None and living and cluster_id in pacing.awaited(owner.pace, owner.attempt):
+            if owner is not None and living and cluster_id in pacing.awaited(owner.pace, owner.at, owner.attempt):
                 continue
             if owner is not None and owner.kept:
                 await self._desk.tell(cluster, cluster_life.Released())

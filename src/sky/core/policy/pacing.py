@@ -275,10 +275,15 @@ def adopted(kept: Mapping[str, object], attempt: int) -> str | None:
     return str(kept["home"]) if kept.get("home") and kept.get("adopt") == attempt else None
 
 
-def awaited(kept: Mapping[str, object], attempt: int) -> frozenset[object]:
-    """The clusters that a job needs beside that of its attempt: what was asked for, and what is to be its next."""
+def beside(kept: Mapping[str, object], attempt: int) -> frozenset[str]:
+    """The clusters that a job has beside that of its attempt: what was asked for, and what is to be its next."""
     following = kept.get("home") if kept.get("adopt") == attempt + 1 else None
-    return frozenset(each for each in (kept.get("probe"), following) if each)
+    return frozenset(str(each) for each in (kept.get("probe"), following) if each)
+
+
+def awaited(kept: Mapping[str, object], task: int, attempt: int) -> frozenset[str]:
+    """Those of them that the task whose turn it is needs: what another asked for went with that."""
+    return beside(kept, attempt) if kept.get("task") == task else frozenset()
 
 
 def works(pace: Pace) -> Pace:
