@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, select
 
 from sky.core.lifecycle.billing import booked
 from sky.core.lifecycle.clusters import EVENTS, ORDERS
@@ -14,7 +14,7 @@ from sky.store.database import Database, Transaction
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.ledger import book
-from sky.store.schema import CLUSTERS
+from sky.store.schema import ALIVE, CLUSTERS
 from sky.store.sealing import Sealer
 from sky.store.statements import Among, Prepared
 
@@ -22,13 +22,11 @@ from sky.store.statements import Among, Prepared
 SEALED = ("task_config", "resources_config", "layers")
 
 _T = CLUSTERS.c
-#: In the words of the index of living names: SQLite would read every row there ever was for `living = 1`.
-_ALIVE = text("clusters.living")
 _NEWEST_FIRST = select(_T.doc).order_by(_T.created_at.desc())
 _VERSION = Prepared(select(_T.version).where(_T.id == bindparam("wanted")))
-_BY_NAME = Prepared(select(_T.doc).where(_ALIVE, _T.name == bindparam("wanted")))
+_BY_NAME = Prepared(select(_T.doc).where(ALIVE, _T.name == bindparam("wanted")))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
-_LIVING = Prepared(select(_T.id, _T.version).where(_ALIVE).order_by(_T.created_at.desc()))
+_LIVING = Prepared(select(_T.id, _T.version).where(ALIVE).order_by(_T.created_at.desc()))
 _DOCS = Prepared(select(_T.id, _T.doc).where(Among(_T.id, "ids")))
 _ENDED = Prepared(_NEWEST_FIRST.where(_T.ended_at > bindparam("later")))
 

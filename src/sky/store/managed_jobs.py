@@ -16,7 +16,7 @@ from sky.core.ports import JobQuery, Listed
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows
-from sky.store.schema import CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, MANAGED_WAITS, VALUES
+from sky.store.schema import ALIVE, CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, MANAGED_WAITS, VALUES
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
@@ -101,7 +101,7 @@ _STRAY = Prepared(
     select(CLUSTERS.c.id, CLUSTERS.c.owner).select_from(
         CLUSTERS.outerjoin(MANAGED_JOBS, _T.id == func.substr(CLUSTERS.c.owner, len(OWNED) + 1))
     ).where(
-        CLUSTERS.c.living,
+        ALIVE,
         CLUSTERS.c.owner.startswith(OWNED),
         or_(
             _T.id.is_(None),

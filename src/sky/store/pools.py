@@ -15,7 +15,7 @@ from sky.core.model.pools import OWNED, Pool, Standing, WorkerState
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document
 from sky.store.leases import LONGEST_NAME, LeasedRows
-from sky.store.schema import CLUSTERS, MANAGED_JOBS, POOLS, WORKERS
+from sky.store.schema import ALIVE, CLUSTERS, MANAGED_JOBS, POOLS, WORKERS
 from sky.store.sealing import Sealer
 from sky.store.statements import Prepared
 
@@ -63,7 +63,7 @@ _STRAY_CLAIMS = Prepared(
 _STRAY_CLUSTERS = Prepared(
     select(CLUSTERS.c.id)
     .select_from(CLUSTERS.outerjoin(WORKERS, _W.id == CLUSTERS.c.id))
-    .where(CLUSTERS.c.living, CLUSTERS.c.owner.startswith(OWNED), _W.id.is_(None))
+    .where(ALIVE, CLUSTERS.c.owner.startswith(OWNED), _W.id.is_(None))
 )
 _WAITING = (Stage.WAITING.value, Stage.BACKOFF.value, Stage.PLACING.value)
 

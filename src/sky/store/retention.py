@@ -3,7 +3,7 @@
 from sqlalchemy import delete, or_, select
 
 from sky.store.database import Transaction
-from sky.store.schema import CLUSTERS, JOBS, MANAGED_JOBS, POOLS, REQUESTS, STORIES, VALUES
+from sky.store.schema import ALIVE, CLUSTERS, JOBS, MANAGED_JOBS, POOLS, REQUESTS, STORIES, VALUES
 from sky.store.talk import NOUN
 
 _BATCH = 200
@@ -18,7 +18,7 @@ async def forget(tx: Transaction, requests_before: float, clusters_before: float
     The ids of the requests. A request whose cluster lives is kept: it tells how the cluster came up.
     """
     c = REQUESTS.c
-    needed = select(CLUSTERS.c.request_id).where(CLUSTERS.c.living, CLUSTERS.c.request_id.is_not(None))
+    needed = select(CLUSTERS.c.request_id).where(ALIVE, CLUSTERS.c.request_id.is_not(None))
     old = c.status.in_(_ENDED) & (c.finished_at < requests_before) & c.id.not_in(needed)
     ids = [id for (id,) in await tx.all(select(c.id).where(old).limit(_BATCH))]
     await tx.change(delete(REQUESTS).where(c.id.in_(ids)))

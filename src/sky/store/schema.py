@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0008"
+REVISION = "0009"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -65,10 +65,14 @@ CLUSTERS = Table(
     Column("owner", _words(64)),
 )
 _LIVING = text("living")
+#: In the words of the index of living names: SQLite would read every row there ever was for `living = 1`.
+ALIVE = text("clusters.living")
 Index("clusters_living_name", CLUSTERS.c.name, unique=True, sqlite_where=_LIVING, postgresql_where=_LIVING)
 Index("clusters_due", CLUSTERS.c.due_at)
 Index("clusters_request", CLUSTERS.c.request_id)
 Index("clusters_owner", CLUSTERS.c.owner)
+_ENDED = text("ended_at IS NOT NULL")
+Index("clusters_ended", CLUSTERS.c.ended_at, sqlite_where=_ENDED, postgresql_where=_ENDED)
 
 JOBS = Table(
     "jobs",
@@ -83,6 +87,9 @@ JOBS = Table(
 )
 Index("jobs_number", JOBS.c.cluster_id, JOBS.c.job_id)
 Index("jobs_due", JOBS.c.due_at)
+#: Which jobs have not ended, as the condition of an index that has those alone.
+OPEN_JOBS = "phase != 'DONE'"
+Index("jobs_open", JOBS.c.cluster_id, sqlite_where=text(OPEN_JOBS), postgresql_where=text(OPEN_JOBS))
 
 MANAGED_JOBS = Table(
     "managed_jobs",

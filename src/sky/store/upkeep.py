@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, func, select
 
 from sky.core.model.vitals import Counts, Spent
 from sky.store.database import Database, Transaction
-from sky.store.schema import CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, ORDERS, POOLS, REQUESTS, STORIES
+from sky.store.schema import ALIVE, CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, ORDERS, POOLS, REQUESTS, STORIES
 from sky.store.statements import Now, Prepared
 
 _TABLES = {"cluster": CLUSTERS, "job": JOBS, "request": REQUESTS, "managed_job": MANAGED_JOBS, "pool": POOLS}
@@ -19,7 +19,7 @@ _DUE = {
     noun: Prepared(select(func.count()).where(table.c.due_at <= Now(), table.c.lease_until <= Now()))
     for noun, table in _TABLES.items()
 }
-_PHASES = Prepared(select(CLUSTERS.c.phase, func.count()).where(CLUSTERS.c.living).group_by(CLUSTERS.c.phase))
+_PHASES = Prepared(select(CLUSTERS.c.phase, func.count()).where(ALIVE).group_by(CLUSTERS.c.phase))
 _WAITING = {name: Prepared(select(func.count()).select_from(table)) for name, table in (("l", LETTERS), ("o", ORDERS))}
 _NEWEST = {
     noun: Prepared(select(table.c.doc).order_by(table.c.created_at.desc()).limit(bindparam("most")))
