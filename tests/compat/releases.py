@@ -73,6 +73,22 @@ class Version:
         assert done.returncode == code, f"sky {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + (done.stderr if code else "")
 
+    def run(self, *words: str) -> str:
+        """What its Python prints."""
+        done = subprocess.run(
+            [sys.executable, *words], env=self.env, cwd=self.home, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def schema(self) -> str:
+        """The revision of the records that it knows."""
+        return self.run("-c", "from sky.store.schema import REVISION; print(REVISION)")
+
+    def bring_records_to(self, revision: str) -> None:
+        """What one does before a step back, while no server runs."""
+        self.run("-m", "sky.store", revision)
+
     def told(self, *words: str, at: str | None = None) -> Any:
         return json.loads(self.sky(*words, "-o", "json", at=at))
 
