@@ -16,7 +16,11 @@ python="${PYTHON:-python3}"
 env="$PWD/$name/.venv-$name"
 [ -x "$env/bin/python" ] || "$python" -m venv "$env"
 began=$SECONDS
-"$env/bin/python" -m pip install --quiet --disable-pip-version-check --editable .. --editable "./$name[test]"
+# By uv, which takes seconds where pip takes minutes; by pip where uv does not get at the index that pip is told to use.
+"$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile uv
+UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 "$env/bin/uv" pip install --quiet --python "$env/bin/python" \
+  --editable .. --editable "./$name[test]" ||
+  "$env/bin/python" -m pip install --quiet --disable-pip-version-check --editable .. --editable "./$name[test]"
 echo "$name: installed in $((SECONDS - began)) s" >&2
 cd "$name"
 exec env PATH="$env/bin:$PATH" timeout --kill-after=30 "${LIMIT:-900}" "$env/bin/python" -m pytest "$@"
