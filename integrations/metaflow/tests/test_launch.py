@@ -1,5 +1,9 @@
 """The task that the launcher makes of a command: what it says in clear, and what it does not."""
 
+import subprocess
+import sys
+import venv
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,3 +37,20 @@ def test_what_prepares_a_node_is_taken_out_of_its_quotes() -> None:
     assert task.run is not None
     assert task.run.endswith("python -c 'print(\"$A\")' && mkdir x && python3 -u flow.py --datastore s3 step 'a b'")
     assert task.envs["MF_PATHSPEC"] == "F/1/start/2"
+
+
+def test_the_python_of_a_node_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    """That of an environment too, which is known by where it lies."""
+    env = tmp_path / "an env"
+    venv.create(env)
+    (env / "bin" / "python").rename(env / "bin" / "python-of-it")
+    far = {
+        **SPEC, "secrets": [], "shared": False, "task": ["F", "1", "start", "2", 0],
+        "python": str(env / "bin" / "python-of-it"),
+        "settings": {"METAFLOW_DEFAULT_DATASTORE": "s3"},
+        "prepare": ["python -c 'import sys; print(sys.prefix)'", "touch flow.py"],
+    }  # fmt: skip
+    task = task_of(far, [sys.executable, "-u", "/here/flow.py", "step"])
+    assert task.run is not None
+    done = subprocess.run(["bash", "-c", task.run], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{env}\n", "")

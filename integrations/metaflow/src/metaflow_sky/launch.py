@@ -108,8 +108,13 @@ def _script(spec: dict[str, Any], command: list[str]) -> str:
         return f"cd {shlex.quote(spec['cwd'])} && exec {python} {shlex.join(command[1:])}"
     at = next(index for index, word in enumerate(command) if word.endswith(".py"))
     step = f"{python} -u {shlex.join([os.path.basename(command[at]), *command[at + 1 :]])}"  # noqa: PTH119 - of words
-    # What prepares the node was written for a folder of its own, and for an interpreter by the name of `python`.
-    begin = f'cd "$(mktemp -d)"\nmkdir -p .bin && ln -sf "$(command -v {python})" .bin/python && PATH="$PWD/.bin:$PATH"'
+    # What prepares the node was written for a folder of its own, and for an interpreter by the name of `python`: a script
+    # by that name, for a link to the interpreter of an environment is not in that environment.
+    begin = (
+        'cd "$(mktemp -d)"\nmkdir -p .bin\n'
+        f"printf '#!/bin/sh\\nexec \"%s\" \"$@\"\\n' \"$(command -v {python})\" > .bin/python\n"
+        'chmod +x .bin/python\nPATH="$PWD/.bin:$PATH"'
+    )
     # They are meant to stand between double quotes, and this takes off what they are escaped with for that.
     (prepare,) = shlex.split(f'"{" && ".join(spec["prepare"])}"')
     return f"{begin}\n{prepare} && {step}"
