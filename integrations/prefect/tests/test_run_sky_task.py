@@ -32,7 +32,7 @@ def test_a_task_runs_is_logged_in_the_run_and_leaves_an_artifact_and_no_cluster(
 
 
 def until_logged(house: Any, run_id: Any, text: str) -> str:
-    from conftest import until
+    from household import until
 
     until(lambda: text in house.log(run_id))
     return str(house.log(run_id))
