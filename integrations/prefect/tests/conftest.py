@@ -57,9 +57,14 @@ class House(household.House):
             found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])), limit=200)
         return "\n".join(each.message for each in found)
 
-    def artifacts(self, key: str) -> list[str]:
+    def artifacts(self, flow_run_id: Any, key: str) -> list[str]:
+        """What a flow run has left under a key."""
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+        of_run = ArtifactFilterFlowRunId(any_=[flow_run_id])
         with self.client() as client:
-            return [str(each.data) for each in client.read_artifacts() if each.key == key]
+            found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+        return [str(each.data) for each in found if each.key == key]
 
     def program(self, *words: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """A Python program that talks to both servers."""
