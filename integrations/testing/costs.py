@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 
@@ -93,7 +94,8 @@ def report(orchestrator: str, measure: Callable[[int], dict[str, Any]], **settin
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     # Short, since sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="skb-") as home:
-        os.environ |= {"HOME": home, "DO_NOT_TRACK": "1", **settings}
+        Path(home, "t").mkdir()
+        os.environ |= {"HOME": home, "TMPDIR": f"{home}/t", "DO_NOT_TRACK": "1", **settings}
         try:
             found = measure(runs)
         finally:
