@@ -27,9 +27,9 @@ SPEC = {
 
 def measure(runs: int) -> dict[str, Any]:
     # By turns, for what one machine takes changes by the minute.
-    pairs = [
-        (spent(IMPORT.format(there=True), 1)[0], spent(IMPORT.format(there=False), 1, **WITHOUT)[0]) for _ in range(runs)
-    ]
+    pairs = []
+    for _ in range(runs):
+        pairs += zip(spent(IMPORT.format(there=True), 1), spent(IMPORT.format(there=False), 1, **WITHOUT), strict=True)
     above = median([one for one, _ in pairs]) - median([other for _, other in pairs])
 
     from metaflow_sky import launch
