@@ -41,9 +41,10 @@ def settle(prefix: str, *foreign: str, **settings: str) -> Path:
     for name in [each for each in os.environ if each.startswith(("SKYPILOT_", "SKY_", "XDG_", *foreign))]:
         del os.environ[name]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    # What programs leave in the folder for temporary files goes with the home.
-    (home / "t").mkdir()
-    os.environ |= {"HOME": str(home), "TMPDIR": str(home / "t"), "PATH": path, "DO_NOT_TRACK": "1", **settings}
+    # What is left in the folder for temporary files goes with the home: by programs, and by this process.
+    tempfile.tempdir = str(home / "t")
+    Path(tempfile.tempdir).mkdir()
+    os.environ |= {"HOME": str(home), "TMPDIR": tempfile.tempdir, "PATH": path, "DO_NOT_TRACK": "1", **settings}
     return home
 
 
