@@ -94,8 +94,9 @@ def report(orchestrator: str, measure: Callable[[int], dict[str, Any]], **settin
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     # Short, since sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="skb-") as home:
-        Path(home, "t").mkdir()
-        os.environ |= {"HOME": home, "TMPDIR": f"{home}/t", "DO_NOT_TRACK": "1", **settings}
+        tempfile.tempdir = f"{home}/t"
+        Path(tempfile.tempdir).mkdir()
+        os.environ |= {"HOME": home, "TMPDIR": tempfile.tempdir, "DO_NOT_TRACK": "1", **settings}
         try:
             found = measure(runs)
         finally:
