@@ -1,6 +1,5 @@
 """A household of its own for all tests: a fresh home, the processes of an Airflow and a Sky server, all of them real."""
 
-import atexit
 import contextlib
 import os
 import secrets
@@ -9,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from household import House, end_when_told, kept, settle, until
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -27,72 +26,41 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-# Read by Airflow and the SDK when they are first imported. Short, since sockets lie in it.
-HOME = Path(tempfile.mkdtemp(prefix="afx-"))
-atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 API_PORT, SKY_PORT = free_port(), free_port()
-for name in [each for each in os.environ if each.startswith(("AIRFLOW_", "AIRFLOW__", "SKYPILOT_"))]:
-    del os.environ[name]
-os.environ |= {
-    "HOME": str(HOME),
-    "PATH": f"{BIN}:{os.environ['PATH']}",
-    "DO_NOT_TRACK": "1",
-    "AIRFLOW_VAR_JOB_KEY": "not-for-logs",
-    "AIRFLOW_HOME": str(HOME / "airflow"),
-    "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
-    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-    "AIRFLOW__CORE__PARALLELISM": "4",
-    "AIRFLOW__CORE__FERNET_KEY": "cGxlYXNlLWRvLW5vdC11c2UtdGhpcy1hbnl3aGVyZS0=",
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-    "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{API_PORT}/execution/",
-    "AIRFLOW__API__HOST": "127.0.0.1",
-    "AIRFLOW__API__PORT": str(API_PORT),
-    "AIRFLOW__API__WORKERS": "1",
-    "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
-    "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-    "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
+HOME = settle(
+    "afx-",
+    "AIRFLOW_",
+    AIRFLOW_VAR_JOB_KEY="not-for-logs",
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__EXECUTOR="LocalExecutor",
+    AIRFLOW__CORE__PARALLELISM="4",
+    AIRFLOW__CORE__FERNET_KEY="cGxlYXNlLWRvLW5vdC11c2UtdGhpcy1hbnl3aGVyZS0=",
+    AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
+    AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
+    AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"http://127.0.0.1:{API_PORT}/execution/",
+    AIRFLOW__API__HOST="127.0.0.1",
+    AIRFLOW__API__PORT=str(API_PORT),
+    AIRFLOW__API__WORKERS="1",
+    AIRFLOW__API__SECRET_KEY=secrets.token_hex(16),
+    AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_hex(32),
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+    AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL="2",
+    AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC="1",
+    AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL="1",
     # How soon a task whose worker is gone is given to another.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
-    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-}
+    AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC="1",
+    AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT="15",
+    AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL="1",
+    AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="1",
+    AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC="1",
+)
+end_when_told()
 
-# A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that. One that is
-# told to end (a time limit) ends what it has started.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+os.environ |= {"AIRFLOW_HOME": str(HOME / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags")}
 
 
-def until(what: Callable[[], Any], seconds: float = 120.0, shown: Callable[[], Any] | None = None) -> Any:
-    """What a question gives as soon as that is true; fails if it never is."""
-    give_up = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        if time.monotonic() > give_up:
-            raise AssertionError(f"nothing came of it in {seconds:.0f} s; {shown() if shown else ''}")
-        time.sleep(0.1)
-
-
-class SkySide:
+class SkySide(House):
     """What tests look at on the Sky server."""
-
-    def clusters(self) -> list[str]:
-        """Names of all clusters that there are, in whatever state; those of managed jobs, which are hidden, too."""
-        import sky
-
-        # A managed job is DONE when nothing is left of its machines.
-        managed = [each for each in sky.get(sky.jobs.queue()) if each.schedule_state != "DONE"]
-        named = [str(each.current_cluster_name or f"of job {each.job_id}") for each in managed]
-        return [each.name for each in sky.get(sky.status(all_users=True))] + named
 
     def ever(self, part: str) -> list[str]:
         """Names of all clusters that there ever were with this in their names."""
@@ -221,17 +189,8 @@ def sky_open() -> Iterator[SkySide]:
     import sky
 
     sky.api_start(host="127.0.0.1", port=SKY_PORT)
-    side = SkySide()
-    yield side
-    left = side.clusters()
-    if left:
-        # A test has failed: nothing of it may go on after the run.
-        sky.get(sky.jobs.cancel(all=True))
-        for each in sky.get(sky.status(all_users=True)):
-            sky.get(sky.down(each.name))
-        until(lambda: not side.clusters())
-    sky.api_stop()
-    assert left == []
+    with kept(SkySide(HOME)) as side:
+        yield side
 
 
 @pytest.fixture
@@ -242,7 +201,7 @@ def sky_side(sky_open: SkySide) -> Iterator[SkySide]:
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[None]:
+def database() -> None:
     """Airflow's tables, and the folder of DAGs."""
     (HOME / "dags").mkdir()
     for folder in (HERE / "dags", HERE.parent / "examples" / "dags"):
@@ -250,8 +209,6 @@ def database() -> Iterator[None]:
             if path.is_file():
                 shutil.copy(path, HOME / "dags")
     subprocess.run([BIN / "airflow", "db", "migrate"], check=True, capture_output=True, timeout=200)
-    yield
-    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

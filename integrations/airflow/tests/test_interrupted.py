@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until
+from household import until
 
 MODES = ("now", "deferred")
 SLOW = "echo it runs now; sleep 300"

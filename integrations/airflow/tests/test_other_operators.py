@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until
+from household import until
 
 MODES = ("now", "deferred")
 

@@ -8,7 +8,7 @@ import pytest
 from airflow_sky.lines import Lines
 from airflow_sky.runs import Work, find, follow, order_end, release, submit
 from airflow_sky.tasks import read_tasks
-from conftest import until
+from household import until
 
 
 def begun(tmp_path, name, run="echo it runs now; sleep 300"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dagster import DagsterRunStatus
 
-from conftest import until
+from household import until
 
 DEFINITIONS = Path(__file__).parent / "definitions.py"
 

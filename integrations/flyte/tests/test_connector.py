@@ -16,7 +16,8 @@ from flytekit import map_task
 import engine
 import kinds
 import wired
-from flyte_running import clusters, until
+from flyte_running import clusters
+from household import until
 
 
 @pytest.fixture(scope="module")

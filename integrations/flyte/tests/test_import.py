@@ -1,5 +1,6 @@
 """What the plugin costs whoever imports flytekit, and that a broken client breaks nothing but its use."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ else:
 
 
 def python(code: str, **environment: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment)
+    env = {"TMPDIR": os.environ["TMPDIR"], **environment}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -13,7 +13,8 @@ from flytekit.exceptions.user import FlyteUserException
 from flytekit.types.file import FlyteFile
 
 import kinds
-from flyte_running import FLOWS, Pyflyte, clusters, power_cut, until
+from flyte_running import FLOWS, Pyflyte, clusters, power_cut
+from household import until
 
 pytestmark = pytest.mark.usefixtures("home")
 

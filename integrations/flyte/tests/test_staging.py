@@ -1,7 +1,6 @@
 """What travels to a node and back, and what a hostile node may not do."""
 
 import base64
-import contextlib
 import io
 import subprocess
 import tarfile
@@ -35,13 +34,18 @@ def test_local_files_that_inputs_name_travel_under_their_paths(tmp_path: Path) -
     assert laid == {str(each.relative_to("/")) for each in (prefix / "inputs.pb", far)}
 
 
-def packed(*members: tuple[str, bytes]) -> list[str]:
+def packed(*members: tuple[str, bytes | str]) -> list[str]:
+    """Lines of a log with files of these contents, and symbolic links to these places."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for name, content in members:
             told = tarfile.TarInfo(name)
-            told.size = len(content)
-            archive.addfile(told, io.BytesIO(content))
+            if isinstance(content, str):
+                told.type, told.linkname = tarfile.SYMTYPE, content
+                archive.addfile(told)
+            else:
+                told.size = len(content)
+                archive.addfile(told, io.BytesIO(content))
     text = base64.b64encode(out.getvalue()).decode()
     return [f"(task, pid=3) {node.MARK} {text[at : at + 60]}" for at in range(0, len(text), 60)]
 
@@ -54,14 +58,44 @@ def test_files_come_back_by_the_log(tmp_path: Path) -> None:
     assert not staging.unpack(["nothing", "here"], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../out", "/tmp/flyte-out-of-place"])
-def test_a_hostile_node_writes_nowhere_else(tmp_path: Path, name: str) -> None:
+def test_links_among_the_files_come_back(tmp_path: Path) -> None:
+    assert staging.unpack(packed(("blobs/1", b"x"), ("snapshots/a/model", "../../blobs/1"), ("new", "blobs")), tmp_path)
+    assert (tmp_path / "snapshots/a/model").read_bytes() == (tmp_path / "new/1").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../out", b"x")],
+        [("a/../../out", b"x")],
+        [("/tmp/flyte-out-of-place", b"x")],
+        [("l", "..")],
+        [("a/l", "../../out")],
+        [("l", "/tmp")],
+        # Each of the links stays within; the second, as the first one leads it, does not.
+        [("a/b/x", b""), ("a/b/l", "../.."), ("m", "a/b/l/..")],
+        [("a/b/x", b""), ("l", "a"), ("l/b/m", "../../..")],
+        [("a/x", b""), ("l", "a"), ("l/out", b"x")],
+    ],
+)
+def test_a_hostile_node_writes_nowhere_else(tmp_path: Path, members: list[tuple[str, bytes | str]]) -> None:
     into = tmp_path / "into"
     into.mkdir()
-    with contextlib.suppress(tarfile.FilterError):
-        staging.unpack(packed((name, b"x")), into)
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="lies elsewhere"):
+        staging.unpack(packed(*members), into)
+    assert list(tmp_path.iterdir()) == [into]
     assert not Path("/tmp/flyte-out-of-place").exists()
+
+
+def test_a_hostile_node_makes_nothing_but_files(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        told = tarfile.TarInfo("pipe")
+        told.type = tarfile.FIFOTYPE
+        archive.addfile(told)
+    with pytest.raises(ValueError, match="is none"):
+        staging.unpack([f"{node.MARK} {base64.b64encode(out.getvalue()).decode()}"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_log_that_does_not_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sky
 
-from conftest import until
+from household import until
 
 LOCAL = {"infra": "local"}
 

@@ -1,79 +1,60 @@
-"""What this integration costs beyond Metaflow and the SDK: `python benchmarks/cost.py [RUNS]`. Figures in milliseconds.
+"""What it costs above Metaflow and the SDK, in milliseconds; run by `benchmarks/integrations.py metaflow`.
 
-Import: of `metaflow` in fresh interpreters with and without the extension, by turns. Time of the processor.
-Submitting: what the launcher does until `sky.launch` is called, once `sky` is loaded.
+Import: of `metaflow` with the extension and without it. Submitting: what the launcher does until `sky.launch` is
+called, once `sky` is loaded.
 """
 
+import contextlib
+import io
 import json
 import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+from costs import launches_noted, median, plain_launch, report, spent
 
-def imported(extension: bool) -> float:
-    """Milliseconds of the processor that `import metaflow` takes."""
-    code = "import time; t = time.process_time()\nimport metaflow\nprint((time.process_time() - t) * 1e3)"
-    code += f"\nassert hasattr(metaflow, 'sky') is {extension}"
-    env = {**os.environ, **({} if extension else {"METAFLOW_EXTENSIONS_SEARCH_DIRS": "/nonexistent"})}
-    return float(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
-    )
+IMPORT = """
+import sys, time
+if not {there}:
+    sys.path.remove({source!r})
+began = time.process_time()
+import metaflow
+print((time.process_time() - began) * 1e3)
+sys.exit(hasattr(metaflow, "sky") is not {there})
+"""
+SOURCE = str(Path(__file__).parents[1] / "src")
+SPEC = {
+    "name": "bench", "resources": {"infra": "local"}, "setup": None, "python": sys.executable, "env": {}, "secrets": [],
+    "cluster_name": None, "managed": False, "endpoint": None, "shared": True, "settings": {}, "hidden": {}, "cwd": "/",
+}  # fmt: skip
 
 
-def submitting(runs: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from the launcher's beginning to the SDK's launch, and of that call itself."""
-    import sky
-    from sky.sdk import clusters
+def measure(runs: int) -> dict[str, Any]:
+    # By turns, and the best of each: a difference of two long times drowns in what else the machine does.
+    pairs = []
+    for _ in range(runs):
+        pairs += zip(*(spent(IMPORT.format(there=there, source=SOURCE), 1) for there in (True, False)), strict=True)
+    above = min(one for one, _ in pairs) - min(other for _, other in pairs)
 
     from metaflow_sky import launch
 
-    reached: list[float] = []
-    real = sky.launch
-    plain = sky.Task(run="true").set_resources(sky.Resources(infra="local"))
-    sky.get(real(plain, cluster_name="bench", dryrun=True))
-
-    class Stopped(Exception):
-        pass
-
-    def noted(*_: Any, **__: Any) -> Any:
-        reached.append(time.perf_counter())
-        raise Stopped
-
-    clusters.launch = noted  # type: ignore[assignment]
-    spec = {
-        "name": "bench", "resources": {"infra": "local"}, "setup": None, "python": sys.executable, "env": {},
-        "secrets": [], "cluster_name": None, "managed": False, "endpoint": None, "shared": True, "settings": {},
-        "hidden": {}, "cwd": "/tmp",
-    }  # fmt: skip
-    ours, calls = [], []
-    for _ in range(runs + 1):
-        os.environ["METAFLOW_SKY_SPEC"] = json.dumps(spec)
-        began = time.perf_counter()
-        launch.main([sys.executable, "flow.py", "step"])
-        ours.append(1e3 * (reached[-1] - began))
-        began = time.perf_counter()
-        real(plain, cluster_name="bench", dryrun=True)
-        calls.append(1e3 * (time.perf_counter() - began))
-    sky.api_stop()
-    return ours[1:], calls[1:]
-
-
-def main(runs: int) -> None:
-    """Print medians."""
-    imported(True)
-    pairs = [(imported(True), imported(False)) for _ in range(runs)]
-    above = statistics.median(each for each, _ in pairs) - statistics.median(each for _, each in pairs)
-    print(f"import metaflow: {above:.0f} ms more with the extension (bar 50)")
-    ours, calls = submitting(runs)
-    print(f"the launcher until sky.launch: {statistics.median(ours):.1f} ms (bar 50)")
-    print(f"sky.launch: {statistics.median(calls):.1f} ms")
+    took, calls, call = [], [], plain_launch()
+    with launches_noted() as marks:
+        for _ in range(runs + 1):
+            os.environ["METAFLOW_SKY_SPEC"] = json.dumps(SPEC)
+            began = time.perf_counter()
+            with contextlib.redirect_stderr(io.StringIO()):
+                launch.main([sys.executable, "flow.py", "step"])
+            took.append(1e3 * (marks[-1] - began))
+            calls.append(call())
+    return {
+        "import_ms": {"metaflow": round(above, 1)},
+        "submit_ms": {"@sky": median(took[1:])},
+        "sdk_ms": median(calls[1:]),
+    }
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="mfb-") as home:
-        os.environ |= {"HOME": home, "METAFLOW_USER": "bench", "DO_NOT_TRACK": "1"}
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    report("metaflow", measure, METAFLOW_USER="bench")

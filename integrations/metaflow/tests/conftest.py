@@ -1,33 +1,20 @@
 """A household of its own for all tests: fresh home, a local Metaflow, and a Sky server on this machine."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Read by Metaflow and the SDK when they are first imported. Short, since sockets lie in it.
-HOME = Path(tempfile.mkdtemp(prefix="mfx-"))
-for name in [each for each in os.environ if each.startswith(("METAFLOW_", "SKYPILOT_", "AWS_"))]:
-    del os.environ[name]
-os.environ |= {
-    "HOME": str(HOME),
-    "METAFLOW_USER": "tester",
-    "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(HOME),
-    "DO_NOT_TRACK": "1",
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-}
+import household
+from household import end_when_told, kept, settle
 
-# A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+HOME = settle("mfx-", "METAFLOW_", "AWS_", METAFLOW_USER="tester")
+os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(HOME)
+end_when_told()
 
 FLOWS = Path(__file__).parent / "flows.py"
 FAR = Path(__file__).parent / "far.py"
@@ -35,69 +22,14 @@ FAR = Path(__file__).parent / "far.py"
 TOLD = ("MARKS", "TIMES", "MANAGED", "ENOUGH", "BREAKS")
 
 
-def until(what: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """What a question gives as soon as that is true; fails if it never is."""
-    give_up = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < give_up, f"nothing came of it in {seconds:.0f} s"
-        time.sleep(0.1)
-
-
-class House:
-    """What tests look at: the clusters of the Sky server; and runs of flows."""
-
-    home = HOME
-
-    def clusters(self) -> list[str]:
-        """Names of all clusters that there are, in whatever state; those of managed jobs, which are hidden, too."""
-        import sky
-
-        # A managed job is DONE when nothing is left of its machines.
-        managed = [each for each in sky.get(sky.jobs.queue()) if each.schedule_state != "DONE"]
-        return [each.name for each in sky.get(sky.status(all_users=True))] + [
-            f"of job {each.job_id}" for each in managed
-        ]
-
-    def running(self, prefix: str) -> str | None:
-        """The cluster of this prefix on which a job runs now."""
-        import sky
-
-        for each in sky.get(sky.status()):
-            if each.name.startswith(prefix) and each.status.value == "UP":
-                jobs = sky.get(sky.queue(each.name))
-                if any(job.status.value == "RUNNING" for job in jobs):
-                    return str(each.name)
-        return None
+class House(household.House):
+    """The household, and runs of flows."""
 
     def start(self, kind: str, *words: object, **env: str) -> subprocess.Popen[str]:
-        """A run of one of the flows, in a process group of its own."""
+        """A run of one of the flows."""
         told = {f"METAFLOW_TEST_{name}" if name in TOLD else name: value for name, value in env.items()}
-        return subprocess.Popen(
-            [
-                sys.executable,
-                str(FAR if kind == "Far" else FLOWS),
-                "--no-pylint",
-                *(["run"] if not words else map(str, words)),
-            ],
-            cwd=self.home,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "METAFLOW_TEST_FLOW": kind, **told},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def end(self, program: subprocess.Popen[str], seconds: float = 120.0) -> str:
-        """What the run has said, once it has ended."""
-        try:
-            return program.communicate(timeout=seconds)[0]
-        finally:
-            if program.poll() is None:
-                os.killpg(program.pid, signal.SIGKILL)
-                program.communicate()
+        words = (FAR if kind == "Far" else FLOWS, "--no-pylint", *(words or ("run",)))
+        return self.program(sys.executable, *words, cwd=self.home, METAFLOW_TEST_FLOW=kind, **told)
 
     def run(self, kind: str, *words: object, **env: str) -> tuple[int, str]:
         """Exit code and output of a run."""
@@ -115,19 +47,8 @@ class House:
 
 @pytest.fixture(scope="session")
 def house_open() -> Iterator[House]:
-    import sky
-
-    house = House()
-    yield house
-    left = house.clusters()
-    if left:
-        # A test has failed: nothing of it may go on after the run.
-        sky.get(sky.jobs.cancel(all=True))
-        for each in sky.get(sky.status(all_users=True)):
-            sky.get(sky.down(each.name))
-    sky.api_stop()
-    shutil.rmtree(HOME, ignore_errors=True)
-    assert left == []
+    with kept(House(HOME)) as house:
+        yield house
 
 
 @pytest.fixture

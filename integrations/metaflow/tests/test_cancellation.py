@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sky
 
-from conftest import until
+from household import until
 
 
 def begun(house: Any, marks: Path, managed: str = "0", **more: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import until
+from household import until
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,16 @@
 """The task that the launcher makes of a command: what it says in clear, and what it does not."""
 
+import os
+import signal
+import subprocess
+import sys
+import venv
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metaflow_sky import launch
 from metaflow_sky.launch import task_of
 
 SPEC = {
@@ -24,6 +31,20 @@ def test_keys_are_secrets_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     assert task.run == "cd '/a folder' && exec python3 flow.py step start"
 
 
+def test_only_the_first_signal_is_heeded() -> None:
+    """The second may come before the first has been caught, and must not end the clean-up."""
+    before = {number: signal.signal(number, launch._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(launch._Ended, match="SIGTERM"):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_what_prepares_a_node_is_taken_out_of_its_quotes() -> None:
     far = {
         **SPEC, "secrets": [], "shared": False, "task": ["F", "1", "start", "2", 0],
@@ -33,3 +54,23 @@ def test_what_prepares_a_node_is_taken_out_of_its_quotes() -> None:
     assert task.run is not None
     assert task.run.endswith("python -c 'print(\"$A\")' && mkdir x && python3 -u flow.py --datastore s3 step 'a b'")
     assert task.envs["MF_PATHSPEC"] == "F/1/start/2"
+
+
+def test_the_python_of_a_node_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    """That of an environment too, which is known by where it lies. Nothing stays on the node."""
+    env = tmp_path / "an env"
+    venv.create(env)
+    (env / "bin" / "python").rename(env / "bin" / "python-of-it")
+    far = {
+        **SPEC, "secrets": [], "shared": False, "task": ["F", "1", "start", "2", 0],
+        "python": str(env / "bin" / "python-of-it"),
+        "settings": {"METAFLOW_DEFAULT_DATASTORE": "s3"},
+        "prepare": ["python -c 'import sys; print(sys.prefix)'", "touch flow.py"],
+    }  # fmt: skip
+    task = task_of(far, [sys.executable, "-u", "/here/flow.py", "step"])
+    assert task.run is not None
+    env_of_job = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path / "t")}
+    (tmp_path / "t").mkdir()
+    done = subprocess.run(["bash", "-c", task.run], env=env_of_job, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{env}\n", "")
+    assert list((tmp_path / "t").iterdir()) == []

@@ -1,67 +1,38 @@
 """A household of its own for all tests: fresh home, a Prefect server and a Sky server on this machine, both real."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Read by Prefect and the SDK when they are first imported. Short, since sockets lie in it.
-HOME = Path(tempfile.mkdtemp(prefix="pfx-"))
+import household
+from household import end_when_told, kept, settle
+
+HOME = settle(
+    "pfx-",
+    "PREFECT_",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL="0.3",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+    GIT_CONFIG_GLOBAL=os.devnull,
+    GIT_CONFIG_SYSTEM=os.devnull,
+)
+end_when_told()
+
+os.environ["PREFECT_HOME"] = str(HOME / ".prefect")
 (HOME / ".sky").mkdir()
 (HOME / ".sky" / "config.yaml").write_text("local:\n  accelerators: {H100: 8, A100: 8}\n")
-for name in [each for each in os.environ if each.startswith(("PREFECT_", "SKYPILOT_"))]:
-    del os.environ[name]
-os.environ |= {
-    "HOME": str(HOME),
-    "PREFECT_HOME": str(HOME / ".prefect"),
-    "DO_NOT_TRACK": "1",
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.3",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_SYSTEM": os.devnull,
-}
-
-# A run that was put into the background ignores Ctrl-C, and every program that it starts inherits that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def until(what: Callable[[], Any], seconds: float = 180.0) -> Any:
-    """What a question gives as soon as that is true; fails if it never is."""
-    give_up = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < give_up, f"nothing came of it in {seconds:.0f} s"
-        time.sleep(0.1)
+class House(household.House):
+    """The household; and runs, logs and artifacts of the Prefect server."""
 
-
-class House:
-    """What tests look at: the clusters of the Sky server, and runs, logs and artifacts of the Prefect server."""
-
-    def __init__(self, api_url: str) -> None:
-        self.api_url = api_url
-        self.home = HOME
-
-    def clusters(self) -> list[str]:
-        """Names of all clusters that there are, in whatever state; those of managed jobs, which are hidden, too."""
-        import sky
-
-        # A managed job is DONE when nothing is left of its machines.
-        managed = [each for each in sky.get(sky.jobs.queue()) if each.schedule_state != "DONE"]
-        named = [str(each.current_cluster_name or f"of job {each.job_id}") for each in managed]
-        return [each.name for each in sky.get(sky.status(all_users=True))] + named
+    #: The Prefect server's address, once it has one.
+    api_url = ""
 
     def client(self) -> Any:
         from prefect.client.orchestration import get_client
@@ -86,41 +57,29 @@ class House:
             found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])), limit=200)
         return "\n".join(each.message for each in found)
 
-    def artifacts(self, key: str) -> list[str]:
-        with self.client() as client:
-            return [str(each.data) for each in client.read_artifacts() if each.key == key]
+    def artifacts(self, flow_run_id: Any, key: str) -> list[str]:
+        """What a flow run has left under a key."""
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-    def program(self, *words: object, **env: str) -> subprocess.Popen[str]:
-        """A program of this environment that talks to both servers, in a process group of its own."""
-        return subprocess.Popen(
-            [sys.executable, *map(str, words)],
-            env={**os.environ, "PREFECT_API_URL": self.api_url, "PYTHONUNBUFFERED": "1", **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        of_run = ArtifactFilterFlowRunId(any_=[flow_run_id])
+        with self.client() as client:
+            found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+        return [str(each.data) for each in found if each.key == key]
+
+    def program(self, *words: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        """A Python program that talks to both servers."""
+        return super().program(sys.executable, *words, cwd=cwd, PREFECT_API_URL=self.api_url, **env)
 
 
 @pytest.fixture(scope="session")
 def house_open() -> Iterator[House]:
-    import sky
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=300):
-        house = House(PREFECT_API_URL.value())
+    # The Prefect server is the inner one: it has ended when processes are counted.
+    with kept(House(HOME)) as house, prefect_test_harness(server_startup_timeout=300):
+        house.api_url = PREFECT_API_URL.value()
         yield house
-        left = house.clusters()
-        if left:
-            # A test has failed: nothing of it may go on after the run.
-            sky.get(sky.jobs.cancel(all=True))
-            for each in sky.get(sky.status(all_users=True)):
-                sky.get(sky.down(each.name))
-            until(lambda: not house.clusters())
-        sky.api_stop()
-    shutil.rmtree(HOME, ignore_errors=True)
-    assert left == []
 
 
 @pytest.fixture

@@ -26,13 +26,13 @@ def test_a_task_runs_is_logged_in_the_run_and_leaves_an_artifact_and_no_cluster(
     run = last_run(house, "plain")
     assert run.state.is_completed()
     until_logged(house, run.id, "hello 7")
-    (artifact,) = house.artifacts("sky-ok")
+    (artifact,) = house.artifacts(run.id, "sky-ok")
     assert "SUCCEEDED" in artifact and f"`{cluster}`, gone" in artifact and "| Infra | local |" in artifact
     assert "| Cost | 0.0000 USD |" in artifact
 
 
 def until_logged(house: Any, run_id: Any, text: str) -> str:
-    from conftest import until
+    from household import until
 
     until(lambda: text in house.log(run_id))
     return str(house.log(run_id))
@@ -51,8 +51,10 @@ def test_a_failed_job_is_tried_again_and_fails_the_flow_and_no_cluster_is_left(h
         failing()
     assert failed.value.status == "FAILED" and failed.value.job_id == 1
     assert marks.read_text() == "x\nx\n"
-    assert last_run(house, "failing").state.is_failed()
-    assert "| Status | FAILED |" in house.artifacts("sky-fails")[0]
+    run = last_run(house, "failing")
+    assert run.state.is_failed()
+    first, second = house.artifacts(run.id, "sky-fails")
+    assert "| Status | FAILED |" in first and "| Status | FAILED |" in second
 
 
 def test_a_failed_setup_fails_the_flow_and_leaves_no_cluster(house: Any, folder: Path) -> None:

@@ -16,7 +16,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import InfrastructureNotFound
 from prefect.states import Cancelling
 
-from conftest import until
+from household import processes_of, until
 
 FLOWS = Path(__file__).parent
 POOL = "sky-pool"
@@ -37,21 +37,16 @@ def pool(house_open: Any) -> Iterator[Any]:
     prefect(house_open, "work-pool", "create", POOL, "--type", "sky")
     worker = start_worker(house_open)
     yield house_open
-    stop(worker)
+    stop(house_open, worker)
 
 
 def start_worker(house: Any, pool: str = POOL) -> Any:
     return house.program("-m", "prefect", "worker", "start", "--pool", pool, PREFECT_WORKER_QUERY_SECONDS="1")
 
 
-def stop(worker: Any) -> str:
+def stop(house: Any, worker: Any) -> None:
     worker.send_signal(signal.SIGINT)
-    try:
-        return str(worker.communicate(timeout=120)[0])
-    finally:
-        if worker.poll() is None:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.communicate()
+    house.end(worker)
 
 
 def deploy(name: str, pool: str = POOL, cron: str | None = None, **job_variables: Any) -> str:
@@ -147,7 +142,7 @@ def test_a_worker_that_is_killed_leaves_its_runs_going_on_once(house: Any, tmp_p
     until(lambda: house.state(run.id).is_completed())
     assert len(marks.read_text().splitlines()) == 1
     until(lambda: not house.clusters())
-    stop(second)
+    stop(house, second)
 
 
 def test_a_run_goes_to_a_cluster_that_is_there_and_stays(pool: Any, house: Any, tmp_path: Path) -> None:
@@ -165,14 +160,11 @@ def test_a_run_goes_to_a_cluster_that_is_there_and_stays(pool: Any, house: Any, 
 
 def power_cut(house: Any) -> int:
     """End everything that runs on this household's nodes at once, as when machines are taken away. How many those were."""
-    nodes, struck = str(house.home / ".local" / "state" / "sky" / "local").encode(), 0
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
-            if nodes in told:
-                os.kill(int(process.name), signal.SIGKILL)
-                struck += 1
-    return struck
+    struck = processes_of(house.home / ".local" / "state" / "sky" / "local")
+    for pid in struck:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(struck)
 
 
 def test_a_run_whose_node_is_taken_away_is_begun_anew_and_completes(pool: Any, house: Any, tmp_path: Path) -> None:

@@ -118,12 +118,15 @@ def _server(endpoint: str) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Have SIGTERM, by which Kubernetes ends pods, and SIGINT raise _Ended."""
+    """Have the first SIGTERM, by which Kubernetes ends pods, or SIGINT raise _Ended; more of them change nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ended(number: int, _frame: object) -> None:
+        # Here, and not where it is caught: the next one may come before that.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
         raise _Ended(signal.Signals(number).name)
 
     before = {number: signal.signal(number, ended) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -151,8 +154,6 @@ def _follow(run: sky.Run, lines: _Lines) -> sky.Outcome:
         while thread.is_alive():
             thread.join(_STEP_S)
     except BaseException:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         # The interpreter waits for this thread: if it ends late, it ends all the same.
         off = threading.Thread(target=run.cancel, name="sky clean-up")
         off.start()

@@ -108,8 +108,13 @@ def _script(spec: dict[str, Any], command: list[str]) -> str:
         return f"cd {shlex.quote(spec['cwd'])} && exec {python} {shlex.join(command[1:])}"
     at = next(index for index, word in enumerate(command) if word.endswith(".py"))
     step = f"{python} -u {shlex.join([os.path.basename(command[at]), *command[at + 1 :]])}"  # noqa: PTH119 - of words
-    # What prepares the node was written for a folder of its own, and for an interpreter by the name of `python`.
-    begin = f'cd "$(mktemp -d)"\nmkdir -p .bin && ln -sf "$(command -v {python})" .bin/python && PATH="$PWD/.bin:$PATH"'
+    # What prepares the node was written for a folder of its own, and for an interpreter by the name of `python`: here a
+    # script, for a link to the interpreter of an environment would not be in that environment.
+    begin = (
+        'folder="$(mktemp -d)"\ntrap \'rm -rf "$folder"\' EXIT\ncd "$folder"\nmkdir -p .bin\n'
+        f'printf \'#!/bin/sh\\nexec "%s" "$@"\\n\' "$(command -v {python})" > .bin/python\n'
+        'chmod +x .bin/python\nPATH="$PWD/.bin:$PATH"'
+    )
     # They are meant to stand between double quotes, and this takes off what they are escaped with for that.
     (prepare,) = shlex.split(f'"{" && ".join(spec["prepare"])}"')
     return f"{begin}\n{prepare} && {step}"
@@ -162,10 +167,9 @@ def _follow(run: sky.Run) -> int:
         while thread.is_alive():
             thread.join(_STEP_S)
             if os.getppid() != parent:
+                _heed_no_more_signals()
                 raise _Ended("Metaflow has gone")
     except BaseException:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         # The interpreter waits for this thread: if it ends late, it ends all the same.
         off = threading.Thread(target=run.cancel, name="sky clean-up")
         off.start()
@@ -203,7 +207,14 @@ def _option(command: list[str], name: str) -> str:
     return command[command.index(name) + 1] if name in command else ""
 
 
+def _heed_no_more_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _on_signal(number: int, _frame: object) -> None:
+    # Here, and not where it is caught: the next one may come before that.
+    _heed_no_more_signals()
     raise _Ended(signal.Signals(number).name)
 
 

@@ -36,6 +36,8 @@ _MOST_CHARS = 100_000
 INTERRUPTED_S = 20.0
 #: The same for a run that has ended.
 ENDED_S = 1800.0
+#: Interruptions of a clean-up after which nobody waits for it any more.
+_MOST_INTERRUPTIONS = 3
 #: Among the pieces: what follows is said by the job itself.
 _JOB = object()
 #: Seconds for which a call that is under way may go on when the run is interrupted.
@@ -79,16 +81,31 @@ def run_to_completion(task: sky.Task, cluster: str, *, say: Say, check: Check, k
     try:
         run.start()
         run.wait(say, check)
-    except BaseException as ended:
-        run.release(say, ENDED_S if isinstance(ended, Exception) else INTERRUPTED_S)
-        ended.outcome = run.outcome  # type: ignore[attr-defined]
-        raise
-    run.release(say, ENDED_S, check)
+        run.release(say, ENDED_S, check)
+    except BaseException as ended:  # noqa: BLE001 - raised again below
+        # A second Ctrl-C may come before the first line of the clean-up has run: what it breaks off is gone on with.
+        # No call stands before the `try`, for interruptions are raised where one begins or ends.
+        raised, interrupted = ended, 0
+        while interrupted < _MOST_INTERRUPTIONS:
+            try:
+                run.release(say, _patience(ended) if not interrupted else 0.0)
+                break
+            except Exception:
+                raise
+            except BaseException as again:  # noqa: BLE001 - whatever the signal is turned into; raised below
+                # A run that failed was not interrupted until now.
+                raised, interrupted = again if isinstance(raised, Exception) else raised, interrupted + 1
+        raised.outcome = run.outcome  # type: ignore[attr-defined]
+        raise raised  # noqa: B904 - the one that was caught, or what came upon it, which has it as its context
     if run.outcome.status != "SUCCEEDED":
         failed = _failed(run.outcome, keep)
         failed.outcome = run.outcome  # type: ignore[attr-defined]
         raise failed
     return run.outcome
+
+
+def _patience(ended: BaseException) -> float:
+    return ENDED_S if isinstance(ended, Exception) else INTERRUPTED_S
 
 
 def _failed(outcome: Outcome, keep: bool) -> SkyTaskError:
@@ -117,6 +134,9 @@ class _Run:
         self._launched = False
         self._interrupted = threading.Event()
         self._error: Exception | None = None
+        self._order: Any = None
+        self._given: threading.Thread | None = None
+        self._waits: threading.Thread | None = None
         # The server that was chosen for this run is the context's; threads begin with an empty one.
         self._context = contextvars.copy_context()
         self._thread = threading.Thread(target=self._context.run, args=(self._act,), name=f"sky {cluster}", daemon=True)
@@ -209,21 +229,25 @@ class _Run:
     def release(self, say: Say, patience: float, check: Check | None = None) -> None:
         """Call off what is under way and have the cluster go; kept clusters stay, if they ever came up.
 
-        Waits `patience` seconds for that, or until `check` raises.
+        Waits `patience` seconds for that, or until `check` raises. To be called again if it was interrupted.
         The orders are given by a thread that a second interruption does not end, and that the interpreter waits for.
         Whether they are carried out is then the server's: it takes the cluster down even if this process is killed.
         """
         self._interrupted.set()
-        orders: list[Any] = []
-        given = threading.Thread(target=self._copy().run, args=(self._give_orders, orders), name="sky clean-up")
-        given.start()
-        given.join()
-        if orders:
-            waits = threading.Thread(target=self._copy().run, args=(self._see_it_gone, orders[0]), daemon=True)
-            waits.start()
+        if self._given is None:
+            given = threading.Thread(target=self._copy().run, args=(self._give_orders,), name="sky clean-up")
+            given.start()
+            # Noted last: interrupted before, the orders are given twice, and the second time there is nothing to do.
+            self._given = given
+        self._given.join()
+        if self._order is not None:
+            if self._waits is None:
+                waits = threading.Thread(target=self._copy().run, args=(self._see_it_gone,), daemon=True)
+                waits.start()
+                self._waits = waits
             until = time.monotonic() + patience
-            while waits.is_alive() and time.monotonic() < until:
-                waits.join(STEP_S)
+            while self._waits.is_alive() and time.monotonic() < until:
+                self._waits.join(STEP_S)
                 if check is not None:
                     check()
         if not self.outcome.gone and not (self._keep and self._launched):
@@ -232,7 +256,7 @@ class _Run:
     def _copy(self) -> contextvars.Context:
         return self._context.copy()
 
-    def _give_orders(self, orders: list[Any]) -> None:
+    def _give_orders(self) -> None:
         import sky  # noqa: PLC0415 - loaded by now
 
         cluster = self.outcome.cluster
@@ -242,9 +266,7 @@ class _Run:
             if self.outcome.status == "CANCELLED" and self.outcome.job_id is not None:
                 _quietly(lambda: sky.cancel(cluster, job_ids=[self.outcome.job_id]))
             return
-        order = _quietly(lambda: sky.down(cluster))
-        if order is not None:
-            orders.append(order)
+        self._order = _quietly(lambda: sky.down(cluster))
 
     def _call_off(self) -> None:
         """End a launch whose cluster is not there yet. What comes back with an error has ended."""
@@ -266,11 +288,11 @@ class _Run:
         found = _quietly(lambda: sky.api_status(cluster_name=self.outcome.cluster))
         return [str(each.request_id) for each in found or ()]
 
-    def _see_it_gone(self, order: Any) -> None:
+    def _see_it_gone(self) -> None:
         import sky  # noqa: PLC0415 - loaded by now
 
         try:
-            sky.get(order)
+            sky.get(self._order)
             self.outcome.gone = True
         except ValueError as unknown:
             # It is gone already: it ends itself after its last job, and a launch that is called off leaves none.
