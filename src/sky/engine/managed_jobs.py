@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
@@ -44,6 +43,7 @@ from sky.engine.pools import Workers
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
 from sky.kit.derived_ids import derived_id
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 

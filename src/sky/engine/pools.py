@@ -6,7 +6,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
@@ -31,6 +30,7 @@ from sky.engine.desk import Desk
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plans import Said
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -17,6 +16,7 @@ from sky.core.ports import Claim, LeaseLost, Rows, StandingOrder
 from sky.engine.rounds import Pace
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 from sky.kit.tracing import TRACING, span
 

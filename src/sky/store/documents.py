@@ -1,11 +1,11 @@
 """Domain values to JSON text and back: whole nouns by their type, events and orders by their class name."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from sky.kit.frozen import replace
 from sky.store.sealing import Sealer, key_of
 
 T = TypeVar("T")

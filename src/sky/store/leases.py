@@ -6,7 +6,6 @@ The nouns' repositories (`clusters`, `jobs`, `requests`) inherit from `LeasedRow
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +13,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, case, delete, func, inse
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
+from sky.kit.frozen import replace
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document, Tagged
 from sky.store.schema import LETTERS, ORDERS, STORIES, VALUES

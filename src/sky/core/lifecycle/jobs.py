@@ -1,11 +1,12 @@
 """The life of a job on a cluster, as the server sees it: until the node has it, then whatever the node reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.model.jobs import NOTHING_SEEN, FailureCause, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
+from sky.kit.frozen import replace
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
