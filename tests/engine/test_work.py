@@ -184,6 +184,53 @@ async def test_a_holder_that_lost_its_lease_writes_nothing(bench):
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_what_is_done_under_a_lost_lease_is_called_off(bench, monkeypatch):
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    bench.answers[life.Bootstrap] = asyncio.Event()
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    await bench.rows.claim(bench.clock.now() + 2 * work.LEASE_S, 100, "thief", 1)
+    async with asyncio.timeout(10):
+        while not bench.cancelled:
+            await asyncio.sleep(0.01)
+    assert (await bench.rows.get("c1")).phase is Phase.BOOTSTRAPPING
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_leases_that_cannot_be_renewed_count_as_lost(bench, monkeypatch, caplog):
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    bench.answers[life.Bootstrap] = asyncio.Event()
+
+    async def renew(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(bench.rows, "renew", renew)
+    task = asyncio.create_task(bench.driver().run())
+    async with asyncio.timeout(10):
+        while not bench.cancelled:
+            await asyncio.sleep(0.01)
+    assert "leases cannot be renewed" in caplog.text
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_letter_whose_wake_up_was_lost_is_read_when_leases_are_renewed(bench, monkeypatch):
+    monkeypatch.setattr(work, "LEASE_S", 0.3)
+    bench.answers[life.Bootstrap] = asyncio.Event()
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    await bench.rows.post("c1", life.DownAsked(), bench.clock.now())
+    await bench.reaches(Phase.TERMINATED)
+    assert bench.cancelled == [life.Bootstrap()]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_jump_of_the_clock_does_not_double_what_is_under_way(bench):
     gate = bench.answers[life.Bootstrap] = asyncio.Event()
     task = asyncio.create_task(bench.driver().run())

@@ -17,7 +17,7 @@ from sky.engine.rounds import Pace
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
 from sky.kit.frozen import replace
-from sky.kit.signals import Signals
+from sky.kit.signals import Signal, Signals
 from sky.kit.tracing import TRACING, span
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,11 @@ E = TypeVar("E")
 #: The span that a row's work belongs to; empty for work that nobody waits for.
 TraceOf = Callable[[object], Awaitable[str]]
 
-#: A lease holds this long without being renewed, in seconds; it is renewed each third of that. With the look for rows
-#: that nobody notifies, what a dead server held is taken over within 15.
+#: A lease holds this long without being renewed, in seconds; each third of that all that are held are renewed together.
+#: With the look for rows that nobody notifies, what a dead server held is taken over within 15.
 LEASE_S = 12.0
+#: Seconds after which whoever waits for an act looks up unasked. Letters are looked for when leases are renewed.
+_LOOK_UP_S = 60.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds: where wake-ups do not all arrive, and
 #: where they do. What becomes due by itself meanwhile is known beforehand.
 POLL_S, _CALM_S = 1.0, 5.0
@@ -109,6 +111,10 @@ class Driver(Generic[E]):
         self._concurrency = concurrency
         #: The rows that are driven now, by their ids.
         self._running: dict[str, asyncio.Task[None]] = {}
+        #: The tokens that they are held with, and who renews their leases. Those that turned out to be lost.
+        self._tokens: dict[str, str] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._lost: set[str] = set()
         self._count = 0
         self._pace = Pace(_STEPS)
         #: How often letters could not be read, by their numbers.
@@ -145,6 +151,9 @@ class Driver(Generic[E]):
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, return_exceptions=True)
 
     async def _take(self) -> float:
         """Drive what is due; seconds after which to look again, unless woken."""
@@ -163,15 +172,37 @@ class Driver(Generic[E]):
         for claim in claims:
             id = self._noun.id_of(claim.entity)
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
-            self._running[id] = task
+            self._running[id], self._tokens[id] = task, token
             task.add_done_callback(partial(self._ended, id))
+        if claims and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.create_task(self._hold_on(), name=f"leases of {self._noun.name}")
         return 0.0 if claims and len(self._running) < self._concurrency else POLL_S
 
     def _ended(self, id: str, task: asyncio.Task[None]) -> None:
-        del self._running[id]
+        del self._running[id], self._tokens[id]
+        self._lost.discard(id)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s: driving failed; its lease will pass on", task.get_name(), exc_info=error)
         self._signals.ring(f"work:{self._noun.name}")
+
+    async def _hold_on(self) -> None:
+        """Renew all leases together, for as long as there are any; wake those that are lost or have letters."""
+        noun = self._noun
+        while True:
+            await self._clock.sleep(LEASE_S / 3)
+            held = dict(self._tokens)
+            if not held:
+                return
+            try:
+                kept = await noun.rows.renew(held, self._clock.now(), LEASE_S)
+            except Exception:  # whatever it is, nobody may work on who is not sure to be the only one
+                log.exception("%s: leases cannot be renewed", noun.name)
+                kept = {}
+            for id in held.keys() & self._tokens.keys():
+                if id not in kept:
+                    self._lost.add(id)
+                if kept.get(id, True):
+                    self._signals.ring(f"letter:{noun.name}:{id}")
 
     async def _drive(self, claim: Claim[E]) -> None:
         noun = self._noun
@@ -254,13 +285,14 @@ class Driver(Generic[E]):
                 return claim
         with self._signals.watch(f"letter:{noun.name}:{noun.id_of(claim.entity)}") as mail:
             act = asyncio.create_task(self._act(claim.entity, order.key, order.order))
+            act.add_done_callback(mail.wake)
             try:
-                claim, standing = await self._attend(claim, order.key, act, mail.changed)
+                claim, standing = await self._attend(claim, order.key, act, mail)
                 if not standing:
                     return claim
                 return await self._conclude(claim, order, act.result())
             finally:
-                await self._call_off(claim, act)
+                await self._call_off(act)
 
     async def _conclude(self, claim: Claim[E], order: StandingOrder, event: object) -> Claim[E]:
         """Record what came of an order. If no rule accepts that, the order is not carried out for ever: in the end it
@@ -291,34 +323,25 @@ class Driver(Generic[E]):
             return Step(entity, None, told)
         return replace(step, text=f"{told}; {step.text}" if step.text else told)
 
-    async def _call_off(self, claim: Claim[E], act: "asyncio.Task[object]") -> None:
-        """Wait for the end of what is called off, which may take its time, and hold on to the row for as long."""
-        held = True
+    async def _call_off(self, act: "asyncio.Task[object]") -> None:
+        """Wait for the end of what is called off, which may take its time; the row is held for as long."""
         act.cancel()
         while not act.done():
-            await asyncio.wait((act,), timeout=LEASE_S / 3)
-            if held and not act.done():
-                try:
-                    claim = await self._noun.rows.renew(claim, self._clock.now(), LEASE_S)
-                except LeaseLost:
-                    held = False
+            await asyncio.wait((act,))
         if not act.cancelled():
             act.exception()  # looked at, so that nobody warns of it
 
     async def _attend(
-        self, claim: Claim[E], key: str, act: "asyncio.Task[object]", mail: Callable[[float], Awaitable[bool]]
+        self, claim: Claim[E], key: str, act: "asyncio.Task[object]", mail: Signal
     ) -> tuple[Claim[E], bool]:
-        """Wait for the act while renewing the lease and reading letters; whether the order still stands."""
-        noun = self._noun
+        """Wait for the act while reading letters; whether the order still stands."""
+        noun, id = self._noun, self._noun.id_of(claim.entity)
         while True:
-            if not act.done():
-                bell = asyncio.ensure_future(mail(LEASE_S / 3))
-                await asyncio.wait((act, bell), return_when=asyncio.FIRST_COMPLETED)
-                bell.cancel()
-                await asyncio.gather(bell, return_exceptions=True)
-                if claim.expires - self._clock.now() < LEASE_S * 2 / 3:
-                    claim = await noun.rows.renew(claim, self._clock.now(), LEASE_S)
-            claim = await noun.rows.reload(claim)
+            rung = mail.taken() if act.done() else await mail.changed(_LOOK_UP_S)
+            if id in self._lost:
+                raise LeaseLost(f"{noun.name} {id}")
+            if rung or not act.done():
+                claim = await noun.rows.reload(claim)
             while claim.letters:
                 claim = await self._heed(claim)
                 if all(standing.key != key for standing in claim.orders):

@@ -190,13 +190,14 @@ class LeasedRows(Generic[E]):
             letters = await self._letters(tx, claim.entity.id)
         return claim if letters == claim.letters else replace(claim, letters=letters)
 
-    async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
-        """Hold on for `lease_s` from now."""
-        until = now + lease_s
+    async def renew(self, held: Mapping[str, str], now: float, lease_s: float) -> dict[str, bool]:
+        """Hold on to rows, by id and token, for `lease_s` from now; those still held, and whether they have letters."""
+        # Tokens are their holder's alone: no pair of an id and another row's token is somebody else's.
+        ids, tokens = list(held), list(set(held.values()))
         async with self._db.write() as tx:
-            if await tx.change(self._sql.renew, id=claim.entity.id, held_token=claim.token, until=until, now=now) != 1:
-                raise LeaseLost(f"{self.noun} {claim.entity.id}")
-        return replace(claim, expires=until)
+            kept = [id for (id,) in await tx.all(self._sql.renew, ids=ids, tokens=tokens, until=now + lease_s, now=now)]
+            lettered = {id for (id,) in await tx.all(self._sql.lettered, ids=kept)}
+        return {id: id in lettered for id in kept}
 
     async def release(self, claim: Claim[E]) -> None:
         """Let go; what became due meanwhile can be claimed at once."""
@@ -367,7 +368,12 @@ class _Sql:
         self.hold = Prepared(
             update(t).where(Among(t.c.id, "ids")).values(token=bindparam("token"), lease_until=At("until"))
         )
-        self.renew = Prepared(update(t).where(id, held).values(lease_until=At("until")))
+        self.renew = Prepared(
+            update(t)
+            .where(Among(t.c.id, "ids"), Among(t.c.token, "tokens"))
+            .values(lease_until=At("until"))
+            .returning(t.c.id)
+        )
         self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
         self.break_leases = Prepared(update(t).values(lease_until=0, token=None))
         self.write = Prepared(update(t).where(*guarded).values(due_at=Now(), **written))
@@ -386,6 +392,7 @@ class _Sql:
             .where(ours, Among(ORDERS.c.entity_id, "ids"))
             .order_by(ORDERS.c.position)
         )
+        self.lettered = Prepared(select(LETTERS.c.entity_id).where(mine, Among(LETTERS.c.entity_id, "ids")))
         self.post = Prepared(insert(LETTERS).values({c.name: bindparam(c.name) for c in LETTERS.c if c.name != "id"}))
         self.read_letter = Prepared(delete(LETTERS).where(LETTERS.c.id == bindparam("number")))
         self.give = Prepared(insert(ORDERS))
