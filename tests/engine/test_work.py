@@ -29,6 +29,7 @@ class Bench:
     signals: Signals = field(default_factory=Signals)
     clock: SystemClock = field(default_factory=SystemClock)
     answers: dict[type, object] = field(default_factory=dict)
+    glances: dict[type, object] = field(default_factory=dict)
     acted: list[tuple[str, object]] = field(default_factory=list)
     cancelled: list[object] = field(default_factory=list)
     name: str = "cluster"
@@ -58,6 +59,9 @@ class Bench:
 
     def crashed(self, order, error):
         return life.ProvisionRefused("request", f"crashed: {error}")
+
+    async def glance(self, entity, order):
+        return self.glances.get(type(order))
 
     async def act(self, entity, key, order):
         self.acted.append((key, order))
@@ -139,6 +143,39 @@ async def test_a_letter_that_changes_no_order_lets_it_go_on(running):
     await running.reaches(Phase.UP)
     assert running.cancelled == []
     assert [type(order) for _, order in running.acted].count(life.Bootstrap) == 1
+
+
+async def asked_to_look(bench):
+    """How many commits it takes, and what was carried out for it."""
+    await bench.reaches(Phase.UP)
+    before, acted = await bench.rows.get("c1"), len(bench.acted)
+    letter = await Post(bench.clock, bench.signals).send("cluster", bench.rows, "c1", life.Due())
+    async with asyncio.timeout(10):
+        while not await bench.rows.heeded(letter) or await bench.rows.standing("c1"):
+            await asyncio.sleep(0)
+    return (await bench.rows.get("c1")).version - before.version, [type(order) for _, order in bench.acted[acted:]]
+
+
+async def test_a_look_at_what_is_on_record_is_one_commit_with_what_is_seen(running):
+    assert await asked_to_look(running) == (2, [life.Observe])
+    running.glances[life.Observe] = life.NodesObserved((NODE,), agent_answers=True)
+    assert await asked_to_look(running) == (1, [])
+
+
+async def test_a_glance_that_fails_or_that_no_rule_accepts_is_an_order_like_any_other(running, monkeypatch, caplog):
+    running.glances[life.Observe] = life.AutostopAsked(Autostop(5))
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    monkeypatch.setattr(work, "POLL_S", 0.05)
+    running.table = PickyTable(UnexpectedEvent("no rule"))
+    assert await asked_to_look(running) == (2, [])
+    assert "is set aside, after 3 times" in caplog.text
+
+    async def glance(entity, order):
+        raise OSError("disk full")
+
+    running.glance = glance
+    assert await asked_to_look(running) == (2, [life.Observe])
+    assert "no glance at what is on record" in caplog.text
 
 
 async def test_what_nobody_foresaw_becomes_an_event(bench, caplog):

@@ -106,6 +106,9 @@ class ClusterWork:
         if self._moved is not None:
             self._moved(before, after)
 
+    async def glance(self, entity: Cluster, order: object) -> None:
+        return None
+
     async def act(self, entity: Cluster, key: str, order: object) -> object:
         return await self._acts[type(order)](entity, key, order)
 

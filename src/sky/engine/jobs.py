@@ -85,6 +85,9 @@ class JobWork:
             return _again(order, reason)
         return life.DeliveryFailed(reason)
 
+    async def glance(self, entity: Job, order: object) -> None:
+        return None
+
     async def act(self, entity: Job, key: str, order: object) -> object:
         """Try for a while: an agent that is being restarted is back within a second."""
         if isinstance(order, life.Cancel):

@@ -118,6 +118,13 @@ class ManagedJobWork:
     def crashed(self, order: object, error: Exception) -> object:
         return events.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
 
+    async def glance(self, entity: ManagedJob, order: object) -> object | None:
+        """What a look finds, unless somebody has to be asked for it."""
+        if not isinstance(order, events.Look):
+            return None
+        cluster, there = await self._rows(entity)
+        return None if _unsure(entity, cluster, there) else self._told(entity, cluster, there)
+
     async def act(self, entity: ManagedJob, key: str, order: object) -> object:
         if isinstance(order, group_events.ORDERS):
             return await self._groups.act(entity, order) or await self._seen(entity)
@@ -260,17 +267,17 @@ class ManagedJobWork:
     # --- what is there -------------------------------------------------------------------------------------------
 
     async def _seen(self, job: ManagedJob) -> events.Seen:
-        cluster = await self._cluster(job)
-        there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
-        failed = there is not None and cluster is not None and _doubtful(there, cluster)
-        if (
-            failed
-            and cluster is not None
-            and cluster.phase is Phase.UP
-            and job.stage in (Stage.RUNNING, Stage.SUBMITTING)
-        ):
+        cluster, there = await self._rows(job)
+        if cluster is not None and _unsure(job, cluster, there):
             # What a machine that is being taken away does to its processes looks like a failure of their own.
             cluster = await self._verified(cluster)
+        return self._told(job, cluster, there)
+
+    async def _rows(self, job: ManagedJob) -> tuple[Cluster | None, Job | None]:
+        cluster = await self._cluster(job)
+        return cluster, await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
+
+    def _told(self, job: ManagedJob, cluster: Cluster | None, there: Job | None) -> events.Seen:
         found = seen(cluster, there)
         if job.pool_id is not None:
             # What a worker was refused on its way up says nothing of the job; and its pool replaces it as a whole.
@@ -476,10 +483,13 @@ def where_of(placement: Placement) -> Where:
     )
 
 
-def _doubtful(job: Job, cluster: Cluster) -> bool:
+def _unsure(job: ManagedJob, cluster: Cluster | None, there: Job | None) -> bool:
     """Whether a machine that is taken away may be the cause of a job's end; of a gang, also where its head says so."""
-    driver = job.status is JobStatus.FAILED_DRIVER and cluster.num_nodes > 1
-    return driver or job.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+    if cluster is None or there is None or cluster.phase is not Phase.UP:
+        return False
+    driver = there.status is JobStatus.FAILED_DRIVER and cluster.num_nodes > 1
+    failed = driver or there.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+    return failed and job.stage in (Stage.RUNNING, Stage.SUBMITTING)
 
 
 def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:

@@ -75,6 +75,9 @@ class PoolWork:
     def crashed(self, order: object, error: Exception) -> object:
         return life.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
 
+    async def glance(self, entity: Pool, order: object) -> None:
+        return None
+
     async def act(self, entity: Pool, key: str, order: object) -> object:
         """Do for each worker what its state calls for, then look at all of them; claims are read last."""
         desk = self._desk

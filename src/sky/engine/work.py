@@ -68,6 +68,13 @@ class Noun(Protocol[E]):
         """The event that says that it is time to look; None if this noun has none."""
         ...
 
+    async def glance(self, entity: E, order: object) -> object | None:
+        """The outcome of an order that only reads what is on record, where it can be told at once; else None.
+
+        Such an order has no effect that would have to be on record before.
+        """
+        ...
+
     async def act(self, entity: E, key: str, order: object) -> object:
         """Carry out an order; the outcome, good or bad, is an event. Repeating with the same key is harmless."""
         ...
@@ -252,12 +259,32 @@ class Driver(Generic[E]):
                 "%s %s: the letter %d is set aside after %d readings; `sky events` keeps it: %r",
                 self._noun.name, self._noun.id_of(claim.entity), letter.id, tries, letter.event,
             )  # fmt: skip
-        return await self._record(claim, step, letter.event, letters=(letter.id,))
+        step, event = await self._looked(claim, step, letter.event)
+        return await self._record(claim, step, event, letters=(letter.id,))
 
-    async def _apply(self, claim: Claim[E], event: object, *, done: str | None = None) -> Claim[E]:
-        return await self._record(
-            claim, self._noun.table.step(claim.entity, event, self._clock.now()), event, done=done
-        )
+    async def _apply(self, claim: Claim[E], event: object) -> Claim[E]:
+        step = self._noun.table.step(claim.entity, event, self._clock.now())
+        return await self._record(claim, *await self._looked(claim, step, event))
+
+    async def _looked(self, claim: Claim[E], step: Step[E], event: object) -> tuple[Step[E], object]:
+        """Where nothing follows from an event but a look at what is on record: what follows from that, as one step."""
+        if step.entity is not claim.entity or step.text or step.orders is None or len(step.orders) != 1:
+            return step, event
+        seen = await self._glance(claim.entity, step.orders[0])
+        if seen is None:
+            return step, event
+        try:
+            found = self._noun.table.step(claim.entity, seen, self._clock.now())
+        except Exception:  # noqa: BLE001 - it comes again as the outcome of the order, which is given up in the end
+            return step, event
+        return (replace(found, orders=()) if found.orders is None else found), seen
+
+    async def _glance(self, entity: E, order: object) -> object | None:
+        try:
+            return await self._noun.glance(entity, order)
+        except Exception:  # the order will be carried out like any other, and what hinders it is an event then
+            log.exception("%s: no glance at what is on record", self._noun.name)
+            return None
 
     async def _record(
         self, claim: Claim[E], step: Step[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
@@ -283,6 +310,8 @@ class Driver(Generic[E]):
             claim = await self._apply(claim, opening)
             if order not in claim.orders:
                 return claim
+        if (seen := await self._glance(claim.entity, order.order)) is not None:
+            return await self._conclude(claim, order, seen)
         with self._signals.watch(f"letter:{noun.name}:{noun.id_of(claim.entity)}") as mail:
             act = asyncio.create_task(self._act(claim.entity, order.key, order.order))
             act.add_done_callback(mail.wake)
