@@ -218,30 +218,29 @@ class LeasedRows(Generic[E]):
         """Write the step, in one transaction, if the claim still stands."""
         before, sql = claim.entity, self._sql
         after = replace(step.entity, version=before.version + 1)
+        held = {"held_id": before.id, "held_token": claim.token, "held_version": before.version}
+        read = frozenset(letters)
         async with self._db.write() as tx:
-            # First of all, since it locks the row: who posts a letter to it is either seen below or waits.
-            written = await tx.change(
-                sql.write,
-                held_id=before.id,
-                held_token=claim.token,
-                held_version=before.version,
-                version=after.version,
-                doc=self._document.dump(after),
-                now=now,
-                **self.columns(after),
-            )
-            if written != 1:
+            # First of all the row is locked: who posts a letter to it is either seen below or waits.
+            if await tx.first(sql.mine, **held) is None:
                 raise LeaseLost(f"{self.noun} {before.id} at version {before.version}")
-            for number in letters:
+            waiting = tuple(each for each in await self._letters(tx, after.id) if each.id not in read)
+            for number in read:
                 await tx.change(sql.read_letter, number=number)
             orders = await self._keep_orders(tx, claim, after, step, done)
+            rests = not waiting and not orders
+            # Every index on a column that is written is written as well, so only those are that say something new. A
+            # row with work left is due since before it was claimed, and stays so.
+            known, columns = self.columns(before), self.columns(after)
+            fresh = {name: value for name, value in columns.items() if known[name] != value}
+            doc = self._document.dump(after)
+            await tx.change(
+                sql.write(tuple(fresh), rests=rests),
+                **held, **fresh, version=after.version, doc=doc, due=due_at, now=now,
+            )  # fmt: skip
             await self.beside(tx, before, after, now)
             if step.text or self.status(before) != self.status(after):
                 await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
-            waiting = await self._letters(tx, after.id)
-            rests = not waiting and not orders
-            if rests:
-                await tx.change(sql.rest_free, id=after.id, due=due_at, now=now)
         return replace(
             claim, entity=after, orders=orders, letters=waiting, expires=0.0 if rests else claim.expires
         )  # fmt: skip
@@ -351,7 +350,7 @@ class _Sql:
         guarded = (t.c.id == bindparam("held_id"), held, t.c.version == bindparam("held_version"))
         open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
         filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
-        written: dict[str, Any] = {name: bindparam(name) for name in open_names - {"id"}}
+        self._table, self._guarded, self._writes = t, guarded, dict[tuple[tuple[str, ...], bool], Prepared]()
         self.get = Prepared(select(t.c.doc).where(id))
         self.docs = Prepared(select(t.c.id, t.c.doc).where(Among(t.c.id, "ids")))
         self.page = Prepared(
@@ -376,9 +375,8 @@ class _Sql:
         )
         self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
         self.break_leases = Prepared(update(t).values(lease_until=0, token=None))
-        self.write = Prepared(update(t).where(*guarded).values(due_at=Now(), **written))
+        self.mine = Prepared(select(t.c.version).where(*guarded).with_for_update())
         self.rest = Prepared(update(t).where(id).values(due_at=At("due")))
-        self.rest_free = Prepared(update(t).where(id).values(due_at=At("due"), lease_until=0, token=None))
         self.insert = Prepared(insert(t).values(due_at=Now(), token=None, lease_until=0, **filled))
         of_one = LETTERS.c.entity_id == bindparam("id")
         self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(mine, of_one).order_by(LETTERS.c.id))
@@ -399,6 +397,16 @@ class _Sql:
         self.order_done = Prepared(delete(ORDERS).where(ORDERS.c.key == bindparam("order_key")))
         self.forget_orders = Prepared(delete(ORDERS).where(ours, ORDERS.c.entity_id == bindparam("id")))
         self.tell = Prepared(insert(STORIES).values({c.name: bindparam(c.name) for c in STORIES.c if c.name != "seq"}))
+
+    def write(self, names: tuple[str, ...], *, rests: bool) -> Prepared:
+        """Another version, with these columns; with `rests` the row is let go and due at the time `due`."""
+        found = self._writes.get((names, rests))
+        if found is None:
+            given: dict[str, Any] = {name: bindparam(name) for name in ("version", "doc", *names)}
+            freed: dict[str, Any] = {"due_at": At("due"), "lease_until": 0, "token": None} if rests else {}
+            made = update(self._table).where(*self._guarded).values(**given, **freed)
+            found = self._writes[names, rests] = Prepared(made)
+        return found
 
 
 @cache
