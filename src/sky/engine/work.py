@@ -205,7 +205,8 @@ class Driver(Generic[E]):
             except Exception:  # whatever it is, nobody may work on who is not sure to be the only one
                 log.exception("%s: leases cannot be renewed", noun.name)
                 kept = {}
-            for id in held.keys() & self._tokens.keys():
+            # One that was let go meanwhile, and perhaps taken again, is not lost.
+            for id in [id for id, token in held.items() if self._tokens.get(id) == token]:
                 if id not in kept:
                     self._lost.add(id)
                 if kept.get(id, True):
