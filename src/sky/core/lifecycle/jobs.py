@@ -103,8 +103,11 @@ P = JobPhase
 
 
 def opening(job: Job) -> Step[Job]:
-    """The first step of a new record."""
-    return Step(replace(job, phase=P.SYNCING, status=JobStatus.INIT), (SyncFiles(),), "bringing files to the cluster")
+    """The first step of a new record. One without files goes to the head at once."""
+    if any(job.task_config.get(each) for each in ("workdir", "file_mounts")):
+        syncing = replace(job, phase=P.SYNCING, status=JobStatus.INIT)
+        return Step(syncing, (SyncFiles(),), "bringing files to the cluster")
+    return Step(replace(job, phase=P.SUBMITTING, status=JobStatus.INIT), (Submit(),), "submitting")
 
 
 @TABLE.on(P.SYNCING, FilesSynced, to={P.SUBMITTING})
