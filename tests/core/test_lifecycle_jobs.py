@@ -21,10 +21,16 @@ def step(before: Job, event: object):
     return life.TABLE.step(before, event, 50.0)
 
 
-def test_files_first_then_the_queue():
-    opened = life.opening(job(JobPhase.SYNCING))
+@pytest.mark.parametrize("files", [{"workdir": "."}, {"file_mounts": {"/a": "b"}}])
+def test_files_first_then_the_queue(files):
+    opened = life.opening(job(JobPhase.SYNCING, task_config={"run": "true", **files}))
     synced = step(opened.entity, life.FilesSynced())
     assert (opened.orders, synced.orders) == ((life.SyncFiles(),), (life.Submit(),))
+
+
+def test_without_files_there_is_only_the_queue():
+    opened = life.opening(job(JobPhase.SYNCING, task_config={"run": "true", "file_mounts": {}}))
+    assert (opened.entity.phase, opened.orders) == (JobPhase.SUBMITTING, (life.Submit(),))
 
 
 def test_what_could_not_be_delivered_never_ran():

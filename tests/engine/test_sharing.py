@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sky.engine.sharing import Shared
+from sky.engine.sharing import Rounds, Shared
 
 
 class Source:
@@ -61,3 +61,30 @@ async def test_a_failure_is_everybodys():
     assert [str(each) for each in told] == ["no"] * 3
     with pytest.raises(ValueError, match="no"):
         await shared.call("k", fails)
+
+
+async def test_who_asks_while_an_answer_is_made_shares_the_next():
+    source, rounds = Source(), Rounds()
+    first = [asyncio.create_task(rounds.answer("k", source)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    later = [asyncio.create_task(rounds.answer("k", source)) for _ in range(3)]
+    other = asyncio.create_task(rounds.answer("other", source))
+    await asyncio.sleep(0.01)
+    assert source.calls == 2, "one of each key at a time"
+    later[0].cancel()
+    source.gate.set()
+    await asyncio.gather(*first, *later[1:], other)
+    assert source.calls == 3
+    assert await rounds.answer("k", source) == 4, "what is asked later is asked anew"
+    assert not rounds._under_way and not rounds._next
+
+
+async def test_a_failed_answer_holds_up_no_other():
+    rounds = Rounds()
+
+    async def fails():
+        raise ValueError("no")
+
+    for _ in range(2):
+        told = await asyncio.gather(*(rounds.answer("k", fails) for _ in range(3)), return_exceptions=True)
+        assert [str(each) for each in told] == ["no"] * 3

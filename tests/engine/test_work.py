@@ -29,6 +29,7 @@ class Bench:
     signals: Signals = field(default_factory=Signals)
     clock: SystemClock = field(default_factory=SystemClock)
     answers: dict[type, object] = field(default_factory=dict)
+    glances: dict[type, object] = field(default_factory=dict)
     acted: list[tuple[str, object]] = field(default_factory=list)
     cancelled: list[object] = field(default_factory=list)
     name: str = "cluster"
@@ -58,6 +59,9 @@ class Bench:
 
     def crashed(self, order, error):
         return life.ProvisionRefused("request", f"crashed: {error}")
+
+    async def glance(self, entity, order):
+        return self.glances.get(type(order))
 
     async def act(self, entity, key, order):
         self.acted.append((key, order))
@@ -141,6 +145,39 @@ async def test_a_letter_that_changes_no_order_lets_it_go_on(running):
     assert [type(order) for _, order in running.acted].count(life.Bootstrap) == 1
 
 
+async def asked_to_look(bench):
+    """How many commits it takes, and what was carried out for it."""
+    await bench.reaches(Phase.UP)
+    before, acted = await bench.rows.get("c1"), len(bench.acted)
+    letter = await Post(bench.clock, bench.signals).send("cluster", bench.rows, "c1", life.Due())
+    async with asyncio.timeout(10):
+        while not await bench.rows.heeded(letter) or await bench.rows.standing("c1"):
+            await asyncio.sleep(0)
+    return (await bench.rows.get("c1")).version - before.version, [type(order) for _, order in bench.acted[acted:]]
+
+
+async def test_a_look_at_what_is_on_record_is_one_commit_with_what_is_seen(running):
+    assert await asked_to_look(running) == (2, [life.Observe])
+    running.glances[life.Observe] = life.NodesObserved((NODE,), agent_answers=True)
+    assert await asked_to_look(running) == (1, [])
+
+
+async def test_a_glance_that_fails_or_that_no_rule_accepts_is_an_order_like_any_other(running, monkeypatch, caplog):
+    running.glances[life.Observe] = life.AutostopAsked(Autostop(5))
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    monkeypatch.setattr(work, "POLL_S", 0.05)
+    running.table = PickyTable(UnexpectedEvent("no rule"))
+    assert await asked_to_look(running) == (2, [])
+    assert "is set aside, after 3 times" in caplog.text
+
+    async def glance(entity, order):
+        raise OSError("disk full")
+
+    running.glance = glance
+    assert await asked_to_look(running) == (2, [life.Observe])
+    assert "no glance at what is on record" in caplog.text
+
+
 async def test_what_nobody_foresaw_becomes_an_event(bench, caplog):
     bench.answers[life.Provision] = RuntimeError("odd")
     task = asyncio.create_task(bench.driver().run())
@@ -180,6 +217,53 @@ async def test_a_holder_that_lost_its_lease_writes_nothing(bench):
         await asyncio.sleep(0)
     assert (await bench.rows.get("c1")).phase is Phase.BOOTSTRAPPING
     assert (await bench.rows.reload(thief)).token == "thief"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_done_under_a_lost_lease_is_called_off(bench, monkeypatch):
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    bench.answers[life.Bootstrap] = asyncio.Event()
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    await bench.rows.claim(bench.clock.now() + 2 * work.LEASE_S, 100, "thief", 1)
+    async with asyncio.timeout(10):
+        while not bench.cancelled:
+            await asyncio.sleep(0.01)
+    assert (await bench.rows.get("c1")).phase is Phase.BOOTSTRAPPING
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_leases_that_cannot_be_renewed_count_as_lost(bench, monkeypatch, caplog):
+    monkeypatch.setattr(work, "LEASE_S", 0.1)
+    bench.answers[life.Bootstrap] = asyncio.Event()
+
+    async def renew(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(bench.rows, "renew", renew)
+    task = asyncio.create_task(bench.driver().run())
+    async with asyncio.timeout(10):
+        while not bench.cancelled:
+            await asyncio.sleep(0.01)
+    assert "leases cannot be renewed" in caplog.text
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_letter_whose_wake_up_was_lost_is_read_when_leases_are_renewed(bench, monkeypatch):
+    monkeypatch.setattr(work, "LEASE_S", 0.3)
+    bench.answers[life.Bootstrap] = asyncio.Event()
+    task = asyncio.create_task(bench.driver().run())
+    await bench.reaches(Phase.BOOTSTRAPPING)
+    while len(bench.acted) < 2:
+        await asyncio.sleep(0)
+    await bench.rows.post("c1", life.DownAsked(), bench.clock.now())
+    await bench.reaches(Phase.TERMINATED)
+    assert bench.cancelled == [life.Bootstrap()]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -1,5 +1,7 @@
 """Wake-ups: none is missed between two looks, and whoever joins carries them elsewhere."""
 
+import asyncio
+
 from sky.kit.signals import Signals
 
 
@@ -32,3 +34,16 @@ async def test_everybody_is_woken_when_some_may_have_been_missed():
         signals.heard(all_of_them=False)
         assert not signals.hears_all
         assert [await one.changed(0), await two.changed(0)] == [True, True]
+
+
+async def test_who_is_woken_looks_up_without_a_change():
+    signals = Signals()
+    with signals.watch("a") as watch:
+        waits = asyncio.ensure_future(watch.changed(10))
+        await asyncio.sleep(0)
+        watch.wake()
+        assert not await waits
+        assert not watch.taken()
+        signals.notify("a")
+        assert watch.taken()
+        assert not watch.taken()

@@ -50,9 +50,11 @@ async def test_a_lease_passes_on_when_it_runs_out(store):
 
 
 async def test_renewing_keeps_it(store):
-    claim = await store.clusters.renew(await claimed(store), 90.0, 10.0)
+    claim = await claimed(store)
+    assert await store.clusters.renew({"c1": claim.token}, 90.0, 10.0) == {"c1": False}
     assert await store.clusters.claim(99.0, 10, "other", 5) == []
-    assert claim.expires == 100.0
+    assert len(await store.clusters.claim(100.0, 10, "other", 5)) == 1
+    assert await store.clusters.renew({"c1": claim.token}, 101.0, 10.0) == {}
 
 
 async def test_commit_is_guarded_by_version(store):

@@ -1,6 +1,7 @@
 """What users say to their tasks is in no file of the database in clear; keys change, and rows cannot be exchanged."""
 
 import asyncio
+import json
 import secrets
 
 import pytest
@@ -12,9 +13,11 @@ from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.requests import Request
 from sky.core.model.statuses import JobStatus, RequestStatus
+from sky.kit.frozen import replace
+from sky.store import documents
 from sky.store.documents import Document
 from sky.store.schema import METADATA
-from sky.store.sealing import CannotOpen, Sealer
+from sky.store.sealing import CannotOpen, Sealer, key_of
 from sky.store.sqlite import SqliteStore
 
 SECRET = "hunter2-in-clear"
@@ -117,6 +120,48 @@ async def test_a_new_key_seals_everything_anew(tmp_path):
     del keys.all[old]
     await check(store)
     await store.close()
+
+
+def sealed_in(text):
+    return json.loads(text)["task_config"]["$sealed"]
+
+
+def test_a_field_that_has_not_changed_is_sealed_and_opened_once():
+    keys = Keys()
+    document = Document(Job, ("task_config",), Sealer(keys))
+    first = document.dump(job())
+    read = document.load(first)
+    assert read.task_config == TASK
+    assert document.load(first).task_config is read.task_config
+    moved = document.dump(replace(read, version=1))
+    assert sealed_in(moved) == sealed_in(first) == sealed_in(document.dump(job()))
+    other = document.dump(replace(read, task_config={**TASK, "run": "false"}))
+    assert sealed_in(other) != sealed_in(first)
+    assert document.load(other).task_config["run"] == "false"
+    assert document.load(first).task_config == TASK
+
+
+def test_what_is_remembered_of_a_field_is_what_can_be_read():
+    document = Document(Job, ("task_config",), Sealer(Keys()))
+    text = document.dump(replace(job(), task_config={"ports": (1, 2)}))
+    assert document.load(text).task_config == {"ports": [1, 2]}
+
+
+def test_with_a_new_key_nothing_is_written_that_the_old_one_sealed():
+    keys = Keys()
+    document = Document(Job, ("task_config",), Sealer(keys))
+    first = document.dump(job())
+    keys.rotate()
+    again = document.dump(document.load(first))
+    assert key_of(sealed_in(again)) == keys.last != key_of(sealed_in(first))
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch):
+    monkeypatch.setattr(documents, "_REMEMBERED", 3)
+    document = Document(Job, ("task_config",), Sealer(Keys()))
+    texts = [document.dump(replace(job(), id=f"j{number}")) for number in range(9)]
+    assert len(document._known) == 3
+    assert [document.load(text).task_config for text in texts] == [TASK] * 9
 
 
 async def test_without_its_key_it_is_not_opened(tmp_path):

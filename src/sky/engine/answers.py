@@ -1,7 +1,6 @@
 """What is said about a plan besides the plan: why not elsewhere, what if, when. Called by `plans`."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import TypedDict
 
@@ -21,6 +20,7 @@ from sky.core.optimizer.rank import Ranked
 from sky.core.optimizer.relax import relaxations
 from sky.core.optimizer.wanted import query
 from sky.core.ports import Catalog
+from sky.kit.frozen import replace
 
 #: Offers of one cloud that are looked through for the best of each accelerator.
 _MOST_OF_A_CLOUD = 60

@@ -7,7 +7,6 @@ each round looks anew, and every letter it posts means the same a second time.
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from sky.core.errors import NotSupportedError, ResourcesUnavailableError
 from sky.core.lifecycle import clusters as cluster_life
@@ -32,6 +31,7 @@ from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
 from sky.engine.plans import Said
 from sky.engine.sinks import configured, parcels
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 

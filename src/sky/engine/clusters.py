@@ -5,7 +5,6 @@ Run by `work.Driver` under `plane`. Each order's outcome is an event of `core.li
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 from sky.core.errors import (
     AgentRefused,
@@ -23,6 +22,7 @@ from sky.core.model.outcomes import OutcomeKind
 from sky.core.ports import ClusterRows, Fleet
 from sky.engine.provision import Provisioner
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 
 Note = Callable[[Cluster, str], None]
@@ -105,6 +105,9 @@ class ClusterWork:
         self._signals.notify("clusters")
         if self._moved is not None:
             self._moved(before, after)
+
+    async def glance(self, entity: Cluster, order: object) -> None:
+        return None
 
     async def act(self, entity: Cluster, key: str, order: object) -> object:
         return await self._acts[type(order)](entity, key, order)

@@ -93,19 +93,22 @@ class Desk:
         With `letter`, what `done` says counts only once that letter has been read: states from before it say nothing.
         """
         seq = await self._last_line(request, cluster)
-        heeded = letter is None
+        heeded, before = letter is None, None
 
         async def load() -> Cluster:
-            nonlocal seq, heeded
+            nonlocal seq, heeded, before
             # Asked before the state is read, so that the state is one that followed from the letter.
             heeded = heeded or letter is None or await self.store.clusters.heeded(letter)
             now = await self.store.clusters.get(cluster.id)
-            for entry in await self.store.stories.read("cluster", cluster.id, after=seq):
-                seq = entry.seq
-                if entry.text:
-                    self.talk.say(request.id, f"{cluster.name}: {entry.text}")
             if now is None:
                 raise ClusterDoesNotExist(f"Cluster '{cluster.name}' has no record any more.")
+            # Lines are written with a version of it: thousands who wait, and look now and then, need not ask for more.
+            if now.version != before:
+                for entry in await self.store.stories.read("cluster", cluster.id, after=seq):
+                    seq = entry.seq
+                    if entry.text:
+                        self.talk.say(request.id, f"{cluster.name}: {entry.text}")
+                before = now.version
             return now
 
         return await until(self.signals, f"cluster:{cluster.id}", load, lambda now: heeded and done(now))

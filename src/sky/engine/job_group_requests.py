@@ -4,7 +4,6 @@ Called by `managed_requests`. The rows of one launch are recorded in one transac
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sky.core.errors import SkyError
 from sky.core.lifecycle.managed_events import CancelAsked
@@ -20,6 +19,7 @@ from sky.core.policy.rights import infra_for, touches
 from sky.core.ports import JobQuery
 from sky.engine.desk import Desk, flag, text
 from sky.engine.plans import Questions, Said
+from sky.kit.frozen import replace
 from sky.kit.ids import new_id
 
 #: The most jobs that one launch waits for.

@@ -4,7 +4,6 @@ Run by `work.Driver` under `plane`. From the submission on, `watch` brings what 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import jobs as life
@@ -19,6 +18,7 @@ from sky.engine.containers import container, without_login
 from sky.engine.refusals import WEB
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 from sky.kit.tracing import CURRENT, TRACING
 
@@ -84,6 +84,9 @@ class JobWork:
         if isinstance(order, life.Cancel):
             return _again(order, reason)
         return life.DeliveryFailed(reason)
+
+    async def glance(self, entity: Job, order: object) -> None:
+        return None
 
     async def act(self, entity: Job, key: str, order: object) -> object:
         """Try for a while: an agent that is being restarted is back within a second."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sky.core.errors import (
     CapacityRefused,
@@ -33,6 +32,7 @@ from sky.engine.desk import Desk, flag, mine, stuck, text
 from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported, without_effect
 from sky.engine.waiting import until
+from sky.kit.frozen import replace
 from sky.kit.ids import new_id
 
 #: Autostops that one launch gets over.

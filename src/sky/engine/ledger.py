@@ -7,7 +7,6 @@ that an attempt made and took back. A provider that remembers tells both.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from sky.core.errors import NotSupportedError, ProviderFailure
 from sky.core.lifecycle import clusters as life
@@ -16,6 +15,7 @@ from sky.core.model.clusters import Cluster
 from sky.core.model.ledger import Line, Span
 from sky.core.ports import Metered, Providers, Store
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
@@ -44,6 +43,7 @@ from sky.engine.pools import Workers
 from sky.engine.recovering import strategies
 from sky.engine.waiting import until
 from sky.kit.derived_ids import derived_id
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,13 @@ class ManagedJobWork:
 
     def crashed(self, order: object, error: Exception) -> object:
         return events.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
+
+    async def glance(self, entity: ManagedJob, order: object) -> object | None:
+        """What a look finds, unless somebody has to be asked for it."""
+        if not isinstance(order, events.Look):
+            return None
+        cluster, there = await self._rows(entity)
+        return None if _unsure(entity, cluster, there) else self._told(entity, cluster, there)
 
     async def act(self, entity: ManagedJob, key: str, order: object) -> object:
         if isinstance(order, group_events.ORDERS):
@@ -260,20 +267,20 @@ class ManagedJobWork:
     # --- what is there -------------------------------------------------------------------------------------------
 
     async def _seen(self, job: ManagedJob) -> events.Seen:
+        cluster, there = await self._rows(job)
+        if cluster is not None and _unsure(job, cluster, there):
+            # What a machine that is being taken away does to its processes looks like a failure of their own.
+            cluster = await self._verified(cluster)
+        return self._told(job, cluster, there)
+
+    async def _rows(self, job: ManagedJob) -> tuple[Cluster | None, Job | None]:
         cluster = await self._cluster(job)
         if job.stage in (Stage.CLEARING, Stage.ENDING) and (cluster is None or not cluster.alive):
             # Gone is a job once all is gone that it had.
             cluster = next(iter(await self._unwanted(job)), cluster)
-        there = await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
-        failed = there is not None and cluster is not None and _doubtful(there, cluster)
-        if (
-            failed
-            and cluster is not None
-            and cluster.phase is Phase.UP
-            and job.stage in (Stage.RUNNING, Stage.SUBMITTING)
-        ):
-            # What a machine that is being taken away does to its processes looks like a failure of their own.
-            cluster = await self._verified(cluster)
+        return cluster, await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
+
+    def _told(self, job: ManagedJob, cluster: Cluster | None, there: Job | None) -> events.Seen:
         found = seen(cluster, there)
         if job.pool_id is not None:
             # What a worker was refused on its way up says nothing of the job; and its pool replaces it as a whole.
@@ -490,10 +497,13 @@ def where_of(placement: Placement) -> Where:
     )
 
 
-def _doubtful(job: Job, cluster: Cluster) -> bool:
+def _unsure(job: ManagedJob, cluster: Cluster | None, there: Job | None) -> bool:
     """Whether a machine that is taken away may be the cause of a job's end; of a gang, also where its head says so."""
-    driver = job.status is JobStatus.FAILED_DRIVER and cluster.num_nodes > 1
-    return driver or job.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+    if cluster is None or there is None or cluster.phase is not Phase.UP:
+        return False
+    driver = there.status is JobStatus.FAILED_DRIVER and cluster.num_nodes > 1
+    failed = driver or there.status in (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+    return failed and job.stage in (Stage.RUNNING, Stage.SUBMITTING)
 
 
 def seen(cluster: Cluster | None, job: Job | None) -> events.Seen:

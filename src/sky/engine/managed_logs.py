@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sky.core.errors import AgentRefused, AgentUnreachable
@@ -22,6 +21,7 @@ from sky.engine.duties import Alone, Duties
 from sky.engine.waiting import until
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 
 log = logging.getLogger(__name__)

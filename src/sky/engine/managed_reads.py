@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from sky.core.errors import NotSupportedError
 from sky.core.model.events import Entry
@@ -15,6 +14,7 @@ from sky.engine.admission import Admission
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.waiting import until
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 
 #: Lines of a story that are told, the newest.

@@ -1,7 +1,6 @@
 """What requests about managed jobs do: put jobs on record, ask for their end. Both can be repeated after a crash."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sky.core.errors import NotSupportedError, PermissionDeniedError, PoolDoesNotExistError, SkyError
 from sky.core.lifecycle import managed_events as events
@@ -37,6 +36,7 @@ from sky.engine.plans import Said
 from sky.engine.pool_requests import pool_for_jobs
 from sky.engine.recovering import check_recovery
 from sky.engine.refusals import refuse_unsupported
+from sky.kit.frozen import replace
 from sky.kit.ids import new_id
 
 #: The most jobs that one request opens.

@@ -4,7 +4,7 @@ Called by `managed_jobs` for the orders `Launch` and `Weigh` of such jobs. What 
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sky.core.errors import ResourcesUnavailableError
 from sky.core.lifecycle import managed_events as events
@@ -19,6 +19,7 @@ from sky.core.policy.deadlines import Offer
 from sky.core.policy.rights import infra_for
 from sky.engine.desk import Desk
 from sky.engine.plans import Said
+from sky.kit.frozen import replace
 from sky.kit.ids import new_id
 
 #: Zones that are weighed, the cheapest of each market.

@@ -6,7 +6,7 @@ added: a plan costs milliseconds.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sky.core.catalog.inference import resolve
 from sky.core.catalog.overrides import Overrides
@@ -39,6 +39,7 @@ from sky.core.ports import Catalog, Catalogs, Providers, Store
 from sky.engine import answers
 from sky.engine.access import AccessBoard
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 
 #: Seconds of the past that are learnt from; older outcomes weigh nothing by then.
 _PAST_S = 7 * 86400.0

@@ -2,7 +2,6 @@
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sky.core.errors import (
     NotSupportedError,
@@ -28,6 +27,7 @@ from sky.engine.launch import lacking
 from sky.engine.plans import Said
 from sky.engine.refusals import refuse_unsupported
 from sky.engine.waiting import until
+from sky.kit.frozen import replace
 from sky.kit.ids import new_id
 
 #: Numbers of jobs that are named where a pool cannot go.

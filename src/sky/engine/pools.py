@@ -6,7 +6,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sky.core.errors import ResourcesUnavailableError, SkyError
 from sky.core.lifecycle import clusters as cluster_life
@@ -31,6 +30,7 @@ from sky.engine.desk import Desk
 from sky.engine.launch import hedging
 from sky.engine.managed_logs import ManagedLogs
 from sky.engine.plans import Said
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,9 @@ class PoolWork:
 
     def crashed(self, order: object, error: Exception) -> object:
         return life.NotSeen(f"internal error, see the server's log: {type(error).__name__}: {error}")
+
+    async def glance(self, entity: Pool, order: object) -> None:
+        return None
 
     async def act(self, entity: Pool, key: str, order: object) -> object:
         """Do for each worker what its state calls for, then look at all of them; claims are read last."""

@@ -6,7 +6,7 @@ Called by `clusters`, which carries the orders; what comes back are the events o
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from sky.core.errors import (
@@ -44,6 +44,7 @@ from sky.core.ports import (
 from sky.engine.forgotten import Forgotten
 from sky.kit.backoff import delays, stretched
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 
 log = logging.getLogger(__name__)
 

@@ -69,6 +69,9 @@ class RequestWork:
     def crashed(self, order: object, error: Exception) -> object:
         return life.Failed(to_wire(SkyError(f"internal error, see the server's log: {type(error).__name__}: {error}")))
 
+    async def glance(self, entity: Request, order: object) -> None:
+        return None
+
     async def act(self, entity: Request, key: str, order: object) -> object:
         """Carry the request out; an error that users can be told about is an outcome, not an accident."""
         handler = self._handlers.get(entity.name)

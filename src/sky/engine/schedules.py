@@ -7,7 +7,6 @@ so a crash in between, or another server, leads to the very same request, which 
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from sky.core.errors import SkyError
@@ -18,6 +17,7 @@ from sky.core.ports import Store
 from sky.engine.duties import Alone, Duties
 from sky.kit.clock import Clock
 from sky.kit.cron import Cron
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
@@ -21,6 +20,7 @@ from sky.engine.duties import Alone, Duties
 from sky.engine.post import Post
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
+from sky.kit.frozen import replace
 from sky.kit.signals import Signals
 from sky.kit.tracing import TRACING, Value, traceparent_of
 

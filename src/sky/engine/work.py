@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -17,7 +16,8 @@ from sky.core.ports import Claim, LeaseLost, Rows, StandingOrder
 from sky.engine.rounds import Pace
 from sky.kit.clock import Clock
 from sky.kit.current import REQUEST
-from sky.kit.signals import Signals
+from sky.kit.frozen import replace
+from sky.kit.signals import Signal, Signals
 from sky.kit.tracing import TRACING, span
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,11 @@ E = TypeVar("E")
 #: The span that a row's work belongs to; empty for work that nobody waits for.
 TraceOf = Callable[[object], Awaitable[str]]
 
-#: A lease holds this long without being renewed, in seconds; it is renewed each third of that. With the look for rows
-#: that nobody notifies, what a dead server held is taken over within 15.
+#: A lease holds this long without being renewed, in seconds; each third of that all that are held are renewed together.
+#: With the look for rows that nobody notifies, what a dead server held is taken over within 15.
 LEASE_S = 12.0
+#: Seconds after which whoever waits for an act looks up unasked. Letters are looked for when leases are renewed.
+_LOOK_UP_S = 60.0
 #: Without a wake-up, rows that became due are looked for this often, in seconds: where wake-ups do not all arrive, and
 #: where they do. What becomes due by itself meanwhile is known beforehand.
 POLL_S, _CALM_S = 1.0, 5.0
@@ -64,6 +66,13 @@ class Noun(Protocol[E]):
 
     def due_event(self) -> object | None:
         """The event that says that it is time to look; None if this noun has none."""
+        ...
+
+    async def glance(self, entity: E, order: object) -> object | None:
+        """The outcome of an order that only reads what is on record, where it can be told at once; else None.
+
+        Such an order has no effect that would have to be on record before.
+        """
         ...
 
     async def act(self, entity: E, key: str, order: object) -> object:
@@ -109,6 +118,10 @@ class Driver(Generic[E]):
         self._concurrency = concurrency
         #: The rows that are driven now, by their ids.
         self._running: dict[str, asyncio.Task[None]] = {}
+        #: The tokens that they are held with, and who renews their leases. Those that turned out to be lost.
+        self._tokens: dict[str, str] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._lost: set[str] = set()
         self._count = 0
         self._pace = Pace(_STEPS)
         #: How often letters could not be read, by their numbers.
@@ -145,6 +158,9 @@ class Driver(Generic[E]):
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, return_exceptions=True)
 
     async def _take(self) -> float:
         """Drive what is due; seconds after which to look again, unless woken."""
@@ -163,15 +179,38 @@ class Driver(Generic[E]):
         for claim in claims:
             id = self._noun.id_of(claim.entity)
             task = asyncio.create_task(self._drive(claim), name=f"{self._noun.name} {id}")
-            self._running[id] = task
+            self._running[id], self._tokens[id] = task, token
             task.add_done_callback(partial(self._ended, id))
+        if claims and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.create_task(self._hold_on(), name=f"leases of {self._noun.name}")
         return 0.0 if claims and len(self._running) < self._concurrency else POLL_S
 
     def _ended(self, id: str, task: asyncio.Task[None]) -> None:
-        del self._running[id]
+        del self._running[id], self._tokens[id]
+        self._lost.discard(id)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s: driving failed; its lease will pass on", task.get_name(), exc_info=error)
         self._signals.ring(f"work:{self._noun.name}")
+
+    async def _hold_on(self) -> None:
+        """Renew all leases together, for as long as there are any; wake those that are lost or have letters."""
+        noun = self._noun
+        while True:
+            await self._clock.sleep(LEASE_S / 3)
+            held = dict(self._tokens)
+            if not held:
+                return
+            try:
+                kept = await noun.rows.renew(held, self._clock.now(), LEASE_S)
+            except Exception:  # whatever it is, nobody may work on who is not sure to be the only one
+                log.exception("%s: leases cannot be renewed", noun.name)
+                kept = {}
+            # One that was let go meanwhile, and perhaps taken again, is not lost.
+            for id in [id for id, token in held.items() if self._tokens.get(id) == token]:
+                if id not in kept:
+                    self._lost.add(id)
+                if kept.get(id, True):
+                    self._signals.ring(f"letter:{noun.name}:{id}")
 
     async def _drive(self, claim: Claim[E]) -> None:
         noun = self._noun
@@ -221,12 +260,32 @@ class Driver(Generic[E]):
                 "%s %s: the letter %d is set aside after %d readings; `sky events` keeps it: %r",
                 self._noun.name, self._noun.id_of(claim.entity), letter.id, tries, letter.event,
             )  # fmt: skip
-        return await self._record(claim, step, letter.event, letters=(letter.id,))
+        step, event = await self._looked(claim, step, letter.event)
+        return await self._record(claim, step, event, letters=(letter.id,))
 
-    async def _apply(self, claim: Claim[E], event: object, *, done: str | None = None) -> Claim[E]:
-        return await self._record(
-            claim, self._noun.table.step(claim.entity, event, self._clock.now()), event, done=done
-        )
+    async def _apply(self, claim: Claim[E], event: object) -> Claim[E]:
+        step = self._noun.table.step(claim.entity, event, self._clock.now())
+        return await self._record(claim, *await self._looked(claim, step, event))
+
+    async def _looked(self, claim: Claim[E], step: Step[E], event: object) -> tuple[Step[E], object]:
+        """Where nothing follows from an event but a look at what is on record: what follows from that, as one step."""
+        if step.entity is not claim.entity or step.text or step.orders is None or len(step.orders) != 1:
+            return step, event
+        seen = await self._glance(claim.entity, step.orders[0])
+        if seen is None:
+            return step, event
+        try:
+            found = self._noun.table.step(claim.entity, seen, self._clock.now())
+        except Exception:  # noqa: BLE001 - it comes again as the outcome of the order, which is given up in the end
+            return step, event
+        return (replace(found, orders=()) if found.orders is None else found), seen
+
+    async def _glance(self, entity: E, order: object) -> object | None:
+        try:
+            return await self._noun.glance(entity, order)
+        except Exception:  # the order will be carried out like any other, and what hinders it is an event then
+            log.exception("%s: no glance at what is on record", self._noun.name)
+            return None
 
     async def _record(
         self, claim: Claim[E], step: Step[E], event: object, *, letters: tuple[int, ...] = (), done: str | None = None
@@ -252,15 +311,18 @@ class Driver(Generic[E]):
             claim = await self._apply(claim, opening)
             if order not in claim.orders:
                 return claim
+        if (seen := await self._glance(claim.entity, order.order)) is not None:
+            return await self._conclude(claim, order, seen)
         with self._signals.watch(f"letter:{noun.name}:{noun.id_of(claim.entity)}") as mail:
             act = asyncio.create_task(self._act(claim.entity, order.key, order.order))
+            act.add_done_callback(mail.wake)
             try:
-                claim, standing = await self._attend(claim, order.key, act, mail.changed)
+                claim, standing = await self._attend(claim, order.key, act, mail)
                 if not standing:
                     return claim
                 return await self._conclude(claim, order, act.result())
             finally:
-                await self._call_off(claim, act)
+                await self._call_off(act)
 
     async def _conclude(self, claim: Claim[E], order: StandingOrder, event: object) -> Claim[E]:
         """Record what came of an order. If no rule accepts that, the order is not carried out for ever: in the end it
@@ -291,34 +353,25 @@ class Driver(Generic[E]):
             return Step(entity, None, told)
         return replace(step, text=f"{told}; {step.text}" if step.text else told)
 
-    async def _call_off(self, claim: Claim[E], act: "asyncio.Task[object]") -> None:
-        """Wait for the end of what is called off, which may take its time, and hold on to the row for as long."""
-        held = True
+    async def _call_off(self, act: "asyncio.Task[object]") -> None:
+        """Wait for the end of what is called off, which may take its time; the row is held for as long."""
         act.cancel()
         while not act.done():
-            await asyncio.wait((act,), timeout=LEASE_S / 3)
-            if held and not act.done():
-                try:
-                    claim = await self._noun.rows.renew(claim, self._clock.now(), LEASE_S)
-                except LeaseLost:
-                    held = False
+            await asyncio.wait((act,))
         if not act.cancelled():
             act.exception()  # looked at, so that nobody warns of it
 
     async def _attend(
-        self, claim: Claim[E], key: str, act: "asyncio.Task[object]", mail: Callable[[float], Awaitable[bool]]
+        self, claim: Claim[E], key: str, act: "asyncio.Task[object]", mail: Signal
     ) -> tuple[Claim[E], bool]:
-        """Wait for the act while renewing the lease and reading letters; whether the order still stands."""
-        noun = self._noun
+        """Wait for the act while reading letters; whether the order still stands."""
+        noun, id = self._noun, self._noun.id_of(claim.entity)
         while True:
-            if not act.done():
-                bell = asyncio.ensure_future(mail(LEASE_S / 3))
-                await asyncio.wait((act, bell), return_when=asyncio.FIRST_COMPLETED)
-                bell.cancel()
-                await asyncio.gather(bell, return_exceptions=True)
-                if claim.expires - self._clock.now() < LEASE_S * 2 / 3:
-                    claim = await noun.rows.renew(claim, self._clock.now(), LEASE_S)
-            claim = await noun.rows.reload(claim)
+            rung = mail.taken() if act.done() else await mail.changed(_LOOK_UP_S)
+            if id in self._lost:
+                raise LeaseLost(f"{noun.name} {id}")
+            if rung or not act.done():
+                claim = await noun.rows.reload(claim)
             while claim.letters:
                 claim = await self._heed(claim)
                 if all(standing.key != key for standing in claim.orders):

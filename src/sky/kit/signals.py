@@ -68,8 +68,18 @@ class Signal:
         for each in self._waiting:
             _settle(each, True)
 
+    def wake(self, *_: object) -> None:
+        """Have whoever waits look up, although the topic has not changed. Fit to be called back."""
+        for each in self._waiting:
+            _settle(each, False)
+
+    def taken(self) -> bool:
+        """Whether there was a change since the last call, without waiting for one."""
+        rung, self._rung = self._rung, False
+        return rung
+
     async def changed(self, timeout: float) -> bool:
-        """Wait for a change; True if there was one since the last call, False after `timeout` seconds."""
+        """Wait for a change; True if there was one since the last call, False after `timeout` seconds or a `wake`."""
         if not self._rung:
             # Thousands wait like this all the time: a timer and a future are a fraction of an event with a timeout.
             loop = asyncio.get_running_loop()

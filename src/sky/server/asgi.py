@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from sky.core.errors import ApiServerAuthenticationError, ClientError
 from sky.core.model.audit import AuditLine
 from sky.core.model.users import Caller, Role, Via
-from sky.kit.current import REQUEST
+from sky.kit.current import CALL, REQUEST
 from sky.kit.tracing import HEADER as TRACE_HEADER
 from sky.kit.tracing import TRACING, span, traceparent_of
 from sky.server.audit import Auditor, Made
@@ -268,6 +268,7 @@ class App:
         route = self._find(call)
         call.route = route.operation.path
         REQUEST.set((call.header(HEADER_REQUEST_ID) or "")[:_LONGEST_SHOWN])
+        CALL.set(True)
         if not route.operation.on_record:
             call.caller = await self._gate(call, route)
             return await route.handler(call)

@@ -53,7 +53,7 @@ class LeaseContract:
         first = await bed.claimed()
         second = await bed.until_claimed(bed.two, "t2")
         same([standing.key for standing in second.orders], [standing.key for standing in first.orders])
-        await _lost(bed.one.store.clusters.renew(first, bed.one.now(), bed.lease_s))
+        same(await bed.one.store.clusters.renew({"c1": first.token}, bed.one.now(), bed.lease_s), {})
         await _lost(self._commit(bed, bed.one, first))
         await bed.one.store.clusters.release(first)  # harmless
         await self._commit(bed, bed.two, second)
@@ -67,15 +67,19 @@ class LeaseContract:
         claimed = await bed.two.store.requests.claim(bed.two.now(), bed.lease_s, "t", 2)
         same([claim.entity.id for claim in claimed], ["down-1", "launch-0"])
 
-    async def test_a_renewed_lease_holds(self, bed: Bed) -> None:
-        """For longer than it would have."""
-        await bed.opened()
-        claim = await bed.claimed()
+    async def test_renewed_leases_hold(self, bed: Bed) -> None:
+        """For longer than they would have, all that are held; and who holds on hears who has letters."""
+        rows, claims = bed.one.store.clusters, []
+        for number in (1, 2):
+            await bed.opened(f"c{number}", f"n{number}")
+            claims.append(await bed.claimed(holder=f"t{number}"))
+        await bed.two.store.clusters.post("c2", cluster_life.Due(), bed.two.now())
+        held = {"c1": "t1", "c2": "t2", "c3": "t1"}
         for _ in range(4):
             await bed.passes(bed.lease_s / 3)
-            claim = await bed.one.store.clusters.renew(claim, bed.one.now(), bed.lease_s)
+            same(await rows.renew(held, bed.one.now(), bed.lease_s), {"c1": False, "c2": True})
             await bed.none(bed.two)
-        await self._commit(bed, bed.one, claim)
+        await self._commit(bed, bed.one, claims[0])
 
     async def test_a_released_row_is_free_at_once(self, bed: Bed) -> None:
         """For the other too."""

@@ -1,7 +1,6 @@
 """Rows of clusters; at most one living cluster has a name."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from sqlalchemy import bindparam, select
 
@@ -10,6 +9,7 @@ from sky.core.lifecycle.clusters import EVENTS, ORDERS
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Cluster
 from sky.core.ports import Claim
+from sky.kit.frozen import replace
 from sky.store.database import Database, Transaction
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows

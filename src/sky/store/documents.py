@@ -1,17 +1,19 @@
 """Domain values to JSON text and back: whole nouns by their type, events and orders by their class name."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from sky.kit.frozen import replace
 from sky.store.sealing import Sealer, key_of
 
 T = TypeVar("T")
 
 #: The only key of what stands in the place of a sealed field. No argument of a request has such a name.
 _SEALED = "$sealed"
+#: Sealed fields of one noun that are remembered as they are in the open; those of rows that nobody touches go first.
+_REMEMBERED = 2000
 
 
 class Document(Generic[T]):
@@ -19,6 +21,9 @@ class Document(Generic[T]):
 
     Fields named by `sealed` are mappings that may hold secrets; with a `sealer` they are written sealed, each about the
     noun, the entity's `id` and its own name. Read are both forms, so what was written without one is read on.
+
+    Such fields hardly ever change, and a row is read and written a dozen times on its way: what a field was sealed as,
+    or opened to, serves for as long as the very same is to be sealed or opened.
     """
 
     def __init__(self, type_: type[T], sealed: Sequence[str] = (), sealer: Sealer | None = None) -> None:
@@ -27,6 +32,8 @@ class Document(Generic[T]):
         self._noun = type_.__name__.lower()
         self._fields = tuple(sealed)
         self._sealer = sealer
+        #: By what they are about: sealed texts, each with what was sealed and with what it was opened to, if it was.
+        self._known: dict[str, tuple[str, object, object]] = {}
 
     def dump(self, value: T) -> str:
         """Compact JSON text."""
@@ -56,16 +63,37 @@ class Document(Generic[T]):
     def _hidden(self, value: T, sealer: Sealer) -> dict[str, object]:
         id = value.id  # type: ignore[attr-defined]
         return {
-            name: {_SEALED: sealer.seal(self._encoder.encode(given), self._about(id, name))}
+            name: {_SEALED: self._seal(given, self._about(id, name), sealer)}
             for name in self._fields
             if (given := getattr(value, name))
         }
+
+    def _seal(self, given: object, about: str, sealer: Sealer) -> str:
+        text, *same = self._known.get(about, ("", None, None))
+        if any(given is each for each in same) and key_of(text) == sealer.key_id:
+            return text
+        text = sealer.seal(self._encoder.encode(given), about)
+        self._remember(about, text, given, None)
+        return text
 
     def _shown(self, given: Mapping[str, object], id: str, name: str) -> object:
         about = self._about(id, name)
         if self._sealer is None:
             raise ValueError(f"{about} is sealed, and this server has no keys")
-        return msgspec.json.decode(self._sealer.open(str(given[_SEALED]), about))
+        sealed = str(given[_SEALED])
+        text, written, shown = self._known.get(about, ("", None, None))
+        if text != sealed or shown is None:
+            shown = msgspec.json.decode(self._sealer.open(sealed, about))
+            # What was written may be of other types than what is read: a tuple, say, for a list.
+            self._remember(about, sealed, written if text == sealed else None, shown)
+        return shown
+
+    def _remember(self, about: str, text: str, written: object, shown: object) -> None:
+        known = self._known
+        known.pop(about, None)
+        known[about] = (text, written, shown)
+        if len(known) > _REMEMBERED:
+            del known[next(iter(known))]
 
     def _about(self, id: str, name: str) -> str:
         return f"{self._noun}:{id}:{name}"

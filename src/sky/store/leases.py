@@ -6,7 +6,6 @@ The nouns' repositories (`clusters`, `jobs`, `requests`) inherit from `LeasedRow
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +13,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, case, delete, func, inse
 
 from sky.core.lifecycle.machine import Step
 from sky.core.ports import Claim, LeaseLost, Letter, StandingOrder
+from sky.kit.frozen import replace
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document, Tagged
 from sky.store.schema import LETTERS, ORDERS, STORIES, VALUES
@@ -190,13 +190,14 @@ class LeasedRows(Generic[E]):
             letters = await self._letters(tx, claim.entity.id)
         return claim if letters == claim.letters else replace(claim, letters=letters)
 
-    async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
-        """Hold on for `lease_s` from now."""
-        until = now + lease_s
+    async def renew(self, held: Mapping[str, str], now: float, lease_s: float) -> dict[str, bool]:
+        """Hold on to rows, by id and token, for `lease_s` from now; those still held, and whether they have letters."""
+        # Tokens are their holder's alone: no pair of an id and another row's token is somebody else's.
+        ids, tokens = list(held), list(set(held.values()))
         async with self._db.write() as tx:
-            if await tx.change(self._sql.renew, id=claim.entity.id, held_token=claim.token, until=until, now=now) != 1:
-                raise LeaseLost(f"{self.noun} {claim.entity.id}")
-        return replace(claim, expires=until)
+            kept = [id for (id,) in await tx.all(self._sql.renew, ids=ids, tokens=tokens, until=now + lease_s, now=now)]
+            lettered = {id for (id,) in await tx.all(self._sql.lettered, ids=kept)}
+        return {id: id in lettered for id in kept}
 
     async def release(self, claim: Claim[E]) -> None:
         """Let go; what became due meanwhile can be claimed at once."""
@@ -217,30 +218,29 @@ class LeasedRows(Generic[E]):
         """Write the step, in one transaction, if the claim still stands."""
         before, sql = claim.entity, self._sql
         after = replace(step.entity, version=before.version + 1)
+        held = {"held_id": before.id, "held_token": claim.token, "held_version": before.version}
+        read = frozenset(letters)
         async with self._db.write() as tx:
-            # First of all, since it locks the row: who posts a letter to it is either seen below or waits.
-            written = await tx.change(
-                sql.write,
-                held_id=before.id,
-                held_token=claim.token,
-                held_version=before.version,
-                version=after.version,
-                doc=self._document.dump(after),
-                now=now,
-                **self.columns(after),
-            )
-            if written != 1:
+            # First of all the row is locked: who posts a letter to it is either seen below or waits.
+            if await tx.first(sql.mine, **held) is None:
                 raise LeaseLost(f"{self.noun} {before.id} at version {before.version}")
-            for number in letters:
+            waiting = tuple(each for each in await self._letters(tx, after.id) if each.id not in read)
+            for number in read:
                 await tx.change(sql.read_letter, number=number)
             orders = await self._keep_orders(tx, claim, after, step, done)
+            rests = not waiting and not orders
+            # Every index on a column that is written is written as well, so only those are that say something new. A
+            # row with work left is due since before it was claimed, and stays so.
+            known, columns = self.columns(before), self.columns(after)
+            fresh = {name: value for name, value in columns.items() if known[name] != value}
+            doc = self._document.dump(after)
+            await tx.change(
+                sql.write(tuple(fresh), rests=rests),
+                **held, **fresh, version=after.version, doc=doc, due=due_at, now=now,
+            )  # fmt: skip
             await self.beside(tx, before, after, now)
             if step.text or self.status(before) != self.status(after):
                 await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
-            waiting = await self._letters(tx, after.id)
-            rests = not waiting and not orders
-            if rests:
-                await tx.change(sql.rest_free, id=after.id, due=due_at, now=now)
         return replace(
             claim, entity=after, orders=orders, letters=waiting, expires=0.0 if rests else claim.expires
         )  # fmt: skip
@@ -350,7 +350,7 @@ class _Sql:
         guarded = (t.c.id == bindparam("held_id"), held, t.c.version == bindparam("held_version"))
         open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
         filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
-        written: dict[str, Any] = {name: bindparam(name) for name in open_names - {"id"}}
+        self._table, self._guarded, self._writes = t, guarded, dict[tuple[tuple[str, ...], bool], Prepared]()
         self.get = Prepared(select(t.c.doc).where(id))
         self.docs = Prepared(select(t.c.id, t.c.doc).where(Among(t.c.id, "ids")))
         self.page = Prepared(
@@ -367,12 +367,16 @@ class _Sql:
         self.hold = Prepared(
             update(t).where(Among(t.c.id, "ids")).values(token=bindparam("token"), lease_until=At("until"))
         )
-        self.renew = Prepared(update(t).where(id, held).values(lease_until=At("until")))
+        self.renew = Prepared(
+            update(t)
+            .where(Among(t.c.id, "ids"), Among(t.c.token, "tokens"))
+            .values(lease_until=At("until"))
+            .returning(t.c.id)
+        )
         self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
         self.break_leases = Prepared(update(t).values(lease_until=0, token=None))
-        self.write = Prepared(update(t).where(*guarded).values(due_at=Now(), **written))
+        self.mine = Prepared(select(t.c.version).where(*guarded).with_for_update())
         self.rest = Prepared(update(t).where(id).values(due_at=At("due")))
-        self.rest_free = Prepared(update(t).where(id).values(due_at=At("due"), lease_until=0, token=None))
         self.insert = Prepared(insert(t).values(due_at=Now(), token=None, lease_until=0, **filled))
         of_one = LETTERS.c.entity_id == bindparam("id")
         self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(mine, of_one).order_by(LETTERS.c.id))
@@ -386,12 +390,23 @@ class _Sql:
             .where(ours, Among(ORDERS.c.entity_id, "ids"))
             .order_by(ORDERS.c.position)
         )
+        self.lettered = Prepared(select(LETTERS.c.entity_id).where(mine, Among(LETTERS.c.entity_id, "ids")))
         self.post = Prepared(insert(LETTERS).values({c.name: bindparam(c.name) for c in LETTERS.c if c.name != "id"}))
         self.read_letter = Prepared(delete(LETTERS).where(LETTERS.c.id == bindparam("number")))
         self.give = Prepared(insert(ORDERS))
         self.order_done = Prepared(delete(ORDERS).where(ORDERS.c.key == bindparam("order_key")))
         self.forget_orders = Prepared(delete(ORDERS).where(ours, ORDERS.c.entity_id == bindparam("id")))
         self.tell = Prepared(insert(STORIES).values({c.name: bindparam(c.name) for c in STORIES.c if c.name != "seq"}))
+
+    def write(self, names: tuple[str, ...], *, rests: bool) -> Prepared:
+        """Another version, with these columns; with `rests` the row is let go and due at the time `due`."""
+        found = self._writes.get((names, rests))
+        if found is None:
+            given: dict[str, Any] = {name: bindparam(name) for name in ("version", "doc", *names)}
+            freed: dict[str, Any] = {"due_at": At("due"), "lease_until": 0, "token": None} if rests else {}
+            made = update(self._table).where(*self._guarded).values(**given, **freed)
+            found = self._writes[names, rests] = Prepared(made)
+        return found
 
 
 @cache

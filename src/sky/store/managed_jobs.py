@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, update
 
@@ -13,6 +12,7 @@ from sky.core.model.statuses import ManagedJobStatus
 from sky.core.policy.admission import UnderWay, Waiting
 from sky.core.policy.budgets import max_cost
 from sky.core.ports import JobQuery, Listed
+from sky.kit.frozen import replace
 from sky.store.database import Database, Transaction, settle
 from sky.store.documents import Document
 from sky.store.leases import LeasedRows

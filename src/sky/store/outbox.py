@@ -6,12 +6,12 @@ a story that is read again is known.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from sky.core.model.events import Entry
 from sky.core.model.notifications import Parcel
+from sky.kit.frozen import replace
 from sky.store.database import Database, settle
 from sky.store.documents import Document
 from sky.store.schema import OUTBOX, STORIES, VALUES

@@ -1,6 +1,7 @@
 """The store on PostgreSQL, which several servers share; made by `server.assembly`.
 
-Few connections, each lent for one transaction; statements wait for one in turn. Through PgBouncer in transaction mode
+Few connections, each lent for one transaction; statements wait for one in turn, calls for some that are theirs alone:
+a thousand launches under way hold up nobody who asks how they are. Through PgBouncer in transaction mode
 nothing outlives a transaction: no named statement, no setting. What cannot do without a connection of its own, wake-ups
 and changes of the schema, takes the direct address.
 """
@@ -21,6 +22,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from sky.core.errors import ServerTemporarilyUnavailableError
 from sky.kit.backoff import delays
+from sky.kit.current import CALL
 from sky.kit.signals import Signals
 from sky.store.bells import Bells
 from sky.store.database import Conflict, Statement
@@ -31,8 +33,8 @@ from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
 
-#: Connections of one server at most, unless it is told otherwise.
-CONNECTIONS = 10
+#: Connections of one server at most, unless it is told otherwise; one of so many is for calls alone.
+CONNECTIONS, _FOR_CALLS = 10, 4
 #: Seconds for a statement, for a free connection, and for the database to be there when the server starts.
 _STATEMENT_S, _FREE_S, _START_S = 30.0, 30.0, 15.0
 #: Seconds for which a transaction that cannot begin is tried again: a database that is started anew takes some.
@@ -141,16 +143,17 @@ class PostgresDatabase:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.dialect: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
-        self._pool: asyncpg.Pool | None = None
+        #: The connections for work, and for calls.
+        self._pools: tuple[asyncpg.Pool, asyncpg.Pool] | None = None
         #: Whether PgBouncer, or another of its kind, stands between us and the database.
         self.pooled = target.pooled is not None
 
     @property
     def pool(self) -> asyncpg.Pool:
-        """The connections. Raises RuntimeError before `connect`."""
-        if self._pool is None:
+        """The connections for whoever asks. Raises RuntimeError before `connect`."""
+        if self._pools is None:
             raise RuntimeError("the database is not connected")
-        return self._pool
+        return self._pools[CALL.get()]
 
     async def connect(self) -> None:
         """Wait a little for the database, settle its schema, open the pool."""
@@ -168,10 +171,14 @@ class PostgresDatabase:
             raise ConnectionError(f"the database {self.target.shown} does not answer: {reason}") from None
         except asyncpg.PostgresError as refused:
             raise ConnectionError(f"the database {self.target.shown} refuses us: {refused}") from None
-        self._pool = await asyncpg.create_pool(
+        calls = max(1, self.target.connections // _FOR_CALLS)
+        self._pools = (await self._opened(max(1, self.target.connections - calls)), await self._opened(calls))
+
+    async def _opened(self, most: int) -> asyncpg.Pool:
+        return await asyncpg.create_pool(
             self.target.pooled or self.target.direct,
             min_size=1,
-            max_size=max(2, self.target.connections),
+            max_size=most,
             command_timeout=_STATEMENT_S,
             connection_class=_Connection,
             statement_cache_size=0 if self.pooled else 256,
@@ -180,13 +187,12 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Close all connections; those that are still at work are cut off after a moment."""
-        if self._pool is None:
-            return
-        try:
-            async with asyncio.timeout(1.0):
-                await self._pool.close()
-        except (TimeoutError, *_OUTAGES):
-            self._pool.terminate()
+        for pool in self._pools or ():
+            try:
+                async with asyncio.timeout(1.0):
+                    await pool.close()
+            except (TimeoutError, *_OUTAGES):
+                pool.terminate()
 
     def write(self) -> "_Block":
         """A transaction; each statement of it sees what others committed before that statement."""
@@ -272,10 +278,11 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # the library has n
 class _Block:
     """`async with` for one connection, in a transaction unless `begin` is None."""
 
-    __slots__ = ("_begin", "_connection", "_database", "_reads")
+    __slots__ = ("_begin", "_connection", "_database", "_pool", "_reads")
 
     def __init__(self, database: PostgresDatabase, begin: str | None, *, reads: bool = False) -> None:
         self._database = database
+        self._pool = database.pool
         self._begin = begin
         self._reads = reads
 
@@ -302,7 +309,7 @@ class _Block:
             await asyncio.sleep(next(pauses))
 
     async def _begun(self) -> Any:
-        connection = await self._database.pool.acquire(timeout=_FREE_S)
+        connection = await self._pool.acquire(timeout=_FREE_S)
         if self._begin is not None:
             try:
                 await connection.execute(self._begin)
@@ -333,7 +340,7 @@ class _Block:
             if not connection.is_closed() and connection.is_in_transaction():
                 # Cancelled in the midst of it: the server takes everything back.
                 connection.terminate()
-            await self._database.pool.release(connection)
+            await self._pool.release(connection)
 
 
 class _Transaction:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, select, text
 
 from sky.core.errors import NotSupportedError
 from sky.core.model.vitals import Counts, Spent
@@ -10,7 +10,7 @@ from sky.store import retention, upkeep
 from sky.store.audit import SqlAudit
 from sky.store.budgets import SqlBudgets
 from sky.store.clusters import SqlClusters
-from sky.store.database import Database, settle
+from sky.store.database import Database
 from sky.store.duties import SqlDuties
 from sky.store.jobs import SqlJobs
 from sky.store.ledger import SqlLedger
@@ -31,8 +31,10 @@ from sky.store.users import SqlUsers
 #: The value that names the key with which everything is sealed.
 _SEALED_WITH = "sealed-with"
 _VALUE = Prepared(select(VALUES.c.value).where(VALUES.c.key == bindparam("wanted")))
-_FORGET_VALUE = Prepared(delete(VALUES).where(VALUES.c.key == bindparam("wanted")))
-_SET_VALUE = Prepared(insert(VALUES))
+#: In words, which both databases have in common; SQLAlchemy has them for each apart.
+_SET_VALUE = Prepared(
+    text("INSERT INTO state_values (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = :value")
+)
 
 
 class SqlStore:
@@ -69,13 +71,8 @@ class SqlStore:
 
     async def set_value(self, key: str, value: str) -> None:
         """Replace a small named value."""
-
-        async def write() -> None:
-            async with self._db.write() as tx:
-                await tx.change(_FORGET_VALUE, wanted=key)
-                await tx.change(_SET_VALUE, key=key, value=value)
-
-        await settle(write)
+        async with self._db.write() as tx:
+            await tx.change(_SET_VALUE, key=key, value=value)
 
     async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
         """Delete a batch of what ended before these times; ids of the requests among it."""

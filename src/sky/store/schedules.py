@@ -1,11 +1,11 @@
 """Schedules. Written by calls of their users and by `engine.schedules`, each against the version that it read."""
 
 import logging
-from dataclasses import replace
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from sky.core.model.schedules import Schedule
+from sky.kit.frozen import replace
 from sky.store.database import Conflict, Database
 from sky.store.documents import Document
 from sky.store.schema import SCHEDULES

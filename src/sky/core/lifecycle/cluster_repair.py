@@ -3,8 +3,6 @@
 What runs on the nodes that stay is ended before anything is made: what is begun anew never runs beside what was there.
 """
 
-from dataclasses import replace
-
 from sky.core.lifecycle.cluster_facts import (
     Bootstrap,
     EndWork,
@@ -19,6 +17,7 @@ from sky.core.lifecycle.cluster_facts import (
 from sky.core.lifecycle.cluster_words import billing_begins, moved, nodes, noted
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.model.clusters import Cluster, Phase
+from sky.kit.frozen import replace
 
 P = Phase
 

@@ -1,11 +1,10 @@
 """What follows from what was seen of a cluster's machines and its head; the rule of `clusters.py` for NodesObserved."""
 
-from dataclasses import replace
-
 from sky.core.lifecycle.cluster_facts import Bootstrap, NodesObserved, StopNodes, TerminateNodes
 from sky.core.lifecycle.cluster_words import billing_begins, billing_ends, in_state, moved, why
 from sky.core.lifecycle.machine import Step
 from sky.core.model.clusters import Autostop, Cluster, InstanceState, Phase
+from sky.kit.frozen import replace
 
 #: Seconds, beyond what its hooks may take, until a cluster that said it would stop by itself is stopped from here.
 AUTOSTOP_OVERDUE = 300.0

@@ -1,12 +1,12 @@
 """What the rules of `clusters.py` have in common: a cluster moves on, costs something, is gone; all that in words."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sky.core.lifecycle.cluster_facts import Provision, SideRefusal, StraysEnded
 from sky.core.lifecycle.placing import without_strays
 from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase, Refusal
 from sky.core.model.offers import Placement
+from sky.kit.frozen import replace
 
 
 def moved(cluster: Cluster, phase: Phase, now: float, reason: str | None = None) -> Cluster:

@@ -4,7 +4,6 @@ The engine's cluster driver (`engine.clusters`) carries out the orders and bring
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sky.core.lifecycle.cluster_facts import (
     EVENTS,
@@ -78,6 +77,7 @@ from sky.core.lifecycle.placing import (
     without_strays,
 )
 from sky.core.model.clusters import Autostop, Cluster, Instance, Phase
+from sky.kit.frozen import replace
 
 #: The words of the table are reached through it.
 __all__ = [

@@ -5,7 +5,6 @@ Rules of the table of managed jobs, which `managed_jobs` takes in by `register`;
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from sky.core.lifecycle.group_events import (
     EVENTS,
@@ -28,6 +27,7 @@ from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.model.statuses import ManagedJobStatus as Status
 from sky.core.policy import job_groups as policy
 from sky.core.policy import recovery
+from sky.kit.frozen import replace
 
 #: Seconds before a member that waits for addresses, and a parent or a waiting job of which nothing is heard, looks.
 MEET_AGAIN_S, LOOK_AGAIN_S, NOT_HEARD_S = 1.0, 10.0, 60.0

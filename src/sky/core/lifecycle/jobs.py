@@ -1,11 +1,12 @@
 """The life of a job on a cluster, as the server sees it: until the node has it, then whatever the node reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.model.jobs import NOTHING_SEEN, FailureCause, Job, JobPhase, Seen
 from sky.core.model.statuses import JobStatus
+from sky.kit.frozen import replace
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
@@ -102,8 +103,11 @@ P = JobPhase
 
 
 def opening(job: Job) -> Step[Job]:
-    """The first step of a new record."""
-    return Step(replace(job, phase=P.SYNCING, status=JobStatus.INIT), (SyncFiles(),), "bringing files to the cluster")
+    """The first step of a new record. One without files goes to the head at once."""
+    if any(job.task_config.get(each) for each in ("workdir", "file_mounts")):
+        syncing = replace(job, phase=P.SYNCING, status=JobStatus.INIT)
+        return Step(syncing, (SyncFiles(),), "bringing files to the cluster")
+    return Step(replace(job, phase=P.SUBMITTING, status=JobStatus.INIT), (Submit(),), "submitting")
 
 
 @TABLE.on(P.SYNCING, FilesSynced, to={P.SUBMITTING})

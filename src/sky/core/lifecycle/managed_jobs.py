@@ -7,7 +7,6 @@ whoever takes a job over after a crash goes on from what is there. Orders are ca
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from sky.core.lifecycle import job_groups
 from sky.core.lifecycle import managed_repair as repair
@@ -47,6 +46,7 @@ from sky.core.model.statuses import JobStatus
 from sky.core.model.statuses import ManagedJobStatus as Status
 from sky.core.policy import pacing, recovery
 from sky.core.policy.repair import Verdict
+from sky.kit.frozen import replace
 
 #: Seconds that a job is given to end by itself when it is cancelled gracefully and no other time was said.
 GRACE_S = 60.0

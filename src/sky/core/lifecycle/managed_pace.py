@@ -4,13 +4,13 @@ Parts of the table in `managed_jobs` that give no orders.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sky.core.lifecycle.managed_events import Seen
 from sky.core.model.jobs import Seen as Noted
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask
 from sky.core.policy import pacing, recovery
 from sky.core.policy.budgets import recovery_of
+from sky.kit.frozen import replace
 
 #: Seconds before a job with a deadline looks elsewhere after a zone refused it spot.
 REPLACE_S = 1.0

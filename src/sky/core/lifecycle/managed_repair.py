@@ -4,13 +4,12 @@ The attempt whose nodes are lost is over: once its work has ended everywhere and
 begins on the same cluster.
 """
 
-from dataclasses import replace
-
 from sky.core.lifecycle.cluster_repair import replacing
 from sky.core.lifecycle.managed_events import Seen
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import ManagedJob, Stage
 from sky.core.policy.repair import Loss, Verdict, repair_or_relaunch
+from sky.kit.frozen import replace
 
 
 def verdict(job: ManagedJob, event: Seen) -> Verdict:

@@ -1,13 +1,12 @@
 """Steps that several rules of managed jobs share: another attempt, a pause, the end. For `managed_jobs` alone."""
 
-from dataclasses import replace
-
 from sky.core.lifecycle.machine import Step
 from sky.core.lifecycle.managed_events import Close, Launch, Seen
 from sky.core.lifecycle.managed_pace import kept_of, noted_pace, recovery_config
 from sky.core.model.managed_jobs import ManagedJob, ManagedTask, Stage
 from sky.core.model.statuses import ManagedJobStatus as Status
 from sky.core.policy import recovery
+from sky.kit.frozen import replace
 
 #: Seconds before something that could not be looked at, or did not come about, is looked at again.
 LOOK_AGAIN_S = 10.0

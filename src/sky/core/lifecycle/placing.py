@@ -1,12 +1,12 @@
 """Which place is asked next for a cluster's machines, and which no more. The rules of `clusters.py` ask."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 
 from sky.core.lifecycle.cluster_facts import EndStrays, Provision, StraysEnded
 from sky.core.model.clusters import Cluster, Site
 from sky.core.model.offers import Placement
+from sky.kit.frozen import replace
 
 #: The scope of a refusal by the machines themselves, and how many of them it takes to see that it is not the place.
 BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3

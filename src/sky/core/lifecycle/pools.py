@@ -7,7 +7,7 @@ carried out by `engine.pools`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.model.clusters import Phase
@@ -17,6 +17,7 @@ from sky.core.model.pools import WorkerState as W
 from sky.core.model.statuses import JobStatus
 from sky.core.policy import recovery
 from sky.core.policy.pool_scaling import Aim, Load, aimed, next_look
+from sky.kit.frozen import replace
 
 #: Seconds between looks at a pool that nothing woke, and at one whose size follows its queue.
 LOOK_S, LOOK_AT_QUEUE_S = 10.0, 5.0

@@ -1,11 +1,12 @@
 """The life of a request: recorded, worked on (perhaps by several servers in turn), ended with a result or a reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sky.core.lifecycle.machine import Step, Table
 from sky.core.model.requests import Request
 from sky.core.model.statuses import RequestStatus
+from sky.kit.frozen import replace
 
 #: A request that made its server die this often is ended instead of tried again.
 MOST_ATTEMPTS = 20

@@ -1,12 +1,13 @@
 """A cluster: nodes that were asked for together, and what is known of them. Driven by `core.lifecycle.clusters`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sky.core.model.offers import Placement
 from sky.core.model.statuses import ClusterStatus
 from sky.core.model.tasks import DEFAULT_HOOK_TIMEOUT_SECONDS, hooks_for
+from sky.kit.frozen import replace
 
 
 class Phase(StrEnum):

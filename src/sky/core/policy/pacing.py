@@ -7,11 +7,12 @@ decision. Times are seconds since the epoch, durations seconds, prices USD per h
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sky.core.policy import catalogue, deadlines
 from sky.core.policy.deadlines import LATE, Memory, Observation, Offer, Zone, back, slack
+from sky.kit.frozen import replace
 
 #: The strategy whose jobs ask.
 STRATEGY = "DEADLINE"

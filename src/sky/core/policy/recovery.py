@@ -5,13 +5,14 @@ A strategy says where to look first and what to stay away from; others come by e
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sky.core.model.jobs import FailureCause
 from sky.core.model.managed_jobs import Where
 from sky.core.model.statuses import ManagedJobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.policy.oom import Grown, after_oom
+from sky.kit.frozen import replace
 
 #: The strategy of tasks that name none.
 DEFAULT = "EAGER_NEXT_REGION"

@@ -3,7 +3,7 @@
 The nouns' own questions are in `store` and its neighbours. Adapter: `store.leases`.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -75,8 +75,11 @@ class Rows(Protocol[E]):
         """The same claim with the letters that have arrived since."""
         ...
 
-    async def renew(self, claim: Claim[E], now: float, lease_s: float) -> Claim[E]:
-        """Hold on until `lease_s` from now. Raises LeaseLost."""
+    async def renew(self, held: Mapping[str, str], now: float, lease_s: float) -> Mapping[str, bool]:
+        """Hold on to rows, given by id with the token of their claim, until `lease_s` from now.
+
+        Those that are held still, each with whether letters wait for it; what is left out is lost.
+        """
         ...
 
     async def commit(

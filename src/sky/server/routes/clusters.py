@@ -9,6 +9,7 @@ from sky.core.errors import ClusterDoesNotExist
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
 from sky.core.model.users import Caller
+from sky.engine.sharing import Rounds
 from sky.server.api import Api
 from sky.server.asgi import Route
 from sky.wire.clusters import (
@@ -46,6 +47,8 @@ class StatusBoard:
         self._api = api
         self._kept: dict[tuple[object, ...], tuple[float, bytes]] = {}
         self._changes = 0
+        #: Where clusters change all the time none is kept for long, and each takes the longer the more ask for one.
+        self._rounds: Rounds[bytes] = Rounds()
         #: What is told of a cluster, by its id and whether in short, with the cluster as it was then. The store gives
         #: the same one out for as long as it is unchanged.
         self._told: dict[tuple[str, bool], tuple[Cluster, msgspec.Raw]] = {}
@@ -71,7 +74,15 @@ class StatusBoard:
         now = plane.clock.now()
         if kept is not None and not refresh and 0 <= now - kept[0] <= STATUS_FRESH_S:
             return kept[1]
-        changes = self._changes
+        if refresh:
+            return await self._made(body, caller, key)
+        return await self._rounds.answer(key, lambda: self._made(body, caller, key))
+
+    async def _made(self, body: StatusBody, caller: Caller, key: tuple[object, ...]) -> bytes:
+        """The answer as of now, kept for others who may see the same."""
+        plane, changes, now = self._api.plane, self._changes, self._api.plane.clock.now()
+        names = None if body.cluster_names is None else tuple(body.cluster_names)
+        refresh = body.refresh.upper() != "NONE"
         known = await plane.clusters(names, refresh=refresh, managed=body.include_managed)
         # A name is a name; a glob means those of one's own, unless everybody's are asked for.
         clusters = await self._api.may.shown(caller, known, everybody=body.all_users, named=names or ())
