@@ -126,6 +126,8 @@ class PostgresStore(SqlStore):
         await self._shared.close()
 
     async def _end_stopped(self) -> None:
+        # As a call: those for work may all wait for what is held.
+        CALL.set(True)
         while True:
             await asyncio.sleep(_HELD_S / 3)
             try:
