@@ -31,7 +31,11 @@ def test_a_launch_is_one_tree(sky, eventually):
     pytest.importorskip("opentelemetry.sdk")
     with collecting() as collector:
         sky.env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        words = ["launch", "-c", "one", "-y", "--secret", "KEY=hidden-word", "--env", "E=said-word", "echo told-word"]
+        # With files, or they would not be brought there.
+        (sky.root / "wd").mkdir()
+        (sky.root / "wd" / "file").touch()
+        words = ["launch", "-c", "one", "-y", "--workdir", str(sky.root / "wd"), "--secret", "KEY=hidden-word"]
+        words += ["--env", "E=said-word", "echo told-word"]
         sky.good(*words)
         wanted = {
             "sky launch", "POST /launch", "request Work", "request Finished", "cluster Provision", "local create",
