@@ -334,7 +334,7 @@ def test_a_zone_is_served_by_own_prices_and_reservations_that_hold_in_its_region
 
 
 def test_a_long_list_of_own_prices_is_asked_for_by_type():
-    shop = stocked(3, clouds=20, regions=10)
+    shop = stocked(3, clouds=8, regions=6)
     cheap = {(each.cloud, each.region, each.instance_type) for each in shop.on_sale}
 
     def rule(cloud, region, name):
