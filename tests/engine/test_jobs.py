@@ -171,13 +171,16 @@ async def test_news_that_came_too_early_is_heard_again_after_a_crash(world, monk
     world.head.news = [{"seq": 4, "kind": "job", "job_id": 7}]
     with pytest.raises(AgentUnreachable):
         await world.watchers._follow(world.head, cluster)
+    await world.watchers._positions.write()
     assert await world.store.get_value("heard:c1") is None, "a server that dies now must hear it again"
+    await world.store.jobs.post(job.id, life.CancelAsked(), 1.0)
     (claim,) = await world.store.jobs.claim(1e9, 10, "t", 1)
     there = replace(job, phase=JobPhase.ON_CLUSTER, job_id=7)
     await world.store.jobs.commit(claim, life.Step(there), life.Submitted(7), now=1.0, due_at=None)
     world.head.asked_since.clear()
     with pytest.raises(AgentUnreachable):
         await world.watchers._follow(world.head, cluster)
+    await world.watchers._positions.write()
     assert await world.store.get_value("heard:c1") == "4"
 
 

@@ -16,9 +16,9 @@ from sky.core.model.outcomes import OutcomeKind
 from sky.engine import provision
 from sky.engine.forgotten import Forgotten
 from sky.engine.grants import Given
+from sky.engine.positions import position_of
 from sky.engine.provision import Provisioner
 from sky.engine.waiting import until
-from sky.engine.watch import position_of
 from sky.kit.clock import SystemClock
 from sky.providers.local import processes
 

@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks without a wake-up, and the least between two of them.
 _LOOK_S, _PAUSE_S = 2.0, 0.2
-#: Those of the longest wait that are considered at a time.
-_MOST = 1000
+#: Those of the longest wait that are considered at a time: as many as begin in a round when thousands do one after
+#: another; more where there is room for more, or where some have to be passed over.
+_FEW, _MOST = 50, 1000
 
 
 class Admission:
@@ -57,14 +58,18 @@ class Admission:
 
     async def once(self) -> list[str]:
         """Admit whom there is room for; their ids."""
-        rows = self._store.managed_jobs
-        waiting = {each.id: each for each in await rows.waiting(_MOST + len(self._told))}
+        rows, bounds, told = self._store.managed_jobs, self.bounds(), self._told
         chosen = await self._to_workers()
-        self._told = {id: each for id, each in self._told.items() if id in waiting}
-        fresh = [each for each in waiting.values() if each.id not in self._told]
-        if not fresh:
-            return chosen
-        begun = admitted(fresh, _with(await rows.under_way(), self._told.values()), self.bounds())
+        for most in (len(told) + _FEW, len(told) + _MOST):
+            waiting = {each.id: each for each in await rows.waiting(most)}
+            self._told = {id: each for id, each in told.items() if id in waiting}
+            fresh = [each for each in waiting.values() if each.id not in self._told]
+            if not fresh:
+                return chosen
+            now = _with(await rows.under_way(), self._told.values())
+            begun = admitted(fresh, now, bounds)
+            if len(waiting) < most or len(begun) >= min(bounds.launching - now.launching, bounds.alive - now.alive):
+                break
         for id in begun:
             # After a crash one may be told twice, and takes no notice of the second time.
             self._told[id] = waiting[id]

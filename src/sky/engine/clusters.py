@@ -16,7 +16,7 @@ from sky.core.errors import (
 )
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import Table
-from sky.core.model.clusters import Cluster, Instance, InstanceState, Phase
+from sky.core.model.clusters import Autostop, Cluster, Instance, InstanceState, Phase
 from sky.core.model.offers import Placement
 from sky.core.model.outcomes import OutcomeKind
 from sky.core.ports import ClusterRows, Fleet
@@ -170,7 +170,18 @@ class ClusterWork:
             self._note(cluster, f"the agent could not be started: {error}")
             return life.BootstrapFailed(str(error))
         self._note(cluster, f"agents answer after {self._clock.now() - begun:.1f} s")
-        return life.AgentsReady()
+        return life.AgentsReady(await self._told_on_the_way(cluster))
+
+    async def _told_on_the_way(self, cluster: Cluster) -> Autostop | None:
+        """The autostop that a new head was told at once, where its place has nothing to be told; None if not."""
+        if not cluster.autostop.enabled or self._provisioner.ends_itself(cluster):
+            return None
+        try:
+            await (await self._fleet.head(cluster)).set_autostop(cluster.autostop)
+        except _NODE_FAILURES:
+            # It is an order of its own then, which is repeated and complained about.
+            return None
+        return cluster.autostop
 
     async def _configure_autostop(self, cluster: Cluster, key: str, order: object) -> object:
         assert isinstance(order, life.ConfigureAutostop)

@@ -10,6 +10,7 @@ from sky.core.model.clusters import Cluster
 from sky.core.model.layers import merge
 from sky.core.model.names import DOCKER_LOGIN_ENVS
 from sky.core.model.offers import Offer
+from sky.core.model.recorded import recorded_task
 from sky.core.model.resources import Resources
 from sky.core.model.tasks import TaskSpec
 
@@ -25,7 +26,7 @@ def container(
     the server's own under `docker`: what the launch laid over them counts before them, and the task's before both.
     """
     offer = cluster.placement.offer if cluster.placement else None
-    launched = TaskSpec.from_config(cluster.task_config) if cluster.task_config else task
+    launched = recorded_task(cluster.task_config) if cluster.task_config else task
     source, image = task, _image(task.resources, offer)
     if image is None:
         source, image = launched, _image(launched.resources, offer)

@@ -10,6 +10,7 @@ from sky.core.lifecycle import jobs as life
 from sky.core.lifecycle.machine import Table
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.jobs import Job
+from sky.core.model.recorded import recorded_task
 from sky.core.model.safeguards import DEFAULT_GRACE_SECONDS
 from sky.core.model.tasks import DEFAULT_HOOK_TIMEOUT_SECONDS, GitSource, TaskSpec, hooks_for
 from sky.core.optimizer.wanted import Bounds
@@ -129,7 +130,7 @@ class JobWork:
         return await _cancel(head, job)
 
     async def _sync(self, cluster: Cluster, job: Job) -> life.FilesSynced:
-        task = TaskSpec.from_config(job.task_config)
+        task = recorded_task(job.task_config)
         if job.fresh is not None:
             # The others have everything from the attempt before, and what that has written beside it.
             cluster = replace(cluster, instances=tuple(each for each in cluster.instances if each.rank in job.fresh))
@@ -174,7 +175,7 @@ def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | Non
 
     `docker` are the server's settings of that name.
     """
-    task = TaskSpec.from_config(job.task_config)
+    task = recorded_task(job.task_config)
     wanted = task.resources[0]
     accelerators = wanted.accelerator_request
     cpus = DEFAULT_CPU_DEMAND
@@ -202,7 +203,7 @@ def specification(job: Job, cluster: Cluster, docker: Mapping[str, object] | Non
 
 def _has_workdir(cluster: Cluster) -> bool:
     """Whether the task that a cluster was launched with brought a working directory."""
-    return bool(cluster.task_config and TaskSpec.from_config(cluster.task_config).workdir)
+    return bool(cluster.task_config and recorded_task(cluster.task_config).workdir)
 
 
 def _care(task: TaskSpec) -> Mapping[str, object] | None:

@@ -24,6 +24,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.layers import for_launch
 from sky.core.model.managed_jobs import ORPHAN_AFTER_S, ManagedJob, Stage, Where
 from sky.core.model.offers import Placement
+from sky.core.model.recorded import recorded_task
 from sky.core.model.statuses import JobStatus
 from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.goals import Goal
@@ -455,7 +456,7 @@ def task_of(job: ManagedJob) -> TaskSpec:
     """The task whose turn it is."""
     config = job.task_configs[str(job.at)]
     assert isinstance(config, Mapping)
-    return TaskSpec.from_config(config)
+    return recorded_task(config)
 
 
 def task_id_of(job: ManagedJob, at: int) -> str:

@@ -239,6 +239,10 @@ class Provisioner:
                 raise
             log.warning("%s stops itself instead of going down while no server runs: %s", cluster.name, refused)
 
+    def ends_itself(self, cluster: Cluster) -> bool:
+        """Whether the cluster's place has to be told what becomes of machines that shut themselves down."""
+        return isinstance(self._providers.compute(self.owned(cluster).cloud), EndsItself)
+
     async def end(self, site: Site) -> None:
         """End whatever is at a site. Raises ProviderFailure."""
         compute = self._providers.compute(site.cloud)

@@ -17,6 +17,7 @@ from sky.core.model.jobs import NOTHING_SEEN, CheckpointSeen, FailureCause, Job,
 from sky.core.model.statuses import JobStatus
 from sky.core.ports import AgentClient, Fleet, Store
 from sky.engine.duties import Alone, Duties
+from sky.engine.positions import Positions
 from sky.engine.post import Post
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
@@ -35,7 +36,7 @@ _CAUGHT_UP, _CATCH_UP_MOST_S = 20.0, 600.0
 #: How often the list of clusters is looked through without a wake-up, in seconds.
 _LOOK_S = 5.0
 #: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
-_LOOKED_THROUGH = 10_000
+_LOOKED_THROUGH = 5_000
 #: What nodes may say of a job, and nothing else.
 _CAUSES, _CONCERNS = frozenset(FailureCause), ("late", "large")
 
@@ -52,6 +53,7 @@ class Watchers:
         self._clock = clock
         self._signals = signals
         self._duties = duties or Alone()
+        self._positions = Positions(store, clock, signals)
         self._listeners: dict[str, asyncio.Task[None]] = {}
         #: By cluster, how often its head had been replaced when its listener was started.
         self._heads: dict[str, int] = {}
@@ -64,6 +66,7 @@ class Watchers:
 
     async def run(self) -> None:
         """Start and stop listeners as clusters come and go, until cancelled."""
+        writer = asyncio.create_task(self._positions.run(), name="positions of heads")
         try:
             with self._signals.watch("clusters") as change:
                 while True:
@@ -75,9 +78,11 @@ class Watchers:
                     await self._clock.sleep(min(1.0, len(self._listeners) / _LOOKED_THROUGH))
                     await change.changed(_LOOK_S)
         finally:
-            for task in self._listeners.values():
+            tasks = [*self._listeners.values(), writer]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._listeners.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._positions.write()
 
     async def _reconcile(self) -> None:
         living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
@@ -148,8 +153,7 @@ class Watchers:
 
     async def _follow(self, head: AgentClient, cluster: Cluster) -> None:
         """Hand on events as they come, until the agent cannot be reached."""
-        key = f"heard:{cluster.id}"
-        position = heard = position_of(await self._store.get_value(key), cluster.heads)
+        position = heard = await self._positions.of(cluster)
         early: set[int] = set()
         looked = self._clock.now()
         with self._signals.watch(f"submitted:{cluster.id}") as submitted:
@@ -173,7 +177,10 @@ class Watchers:
                 if position != heard and not early:
                     # Not before what was heard is handed on: after a crash it is to be heard again.
                     heard = position
-                    await self._store.set_value(key, f"{position}@{cluster.heads}" if cluster.heads else str(position))
+                    self._positions.heard(cluster, position)
+                    if any(each.get("kind") != "job" for each in events):
+                        # What happens to the cluster itself is better not heard twice.
+                        await self._positions.write()
 
     def _pause(self) -> float:
         """Seconds between looks at a queue that says nothing: of thousands few are looked at in a second."""
@@ -221,12 +228,6 @@ class Watchers:
             elif differs(job, news):
                 await self._post.send("job", self._store.jobs, job.id, news)
         return early
-
-
-def position_of(kept: str | None, heads: int) -> int:
-    """How far a head was listened to; another one, after so many were replaced, has a record that begins anew."""
-    position, _, of = (kept or "0").partition("@")
-    return int(position) if int(of or 0) == heads else 0
 
 
 def _record_span(event: Mapping[str, object], cluster: Cluster) -> None:

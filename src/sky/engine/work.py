@@ -268,17 +268,23 @@ class Driver(Generic[E]):
         return await self._record(claim, *await self._looked(claim, step, event))
 
     async def _looked(self, claim: Claim[E], step: Step[E], event: object) -> tuple[Step[E], object]:
-        """Where nothing follows from an event but a look at what is on record: what follows from that, as one step."""
-        if step.entity is not claim.entity or step.text or step.orders is None or len(step.orders) != 1:
+        """Where all that follows is a look at what is on record: with what follows from that, as one step.
+
+        Two steps that both have something to tell stay two.
+        """
+        if step.orders is None or len(step.orders) != 1:
             return step, event
-        seen = await self._glance(claim.entity, step.orders[0])
+        seen = await self._glance(step.entity, step.orders[0])
         if seen is None:
             return step, event
         try:
-            found = self._noun.table.step(claim.entity, seen, self._clock.now())
+            found = self._noun.table.step(step.entity, seen, self._clock.now())
         except Exception:  # noqa: BLE001 - it comes again as the outcome of the order, which is given up in the end
             return step, event
-        return (replace(found, orders=()) if found.orders is None else found), seen
+        if step.text and found.text:
+            return step, event
+        both = replace(found, text=step.text or found.text, orders=() if found.orders is None else found.orders)
+        return both, event if step.text else seen
 
     async def _glance(self, entity: E, order: object) -> object | None:
         try:
@@ -340,7 +346,7 @@ class Driver(Generic[E]):
                 "%s %s: the order %s is set aside, after %d times: %r",
                 self._noun.name, self._noun.id_of(claim.entity), order.key, tries, event,
             )  # fmt: skip
-        return await self._record(claim, step, event, done=order.key)
+        return await self._record(claim, *await self._looked(claim, step, event), done=order.key)
 
     def _instead(self, entity: E, order: object, event: object, error: Exception) -> Step[E]:
         """What follows from an order that is given up: what its noun says of one that broke, or nothing."""

@@ -126,7 +126,8 @@ class LeasedRows(Generic[E]):
     async def _insert(self, tx: Transaction, step: Step[E], now: float) -> None:
         entity = step.entity
         await tx.change(
-            self._sql.insert,
+            # Whoever opens a row and orders nothing wakes it when it is time: it need not be looked at before.
+            self._sql.insert if step.orders else self._sql.insert_at_rest,
             id=entity.id,
             version=entity.version,
             doc=self._document.dump(entity),
@@ -378,6 +379,7 @@ class _Sql:
         self.mine = Prepared(select(t.c.version).where(*guarded).with_for_update())
         self.rest = Prepared(update(t).where(id).values(due_at=At("due")))
         self.insert = Prepared(insert(t).values(due_at=Now(), token=None, lease_until=0, **filled))
+        self.insert_at_rest = Prepared(insert(t).values(due_at=None, token=None, lease_until=0, **filled))
         of_one = LETTERS.c.entity_id == bindparam("id")
         self.letters = Prepared(select(LETTERS.c.id, LETTERS.c.doc).where(mine, of_one).order_by(LETTERS.c.id))
         self.all_letters = Prepared(

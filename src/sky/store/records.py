@@ -71,8 +71,14 @@ class SqlStore:
 
     async def set_value(self, key: str, value: str) -> None:
         """Replace a small named value."""
+        await self.set_values({key: value})
+
+    async def set_values(self, values: Mapping[str, str]) -> None:
+        """Replace several, all or none."""
         async with self._db.write() as tx:
-            await tx.change(_SET_VALUE, key=key, value=value)
+            # In one order, so that two who replace the same do not wait for each other.
+            for key in sorted(values):
+                await tx.change(_SET_VALUE, key=key, value=values[key])
 
     async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
         """Delete a batch of what ended before these times; ids of the requests among it."""

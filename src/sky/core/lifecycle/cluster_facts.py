@@ -79,7 +79,9 @@ class NodesRemoved:
 
 @dataclass(frozen=True, slots=True)
 class AgentsReady:
-    """The agent answers on every node."""
+    """The agent answers on every node. `autostop`: what the head, and its place, were told of it on that way."""
+
+    autostop: Autostop | None = None
 
 
 @dataclass(frozen=True, slots=True)

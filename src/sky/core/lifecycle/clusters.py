@@ -288,7 +288,7 @@ def now_up(cluster: Cluster, event: AgentsReady, now: float) -> Step[Cluster]:
     """The cluster can take jobs. Of an image that its disks are made from nothing is needed any more."""
     up = replace(moved(cluster, P.UP, now), ever_up=True, strikes=0, clone_of=None)
     # A node that ran before may remember a setting that is no longer wanted.
-    told = cluster.autostop.enabled or cluster.ever_up
+    told = (cluster.autostop.enabled or cluster.ever_up) and event.autostop != cluster.autostop
     orders = (ConfigureAutostop(cluster.autostop),) if told else ()
     return Step(up, (*orders, *strays_to_end(up)), "up")
 

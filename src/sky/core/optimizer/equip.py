@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from sky.core.model.machines import MachineSpec
 from sky.core.model.offers import Placement
+from sky.core.model.recorded import recorded_task
 from sky.core.model.resources import Resources
-from sky.core.model.tasks import TaskSpec
 from sky.core.optimizer.shortfall import shortfall
 
 CONTAINER = "docker:"
@@ -14,6 +14,8 @@ CONTAINER = "docker:"
 
 def answered(alternatives: tuple[Resources, ...], placement: Placement) -> Resources:
     """Which of a task's alternatives a placement answers: the first that it meets."""
+    if len(alternatives) == 1:
+        return alternatives[0]
     lent = replace(
         placement.offer, cpus=placement.cpus, memory_gb=placement.memory_gb, accelerators=dict(placement.accelerators)
     )
@@ -34,7 +36,7 @@ def container(resources: Resources, region: str) -> str | None:
 
 def equipment(task_config: Mapping[str, object], placement: Placement, clone_of: str | None = None) -> MachineSpec:
     """The machines' equipment; all defaults where the task says nothing of it."""
-    asked = answered(TaskSpec.from_config(task_config).resources, placement)
+    asked = answered(recorded_task(task_config).resources, placement)
     image = image_in(asked, placement.offer.region)
     return MachineSpec(
         disk_size_gb=asked.disk_size,

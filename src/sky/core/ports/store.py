@@ -451,6 +451,10 @@ class Store(Protocol):
 
     async def set_value(self, key: str, value: str) -> None: ...
 
+    async def set_values(self, values: Mapping[str, str]) -> None:
+        """Several of them at once, all or none."""
+        ...
+
     async def forget(self, requests_before: float, clusters_before: float) -> list[str]:
         """Delete a batch of what ended before these times; ids of the requests among it, empty when none is left."""
         ...
