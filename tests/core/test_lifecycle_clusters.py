@@ -192,6 +192,8 @@ def test_machines_whose_agent_fails_are_ended_before_the_next_are_made():
 def test_autostop_is_told_to_the_node_when_it_comes_up():
     waiting = cluster(Phase.BOOTSTRAPPING, autostop=Autostop(5))
     assert step(waiting, life.AgentsReady()).orders == (life.ConfigureAutostop(Autostop(5)),)
+    assert step(waiting, life.AgentsReady(Autostop(5))).orders == (), "its head was told on the way"
+    assert step(waiting, life.AgentsReady(Autostop(9))).orders == (life.ConfigureAutostop(Autostop(5)),), "of another"
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.TERMINATED])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from sky.core.lifecycle import managed_events as events
 from sky.core.lifecycle.machine import Step
@@ -219,3 +220,28 @@ def test_the_usual_news():
     (sink,) = read_sinks(HOOK)
     words = ("PENDING", "RUNNING", "RECOVERING", "FAILED", "CANCELLED", "budget")
     assert [word for word in words if wants(sink, word)] == ["RECOVERING", "FAILED", "CANCELLED", "budget"]
+
+
+async def test_a_job_that_names_nobody_is_not_even_read(bed, monkeypatch):
+    await bed.job()
+    await bed.job([HOOK], id="m2")
+    await bed.move(Status.FAILED)
+    await bed.move(Status.FAILED, id="m2")
+    real, read = bed.store.managed_jobs.get, []
+
+    async def get(id):
+        read.append(id)
+        return await real(id)
+
+    monkeypatch.setattr(bed.store.managed_jobs, "get", get)
+    await bed.round()
+    assert (read, bed.told) == (["m2"], ["FAILED"])
+
+
+async def test_a_job_of_an_older_version_of_the_records_is_read_to_see(bed):
+    await bed.job([HOOK])
+    async with bed.store._db.write() as tx:
+        await tx.change(text("UPDATE managed_jobs SET notifies = NULL"))
+    await bed.move(Status.FAILED)
+    await bed.round()
+    assert bed.told == ["FAILED"]

@@ -162,6 +162,40 @@ async def test_a_look_at_what_is_on_record_is_one_commit_with_what_is_seen(runni
     assert await asked_to_look(running) == (1, [])
 
 
+async def test_a_look_that_an_outcome_ends_in_is_one_commit_with_it(running):
+    await running.reaches(Phase.UP)
+    begun = (await running.rows.get("c1")).version
+    running.answers[life.StopNodes] = life.TeardownFailed("busy")
+    running.answers[life.Observe] = asyncio.Event()
+    real = life.TABLE.step
+
+    class Looks:
+        """Stopping fails at once, and all that follows is a look."""
+
+        def step(self, entity, event, now):
+            if isinstance(event, life.TeardownFailed):
+                return life.Step(replace(entity, phase=Phase.UP), (life.Observe(),), "it stays up")
+            return real(entity, event, now)
+
+    running.table = Looks()
+    running.glances[life.Observe] = life.NodesObserved((NODE,), agent_answers=True)
+    await Post(running.clock, running.signals).send("cluster", running.rows, "c1", life.StopAsked())
+    async with asyncio.timeout(10):
+        while await running.rows.standing("c1") or (await running.rows.get("c1")).version < begun + 2:
+            await asyncio.sleep(0)
+    assert (await running.rows.get("c1")).version == begun + 2, "asked to stop; stays up, and what a look finds"
+    assert [each.text for each in await running.store.stories.read("cluster", "c1")][-1] == "it stays up"
+    assert life.Observe not in [type(order) for _, order in running.acted]
+
+
+async def test_what_is_opened_with_nothing_to_do_is_not_even_claimed(bench):
+    drawn = Cluster("c2", "two", "u", "default", Phase.STOPPED, 0, 0.5, 0.5, 1)
+    await bench.rows.open(life.Step(drawn, ()), 0.0)
+    assert [each.entity.id for each in await bench.rows.claim(bench.clock.now() + 1, 10, "t", 10)] == ["c1"]
+    await bench.rows.post("c2", life.Due(), 0.0)
+    assert [each.entity.id for each in await bench.rows.claim(bench.clock.now() + 1, 10, "t", 10)] == ["c2"]
+
+
 async def test_a_glance_that_fails_or_that_no_rule_accepts_is_an_order_like_any_other(running, monkeypatch, caplog):
     running.glances[life.Observe] = life.AutostopAsked(Autostop(5))
     monkeypatch.setattr(work, "LEASE_S", 0.1)

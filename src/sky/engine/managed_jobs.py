@@ -279,7 +279,10 @@ class ManagedJobWork:
         if job.stage in (Stage.CLEARING, Stage.ENDING) and (cluster is None or not cluster.alive):
             # Gone is a job once all is gone that it had.
             cluster = next(iter(await self._unwanted(job)), cluster)
-        return cluster, await self._desk.store.jobs.by_request(job.job_key) if job.job_key else None
+        if job.job_key is None or job.stage is Stage.LAUNCHING:
+            # It is opened once the cluster is up, and not before the stage has changed.
+            return cluster, None
+        return cluster, await self._desk.store.jobs.by_request(job.job_key)
 
     def _told(self, job: ManagedJob, cluster: Cluster | None, there: Job | None) -> events.Seen:
         found = seen(cluster, there)

@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 _LOOK_S, _TIDY_S, _KEPT_S = 1.0, 3600.0, 86400.0
 #: Lines that are read at a time; parcels that are sent at a time, and side by side.
 _LINES, _MOST, _AT_ONCE = 1000, 100, 8
-#: Jobs without sinks of their own that are remembered as such.
-_SILENT = 20_000
 #: Seconds for which lines of a shared database are read again: one may come to light after one with a higher number.
 SHARED_LAG_S = 10.0
 
@@ -57,8 +55,6 @@ class Notifier:
         self._lag_s = lag_s
         self._side_by_side = asyncio.Semaphore(_AT_ONCE)
         self._tidied = float("-inf")
-        #: Jobs that name no sinks of their own, which never changes: they need not be read for each line. The newest.
-        self._silent: dict[str, None] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -81,18 +77,17 @@ class Notifier:
         everywhere = configured(self._section("notifications"))
         jobs: dict[str, ManagedJob | None] = {}
         packed: list[Parcel] = []
+        silent: set[str] = (
+            set() if everywhere else await self._store.managed_jobs.silent({line.entity_id for line in lines})
+        )
         for line in lines:
-            if not everywhere and line.entity_id in self._silent:
+            if line.entity_id in silent:
                 continue
             if line.entity_id not in jobs:
                 jobs[line.entity_id] = await self._store.managed_jobs.get(line.entity_id)
             job = jobs[line.entity_id]
             if job is not None:
                 packed += self._of(job, line, everywhere, now)
-                if not any(isinstance(each, Mapping) and each.get("notify") for each in job.task_configs.values()):
-                    self._silent[job.id] = None
-        while len(self._silent) > _SILENT:
-            del self._silent[next(iter(self._silent))]
         done = max((line.seq for line in lines if line.time <= now - self._lag_s), default=mark)
         if packed or done != mark:
             await outbox.put(packed, done)

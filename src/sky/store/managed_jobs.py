@@ -1,7 +1,7 @@
 """Rows of managed jobs; each has a number that people know it by, counted up and never given twice."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, update
 
@@ -18,7 +18,7 @@ from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.schema import ALIVE, CLUSTERS, JOBS, LETTERS, MANAGED_JOBS, MANAGED_WAITS, VALUES
 from sky.store.sealing import Sealer
-from sky.store.statements import Prepared
+from sky.store.statements import Among, Prepared
 
 #: Fields that hold what a user says, secrets among it.
 SEALED = ("task_configs", "layers")
@@ -91,6 +91,7 @@ _MOVED = Prepared(
     )
     .limit(bindparam("most"))
 )
+_SILENT = Prepared(select(_T.id).where(Among(_T.id, "ids"), _T.notifies.is_(False)))
 _LOGGED = Prepared(
     select(_T.id, _T.cluster_id).where(
         or_(_T.stage == Stage.RUNNING.value, _T.stage == Stage.CANCELLING.value), _T.cluster_id.is_not(None)
@@ -142,6 +143,7 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             "max_cost": max_cost(entity.task_configs),
             "parent_id": belongs.parent_id if belongs is not None else None,
             "pool_id": entity.pool_id,
+            "notifies": any(isinstance(each, Mapping) and each.get("notify") for each in entity.task_configs.values()),
         }
 
     def label(self, entity: ManagedJob) -> str:
@@ -272,6 +274,11 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
         """Ids of those that may have a job on a cluster, each with that cluster's."""
         async with self._db.read() as tx:
             return [(id, cluster) for id, cluster in await tx.all(_LOGGED)]
+
+    async def silent(self, ids: Collection[str]) -> set[str]:
+        """Those among them of which it is known that they name nobody who is to be told of their changes."""
+        async with self._db.read() as tx:
+            return {id for (id,) in await tx.all(_SILENT, ids=list(ids))}
 
     async def limited(self) -> list[ManagedJob]:
         """Those that have not ended and may cost only so much."""

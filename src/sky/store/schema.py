@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: Alembic's name for the newest migration; a fresh database is created as of it. Kept equal by a test.
-REVISION = "0009"
+REVISION = "0010"
 #: The lock of a shared database under which the schema is made or changed: any number that no other program takes.
 SCHEMA_LOCK = 0x5C4EA7
 
@@ -114,8 +114,10 @@ MANAGED_JOBS = Table(
     Column("max_cost", Float),
     Column("parent_id", _words(40)),
     Column("pool_id", _words(40)),
+    Column("notifies", Boolean),
 )
-Index("managed_jobs_parent", MANAGED_JOBS.c.parent_id)
+_MEMBER, _POOLED = text("parent_id IS NOT NULL"), text("pool_id IS NOT NULL")
+Index("managed_jobs_parent", MANAGED_JOBS.c.parent_id, sqlite_where=_MEMBER, postgresql_where=_MEMBER)
 Index(
     "managed_jobs_limited",
     MANAGED_JOBS.c.id,
@@ -125,7 +127,13 @@ Index(
 Index("managed_jobs_due", MANAGED_JOBS.c.due_at)
 Index("managed_jobs_turn", MANAGED_JOBS.c.stage, MANAGED_JOBS.c.turn)
 Index("managed_jobs_request", MANAGED_JOBS.c.request_id)
-Index("managed_jobs_pool", MANAGED_JOBS.c.pool_id, MANAGED_JOBS.c.stage)
+Index(
+    "managed_jobs_pool",
+    MANAGED_JOBS.c.pool_id,
+    MANAGED_JOBS.c.stage,
+    sqlite_where=_POOLED,
+    postgresql_where=_POOLED,
+)
 
 POOLS = Table(
     "pools",

@@ -3,7 +3,7 @@
 What is remembered is the reading of a config, by its content; a `TaskSpec` is frozen, so all who ask share one.
 """
 
-import marshal
+import json
 from collections.abc import Mapping
 
 from sky.core.model.tasks import TaskSpec
@@ -11,15 +11,14 @@ from sky.core.model.tasks import TaskSpec
 #: Tasks that are remembered; those of a running array of jobs are a few.
 _MOST = 500
 
-_known: dict[bytes, TaskSpec] = {}
+_known: dict[str, TaskSpec] = {}
 
 
 def recorded_task(config: Mapping[str, object]) -> TaskSpec:
     """What `TaskSpec.from_config` makes of a config, at a fraction of its cost where that was made before."""
     try:
-        # Of the second version: it says what is in a value, and nothing of which objects that is made of.
-        key = marshal.dumps(config, 2)  # type: ignore[arg-type]
-    except ValueError:
+        key = json.dumps(config)
+    except (TypeError, ValueError):
         return TaskSpec.from_config(config)
     known = _known.get(key)
     if known is None:

@@ -149,6 +149,10 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         """Ids of those that may have a job on a cluster, each with that cluster's."""
         ...
 
+    async def silent(self, ids: Collection[str]) -> set[str]:
+        """Those among them of which it is known that they name nobody who is to be told of their changes."""
+        ...
+
     async def limited(self) -> list[ManagedJob]:
         """Those that have not ended and may cost only so much."""
         ...
