@@ -14,6 +14,7 @@ from sky.engine.managed_jobs import cluster_id_of, cluster_name_of
 from sky.engine.nudges import Nudges
 from sky.engine.waiting import until
 from sky.sim.managed_job_contract import managed
+from sky.store.leases import LeasedRows
 
 
 def body(*tasks, **more):
@@ -68,6 +69,22 @@ def said(plane):
 
 async def nothing_left(plane):
     return await plane.clusters(managed=True) == []
+
+
+async def test_its_head_is_told_of_its_autostop_while_it_is_brought_up(plane, launch, reach, monkeypatch):
+    real, ordered = LeasedRows._give, []
+
+    async def give(self, tx, entity, orders):
+        ordered.extend(type(each) for each in orders)
+        return await real(self, tx, entity, orders)
+
+    monkeypatch.setattr(LeasedRows, "_give", give)
+    (number,) = await launch({"run": "sleep 600"})
+    job = await reach(number, lambda job: job.stage is Stage.RUNNING)
+    cluster = await plane.store.clusters.get(job.cluster_id)
+    told = await (await plane._fleet.head(cluster))._client.autostop_get()
+    assert (told["idle_minutes"], told["down"]) == (cluster.autostop.idle_minutes, True)
+    assert cluster_life.Bootstrap in ordered and cluster_life.ConfigureAutostop not in ordered
 
 
 async def test_a_pipeline_runs_task_after_task_on_clusters_of_their_own(plane, launch, over, said):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from sky.core.errors import ClusterDoesNotExist, ClusterNotUpError
-from sky.core.lifecycle import clusters as cluster_life
 from sky.core.lifecycle import jobs as job_life
 from sky.core.lifecycle import requests as request_life
 from sky.core.lifecycle.machine import Table, UnexpectedEvent
@@ -18,7 +17,6 @@ from sky.engine import work
 from sky.engine.jobs import JobWork
 from sky.engine.waiting import until
 from sky.providers.local import processes
-from sky.store.leases import LeasedRows
 
 
 async def launched(ask, cluster="c", **task):
@@ -212,20 +210,6 @@ async def test_autostop_stops_and_keeps_the_files(plane, ask):
     await ask("start", {"cluster_name": "c"})
     request = await ask("exec", {"task": {"run": "cat ~/file"}, "cluster_name": "c"})
     assert request.result == {"job_id": 2, "cluster_name": "c"}, request.error
-
-
-async def test_a_head_is_told_of_its_autostop_while_it_is_brought_up(plane, ask, monkeypatch):
-    real, ordered = LeasedRows._give, []
-
-    async def give(self, tx, entity, orders):
-        ordered.extend(type(each) for each in orders)
-        return await real(self, tx, entity, orders)
-
-    monkeypatch.setattr(LeasedRows, "_give", give)
-    body = {"task": {"run": "true"}, "cluster_name": "c", "idle_minutes_to_autostop": 0}
-    assert (await ask("launch", body)).status is RequestStatus.SUCCEEDED
-    await reaches(plane, "c", Phase.STOPPED)
-    assert cluster_life.Bootstrap in ordered and cluster_life.ConfigureAutostop not in ordered
 
 
 async def test_a_killed_node_degrades_the_cluster_with_a_reason_and_start_mends_it(plane, ask):
