@@ -70,10 +70,9 @@ class Admission:
             begun = admitted(fresh, now, bounds)
             if len(waiting) < most or len(begun) >= min(bounds.launching - now.launching, bounds.alive - now.alive):
                 break
-        for id in begun:
-            # After a crash one may be told twice, and takes no notice of the second time.
-            self._told[id] = waiting[id]
-            await self._post.send("managed_job", rows, id, Admitted())
+        # After a crash one may be told twice, and takes no notice of the second time.
+        self._told |= {id: waiting[id] for id in begun}
+        await self._post.send_all("managed_job", rows, begun, Admitted())
         return [*chosen, *begun]
 
     async def _to_workers(self) -> list[str]:
@@ -87,8 +86,7 @@ class Admission:
             still = known.intersection(waiting)
             room = free - len(still) - await rows.placing_in(pool)
             begun = [id for id in waiting if id not in known][: max(0, room)]
-            for id in begun:
-                await self._post.send("managed_job", rows, id, Admitted())
+            await self._post.send_all("managed_job", rows, begun, Admitted())
             self._told_in[pool] = still.union(begun)
             chosen += begun
         return chosen

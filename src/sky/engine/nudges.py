@@ -80,8 +80,7 @@ class Nudges:
     async def _post(self) -> None:
         moved, self._moved = self._moved, {}
         rows = self._desk.store.managed_jobs
-        for id in moved:
-            await self._desk.post.send("managed_job", rows, id, events.Changed())
+        await self._desk.post.send_all("managed_job", rows, list(moved), events.Changed())
         await self._calls.post()
 
     async def net(self) -> None:
@@ -90,8 +89,8 @@ class Nudges:
             return
         await self._calls.net()
         store = self._desk.store
-        for id in await store.managed_jobs.moved(_MOST_FOUND):
-            await self._desk.post.send("managed_job", store.managed_jobs, id, events.Changed())
+        found = await store.managed_jobs.moved(_MOST_FOUND)
+        await self._desk.post.send_all("managed_job", store.managed_jobs, found, events.Changed())
         for cluster_id, id in await store.managed_jobs.stray_clusters():
             owner, cluster = await store.managed_jobs.get(id), await store.clusters.get(cluster_id)
             if cluster is None or cluster.phase is Phase.TERMINATING:

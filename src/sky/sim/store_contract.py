@@ -249,6 +249,21 @@ class LetterContract:
             same([letter.id for letter in found.letters], [number])
             await bed.two.store.clusters.release(found)
 
+    async def test_two_who_post_to_the_same_rows_do_not_wait_for_each_other(self, bed: Bed) -> None:
+        """Whatever order they name them in; each row has the letters of both."""
+        ids = [f"c{number}" for number in range(10)]
+        for id in ids:
+            await bed.opened(id, id)
+        sides = (bed.one, bed.two) * 4
+        posts = (
+            side.store.clusters.post_all(ids if at % 3 else ids[::-1], cluster_life.Due(), side.now())
+            for at, side in enumerate(sides)
+        )
+        await asyncio.gather(*posts)
+        claims = await bed.one.store.clusters.claim(bed.one.now(), 60, "t", 20)
+        same({claim.entity.id: [letter.event for letter in claim.letters] for claim in claims},
+             {id: [cluster_life.Due()] * len(sides) for id in ids})  # fmt: skip
+
     async def test_what_is_posted_once_is_posted_once(self, bed: Bed) -> None:
         """By however many, at once or later; all hear the number of the first letter."""
         await bed.opened()

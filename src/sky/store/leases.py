@@ -271,15 +271,29 @@ class LeasedRows(Generic[E]):
                     known = await tx.scalar(_KNOWN, once=once)
                     if known is not None:
                         return int(known.split()[1])
-                # First of all, since it locks the row: letters to it are then numbered in the order they come in.
-                await tx.change(self._sql.rest, id=id, due=now, now=now)
-                doc = self._events.dump(event)
-                number = await tx.number(self._sql.post, entity=self.noun, entity_id=id, posted_at=now, doc=doc)
+                number = await self._leave(tx, id, self._events.dump(event), now)
                 if once is not None:
                     await tx.change(_NOTE, key=once, value=f"{id} {number}")
             return number
 
         return await settle(work)
+
+    async def post_all(self, ids: Iterable[str], event: object, now: float) -> None:
+        """Leave the same letter for several rows, all or none."""
+        doc, in_order = self._events.dump(event), sorted(ids)
+
+        async def work() -> None:
+            async with self._db.write() as tx:
+                # Whoever locks several rows does so in the order of their ids: no two wait for each other.
+                for id in in_order:
+                    await self._leave(tx, id, doc, now)
+
+        await settle(work)
+
+    async def _leave(self, tx: Transaction, id: str, doc: str, now: float) -> int:
+        # First of all, since it locks the row: letters to it are then numbered in the order they come in.
+        await tx.change(self._sql.rest, id=id, due=now, now=now)
+        return await tx.number(self._sql.post, entity=self.noun, entity_id=id, posted_at=now, doc=doc)
 
     async def heeded(self, letter: int) -> bool:
         """Whether a letter has been read, and what followed from it is on record."""

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: The write-ahead log is folded into the file after so many commits, by a thread: it waits for the disk, and so would
 #: everybody. What it cannot keep up with is folded in line once the log has so many pages.
-_FOLD_EVERY, _FOLD_IN_LINE = 200, 20_000
+_FOLD_EVERY, _FOLD_IN_LINE = 500, 20_000
 #: Pages that stay in memory, in kB at most: with the usual 2,000 a busy server reads a hundred pages for each launch.
 _CACHE_KB = 32_000
 

@@ -108,6 +108,10 @@ class Rows(Protocol[E]):
         """Leave a letter, under the name `once` at most once; the row becomes claimable. The letter's number."""
         ...
 
+    async def post_all(self, ids: Iterable[str], event: object, now: float) -> None:
+        """Leave the same letter for several rows, all or none."""
+        ...
+
     async def heeded(self, letter: int) -> bool:
         """Whether a letter has been read, and what followed from it is on record."""
         ...
