@@ -156,9 +156,14 @@ def gang(ask, tmp_path):
             "num_nodes": 3,
             "resources": {"infra": "local", "cpus": 1},
             "setup": f"echo $SKYPILOT_SETUP_NODE_RANK >> {tmp_path}/setups",
-            "run": f"[ -e {tmp_path}/again ] || exec sleep 1000; echo rank $SKYPILOT_NODE_RANK again",
+            "run": f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/waits.$SKYPILOT_NODE_RANK; exec sleep 1000; }}\n"
+            "echo rank $SKYPILOT_NODE_RANK again",
         }
         request = await ask("jobs/launch", {"dag": {"tasks": [task], "edges": []}})
+        async with asyncio.timeout(90):
+            # Who says that it may end does so to the next attempt: each rank of this one has looked before.
+            while len(list(tmp_path.glob("waits.*"))) < 3:
+                await asyncio.sleep(0.05)
         return request.result["job_ids"][0]
 
     return launched

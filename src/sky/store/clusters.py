@@ -83,6 +83,14 @@ class SqlClusters(LeasedRows[Cluster]):
         """Record a cluster, unless a living one has its name."""
         return await self._open(step, now, _BY_NAME, wanted=step.entity.name)
 
+    def remember(self, entity: Cluster) -> None:
+        """See `LeasedRows`; and whoever asks for all living ones need not read it either."""
+        super().remember(entity)
+        if entity.alive:
+            self._read[entity.id] = entity
+        else:
+            self._read.pop(entity.id, None)
+
     async def get(self, id: str) -> Cluster | None:
         """The cluster of this id; one that has not changed since it was read is the same object, not another copy."""
         known = self._read.get(id)

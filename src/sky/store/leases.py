@@ -27,6 +27,8 @@ E = TypeVar("E", bound=Any)
 LONGEST_NAME = 256
 #: Rows that are looked at in one question when all are.
 _PAGE = 200
+#: Rows of a noun that are remembered as they were written.
+_WRITTEN = 1000
 
 
 class LeasedRows(Generic[E]):
@@ -45,6 +47,8 @@ class LeasedRows(Generic[E]):
         self._events = Tagged(events)
         self._orders = Tagged(orders)
         self._sql = _statements(table, self.noun, self.first)
+        #: Rows as this process wrote them last, the newest: of the same version, they need not be read to be known.
+        self._written: dict[str, E] = {}
 
     def columns(self, entity: E) -> Mapping[str, object]:
         """The searched columns of an entity."""
@@ -65,7 +69,21 @@ class LeasedRows(Generic[E]):
 
     async def get(self, id: str) -> E | None:
         """The entity of this id."""
-        return await self._one(self._sql.get, id=id)
+        async with self._db.read() as tx:
+            found = await tx.first(self._sql.get, id=id)
+        return None if found is None else self._known(id, *found)
+
+    def _known(self, id: str, version: int, doc: str) -> E:
+        """What a row says. Raises ValueError for one that cannot be read."""
+        written = self._written.get(id)
+        return written if written is not None and written.version == version else self._document.load(doc)
+
+    def remember(self, entity: E) -> None:
+        """Called with what is on record since just now."""
+        self._written.pop(entity.id, None)
+        self._written[entity.id] = entity
+        if len(self._written) > _WRITTEN:
+            del self._written[next(iter(self._written))]
 
     async def _one(self, statement: Prepared, **values: object) -> E | None:
         async with self._db.read() as tx:
@@ -121,7 +139,10 @@ class LeasedRows(Generic[E]):
                 await self._insert(tx, step, now)
             return step.entity, True
 
-        return await settle(work)
+        found, new = await settle(work)
+        if new:
+            self.remember(found)
+        return found, new
 
     async def _insert(self, tx: Transaction, step: Step[E], now: float) -> None:
         entity = step.entity
@@ -161,14 +182,14 @@ class LeasedRows(Generic[E]):
             if not due:
                 return []
             await tx.change(sql.hold, ids=due, token=token, until=now + lease_s, now=now)
-            docs = {id: doc for id, doc in await tx.all(sql.docs, ids=due)}
+            rows = {id: row for id, *row in await tx.all(sql.docs, ids=due)}
             orders, letters = await self._texts(tx, sql.all_orders, due), await self._texts(tx, sql.all_letters, due)
         claims = []
         for id in due:
             try:
                 claims.append(
                     Claim(
-                        self._document.load(docs[id]),
+                        self._known(id, *rows[id]),
                         token,
                         now + lease_s,
                         tuple(StandingOrder(key, self._orders.load(doc)) for key, doc in orders[id]),
@@ -242,6 +263,7 @@ class LeasedRows(Generic[E]):
             await self.beside(tx, before, after, now)
             if step.text or self.status(before) != self.status(after):
                 await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
+        self.remember(after)
         return replace(
             claim, entity=after, orders=orders, letters=waiting, expires=0.0 if rests else claim.expires
         )  # fmt: skip
@@ -366,8 +388,8 @@ class _Sql:
         open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
         filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
         self._table, self._guarded, self._writes = t, guarded, dict[tuple[tuple[str, ...], bool], Prepared]()
-        self.get = Prepared(select(t.c.doc).where(id))
-        self.docs = Prepared(select(t.c.id, t.c.doc).where(Among(t.c.id, "ids")))
+        self.get = Prepared(select(t.c.version, t.c.doc).where(id))
+        self.docs = Prepared(select(t.c.id, t.c.version, t.c.doc).where(Among(t.c.id, "ids")))
         self.page = Prepared(
             select(t.c.id, t.c.version, t.c.doc)
             .where(t.c.id > bindparam("later"))

@@ -191,7 +191,10 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
                     await self._insert(tx, replace(step, entity=entity), now)
                 return list(opened.values())
 
-        return await settle(work)
+        jobs = await settle(work)
+        for job in jobs:
+            self.remember(job)
+        return jobs
 
     async def by_number(self, number: int) -> ManagedJob | None:
         """The job that people know by this number."""
