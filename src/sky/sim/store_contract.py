@@ -176,6 +176,28 @@ class LeaseContract:
         return await side.store.clusters.commit(claim, step, cluster_life.Due(), now=side.now(), due_at=None)
 
 
+class MemoryContract:
+    """What one has written itself it need not read again; what others wrote since then it does."""
+
+    async def test_what_another_wrote_since_is_what_is_read(self, bed: Bed) -> None:
+        """By id, in a claim, and among all that live."""
+        await bed.opened()
+        one, two = bed.one.store.clusters, bed.two.store.clusters
+        for turn in range(3):
+            for side, other in ((bed.one, two), (bed.two, one)):
+                claim = await bed.claimed(side, f"t{turn}")
+                step = Step(replace(claim.entity, reason=f"{turn} of {side.store is bed.one.store}"), ())
+                event = cluster_life.Due()
+                wrote = await side.store.clusters.commit(claim, step, event, now=side.now(), due_at=side.now())
+                await side.store.clusters.release(wrote)
+                for rows in (one, two):
+                    same(await rows.get("c1"), wrote.entity)
+                    same(await rows.living(), [wrote.entity])
+                seen = (await other.claim(side.now() + 1, 0.0, "look", 1))[0]
+                same((seen.entity.reason, seen.entity.version), (wrote.entity.reason, wrote.entity.version))
+                await other.release(seen)
+
+
 class LetterContract:
     """What is posted is read, once and in order."""
 
@@ -552,6 +574,7 @@ class LedgerContract:
 class StoreContract(
     LeaseContract,
     LetterContract,
+    MemoryContract,
     RecordContract,
     LedgerContract,
     CareContract,

@@ -83,9 +83,9 @@ class SqlClusters(LeasedRows[Cluster]):
         """Record a cluster, unless a living one has its name."""
         return await self._open(step, now, _BY_NAME, wanted=step.entity.name)
 
-    def remember(self, entity: Cluster) -> None:
+    def remember(self, entity: Cluster, doc: str) -> None:
         """See `LeasedRows`; and whoever asks for all living ones need not read it either."""
-        super().remember(entity)
+        super().remember(entity, doc)
         if entity.alive:
             self._read[entity.id] = entity
         else:

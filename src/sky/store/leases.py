@@ -47,8 +47,8 @@ class LeasedRows(Generic[E]):
         self._events = Tagged(events)
         self._orders = Tagged(orders)
         self._sql = _statements(table, self.noun, self.first)
-        #: Rows as this process wrote them last, the newest: of the same version, they need not be read to be known.
-        self._written: dict[str, E] = {}
+        #: Rows as this process wrote them last, the newest: while they say the same, it is known what that is.
+        self._written: dict[str, tuple[str, E]] = {}
 
     def columns(self, entity: E) -> Mapping[str, object]:
         """The searched columns of an entity."""
@@ -70,18 +70,18 @@ class LeasedRows(Generic[E]):
     async def get(self, id: str) -> E | None:
         """The entity of this id."""
         async with self._db.read() as tx:
-            found = await tx.first(self._sql.get, id=id)
-        return None if found is None else self._known(id, *found)
+            doc = await tx.scalar(self._sql.get, id=id)
+        return None if doc is None else self._known(id, doc)
 
-    def _known(self, id: str, version: int, doc: str) -> E:
+    def _known(self, id: str, doc: str) -> E:
         """What a row says. Raises ValueError for one that cannot be read."""
         written = self._written.get(id)
-        return written if written is not None and written.version == version else self._document.load(doc)
+        return written[1] if written is not None and written[0] == doc else self._document.load(doc)
 
-    def remember(self, entity: E) -> None:
-        """Called with what is on record since just now."""
+    def remember(self, entity: E, doc: str) -> None:
+        """Called with what is on record since just now, and its text."""
         self._written.pop(entity.id, None)
-        self._written[entity.id] = entity
+        self._written[entity.id] = doc, entity
         if len(self._written) > _WRITTEN:
             del self._written[next(iter(self._written))]
 
@@ -131,33 +131,36 @@ class LeasedRows(Generic[E]):
     async def _open(self, step: Step[E], now: float, known: Prepared, **values: object) -> tuple[E, bool]:
         """Record an entity unless `known` finds one, also one that is recorded elsewhere in this very moment."""
 
-        async def work() -> tuple[E, bool]:
+        async def work() -> tuple[E, str | None]:
             async with self._db.write() as tx:
                 there = await tx.scalar(known, **values)
                 if there is not None:
-                    return self._document.load(there), False
-                await self._insert(tx, step, now)
-            return step.entity, True
+                    return self._document.load(there), None
+                doc = await self._insert(tx, step, now)
+            return step.entity, doc
 
-        found, new = await settle(work)
-        if new:
-            self.remember(found)
-        return found, new
+        found, doc = await settle(work)
+        if doc is not None:
+            self.remember(found, doc)
+        return found, doc is not None
 
-    async def _insert(self, tx: Transaction, step: Step[E], now: float) -> None:
+    async def _insert(self, tx: Transaction, step: Step[E], now: float) -> str:
+        """The row's text."""
         entity = step.entity
+        doc = self._document.dump(entity)
         await tx.change(
             # Whoever opens a row and orders nothing wakes it when it is time: it need not be looked at before.
             self._sql.insert if step.orders else self._sql.insert_at_rest,
             id=entity.id,
             version=entity.version,
-            doc=self._document.dump(entity),
+            doc=doc,
             now=now,
             **self.columns(entity),
         )
         await self._give(tx, entity, step.orders or ())
         await self._tell(tx, entity, now, "Opened", "", step.text)
         await self.beside(tx, None, entity, now)
+        return doc
 
     # --- leases --------------------------------------------------------------------------------------------------
 
@@ -182,14 +185,14 @@ class LeasedRows(Generic[E]):
             if not due:
                 return []
             await tx.change(sql.hold, ids=due, token=token, until=now + lease_s, now=now)
-            rows = {id: row for id, *row in await tx.all(sql.docs, ids=due)}
+            docs = {id: doc for id, doc in await tx.all(sql.docs, ids=due)}
             orders, letters = await self._texts(tx, sql.all_orders, due), await self._texts(tx, sql.all_letters, due)
         claims = []
         for id in due:
             try:
                 claims.append(
                     Claim(
-                        self._known(id, *rows[id]),
+                        self._known(id, docs[id]),
                         token,
                         now + lease_s,
                         tuple(StandingOrder(key, self._orders.load(doc)) for key, doc in orders[id]),
@@ -263,7 +266,7 @@ class LeasedRows(Generic[E]):
             await self.beside(tx, before, after, now)
             if step.text or self.status(before) != self.status(after):
                 await self._tell(tx, after, now, type(event).__name__, self.status(before), step.text)
-        self.remember(after)
+        self.remember(after, doc)
         return replace(
             claim, entity=after, orders=orders, letters=waiting, expires=0.0 if rests else claim.expires
         )  # fmt: skip
@@ -388,8 +391,8 @@ class _Sql:
         open_names = {column.name for column in t.c} - {"token", "lease_until", "due_at"}
         filled: dict[str, Any] = {name: bindparam(name) for name in open_names}
         self._table, self._guarded, self._writes = t, guarded, dict[tuple[tuple[str, ...], bool], Prepared]()
-        self.get = Prepared(select(t.c.version, t.c.doc).where(id))
-        self.docs = Prepared(select(t.c.id, t.c.version, t.c.doc).where(Among(t.c.id, "ids")))
+        self.get = Prepared(select(t.c.doc).where(id))
+        self.docs = Prepared(select(t.c.id, t.c.doc).where(Among(t.c.id, "ids")))
         self.page = Prepared(
             select(t.c.id, t.c.version, t.c.doc)
             .where(t.c.id > bindparam("later"))

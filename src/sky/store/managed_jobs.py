@@ -169,8 +169,10 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
         Members are behind their parents, and come without them.
         """
         request_id = steps[0].entity.request_id
+        written: list[tuple[ManagedJob, str]] = []
 
         async def work() -> list[ManagedJob]:
+            written.clear()
             async with self._db.write() as tx:
                 known = await tx.all(_OF_REQUEST, wanted=request_id)
                 if known:
@@ -188,12 +190,12 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
                     else:
                         known_by = replace(entity.member, number=opened[entity.member.parent_id].number)
                         entity, of_members = replace(entity, number=-of_members, member=known_by), of_members + 1
-                    await self._insert(tx, replace(step, entity=entity), now)
+                    written.append((entity, await self._insert(tx, replace(step, entity=entity), now)))
                 return list(opened.values())
 
         jobs = await settle(work)
-        for job in jobs:
-            self.remember(job)
+        for job, doc in written:
+            self.remember(job, doc)
         return jobs
 
     async def by_number(self, number: int) -> ManagedJob | None:
