@@ -45,6 +45,7 @@ def test_formatting():
 
 
 # Its cache is cold, and other tests run beside it.
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_types_are_strict():
     done = subprocess.run(

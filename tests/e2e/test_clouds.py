@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cloud_household import landed, places, tags_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clouds"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PLACE = {"aws": "aws/us-east-1", "gcp": "gcp/us-central1"}
 
@@ -35,6 +35,7 @@ def states(world, cloud):
     return sorted(host["state"] for host in world.wires[cloud].hosts())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 4])
 def test_a_whole_life(world, cloud, nodes, eventually):
     ran = world.launch(
@@ -69,6 +70,7 @@ def test_the_machines_stop_themselves_when_the_server_is_away(world, cloud, even
     eventually(lambda: status(world, "c") == "STOPPED", 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["down", "stop after down", "off after down"])
 def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventually):
     """AWS ends machines whose cluster is to go down when idle, also where no server lives to see to it."""

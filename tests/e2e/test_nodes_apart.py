@@ -29,6 +29,7 @@ def status(sky, name):
     return found
 
 
+@pytest.mark.slow
 def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually):
     sky.good("launch", "-y", "-d", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2",
              f"for i in $(seq 1 {LINES}); do echo line $i of $SKYPILOT_NODE_RANK; sleep 0.1; done")  # fmt: skip
