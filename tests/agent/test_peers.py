@@ -101,7 +101,7 @@ async def test_a_taken_port_is_said_in_the_last_line_and_ends_the_agent(start_ma
     while host.exec("test", "-e", "/root/held").returncode:
         await asyncio.sleep(0.05)
     with pytest.raises(AgentNotStarted, match=rf"agent: PortTaken: cannot listen on 0\.0\.0\.0 port {port}"):
-        await cluster.nodes[0].start(within=2.0)
+        await cluster.nodes[0].start(within=5.0)
     assert cluster.nodes[0].said().splitlines()[-1].startswith("agent: PortTaken: ")
 
 

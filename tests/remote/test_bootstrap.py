@@ -119,7 +119,7 @@ async def test_a_second_agent_refuses_the_same_home(client, place):
 
 async def test_what_keeps_the_agent_from_starting_is_told(place):
     with pytest.raises(AgentNotStarted, match="cpus"):
-        await ensure_agent(place.channel, {**place.config, "cpus": "many"}, timeout=1.0)
+        await ensure_agent(place.channel, {**place.config, "cpus": "many"}, timeout=4.0)
 
 
 async def test_a_missing_python_is_told(place):
@@ -135,7 +135,7 @@ TOO_OLD = sorted(Path.home().glob(".pyenv/versions/3.[67].*/bin/python"))
 async def test_a_python_that_is_too_old_is_told(place):
     place.channel.python = str(TOO_OLD[0])
     with pytest.raises(AgentNotStarted, match=r"needs Python 3\.8 or newer, this is 3\."):
-        await ensure_agent(place.channel, place.config, timeout=2.0)
+        await ensure_agent(place.channel, place.config, timeout=4.0)
 
 
 async def test_a_node_that_cannot_be_written_to_is_told(place):
