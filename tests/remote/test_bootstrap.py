@@ -175,6 +175,11 @@ def test_the_package_is_small_and_the_same_each_time():
     package = build()
     assert len(package.data) < 340_000  # a third of it sources, the rest compiled for this Python
     assert build.__wrapped__() == package
+    # Whatever else the process has done: a string of one character is the same object everywhere.
+    program = "import sys; from sky.remote.package import build; print(build().data.hex()); "
+    program += "all(map(sys.intern, map(chr, range(256)))); print(build.__wrapped__().data.hex())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {package.data.hex()}
 
 
 def test_the_agent_speaks_the_oldest_python_that_is_promised():
