@@ -125,6 +125,10 @@ class Wire:
         """The machines that run or are stopped: the cloud's own view, whatever its API says."""
         return lab_of(self.lab).views()
 
+    def host(self, name: str) -> Any:
+        """One of them, from inside."""
+        return lab_of(self.lab).host(name)
+
     def close(self) -> None:
         """End the server by its own process, then its machines."""
         self._process.terminate()
