@@ -112,7 +112,7 @@ def test_a_fault_on_request_by_the_number_of_the_job(sky, eventually):
     launch(sky, eventually)
     told = sky.json("chaos", "preempt", "1", "--node", "1", "--seconds", "0", "-y")
     assert (told["cluster_name"], told["fault"], told["node"], told["job_id"]) == ("gang-1", "preempt", 1, None)
-    eventually(lambda: job(sky)["status"] == "RECOVERING")
+    eventually(lambda: job(sky)["recovery_count"] == 1)
     (sky.root / "go").touch()
     ended_well(sky, eventually, 1)
     over = sky("chaos", "kill", "1", "-y")
