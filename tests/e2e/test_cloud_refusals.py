@@ -37,7 +37,7 @@ def rule(operation, code, **more):
 
 
 def http(status, **more):
-    return {"http": str(status), **more}
+    return {"http": status, **more}
 
 
 CASES = [
