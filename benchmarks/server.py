@@ -1,6 +1,6 @@
 """Bars of the server: cold start, idle memory, status requests per second, memory over many requests.
 
-    python benchmarks/server.py [--requests N] [--clusters N]
+    python benchmarks/server.py [--requests N] [--clusters N] [--starts N]
 
 Runs the server as a process on a state directory of its own and loads it from another process over raw sockets.
 Prints JSON, one object; medians where there are several runs.
@@ -140,7 +140,7 @@ def empty(state: Path) -> None:
     subprocess.run([sys.executable, "-c", script], env=environment(state), check=True)
 
 
-def measure(requests: int, clusters: int) -> dict[str, Any]:
+def measure(requests: int, clusters: int, count: int) -> dict[str, Any]:
     """All figures."""
     folder = Path(tempfile.mkdtemp(prefix="sky-bench-"))
     state = folder / "state"
@@ -148,7 +148,7 @@ def measure(requests: int, clusters: int) -> dict[str, Any]:
     told: dict[str, Any] = {"clusters": clusters}
     try:
         starts = []
-        for _ in range(10):
+        for _ in range(count):
             pid, seconds = start(state)
             starts.append(seconds)
             stop(pid)
@@ -157,7 +157,7 @@ def measure(requests: int, clusters: int) -> dict[str, Any]:
         told["idle_pss_mb"] = round(memory_kb(pid, "Pss") / 1024, 1)
         if clusters:
             fill(state, clusters)
-        load_from_outside(state, 64, 2_000)
+        load_from_outside(state, 64, min(2_000, requests))
         before, cpu = memory_kb(pid, "Rss"), cpu_s(pid)
         told["status"] = load_from_outside(state, 64, requests)
         told["cpu_ms_per_request"] = round((cpu_s(pid) - cpu) / requests * 1000, 3)
@@ -178,8 +178,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--clusters", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=10)
     given = parser.parse_args()
-    print(json.dumps(measure(given.requests, given.clusters), indent=2))
+    print(json.dumps(measure(given.requests, given.clusters, given.starts), indent=2))
 
 
 if __name__ == "__main__":

@@ -24,4 +24,4 @@ command -v git >/dev/null || echo "git is not installed: the tests of git workin
 # Tests start thousands of Python processes: none is to compile the sources again, whatever the shell says.
 unset PYTHONDONTWRITEBYTECODE
 # Half of the time a test waits for something that happens elsewhere, so two of them share a core.
-exec "$env/bin/python" -m pytest -n "${JOBS:-$((2 * $(nproc)))}" --dist loadgroup "$@"
+exec "$env/bin/python" -m pytest -n "${JOBS:-$((2 * $(nproc)))}" "$@"

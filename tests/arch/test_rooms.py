@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def short(path):
     return str(path.relative_to(SOURCE))
 
 
+@cache
 def tree(path):
     return ast.parse(path.read_text())
 
@@ -45,6 +47,7 @@ def test_formatting():
 
 
 # Its cache is cold, and other tests run beside it.
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_types_are_strict():
     done = subprocess.run(

@@ -15,7 +15,7 @@ import pytest
 from sky import Task
 from sky.sdk.dag_files import load_dag_from_yaml_str
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("compat-files")]
+pytestmark = [pytest.mark.e2e]
 
 FILES = {
     "docker_image.yaml": """

@@ -109,9 +109,10 @@ def household() -> Iterator[Sky]:
         yield command
     finally:
         end_all(command.begun)
-        command("jobs", "cancel", "-a", "-y")
-        command("down", "-a", "-y")
-        command("api", "stop")
+        if (command.state / "state.db").exists():  # else these would only start a server
+            command("jobs", "cancel", "-a", "-y")
+            command("down", "-a", "-y")
+            command("api", "stop")
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -6,8 +6,11 @@ from typing import Any
 
 
 def until(what: Callable[[], Any], seconds: float = 30) -> float:
-    """Wait until something holds; how long it took. Looks often, and less so where a look is dear: most of them start
-    a program, and waiting must not take the machine from what is waited for."""
+    """Wait until something holds; how long it took.
+
+    Looks often, and less so where a look is dear or the wait is long: most looks start a program, and waiting must not
+    take the machine from what is waited for.
+    """
     begun = time.monotonic()
     while True:
         looked = time.monotonic()
@@ -15,4 +18,4 @@ def until(what: Callable[[], Any], seconds: float = 30) -> float:
             return time.monotonic() - begun
         now = time.monotonic()
         assert now - begun < seconds, "it did not happen in time"
-        time.sleep(min(max(3 * (now - looked), 0.02), 0.5))
+        time.sleep(min(max(4 * (now - looked), (now - begun) / 16, 0.02), 1.5))

@@ -36,7 +36,7 @@ SHORT = {
     "integrations.py": ["github-action", "--runs", "1"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
     "replicas.py": ["--requests", "200", "--clusters", "1"],
-    "server.py": ["--requests", "200", "--clusters", "2"],
+    "server.py": ["--requests", "200", "--clusters", "2", "--starts", "1"],
     "ssh_launch.py": ["--rounds", "1", "--nodes", "2", "--delay", "0"],
     "ssh_nodes.py": ["--nodes", "5", "--hosts", "1", "--idle", "0.2"],
     "ssh_sync.py": ["--files", "50", "--megabytes", "1", "--large", "9", "--rounds", "1", "--disk", "128m"],

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from patience import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("cli")]
+pytestmark = [pytest.mark.e2e]
 
 Run = subprocess.CompletedProcess[str]
 

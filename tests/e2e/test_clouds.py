@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cloud_household import landed, places, tags_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clouds"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PLACE = {"aws": "aws/us-east-1", "gcp": "gcp/us-central1"}
 
@@ -35,6 +35,16 @@ def states(world, cloud):
     return sorted(host["state"] for host in world.wires[cloud].hosts())
 
 
+#: A job that ends when it is let go.
+HELD = "until [ -e /tmp/go ]; do sleep 0.1; done"
+
+
+def let_go(world, cloud):
+    for host in world.wires[cloud].hosts():
+        world.wires[cloud].host(host["name"]).exec("touch", "/tmp/go")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 4])
 def test_a_whole_life(world, cloud, nodes, eventually):
     ran = world.launch(
@@ -62,18 +72,20 @@ def test_a_whole_life(world, cloud, nodes, eventually):
 
 
 def test_the_machines_stop_themselves_when_the_server_is_away(world, cloud, eventually):
-    world.launch("c", places(PLACE[cloud]), "-d", "-i", "0", run="sleep 6", num_nodes=2)
+    world.launch("c", places(PLACE[cloud]), "-d", "-i", "0", run=HELD, num_nodes=2)
     world.sky.good("api", "stop")
     assert states(world, cloud) == ["running"] * 2
+    let_go(world, cloud)
     eventually(lambda: states(world, cloud) == ["stopped"] * 2, 90)
     eventually(lambda: status(world, "c") == "STOPPED", 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["down", "stop after down", "off after down"])
 def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventually):
     """AWS ends machines whose cluster is to go down when idle, also where no server lives to see to it."""
     down = wanted == "down"
-    world.launch("c", places(PLACE["aws"]), "-d", "-i", "0", "--down", run="sleep 8", num_nodes=2)
+    world.launch("c", places(PLACE["aws"]), "-d", "-i", "0", "--down", run=HELD, num_nodes=2)
     if not down:
         again = ("-i", "0") if wanted.startswith("stop") else ("--cancel",)
         world.sky.good("autostop", "-y", "c", *again)
@@ -81,6 +93,7 @@ def test_what_becomes_of_idle_machines_is_the_clouds_doing(world, wanted, eventu
     (mark,) = {tag["Value"] for each in world.instances(ids) for tag in each["Tags"] if tag["Key"] == "sky-cluster-id"}
     eventually(lambda: {world.on_shutdown(id) for id in ids} == {"terminate" if down else "stop"}, 20)
     os.kill(world.sky.server_pid(), signal.SIGKILL)
+    let_go(world, "aws")
     if wanted.startswith("off"):
         world.aws.do("preempt", ids[1])
         eventually(lambda: states(world, "aws") == ["running", "stopped"], 30)

@@ -171,6 +171,7 @@ def test_deleted_folder_of_a_running_node_leaves_no_process(sky, eventually):
     eventually(lambda: not sky.node_processes())
 
 
+@pytest.mark.slow
 def test_a_hung_agent_holds_up_no_other_cluster_and_is_replaced(sky, eventually):
     sky.good("launch", "-y", "-c", "hung")
     sky.good("launch", "-y", "-c", "well")

@@ -50,9 +50,11 @@ def test_what_a_job_tells_and_what_ends_it(sky, eventually):
     sky.good("chaos", "kill", "c", "2", "--node", "0", "-y")
     assert until(sky, lambda job: job["status"] == "FAILED")["cause"] is None
 
-    sky.good("exec", "c", "-d", "sleep 3; echo through")
+    # Runs for as long as the test takes to strike.
+    sky.good("exec", "c", "-d", f"until [ -e {sky.root}/struck ]; do sleep 0.1; done")
     until(sky, lambda job: job["job_id"] == 3 and job["status"] == "RUNNING")
     sky.good("chaos", "partition", "c", "--seconds", "2", "-y")
+    (sky.root / "struck").touch()
     until(sky, lambda job: job["status"] == "SUCCEEDED")
 
     sky.good("exec", "c", "-d", "train.yaml")
@@ -109,10 +111,12 @@ def test_faults_on_machines_of_a_pool(sky, lab, eventually):
     told = sky.json("chaos", "oom", "c", "1", "--seed", "5", "-y")
     assert sky.good("events", "c").stdout.count("killed as for want of memory") == 1 and told["node"] in (0, 1)
     assert until(sky, lambda job: job["status"] == "FAILED")["cause"] == "out_of_memory"
-    sky.good("exec", "c", "-d", "--num-nodes", "2", "sleep 4; echo through")
+    sky.good("exec", "c", "-d", "--num-nodes", "2", "until [ -e /tmp/struck ]; do sleep 0.1; done")
     until(sky, lambda job: job["job_id"] == 2 and job["status"] == "RUNNING")
     sky.good("chaos", "partition", "c", "--node", "1", "--seconds", "2", "-y")
     sky.good("chaos", "kill", "c", "--node", "0", "-y")
+    for each in machines:
+        each.exec("touch", "/tmp/struck")
     until(sky, lambda job: job["status"] == "SUCCEEDED", 60)
     eventually(lambda: sky.json("status", "c", "-r")[0]["status"] == "UP", 60)
     sky.good("exec", "c", "-d", "--num-nodes", "2", "sleep 600")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 # Fetching the build backend may take a while where it is not installed.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("install"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "minimal.yaml"

@@ -17,7 +17,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: E402
 from conftest import Sky  # noqa: E402
 from sky.cli.mcp_tools import ADDING, ENDING, LOOKING, Refused, Tools  # noqa: E402
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("mcp")]
+pytestmark = [pytest.mark.e2e]
 
 TASK = "resources: {infra: local}\nrun: echo well done\n"
 

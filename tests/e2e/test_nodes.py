@@ -328,7 +328,7 @@ def test_nodes_of_a_batch_system(sky, batch):
     assert not generated(sky).exists()
 
 
-@pytest.mark.xdist_group("clouds")
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("infra", ["aws/us-east-1", "gcp/us-central1"])
 def test_machines_of_clouds_come_and_go_by_their_name(clouds, infra, eventually):

@@ -29,6 +29,7 @@ def status(sky, name):
     return found
 
 
+@pytest.mark.slow
 def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually):
     sky.good("launch", "-y", "-d", "-c", "c", "--infra", "ssh/lab", "--num-nodes", "2",
              f"for i in $(seq 1 {LINES}); do echo line $i of $SKYPILOT_NODE_RANK; sleep 0.1; done")  # fmt: skip
@@ -67,8 +68,11 @@ def test_a_dead_machine_is_noticed_within_ten_seconds(sky, lab, pool, eventually
     (head,) = [host for host in pool if host.ip == status(sky, "c")["head_ip"]]
     (worker,) = [host for host in pool if host is not head and host.run("ls ~/.sky/nodes").stdout.strip()]
     dead = head if which == "head" else worker
-    begun = time.monotonic()
+    begun = time.time()
     dead.stop()
     eventually(lambda: status(sky, "c")["status"] != "UP", 20)
-    assert time.monotonic() - begun < 10, status(sky, "c")
+    # By the server's own record: when this test gets to look is another matter.
+    told = sky.json("events", "c")
+    noticed = next(each["time"] for each in told if (each["entity"], each["before"]) == ("cluster", "UP"))
+    assert noticed - begun < 10, told
     assert sky("down", "-y", "c").returncode == 0

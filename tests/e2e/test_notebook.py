@@ -16,7 +16,7 @@ import sky
 import sky.local
 from sky.sdk.notebook import html
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("runs")]
+pytestmark = [pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,7 @@ def nothing_is_lost_or_doubled(house: House, marks: list[str], faults: list[str]
     assert house.asks("SELECT count(*) FROM clusters") == str(len(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roles", [("api", "worker", "worker"), ("all", "all")], ids=["api-and-workers", "two-of-all"])
 def test_any_server_may_be_killed_under_load(house, roles):
     servers = [house.add(role) for role in roles]

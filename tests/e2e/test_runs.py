@@ -14,7 +14,7 @@ from patience import until
 import sky
 import sky.local
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("runs")]
+pytestmark = [pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import sky
 import sky.local
 from sky.client import sdk_async
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("sdk")]
+pytestmark = [pytest.mark.e2e]
 
 NAME = "sdk"
 

@@ -59,6 +59,7 @@ def told(sky, text):
     return text in sky.good("events", "c").stdout
 
 
+@pytest.mark.slow
 def test_an_idle_worker_that_dies_is_missed_before_slurm_does(home, bed, eventually):
     sky = home
     launch(sky, 2)

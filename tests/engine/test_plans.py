@@ -65,7 +65,7 @@ class TwoFullClouds(Registry):
 
 @pytest.fixture
 def config(tmp_path):
-    return {"catalog": {"folder": str(tmp_path / "own")}}
+    return {"catalog": {"folder": str(tmp_path / "own"), "refresh": False}}
 
 
 @pytest.fixture

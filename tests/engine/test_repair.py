@@ -148,7 +148,10 @@ def reach(plane):
 
 @pytest.fixture
 def gang(ask, tmp_path):
-    """A gang of three that waits for a file in its second attempt; and which nodes ran setup."""
+    """A gang of three that waits for a file in its second attempt; and which nodes ran setup.
+
+    The file is made once a node is lost: RUNNING is said before the last of the scripts has looked for it.
+    """
 
     async def launched():
         task = {
@@ -189,8 +192,8 @@ async def test_an_attempt_whose_nodes_are_replaced_keeps_no_access(plane, gang, 
     driver._noun._grants = access
     number = await gang()
     job = await reach(number, lambda job: job.status.value == "RUNNING")
-    (tmp_path / "again").touch()
     lose(await plane.store.clusters.get(job.cluster_id), 1)
+    (tmp_path / "again").touch()
     await reach(number, lambda job: job.stage is Stage.DONE)
     noted = list(dict.fromkeys(access.noted))
     assert noted == [("given", 1), ("taken back", 1), ("given", 2), ("taken back", 2)]
@@ -203,9 +206,9 @@ async def test_two_of_three_are_replaced_at_once_and_their_lines_in_the_ledger_a
     job = await reach(number, lambda job: job.status.value == "RUNNING")
     cluster = await plane.store.clusters.get(job.cluster_id)
     keeper = cluster.instances[1].reach["keeper"]
-    (tmp_path / "again").touch()
     for rank in (0, 2):
         lose(cluster, rank)
+    (tmp_path / "again").touch()
     await reach(number, lambda job: job.stage is Stage.REPAIRING)
     repaired = await reach(number, lambda job: job.attempt == 2)
     after = await plane.store.clusters.get(job.cluster_id)
@@ -230,8 +233,8 @@ async def test_one_that_has_no_room_any_more_is_launched_anew(plane, gang, reach
         return life.ProvisionRefused("zone", "no room here")
 
     monkeypatch.setattr(Provisioner, "replace", full)
-    (tmp_path / "again").touch()
     lose(cluster, 1)
+    (tmp_path / "again").touch()
     done = await reach(number, lambda job: job.stage is Stage.DONE)
     told = [entry.text for entry in await plane.managed.story(done)]
     assert (done.status.value, done.task.recoveries) == ("SUCCEEDED", 1), told

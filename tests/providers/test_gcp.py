@@ -207,7 +207,7 @@ async def test_who_asks_and_whether_it_works(bed):
     assert await bed.compute.identity() == f"{PROJECT}/anonymous"
     access = await bed.compute.check()
     assert access.enabled and access.capabilities == ("compute",) and PROJECT in access.account
-    bed.wire.fail("compute.regions.list", "accessNotConfigured", http="403")
+    bed.wire.fail("compute.regions.list", "accessNotConfigured", http=403)
     access = await bed.compute.check()
     assert not access.enabled and access.credentials and "1. Enable the API" in access.hint
     assert await bed.compute.offers() == ()

@@ -221,9 +221,9 @@ async def test_an_ask_that_was_cut_short_goes_on_where_it_began(bed):
 
 
 async def test_what_is_busy_for_a_moment_is_asked_again(bed):
-    bed.wire.fail("compute.instances.insert", "resourceNotReady", times=2, http="400")
+    bed.wire.fail("compute.instances.insert", "resourceNotReady", times=2, http=400)
     await bed.compute.create(bed.ask("busy"))
-    bed.wire.fail("compute.instances.delete", "resourceInUseByAnotherResource", times=2, http="400")
+    bed.wire.fail("compute.instances.delete", "resourceInUseByAnotherResource", times=2, http=400)
     await bed.compute.terminate("busy")
     assert bed.left() == []
 

@@ -90,7 +90,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("method", "code", "http", "words", "kind", "scope"), REFUSALS)
 async def test_a_refusal_is_told_and_leaves_nothing(bed, method, code, http, words, kind, scope):
-    more = {"http": str(http)} if http else {}
+    more = {"http": http} if http else {}
     bed.wire.fail(method, code, **more, **({"message": words} if words else {}))
     with pytest.raises(ProviderFailure) as told:
         await bed.compute.create(bed.ask("refused", 2, ports=("80",)))
@@ -111,12 +111,12 @@ async def test_half_of_a_gang_is_none_of_it(bed):
 
 
 async def test_what_passes_by_itself_is_waited_for(bed):
-    bed.wire.fail(INSERT, "rateLimitExceeded", times=2, http="429")
-    bed.wire.fail("compute.zoneOperations.get", "backendError", times=2, http="503")
-    bed.wire.fail("compute.instances.get", "rateLimitExceeded", times=1, http="403")
+    bed.wire.fail(INSERT, "rateLimitExceeded", times=2, http=429)
+    bed.wire.fail("compute.zoneOperations.get", "backendError", times=2, http=503)
+    bed.wire.fail("compute.instances.get", "rateLimitExceeded", times=1, http=403)
     (node,) = await bed.compute.create(bed.ask("patient"))
-    bed.wire.fail("compute.instances.delete", "backendError", times=2, http="500")
-    bed.wire.fail("compute.instances.aggregatedList", "rateLimitExceeded", times=2, http="429")
+    bed.wire.fail("compute.instances.delete", "backendError", times=2, http=500)
+    bed.wire.fail("compute.instances.aggregatedList", "rateLimitExceeded", times=2, http=429)
     await bed.compute.terminate("patient")
     assert bed.left() == [] and node.machine
 

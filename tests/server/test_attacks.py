@@ -232,8 +232,9 @@ def framed(*headers: bytes, body: bytes = b"") -> bytes:
     ],
     ids=range(23),
 )
-def test_framing_that_two_readers_could_read_in_two_ways(town: Town, data: bytes):
+def test_framing_that_two_readers_could_read_in_two_ways(town: Town, data: bytes, monkeypatch: pytest.MonkeyPatch):
     """What follows could pass for another call; it must not be read as one."""
+    monkeypatch.setattr(asgi, "BODY_PAUSE_S", 1.0)
     answer = town.raw((data + INNER).replace(b"TOKEN", town.owner.encode()))
     assert 400 <= status(answer) < 500, answer[:300]
     assert answer.count(b"HTTP/1.1 ") == 1

@@ -31,7 +31,7 @@ def test_started_on_first_use_found_again_and_stopped(state: Path) -> None:
     assert os.getsid(pid) != os.getsid(0)
     begun = time.monotonic()
     server.api_stop()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < starting.LET_GO_S, "it went by itself"
     assert not starting.is_running(state)
     assert not socket_path(state).exists()
     with pytest.raises(ApiServerConnectionError, match="not running"):
@@ -81,10 +81,8 @@ def test_wait_outlives_a_killed_server(state: Path, monkeypatch: pytest.MonkeyPa
 def test_sigterm_ends_it_in_good_order(state: Path) -> None:
     requests.get(clusters.status())
     pid = starting.note(state)["pid"]
-    begun = time.monotonic()
     os.kill(pid, signal.SIGTERM)
-    assert starting.wait_until_gone(state, 5)
-    assert time.monotonic() - begun < 3
+    assert starting.wait_until_gone(state, starting.LET_GO_S)
     assert (state / "server.log").read_text().rstrip().endswith("stopped")
 
 

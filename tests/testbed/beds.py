@@ -42,9 +42,9 @@ def missing(*beds: str) -> str:
 
 
 @cache
-def hosts() -> ModuleType:
-    """The library in the program `hosts`."""
-    loader = machinery.SourceFileLoader("testbed_hosts", str(HERE / "hosts"))
+def library(program: str) -> ModuleType:
+    """What is in a program of this folder."""
+    loader = machinery.SourceFileLoader(f"testbed_{program}", str(HERE / program))
     module = util.module_from_spec(util.spec_from_loader(loader.name, loader))  # type: ignore[arg-type]
     loader.exec_module(module)
     return module
@@ -57,7 +57,7 @@ def lab(name: str) -> Any:
 
 def lab_of(name: str) -> Any:
     """The lab of that very name."""
-    return hosts().Lab(name)
+    return library("hosts").Lab(name)
 
 
 class Wire:
@@ -95,31 +95,38 @@ class Wire:
                 time.sleep(0.05)
 
     def do(self, *words: str) -> str:
-        """A command of the program (`fail`, `preempt`)."""
+        """A command of the program (`preempt`)."""
         done = subprocess.run([*self._command(), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def fail(
-        self, operation: str, code: str, *, times: int | None = None, match: Mapping[str, str] = {}, **more: str
+        self,
+        operation: str,
+        code: str,
+        *,
+        times: int | None = None,
+        match: Mapping[str, str] = {},
+        message: str = "made to fail by the test bed",
+        http: int | None = None,
     ) -> None:
-        """Let calls of an operation fail; see the program's head."""
-        words = ["fail", operation, code]
-        if match:
-            words += ["--match", *(f"{field}={glob}" for field, glob in match.items())]
-        if times is not None:
-            words += ["--times", str(times)]
-        for key, value in more.items():
-            words += [f"--{key}", value]
-        self.do(*words)
+        """Let calls of an operation fail; see the program's head. Said as `fail` says it, without a process for it."""
+        rule = {"operation": operation, "code": code, "times": times, "match": match, "message": message, "http": http}
+        with library("aws").Faults(self.lab).open() as rules:
+            rules.append(rule)
 
     def heal(self) -> None:
         """No failures to come."""
-        self.do("fail", "--clear")
+        with library("aws").Faults(self.lab).open() as rules:
+            rules.clear()
 
     def hosts(self) -> Sequence[Any]:
         """The machines that run or are stopped: the cloud's own view, whatever its API says."""
         return lab_of(self.lab).views()
+
+    def host(self, name: str) -> Any:
+        """One of them, from inside."""
+        return lab_of(self.lab).host(name)
 
     def close(self) -> None:
         """End the server by its own process, then its machines."""

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import io
 import marshal
+import sys
 import zipfile
 from functools import cache
 from importlib import resources
@@ -60,6 +61,9 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _compiled(name: str, source: bytes) -> bytes:
     """Compiled code without docstrings, flagged so that zipimport takes it for current whatever the times say."""
+    # Marshalled code shows which strings are interned, and one of a single character is shared by all of the process.
+    for each in range(256):
+        sys.intern(chr(each))
     code: CodeType = compile(source, name, "exec", dont_inherit=True, optimize=2)
     flags = (0b01).to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + marshal.dumps(code)
