@@ -71,7 +71,7 @@ async def nothing_left(plane):
     return await plane.clusters(managed=True) == []
 
 
-async def test_its_head_is_told_of_its_autostop_while_it_is_brought_up(plane, launch, reach, monkeypatch):
+async def test_its_head_is_told_of_its_autostop_while_it_is_brought_up(plane, ask, launch, reach, over, monkeypatch):
     real, ordered = LeasedRows._give, []
 
     async def give(self, tx, entity, orders):
@@ -85,6 +85,8 @@ async def test_its_head_is_told_of_its_autostop_while_it_is_brought_up(plane, la
     told = await (await plane._fleet.head(cluster))._client.autostop_get()
     assert (told["idle_minutes"], told["down"]) == (cluster.autostop.idle_minutes, True)
     assert cluster_life.Bootstrap in ordered and cluster_life.ConfigureAutostop not in ordered
+    await ask("jobs/cancel", {"job_ids": [number]})
+    await over(number)
 
 
 async def test_a_pipeline_runs_task_after_task_on_clusters_of_their_own(plane, launch, over, said):
