@@ -28,7 +28,7 @@ LONGEST_NAME = 256
 #: Rows that are looked at in one question when all are.
 _PAGE = 200
 #: Rows of a noun that are remembered as they were written.
-_WRITTEN = 1000
+_WRITTEN = 300
 
 
 class LeasedRows(Generic[E]):
