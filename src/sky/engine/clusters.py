@@ -173,10 +173,12 @@ class ClusterWork:
         return life.AgentsReady(await self._told_on_the_way(cluster))
 
     async def _told_on_the_way(self, cluster: Cluster) -> Autostop | None:
-        """The autostop that a new head was told at once, where its place has nothing to be told; None if not."""
-        if not cluster.autostop.enabled or self._provisioner.ends_itself(cluster):
+        """The autostop that the head was told at once, where its place has nothing to be told; None if not."""
+        if not cluster.autostop.enabled:
             return None
         try:
+            if self._provisioner.ends_itself(cluster):
+                return None
             await (await self._fleet.head(cluster)).set_autostop(cluster.autostop)
         except _NODE_FAILURES:
             # It is an order of its own then, which is repeated and complained about.

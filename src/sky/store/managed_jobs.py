@@ -1,7 +1,7 @@
 """Rows of managed jobs; each has a number that people know it by, counted up and never given twice."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, update
 
@@ -143,7 +143,7 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
             "max_cost": max_cost(entity.task_configs),
             "parent_id": belongs.parent_id if belongs is not None else None,
             "pool_id": entity.pool_id,
-            "notifies": any(isinstance(each, Mapping) and each.get("notify") for each in entity.task_configs.values()),
+            "notifies": entity.notifies,
         }
 
     def label(self, entity: ManagedJob) -> str:

@@ -203,6 +203,11 @@ class ManagedJob:
         return self.tasks[self.at]
 
     @property
+    def notifies(self) -> bool:
+        """Whether any of its tasks names who is to be told of changes."""
+        return any(isinstance(each, Mapping) and each.get("notify") for each in self.task_configs.values())
+
+    @property
     def status(self) -> ManagedJobStatus:
         """The status shown: that of the first task that has not succeeded; of a parent what its members make of it."""
         if self.group is not None:
