@@ -1,4 +1,4 @@
-"""Clusters of test hosts, and what is said to their sshd."""
+"""Clusters of test hosts, and what is asked of these."""
 
 from __future__ import annotations
 
@@ -34,17 +34,6 @@ def bare_host(lab: Any) -> Any:
     (host,) = lab.create("bare", hide=hidden)
     assert host.run("command -v python3").returncode != 0
     return host
-
-
-def configure(host: Any, *lines: str) -> None:
-    """Put lines before those of sshd's configuration (its first word counts) and let it read them."""
-    text = "".join(f"{line}\\n" for line in lines)
-    done = host.exec(
-        "sh", "-c",
-        f"printf '{text}' >/tmp/conf; cat /etc/ssh/sshd_config >>/tmp/conf; cp /tmp/conf /etc/ssh/sshd_config; "
-        "kill -HUP $(cat /run/sshd.pid)",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
 
 
 def connections(host: Any) -> int:

@@ -239,7 +239,7 @@ async def test_keys_that_cannot_be_used_say_why(fleet, host, tmp_path):
 
 async def test_a_password_gets_in_and_stays_out_of_messages(fleet, host):
     host.exec("sh", "-c", "echo 'sky:open sesame' | chpasswd")
-    nodes.configure(host, "PasswordAuthentication yes")
+    host.configure_sshd("PasswordAuthentication yes")
     cluster = cluster_of(reach_of(host, identity="", secret="word"))
     await until(lambda: _gets_in(fleet, cluster))
     host.exec("sh", "-c", "echo 'sky:another' | chpasswd")
@@ -300,7 +300,7 @@ async def test_a_proxy_command_is_the_users_own(fleet, hosts):
 
 async def test_without_forwarding_a_relay_stands_in(fleet, hosts):
     host = hosts[1]
-    nodes.configure(host, "AllowStreamLocalForwarding no")
+    host.configure_sshd("AllowStreamLocalForwarding no")
     cluster = cluster_of(reach_of(host, home=".sky-nodes/relay"), id="relay")
     await fleet.bring_up(cluster)
     assert b"through\n" in await output(fleet, cluster, "echo through", "k")
