@@ -135,15 +135,15 @@ async def test_nothing_is_delivered_to_a_cluster_that_leaves(world, phase):
 async def test_jobs_end_with_their_cluster_although_nobody_listened_then(world, phase):
     await world.cluster(phase)
     await world.job(JobPhase.ON_CLUSTER, job_id=7)
-    await world.watchers._reconcile()
-    await world.watchers._reconcile()
+    await world.watchers._reconcile(None)
+    await world.watchers._reconcile(None)
     assert [type(event) for event in await world.letters()] == [life.ClusterLost]
 
 
 async def test_what_waits_in_a_stopped_queue_is_not_lost(world):
     await world.cluster(Phase.STOPPED)
     await world.job(JobPhase.ON_CLUSTER, status=JobStatus.PENDING, job_id=7)
-    await world.watchers._reconcile()
+    await world.watchers._reconcile(None)
     assert await world.letters() == []
 
 

@@ -117,13 +117,13 @@ def sweep_over(plane, cloud, monkeypatch):
             return cloud
 
     sweep = Sweep(plane.store, One(), Post(SystemClock(), Signals()), SystemClock())
-    monkeypatch.setattr(sweep, "_regions", cloud._used)
+    monkeypatch.setattr(sweep, "_used", cloud._used)
     return sweep
 
 
 async def test_a_machine_that_cannot_be_ended_keeps_no_other_alive(plane, monkeypatch):
-    async def used(_):
-        return {"here", "there"}
+    async def used():
+        return {"cloud": {"here", "there"}}
 
     cloud = Regions(used, broken=[f"{NAME}-here"])
     sweep = sweep_over(plane, cloud, monkeypatch)
@@ -135,8 +135,8 @@ async def test_a_machine_that_cannot_be_ended_keeps_no_other_alive(plane, monkey
 async def test_what_is_in_a_region_that_nobody_uses_any_more_is_ended_too(plane, monkeypatch):
     """It is looked into now and then only; the looks in between do not count it as owned."""
 
-    async def used(_):
-        return {"here"}
+    async def used():
+        return {"cloud": {"here"}}
 
     monkeypatch.setattr(sweeps, "_EVERYWHERE", 3)
     cloud = Regions(used)
@@ -151,7 +151,7 @@ async def test_regions_that_refused_a_launch_are_looked_into(plane):
     refused = Refusal("aws/eu-west-1/eu-west-1a", "m5.xlarge", "zone", "sold out", now)
     drawn = Cluster("c8", "eight", "u", "default", Phase.UP, 0, now, now, 1, refusals=(refused,))
     await plane.store.clusters.open(Step(drawn, ()), now)
-    assert await sweep_of(plane)._regions("aws") == {"eu-west-1"}
+    assert await sweep_of(plane)._used() == {"aws": {"eu-west-1"}}
 
 
 class Things:
@@ -174,8 +174,8 @@ class Things:
 
 
 async def test_what_outlived_its_cluster_is_removed_when_it_is_seen_again(plane, monkeypatch):
-    async def used(_):
-        return {"here"}
+    async def used():
+        return {"cloud": {"here"}}
 
     now = plane.clock.now()
     drawn = Cluster("c7", "seven", "u", "default", Phase.UP, 0, now, now, 1, sites=(Site("cloud", "here", "c7"),))
@@ -207,8 +207,8 @@ async def test_a_region_that_is_looked_into_seldom_is_not_forgotten():
 
 
 async def test_what_is_removed_stands_in_the_ledger_and_in_the_story(plane, monkeypatch):
-    async def used(_):
-        return {"here"}
+    async def used():
+        return {"cloud": {"here"}}
 
     now = plane.clock.now()
     drawn = Cluster("c6", "six", "ann", "default", Phase.TERMINATED, 0, now, now, 1, ended_at=now, entered=True)
@@ -236,8 +236,8 @@ async def test_what_is_removed_stands_in_the_ledger_and_in_the_story(plane, monk
 
 
 async def test_what_a_restored_back_up_does_not_know_is_kept_for_a_while_and_told_of(plane, monkeypatch):
-    async def used(_):
-        return {"here", "there"}
+    async def used():
+        return {"cloud": {"here", "there"}}
 
     now, hours = plane.clock.now(), {"restore_grace_hours": 1.0}
     await plane.store.set_value("restored-at", repr(now - 1800.0))

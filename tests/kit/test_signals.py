@@ -47,3 +47,22 @@ async def test_who_is_woken_looks_up_without_a_change():
         signals.notify("a")
         assert watch.taken()
         assert not watch.taken()
+
+
+async def test_of_a_family_it_is_known_who_changed():
+    signals = Signals()
+    with signals.names("cluster") as news:
+        assert news.whose() is None, "to begin with anybody may have"
+        assert news.whose() == []
+        for topic in ("cluster:b", "cluster:a", "clusters", "clusters:c", "cluster:b"):
+            signals.notify(topic)
+        assert await news.changed(0)
+        assert news.whose() == ["b", "a"]
+        assert not await news.changed(0)
+        signals.ring("cluster:a")
+        signals.ring("cluster")
+        assert news.whose() is None, "somebody of the family"
+        signals.heard(all_of_them=True)
+        assert news.whose() is None, "some may have been missed"
+    signals.notify("cluster:a")
+    assert news.whose() == [], "who left hears no more"

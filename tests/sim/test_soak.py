@@ -5,12 +5,13 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from sky.sim.record import Record, Seeds, asked, revision
-from sky.sim.soak import Soak
+from sky.sim.soak import Soak, _line
 
 
 def test_seeds_are_kept_as_ranges():
@@ -101,3 +102,19 @@ def _children(pid: int) -> list[int]:
         if int(words[1]) == pid:
             found.append(int(each.name))
     return found
+
+
+async def test_who_plays_is_stuck_by_the_time_that_we_ran_and_not_by_the_clock(monkeypatch):
+    """A machine that was suspended, or a soak that was stopped, finds its players where they were."""
+    monkeypatch.setattr("sky.sim.soak._STUCK_S", 2.0)
+    output, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+
+    def suspended():
+        time.sleep(2.5)
+        loop.call_later(0.2, output.feed_data, b"played\n")
+
+    loop.call_later(0.1, suspended)
+    assert await _line(output) == b"played\n"
+    assert await _line(output) is None, "it says nothing"
+    output.feed_eof()
+    assert await _line(output) == b"", "it has ended"

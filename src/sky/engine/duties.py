@@ -100,4 +100,5 @@ class Among:
             log.info("%d servers work on this database", len(crew))
             self._crew = crew
             # Listeners are dealt out anew.
-            self._signals.ring("clusters")
+            self._signals.ring("cluster")
+            self._signals.ring("managed_logs")

@@ -109,7 +109,7 @@ class ManagedJobWork:
             ):
                 signals.notify("managed_jobs:room")
             if Stage.RUNNING in (before.stage, after.stage):
-                signals.ring("managed_jobs:logs")
+                signals.notify(f"managed_logs:{after.id}")
         if after.status is not before.status and after.status.is_terminal():
             signals.notify("managed_jobs:ended")
         told = (before.stage, before.tasks, before.member) != (after.stage, after.tasks, after.member)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 from sky.core.errors import AgentRefused, AgentUnreachable
@@ -18,7 +18,7 @@ from sky.core.model.jobs import Job, JobPhase
 from sky.core.model.managed_jobs import ManagedJob
 from sky.core.ports import AgentClient, Fleet, LogPiece, Store
 from sky.engine.duties import Alone, Duties
-from sky.engine.waiting import until
+from sky.engine.waiting import keep_up, until
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.frozen import replace
@@ -28,13 +28,11 @@ log = logging.getLogger(__name__)
 
 #: How long a head holds a log that has nothing new, in seconds: the most that agents do.
 _HOLD_S = 60.0
-#: Seconds between looks for logs to be copied without a wake-up, and between looks of readers at a file.
-_LOOK_S, _READ_AGAIN_S = 5.0, 1.0
+#: Seconds between looks of readers at a file.
+_READ_AGAIN_S = 1.0
 #: Pieces of logs that are copied in a second at most, and seconds that one of them may have to wait for that. Whoever
 #: follows a log has its pieces at once.
 _PIECES, _SHORT_S, _LATEST_S = 250, 0.05, 30.0
-#: Jobs that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
-_LOOKED_THROUGH = 10_000
 #: Seconds that the rest of a log may take before its cluster is ended: of one that is well, and of one that is not.
 _REST_S, _REST_OF_BROKEN_S = 30.0, 2.0
 #: Bytes that are read from a file at a time.
@@ -53,7 +51,8 @@ class ManagedLogs:
         self._clock = clock
         self._signals = signals
         self._duties = duties or Alone()
-        self._copying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        #: By job, its cluster and who copies what that says.
+        self._copying: dict[str, tuple[str, asyncio.Task[None]]] = {}
 
     def path(self, number: int, attempt: int) -> Path:
         """Where the log of an attempt is, whether or not there is any yet."""
@@ -68,31 +67,29 @@ class ManagedLogs:
     async def run(self) -> None:
         """Copy the logs of all jobs that run, until cancelled."""
         try:
-            with self._signals.watch("managed_jobs:logs") as change:
-                while True:
-                    try:
-                        await self._reconcile()
-                    except Exception:  # a full disk, say: the next look may do better, and none may be the last
-                        log.exception("logs of managed jobs: cannot look just now")
-                    await self._clock.sleep(min(1.0, len(self._copying) / _LOOKED_THROUGH))
-                    await change.changed(_LOOK_S)
+            await keep_up(self._signals, "managed_logs", self._reconcile, self._clock)
         finally:
-            for task in self._copying.values():
+            tasks = [task for _, task in self._copying.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._copying.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _reconcile(self) -> None:
-        found = await self._store.managed_jobs.logged()
-        wanted = {key for key in found if self._duties.listens_to(key[1])}
-        for key in [key for key in self._copying if key not in wanted]:
-            task = self._copying.pop(key)
-            task.cancel()
-            (ended,) = await asyncio.gather(task, return_exceptions=True)
-            if isinstance(ended, Exception):
-                log.error("%s failed", task.get_name(), exc_info=ended)
-        for key in wanted - self._copying.keys():
+    async def _reconcile(self, ids: Collection[str] | None) -> None:
+        """Copy the logs of whom we should, among these jobs or all."""
+        found = dict(await self._store.managed_jobs.logged(ids))
+        for id in [id for id in (self._copying if ids is None else ids) if id in self._copying]:
+            cluster_id, task = self._copying[id]
+            if found.get(id) != cluster_id or not self._duties.listens_to(cluster_id):
+                del self._copying[id]
+                task.cancel()
+                (ended,) = await asyncio.gather(task, return_exceptions=True)
+                if isinstance(ended, Exception):
+                    log.error("%s failed", task.get_name(), exc_info=ended)
+        for id, cluster_id in found.items():
             # One that has come to its end stays here until its job has moved on.
-            self._copying[key] = asyncio.create_task(self._copy(*key), name=f"log of managed job {key[0]}")
+            if id not in self._copying and self._duties.listens_to(cluster_id):
+                task = asyncio.create_task(self._copy(id, cluster_id), name=f"log of managed job {id}")
+                self._copying[id] = cluster_id, task
 
     async def _copy(self, id: str, cluster_id: str) -> None:
         job = await self._store.managed_jobs.get(id)

@@ -1,5 +1,6 @@
 """Wakes managed jobs, and pools, when their clusters or their jobs there move on. Run by `plane`."""
 
+import asyncio
 import logging
 
 from sky.core.lifecycle import clusters as cluster_life
@@ -17,8 +18,9 @@ from sky.engine.pools import Calls
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks for jobs whose wake-up was lost, and how many are found at a time.
-_NET_S, _MOST_FOUND = 10.0, 1000
+#: Seconds between looks for jobs whose wake-up was lost, or so many times as long as one of them took; and how many
+#: are found at a time.
+_NET_S, _TIMES, _MOST_FOUND = 10.0, 50.0, 1000
 
 
 class Nudges:
@@ -64,18 +66,20 @@ class Nudges:
     async def run(self) -> None:
         """Until cancelled."""
         clock = self._desk.clock
-        next_net = clock.now()
+        loop = asyncio.get_running_loop()
+        next_net = loop.time()
         with self._desk.signals.watch("managed_jobs:moved") as change:
             while True:
                 try:
                     await self._post()
-                    if clock.now() >= next_net:
-                        next_net = clock.now() + _NET_S
+                    if (begun := loop.time()) >= next_net:
+                        next_net = begun + _NET_S
                         await self.net()
+                        next_net = max(next_net, begun + _TIMES * (loop.time() - begun))
                 except Exception:  # a full disk, say: the next round may do better, and none may be the last
                     log.exception("managed jobs cannot be woken just now")
                     await clock.sleep(1.0)
-                await change.changed(max(0.0, next_net - clock.now()))
+                await change.changed(max(0.0, next_net - loop.time()))
 
     async def _post(self) -> None:
         moved, self._moved = self._moved, {}

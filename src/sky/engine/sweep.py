@@ -5,7 +5,7 @@ without machines is looked at again, and its own table decides.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from sky.core.errors import NotSupportedError, ProviderFailure
@@ -83,10 +83,11 @@ class Sweep:
         ended = []
         everywhere = self._rounds % _EVERYWHERE == 0
         self._rounds += 1
+        used = await self._used()
         for cloud in self._providers.names():
             try:
                 likely = self._providers.likely(cloud) or self._usable(cloud)
-                if not likely and not await self._regions(cloud):
+                if not likely and cloud not in used:
                     # Nobody uses it: its library need not even be loaded.
                     continue
                 ended += await self._cloud(cloud, everywhere=everywhere)
@@ -112,7 +113,7 @@ class Sweep:
     async def _cloud(self, cloud: str, *, everywhere: bool) -> list[str]:
         compute = self._providers.compute(cloud)
         look_at_images = isinstance(compute, ClonesDisks) and self._rounds % _IMAGES == 1
-        regions = await self._regions(cloud) if isinstance(compute, Regional) and not everywhere else None
+        regions = (await self._used())[cloud] if isinstance(compute, Regional) and not everywhere else None
         found = await compute.list(regions=regions)
         listed = {each.cluster_id for each in found if each.state is not InstanceState.TERMINATED}
         well = Counter(
@@ -203,14 +204,18 @@ class Sweep:
             except (ProviderFailure, NotSupportedError) as error:
                 log.warning("sweep: the image %s on %s is not removed yet: %s", name, cloud, error)
 
-    async def _regions(self, cloud: str) -> set[str]:
-        """Where this cloud was used of late: a look around the world each minute would be many calls."""
-        recent = await self._store.clusters.since(self._clock.now() - _RECENT_S)
-        used = [site for cluster in recent for site in cluster.where]
-        used += [site for cluster in recent if (site := last_placed(cluster)) is not None]
-        refused = [each.place.split("/") for cluster in recent for each in cluster.refusals]
-        tried = {parts[1] for parts in refused if len(parts) > 1 and parts[0] == cloud}
-        return tried | {site.region for site in used if site.cloud == cloud}
+    async def _used(self) -> defaultdict[str, set[str]]:
+        """Which regions of each cloud were used of late: a look around the world each minute would be many calls."""
+        used: defaultdict[str, set[str]] = defaultdict(set)
+        for cluster in await self._store.clusters.since(self._clock.now() - _RECENT_S):
+            last = last_placed(cluster)
+            for site in (*cluster.where, *((last,) if last is not None else ())):
+                used[site.cloud].add(site.region)
+            for refusal in cluster.refusals:
+                cloud, _, rest = refusal.place.partition("/")
+                if rest:
+                    used[cloud].add(rest.partition("/")[0])
+        return used
 
 
 def last_placed(cluster: Cluster) -> Site | None:

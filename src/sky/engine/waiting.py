@@ -1,11 +1,25 @@
-"""Waiting for a recorded thing to reach a state: a wake-up when there is one, a look now and then all the same."""
+"""Waiting for recorded things to change: a wake-up when there is one, a look now and then all the same."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
+from sky.kit.clock import Clock
 from sky.kit.signals import Signals
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+#: Called with the names of whom to look at; None for everybody.
+Look = Callable[[Collection[str] | None], Awaitable[None]]
+
+#: Seconds between looks at everybody.
+_ALL_S = 5.0
+#: A look is followed by a pause so many times as long: looks take a fiftieth of our time at most, however many there
+#: are to look at. Seconds that changes wait for one another at most.
+_TIMES, _TOGETHER_S = 50.0, 0.2
 
 #: Seconds between looks without a wake-up: first, and at most, so that thousands who wait for long cost little. Where
 #: wake-ups do not all arrive, the look is what news comes by.
@@ -23,3 +37,28 @@ async def until(signals: Signals, topic: str, load: Callable[[], Awaitable[T]], 
                 return found
             if not await change.changed(pause):
                 pause = min(pause * 2, (_LOOK_S if signals.hears_all else _LOOK_DEAF_S)[1])
+
+
+async def keep_up(signals: Signals, family: str, look: Look, clock: Clock) -> None:
+    """Look at those whose topics (`family:NAME`) change, soon, and now and then at everybody; until cancelled."""
+    loop = asyncio.get_running_loop()
+    all_at = loop.time()
+    with signals.names(family) as news:
+        while True:
+            begun = loop.time()
+            whose = news.whose()
+            if begun >= all_at:
+                whose = None
+            try:
+                await look(whose)
+            except Exception:  # a full disk, say: the next look may do better, and none may be the last
+                log.exception("%s: cannot look just now", family)
+                # Whom it was to be at is known no more.
+                all_at = 0.0
+                await clock.sleep(_ALL_S)
+                continue
+            spent = loop.time() - begun
+            if whose is None:
+                all_at = loop.time() + max(_ALL_S, _TIMES * spent)
+            await clock.sleep(min(_TOGETHER_S, _TIMES * spent))
+            await news.changed(max(0.0, all_at - loop.time()))

@@ -7,7 +7,7 @@ for again, so that a missed event delays news but never loses it.
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sky.core.errors import AgentRefused, AgentUnreachable
 from sky.core.lifecycle import clusters as cluster_life
@@ -19,6 +19,7 @@ from sky.core.ports import AgentClient, Fleet, Store
 from sky.engine.duties import Alone, Duties
 from sky.engine.positions import Positions
 from sky.engine.post import Post
+from sky.engine.waiting import keep_up
 from sky.kit.backoff import delays
 from sky.kit.clock import Clock
 from sky.kit.frozen import replace
@@ -33,10 +34,6 @@ _LISTENED_TO = (Phase.UP, Phase.DEGRADED, Phase.AUTOSTOPPING)
 _HOLD_S = 50.0
 #: Queues that say nothing and are looked at all the same, in a second at most, and the longest that one is not.
 _CAUGHT_UP, _CATCH_UP_MOST_S = 20.0, 600.0
-#: How often the list of clusters is looked through without a wake-up, in seconds.
-_LOOK_S = 5.0
-#: Clusters that are looked through in a second at most: with thousands, each change of any must not mean a look at all.
-_LOOKED_THROUGH = 5_000
 #: What nodes may say of a job, and nothing else.
 _CAUSES, _CONCERNS = frozenset(FailureCause), ("late", "large")
 
@@ -57,7 +54,6 @@ class Watchers:
         self._listeners: dict[str, asyncio.Task[None]] = {}
         #: By cluster, how often its head had been replaced when its listener was started.
         self._heads: dict[str, int] = {}
-        self._next_lost = 0.0
 
     @property
     def listening(self) -> int:
@@ -68,15 +64,7 @@ class Watchers:
         """Start and stop listeners as clusters come and go, until cancelled."""
         writer = asyncio.create_task(self._positions.run(), name="positions of heads")
         try:
-            with self._signals.watch("clusters") as change:
-                while True:
-                    try:
-                        await self._reconcile()
-                    except Exception:  # a full disk, say: the next look may do better, and none may be the last
-                        log.exception("watchers: cannot look just now")
-                        await self._clock.sleep(_LOOK_S)
-                    await self._clock.sleep(min(1.0, len(self._listeners) / _LOOKED_THROUGH))
-                    await change.changed(_LOOK_S)
+            await keep_up(self._signals, "cluster", self._reconcile, self._clock)
         finally:
             tasks = [*self._listeners.values(), writer]
             for task in tasks:
@@ -84,10 +72,13 @@ class Watchers:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._positions.write()
 
-    async def _reconcile(self) -> None:
-        living = [each for each in await self._store.clusters.living() if each.phase in _LISTENED_TO]
-        wanted = {each.id: each for each in living if self._duties.listens_to(each.id)}
-        over = [id for id, task in self._listeners.items() if task.done() or not self._heard(wanted.get(id))]
+    async def _reconcile(self, ids: Collection[str] | None) -> None:
+        """Listen to whom we should, among these clusters or all."""
+        rows = self._store.clusters
+        living = await (rows.living() if ids is None else rows.living_of(ids))
+        wanted = {each.id: each for each in living if each.phase in _LISTENED_TO and self._duties.listens_to(each.id)}
+        looked_at = [id for id in (self._listeners if ids is None else ids) if id in self._listeners]
+        over = [id for id in looked_at if self._listeners[id].done() or not self._heard(wanted.get(id))]
         for id in over:
             task = self._listeners.pop(id)
             task.cancel()
@@ -100,18 +91,16 @@ class Watchers:
                 # With thousands it counts what each holds on to: nothing here asks what the cluster was to be.
                 slim = replace(cluster, task_config={}, resources_config={}, layers={}, candidates=(), refusals=())
                 self._listeners[id] = asyncio.create_task(self._listen(slim), name=f"listener of {cluster.name}")
-        now = self._clock.now()
-        if self._duties.has("sweep") and (over or not 0 <= self._next_lost - now <= _LOOK_S):
-            self._next_lost = now + _LOOK_S
-            await self._lose_jobs()
+        if self._duties.has("sweep") and (over or ids is None):
+            await self._lose_jobs(ids)
 
     def _heard(self, cluster: Cluster | None) -> bool:
         """Whether the listener of a cluster listens to the head that it has now."""
         return cluster is not None and self._heads.get(cluster.id) == cluster.heads
 
-    async def _lose_jobs(self) -> None:
+    async def _lose_jobs(self, clusters: Collection[str] | None) -> None:
         """Jobs of a cluster that was stopped or is gone have ended with it; but those in a stopped queue wait there."""
-        for job in await self._store.jobs.bereft():
+        for job in await self._store.jobs.bereft(clusters):
             cluster = await self._store.clusters.get(job.cluster_id)
             waits = job.phase is JobPhase.ON_CLUSTER and job.status is JobStatus.PENDING
             if cluster is None or not (waits and cluster.alive):

@@ -6,6 +6,7 @@ Inside one process, unless somebody joins who carries them to others and back.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Self
 
 
 class Signals:
@@ -14,6 +15,7 @@ class Signals:
     def __init__(self) -> None:
         # In order of arrival, so that what happens is the same each time the same things happen.
         self._watches: defaultdict[str, dict[Signal, None]] = defaultdict(dict)
+        self._families: defaultdict[str, dict[Names, None]] = defaultdict(dict)
         self._outlet: Callable[[str], None] | None = None
         #: Whether every change is notified here. Where not, who waits looks more often.
         self.hears_all = True
@@ -28,6 +30,9 @@ class Signals:
         """The same for watches of this process alone."""
         for watch in self._watches.get(topic, ()):
             watch.set()
+        family, _, name = topic.partition(":")
+        for names in self._families.get(family, ()):
+            names.note(name)
 
     def join(self, outlet: Callable[[str], None] | None) -> None:
         """Have every notified topic carried elsewhere too; None ends it."""
@@ -39,6 +44,9 @@ class Signals:
         for watches in self._watches.values():
             for watch in watches:
                 watch.set()
+        for families in self._families.values():
+            for names in families:
+                names.note("")
 
     def watch(self, topic: str) -> "Signal":
         """A watch on the topic, from now on. Close it, or use it as a context manager."""
@@ -46,11 +54,18 @@ class Signals:
         self._watches[topic][signal] = None
         return signal
 
+    def names(self, family: str) -> "Names":
+        """A watch on all topics `family:NAME`, which knows whose changed. The topic `family` alone means: anybody's."""
+        names = Names(self, family)
+        self._families[family][names] = None
+        return names
+
     def drop(self, signal: "Signal") -> None:
         """Forget a watch."""
-        self._watches[signal.topic].pop(signal, None)
-        if not self._watches[signal.topic]:
-            del self._watches[signal.topic]
+        of_its_kind = self._families if isinstance(signal, Names) else self._watches
+        of_its_kind[signal.topic].pop(signal, None)  # type: ignore[call-overload]
+        if not of_its_kind[signal.topic]:
+            del of_its_kind[signal.topic]
 
 
 class Signal:
@@ -99,11 +114,35 @@ class Signal:
         """Stop watching."""
         self._owner.drop(self)
 
-    def __enter__(self) -> "Signal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Names(Signal):
+    """A watch on a family of topics; see `Signals.names`. To begin with anything may have changed."""
+
+    def __init__(self, owner: Signals, topic: str) -> None:
+        super().__init__(owner, topic)
+        self._names: dict[str, None] = {}
+        self._anybody = True
+
+    def note(self, name: str) -> None:
+        """Remember whose topic changed; of no name, that nobody knows."""
+        if name:
+            self._names[name] = None
+        else:
+            self._anybody = True
+        self.set()
+
+    def whose(self) -> list[str] | None:
+        """The names whose topics changed since the last call, each once; None if anybody's may have."""
+        found = None if self._anybody else list(self._names)
+        self._names.clear()
+        self._anybody = False
+        return found
 
 
 def _settle(waits: "asyncio.Future[bool]", rung: bool) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import zlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -87,6 +88,8 @@ class NodeFleet:
         self._provision = provision
         self._interpreters = Interpreters(provision, keys.folder) if keys else None
         self._clients: dict[str, AgentClient] = {}
+        #: By cluster, under what there is something here: its nodes, and further connections to them.
+        self._ids: defaultdict[str, set[str]] = defaultdict(set)
         self._links: SshLinks | None = None
         #: By node, the record that it was brought up by: who still has an older one is led to where it is now.
         self._newest: dict[str, tuple[Cluster, Instance]] = {}
@@ -111,9 +114,11 @@ class NodeFleet:
 
     async def _let_go(self, cluster: Cluster) -> None:
         """Close connections to nodes that the cluster has no more, and to addresses where they were before."""
-        self._newest |= {node.id: (cluster, node) for node in cluster.instances}
-        for id in [id for id in self._clients if id.startswith(f"{cluster.id}-")]:
-            if id.partition("/")[0] not in {node.id for node in cluster.instances}:
+        there = {node.id: (cluster, node) for node in cluster.instances}
+        self._newest |= there
+        self._ids[cluster.id] |= there.keys()
+        for id in sorted(self._ids[cluster.id]):
+            if id.partition("/")[0] not in there:
                 await self._drop(id)
         if self._links is not None:
             cloud, ways = _cloud(cluster), set()
@@ -294,11 +299,10 @@ class NodeFleet:
 
     async def forget(self, cluster_id: str) -> None:
         """Close connections."""
-        for id in [id for id in self._clients if id.startswith(f"{cluster_id}-")]:
+        for id in sorted(self._ids.pop(cluster_id, ())):
+            self._shifts.pop(id, None)
+            self._newest.pop(id, None)
             await self._drop(id)
-        for known in (self._shifts, self._newest):
-            for id in [id for id in known if id.startswith(f"{cluster_id}-")]:
-                del known[id]
         if self._links is not None:
             await self._links.release(cluster_id)
 
@@ -357,6 +361,7 @@ class NodeFleet:
             # Another server may have started it again since, elsewhere.
             self._newest[node.id] = (cluster, node)
         if key not in self._clients:
+            self._ids[cluster.id] |= {node.id, key}
             # Not before it is needed: a node without a way fails the call, not the look at its cluster. Only the newest
             # record is held on to: there are thousands of them.
             id = node.id

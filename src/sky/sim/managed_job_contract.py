@@ -180,6 +180,8 @@ class ManagedJobContract:
         await self._put(bed, stage=Stage.RUNNING, cluster_id="c1")
         same(await store.managed_jobs.stray_clusters(), [])
         same(await store.managed_jobs.logged(), [("a", "c1")])
+        same(await store.managed_jobs.logged(["b", "a"]), [("a", "c1")])
+        same(await store.managed_jobs.logged(["b"]), [])
         await self._put(bed, stage=Stage.RUNNING, cluster_id="c9")
         same(await store.managed_jobs.stray_clusters(), [("c1", "a")])
         await self._put(bed, stage=Stage.DONE, cluster_id="c1")

@@ -93,10 +93,8 @@ class Soak:
         assert process.stdin is not None and process.stdout is not None
         while seed is not None:
             process.stdin.write(f"{seed}\n".encode())
-            try:
-                async with asyncio.timeout(_STUCK_S):
-                    line = await process.stdout.readline()
-            except TimeoutError:
+            line = await _line(process.stdout)
+            if line is None:
                 self._broke(seed, [f"it was still played after {_STUCK_S:.0f} s"], [])
                 return
             if not line:
@@ -123,3 +121,15 @@ class Soak:
         self.tally.failed.append(seed)
         self._record.breaks(seed, broken, faults)
         self._say(f"seed {seed}: {'; '.join(broken)[:500]} (by {', '.join(faults) or 'no faults'})")
+
+
+async def _line(output: asyncio.StreamReader) -> bytes | None:
+    """The next line; None if it does not come. Only seconds count in which we run: all of us may have been stopped."""
+    line = asyncio.ensure_future(output.readline())
+    try:
+        for _ in range(round(_STUCK_S)):
+            if (await asyncio.wait((line,), timeout=1.0))[0]:
+                return line.result()
+        return None
+    finally:
+        line.cancel()

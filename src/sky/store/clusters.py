@@ -1,6 +1,6 @@
 """Rows of clusters; at most one living cluster has a name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import bindparam, select
 
@@ -27,6 +27,7 @@ _VERSION = Prepared(select(_T.version).where(_T.id == bindparam("wanted")))
 _BY_NAME = Prepared(select(_T.doc).where(ALIVE, _T.name == bindparam("wanted")))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
 _LIVING = Prepared(select(_T.id, _T.version).where(ALIVE).order_by(_T.created_at.desc()))
+_LIVING_OF = Prepared(select(_T.id, _T.version).where(ALIVE, Among(_T.id, "ids")))
 _DOCS = Prepared(select(_T.id, _T.doc).where(Among(_T.id, "ids")))
 _ENDED = Prepared(_NEWEST_FIRST.where(_T.ended_at > bindparam("later")))
 
@@ -113,15 +114,25 @@ class SqlClusters(LeasedRows[Cluster]):
 
     async def living(self) -> list[Cluster]:
         """All living clusters, newest first."""
+        self._read = {each.id: each for each in await self._current(_LIVING)}
+        return [each for each in self._read.values() if each.alive]
+
+    async def living_of(self, ids: Collection[str]) -> list[Cluster]:
+        """Those among them that live, in no order."""
+        found = [each for each in await self._current(_LIVING_OF, ids=list(ids)) if each.alive]
+        self._read |= {each.id: each for each in found}
+        return found
+
+    async def _current(self, statement: Prepared, **values: object) -> list[Cluster]:
+        """Clusters by their ids and versions: what is known already is not read again."""
         known = self._read
         async with self._db.read() as tx:
-            rows = await tx.all(_LIVING)
+            rows = await tx.all(statement, **values)
             changed = [id for id, version in rows if id not in known or known[id].version != version]
             fresh = await tx.all(_DOCS, ids=changed) if changed else ()
-        found = {**known, **{id: self._document.load(doc) for id, doc in fresh}}
+        found = {id: self._document.load(doc) for id, doc in fresh}
         # One that was forgotten between the two questions is in neither.
-        self._read = {id: found[id] for id, _ in rows if id in found}
-        return [each for each in self._read.values() if each.alive]
+        return [found.get(id) or known[id] for id, _ in rows if id in found or id in known]
 
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living ones and those that ended later than `ended_after`, newest first."""

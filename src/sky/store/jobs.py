@@ -1,6 +1,6 @@
 """Rows of jobs on clusters; a request opens at most one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import bindparam, or_, select, text
 
@@ -13,7 +13,7 @@ from sky.store.documents import Document
 from sky.store.leases import LeasedRows
 from sky.store.schema import CLUSTERS, JOBS, OPEN_JOBS
 from sky.store.sealing import Sealer
-from sky.store.statements import Prepared
+from sky.store.statements import Among, Prepared
 
 #: Fields that hold what a user says, secrets among it.
 SEALED = ("task_config",)
@@ -26,12 +26,11 @@ _BY_NUMBER = Prepared(
     _NEWEST_FIRST.where(_T.cluster_id == bindparam("wanted"), _T.job_id == bindparam("number")).limit(1)
 )
 #: Word for word as the index has it, which is used for nothing else; asked every few seconds over all jobs on record.
-_BEREFT = Prepared(
-    _NEWEST_FIRST.select_from(JOBS.outerjoin(CLUSTERS, CLUSTERS.c.id == _T.cluster_id)).where(
-        text(f"jobs.{OPEN_JOBS}"),
-        or_(CLUSTERS.c.id.is_(None), ~CLUSTERS.c.living, CLUSTERS.c.phase == Phase.STOPPED.value),
-    )
+_WITHOUT_CLUSTER = _NEWEST_FIRST.select_from(JOBS.outerjoin(CLUSTERS, CLUSTERS.c.id == _T.cluster_id)).where(
+    text(f"jobs.{OPEN_JOBS}"),
+    or_(CLUSTERS.c.id.is_(None), ~CLUSTERS.c.living, CLUSTERS.c.phase == Phase.STOPPED.value),
 )
+_BEREFT, _BEREFT_OF = Prepared(_WITHOUT_CLUSTER), Prepared(_WITHOUT_CLUSTER.where(Among(_T.cluster_id, "clusters")))
 
 
 class SqlJobs(LeasedRows[Job]):
@@ -69,9 +68,11 @@ class SqlJobs(LeasedRows[Job]):
         """All jobs of a cluster, newest first."""
         return await self._many(_OF_CLUSTER, wanted=cluster_id)
 
-    async def bereft(self) -> list[Job]:
-        """Jobs that have not ended although their cluster was stopped or is gone."""
-        return await self._many(_BEREFT)
+    async def bereft(self, clusters: Collection[str] | None = None) -> list[Job]:
+        """Jobs, of these clusters or of all, that have not ended although their cluster was stopped or is gone."""
+        if clusters is None:
+            return await self._many(_BEREFT)
+        return await self._many(_BEREFT_OF, clusters=list(clusters))
 
     async def by_request(self, request_id: str) -> Job | None:
         """The job that a request opened."""

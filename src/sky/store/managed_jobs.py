@@ -92,11 +92,10 @@ _MOVED = Prepared(
     .limit(bindparam("most"))
 )
 _SILENT = Prepared(select(_T.id).where(Among(_T.id, "ids"), _T.notifies.is_(False)))
-_LOGGED = Prepared(
-    select(_T.id, _T.cluster_id).where(
-        or_(_T.stage == Stage.RUNNING.value, _T.stage == Stage.CANCELLING.value), _T.cluster_id.is_not(None)
-    )
+_ON_CLUSTERS = select(_T.id, _T.cluster_id).where(
+    or_(_T.stage == Stage.RUNNING.value, _T.stage == Stage.CANCELLING.value), _T.cluster_id.is_not(None)
 )
+_LOGGED, _LOGGED_OF = Prepared(_ON_CLUSTERS), Prepared(_ON_CLUSTERS.where(Among(_T.id, "ids")))
 _LIMITED = Prepared(select(_T.doc).where(_T.max_cost.is_not(None), _T.ended_at.is_(None)))
 _STRAY = Prepared(
     select(CLUSTERS.c.id, CLUSTERS.c.owner).select_from(
@@ -275,10 +274,11 @@ class SqlManagedJobs(LeasedRows[ManagedJob]):
         async with self._db.read() as tx:
             return [id for (id,) in await tx.all(_MOVED, most=most)]
 
-    async def logged(self) -> list[tuple[str, str]]:
-        """Ids of those that may have a job on a cluster, each with that cluster's."""
+    async def logged(self, ids: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Ids of those, of all or among these, that may have a job on a cluster, each with that cluster's."""
         async with self._db.read() as tx:
-            return [(id, cluster) for id, cluster in await tx.all(_LOGGED)]
+            rows = await tx.all(_LOGGED) if ids is None else await tx.all(_LOGGED_OF, ids=list(ids))
+        return [(id, cluster) for id, cluster in rows]
 
     async def silent(self, ids: Collection[str]) -> set[str]:
         """Those among them of which it is known that they name nobody who is to be told of their changes."""

@@ -36,6 +36,10 @@ class ClusterRows(Rows[Cluster], Protocol):
 
     async def living(self) -> list[Cluster]: ...
 
+    async def living_of(self, ids: Collection[str]) -> list[Cluster]:
+        """Those among them that live, in no order."""
+        ...
+
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living clusters, and those that ended after a time, newest first."""
         ...
@@ -58,8 +62,8 @@ class JobRows(Rows[Job], Protocol):
         """All jobs of a cluster, newest first."""
         ...
 
-    async def bereft(self) -> list[Job]:
-        """Jobs that have not ended although their cluster was stopped or is gone."""
+    async def bereft(self, clusters: Collection[str] | None = None) -> list[Job]:
+        """Jobs, of these clusters or of all, that have not ended although their cluster was stopped or is gone."""
         ...
 
     async def by_request(self, request_id: str) -> Job | None: ...
@@ -145,8 +149,8 @@ class ManagedJobRows(Rows[ManagedJob], Protocol):
         """Ids of those whose cluster, or job there, is not as it was when it was looked at last."""
         ...
 
-    async def logged(self) -> list[tuple[str, str]]:
-        """Ids of those that may have a job on a cluster, each with that cluster's."""
+    async def logged(self, ids: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Ids of those, of all or among these, that may have a job on a cluster, each with that cluster's."""
         ...
 
     async def silent(self, ids: Collection[str]) -> set[str]:
