@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +144,13 @@ async def losing(house: House, records: Records, cloud: Line, losses: int, pause
         marks += (await cloud.ask("lose", count=1))["marks"]
         await asyncio.sleep(pause)
     wanted, begun = set(marks), time.monotonic()
-    owners: dict[str, str] = {}
     later: dict[str, str] = {}
     times: dict[str, dict[str, float]] = {"ordered": {}}
     while len(times["ordered"]) < len(wanted) and time.monotonic() - begun < 120.0:
         await asyncio.sleep(1.0)
-        rows = records.all("SELECT id, owner FROM clusters WHERE owner IS NOT NULL ORDER BY created_at")
-        owners = dict(rows)
-        newest = {owner: id for id, owner in rows}
-        later = {mark: newest[owners[mark]] for mark in wanted if newest[owners[mark]] != mark}
+        rows = records.all("SELECT owner, id FROM clusters WHERE owner IS NOT NULL ORDER BY owner, created_at")
+        # A job may lose one machine after the other: what counts is what came in the place of each.
+        later = {mark: there for (owner, mark), (same, there) in pairwise(rows) if mark in wanted and owner == same}
         times = await cloud.ask("times", marks=list(later.values()))
     ordered = times["ordered"]
     waits = sorted(ordered[there] - times["lost"][mark] for mark, there in later.items() if there in ordered)

@@ -23,6 +23,7 @@ from sky.server.objects import far_of
 from sky.server.passwords import Passwords
 from sky.server.people import People
 from sky.server.permissions import Permissions
+from sky.server.pieces import Pieces, pieces
 from sky.server.plane import ControlPlane
 from sky.server.policies import NAMES, Policies
 from sky.server.quota import Quota
@@ -36,7 +37,7 @@ from sky.wire.requests import Submitted
 
 B = TypeVar("B", bound=Body)
 #: Work of a read that is given back as JSON already.
-Encoded = Callable[[B, Caller], Awaitable[bytes]]
+Encoded = Callable[[B, Caller], Awaitable[bytes | Pieces]]
 
 #: What those hear who still wait when the owner stops the server.
 STOPPED = "The API server was stopped (`sky api stop`). What it was asked for goes on when it is started again."
@@ -133,7 +134,7 @@ class Api:
                 self.reads.keep(Read(id, name, now, error=error, user=call.user))
                 return Reply(b'{"request_id":"%s","error":%s}' % (id.encode(), error), status, headers)
             self.reads.keep(Read(id, name, now, result=result, user=call.user))
-            return Reply(b'{"request_id":"%s","result":%s}' % (id.encode(), result), 200, headers)
+            return Reply(pieces(result).within(b'{"request_id":"%s","result":' % id.encode(), b"}"), 200, headers)
 
         operation = Operation(
             "POST", path, summary, body=kind, answer=answer, right=right, audited=audited, enveloped=True

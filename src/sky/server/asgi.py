@@ -29,6 +29,7 @@ from sky.server.failures import (
     WrongMethod,
     told,
 )
+from sky.server.pieces import Pieces, pieces
 from sky.version import API_VERSION, __version__
 from sky.wire.codec import encode
 from sky.wire.openapi import Operation
@@ -170,7 +171,7 @@ class Gone(Exception):
 class Reply:
     """An answer that is ready. `body` is JSON unless `headers` say otherwise."""
 
-    body: bytes = b"{}"
+    body: bytes | Pieces = b"{}"
     status: int = 200
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
@@ -335,11 +336,16 @@ def _check_framing(call: Call) -> None:
 async def _send(reply: Reply, send: Send) -> None:
     kind = _OURS if any(key == b"content-type" for key, _ in reply.headers) else _JSON
     length = (b"content-length", b"%d" % len(reply.body))
-    kind = _OURS if any(key == b"content-type" for key, _ in reply.headers) else _JSON
     await send(
         {"type": "http.response.start", "status": reply.status, "headers": [*kind, length, *reply.headers]},
     )
-    await send({"type": "http.response.body", "body": reply.body})
+    chunks = pieces(reply.body).chunks()
+    body = next(chunks)
+    for chunk in chunks:
+        # Not all at once: whoever reads slowly is waited for, instead of having it all lie here.
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = chunk
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _stream(frames: AsyncIterator[bytes], receive: Receive, send: Send) -> None:

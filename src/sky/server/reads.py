@@ -7,6 +7,8 @@ find it. Bounded in number, bytes and age. Called by the routes.
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from sky.server.pieces import Pieces
+
 #: What is kept: number of answers, bytes of all together, seconds.
 MOST_READS = 1_000
 MOST_BYTES = 32 * 1024 * 1024
@@ -20,7 +22,7 @@ class Read:
     id: str
     name: str
     at: float
-    result: bytes | None = None
+    result: bytes | Pieces | None = None
     error: bytes | None = None
     user: str = ""
 

@@ -33,8 +33,9 @@ from sky.store.statements import Prepared
 
 log = logging.getLogger(__name__)
 
-#: Connections of one server at most, unless it is told otherwise; one of so many is for calls alone.
-CONNECTIONS, _FOR_CALLS = 10, 4
+#: Connections of one server at most, unless it is told otherwise; of so many one is for what calls write alone, and
+#: one for what they ask: who asks how things are waits for none of a hundred launches that are being asked for.
+CONNECTIONS, _FOR_CALLS = 10, 5
 #: Seconds for a statement, for a free connection, and for the database to be there when the server starts.
 _STATEMENT_S, _FREE_S, _START_S = 30.0, 30.0, 15.0
 #: Seconds for which a transaction that cannot begin is tried again: a database that is started anew takes some.
@@ -145,17 +146,16 @@ class PostgresDatabase:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.dialect: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
-        #: The connections for work, and for calls.
-        self._pools: tuple[asyncpg.Pool, asyncpg.Pool] | None = None
+        #: The connections for work, for what calls write, and for what calls ask.
+        self._pools: tuple[asyncpg.Pool, asyncpg.Pool, asyncpg.Pool] | None = None
         #: Whether PgBouncer, or another of its kind, stands between us and the database.
         self.pooled = target.pooled is not None
 
-    @property
-    def pool(self) -> asyncpg.Pool:
+    def pool(self, *, reads: bool) -> asyncpg.Pool:
         """The connections for whoever asks. Raises RuntimeError before `connect`."""
         if self._pools is None:
             raise RuntimeError("the database is not connected")
-        return self._pools[CALL.get()]
+        return self._pools[(2 if reads else 1) if CALL.get() else 0]
 
     async def connect(self) -> None:
         """Wait a little for the database, settle its schema, open the pool."""
@@ -174,7 +174,11 @@ class PostgresDatabase:
         except asyncpg.PostgresError as refused:
             raise ConnectionError(f"the database {self.target.shown} refuses us: {refused}") from None
         calls = max(1, self.target.connections // _FOR_CALLS)
-        self._pools = (await self._opened(max(1, self.target.connections - calls)), await self._opened(calls))
+        self._pools = (
+            await self._opened(max(1, self.target.connections - 2 * calls)),
+            await self._opened(calls),
+            await self._opened(calls),
+        )
 
     async def _opened(self, most: int) -> asyncpg.Pool:
         return await asyncpg.create_pool(
@@ -284,7 +288,7 @@ class _Block:
 
     def __init__(self, database: PostgresDatabase, begin: str | None, *, reads: bool = False) -> None:
         self._database = database
-        self._pool = database.pool
+        self._pool = database.pool(reads=reads)
         self._begin = begin
         self._reads = reads
 

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from sky.core.errors import ClusterDoesNotExist
 from sky.core.model.clusters import Cluster
 from sky.core.model.events import Entry
@@ -12,6 +10,7 @@ from sky.core.model.users import Caller
 from sky.engine.sharing import Rounds
 from sky.server.api import Api
 from sky.server.asgi import Route
+from sky.server.pieces import Pieces, listed
 from sky.wire.clusters import (
     AutostopBody,
     ClusterEventsBody,
@@ -37,7 +36,7 @@ STATUS_FRESH_S = 1.0
 MOST_STATUSES = 64
 #: Parts of answers that are kept beyond those of an answer and its like.
 MOST_TOLD = 1000
-_NEVER = (None, msgspec.Raw())
+_NEVER = (None, b"")
 
 
 class StatusBoard:
@@ -45,13 +44,13 @@ class StatusBoard:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._kept: dict[tuple[object, ...], tuple[float, bytes]] = {}
+        self._kept: dict[tuple[object, ...], tuple[float, Pieces]] = {}
         self._changes = 0
         #: Where clusters change all the time none is kept for long, and each takes the longer the more ask for one.
-        self._rounds: Rounds[bytes] = Rounds()
+        self._rounds: Rounds[Pieces] = Rounds()
         #: What is told of a cluster, by its id and whether in short, with the cluster as it was then. The store gives
         #: the same one out for as long as it is unchanged.
-        self._told: dict[tuple[str, bool], tuple[Cluster, msgspec.Raw]] = {}
+        self._told: dict[tuple[str, bool], tuple[Cluster, bytes]] = {}
 
     async def watch(self) -> None:
         """Forget answers when clusters change; runs for as long as the server."""
@@ -61,7 +60,7 @@ class StatusBoard:
                     self._changes += 1
                     self._kept.clear()
 
-    async def answer(self, body: StatusBody, caller: Caller) -> bytes:
+    async def answer(self, body: StatusBody, caller: Caller) -> Pieces:
         """The clusters that the caller may see, as JSON."""
         plane = self._api.plane
         refresh = body.refresh.upper() != "NONE"
@@ -78,7 +77,7 @@ class StatusBoard:
             return await self._made(body, caller, key)
         return await self._rounds.answer(key, lambda: self._made(body, caller, key))
 
-    async def _made(self, body: StatusBody, caller: Caller, key: tuple[object, ...]) -> bytes:
+    async def _made(self, body: StatusBody, caller: Caller, key: tuple[object, ...]) -> Pieces:
         """The answer as of now, kept for others who may see the same."""
         plane, changes, now = self._api.plane, self._changes, self._api.plane.clock.now()
         names = None if body.cluster_names is None else tuple(body.cluster_names)
@@ -86,14 +85,14 @@ class StatusBoard:
         known = await plane.clusters(names, refresh=refresh, managed=body.include_managed)
         # A name is a name; a glob means those of one's own, unless everybody's are asked for.
         clusters = await self._api.may.shown(caller, known, everybody=body.all_users, named=names or ())
-        told = encode(await self._parts(clusters, summary=body.summary))
+        told = listed(await self._parts(clusters, summary=body.summary))
         if changes == self._changes:
             if len(self._kept) >= MOST_STATUSES:
                 self._kept.clear()
             self._kept[key] = (now, told)
         return told
 
-    async def _parts(self, clusters: Sequence[Cluster], *, summary: bool) -> list[msgspec.Raw]:
+    async def _parts(self, clusters: Sequence[Cluster], *, summary: bool) -> list[bytes]:
         """What is told of each, encoded; made anew for those that have changed since they were told of last."""
         known = self._told
         if len(known) > 2 * len(clusters) + MOST_TOLD:
@@ -103,8 +102,7 @@ class StatusBoard:
             # A line of a cluster's story is written with a version of it: without a new one, there is no new line.
             last = await self._api.plane.last_entries([cluster.id for cluster in changed])
             for each in changed:
-                told = encode(status_response(each, last.get(each.id), summary=summary))
-                known[each.id, summary] = (each, msgspec.Raw(told))
+                known[each.id, summary] = (each, encode(status_response(each, last.get(each.id), summary=summary)))
         return [known[each.id, summary][1] for each in clusters]
 
 

@@ -10,6 +10,7 @@ from sky.core.model.statuses import RequestStatus
 from sky.core.policy.rights import Right
 from sky.server.api import Api
 from sky.server.asgi import Call, Reply, Route, Stream
+from sky.server.pieces import pieces
 from sky.wire.codec import decode, encode
 from sky.wire.jobs import Frame, ProvisionLogsBody, frame, line
 from sky.wire.openapi import Operation
@@ -121,8 +122,9 @@ class _Requests:
         read = self._api.reads.find(id, self._plane.clock.now(), call.user)
         if read is not None:
             status = b"SUCCEEDED" if read.error is None else b"FAILED"
-            told = (read.id.encode(), encode(read.name), status, read.result or b"null", read.error or b"null")
-            return Reply(b'{"request_id":"%s","name":%s,"status":"%s","result":%s,"error":%s}' % told)
+            told = (read.id.encode(), encode(read.name), status)
+            head = b'{"request_id":"%s","name":%s,"status":"%s","result":' % told
+            return Reply(pieces(read.result or b"null").within(head, b',"error":%s}' % (read.error or b"null")))
         request = await self._api.may.request(call.caller, id)
         timeout = self._timeout(query)
         if not request.status.is_terminal() and timeout > 0:
