@@ -1,4 +1,4 @@
-"""On PostgreSQL connections are few: who asks how things are waits neither for work nor for what others have recorded."""
+"""On PostgreSQL connections are few: who asks how things are waits neither for work nor for what others record."""
 
 import asyncio
 from contextlib import AsyncExitStack
