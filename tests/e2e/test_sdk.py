@@ -54,6 +54,7 @@ def launched(endpoint: str) -> str:
     request = sky.launch(task, cluster_name=NAME, idle_minutes_to_autostop=30, down=True)
     job_id, handle = sky.stream_and_get(request)
     assert (job_id, handle.get_cluster_name()) == (1, NAME)
+    assert sky.tail_logs(NAME, 1, follow=True, output_stream=io.StringIO()) == 0
     return str(request)
 
 

@@ -57,8 +57,10 @@ async def keep_up(signals: Signals, family: str, look: Look, clock: Clock) -> No
                 all_at = 0.0
                 await clock.sleep(_ALL_S)
                 continue
-            spent = loop.time() - begun
+            ended = loop.time()
+            pause = _TIMES * (ended - begun)
             if whose is None:
-                all_at = loop.time() + max(_ALL_S, _TIMES * spent)
-            await clock.sleep(min(_TOGETHER_S, _TIMES * spent))
-            await news.changed(max(0.0, all_at - loop.time()))
+                all_at = ended + max(_ALL_S, pause)
+            await news.changed(max(0.0, all_at - ended))
+            # What comes alone is looked at where it comes; of many that come at once, most wait for one look.
+            await clock.sleep(max(0.0, ended + min(_TOGETHER_S, pause) - loop.time()))
