@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sky.engine.waiting import keep_up
+from sky.engine.waiting import apart, keep_up
 from sky.kit.clock import SystemClock
 from sky.kit.signals import Signals
 
@@ -84,3 +84,8 @@ async def test_what_changes_during_a_look_is_looked_at_together_after_it(monkeyp
         return await looks.until(2)
 
     assert await kept_up(looks, work) == [None, ["a", "b", "c"]]
+
+
+def test_looks_that_take_long_are_further_apart():
+    assert apart(5.0, 0.01) == 5.0
+    assert apart(5.0, 0.4) == 20.0

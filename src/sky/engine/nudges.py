@@ -15,12 +15,12 @@ from sky.engine.desk import Desk
 from sky.engine.duties import Alone, Duties
 from sky.engine.managed_jobs import KEY
 from sky.engine.pools import Calls
+from sky.engine.waiting import apart
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks for jobs whose wake-up was lost, or so many times as long as one of them took; and how many
-#: are found at a time.
-_NET_S, _TIMES, _MOST_FOUND = 10.0, 50.0, 1000
+#: Seconds between looks for jobs whose wake-up was lost, at least, and how many are found at a time.
+_NET_S, _MOST_FOUND = 10.0, 1000
 
 
 class Nudges:
@@ -75,7 +75,7 @@ class Nudges:
                     if (begun := loop.time()) >= next_net:
                         next_net = begun + _NET_S
                         await self.net()
-                        next_net = max(next_net, begun + _TIMES * (loop.time() - begun))
+                        next_net = begun + apart(_NET_S, loop.time() - begun)
                 except Exception:  # a full disk, say: the next round may do better, and none may be the last
                     log.exception("managed jobs cannot be woken just now")
                     await clock.sleep(1.0)

@@ -17,8 +17,8 @@ Look = Callable[[Collection[str] | None], Awaitable[None]]
 
 #: Seconds between looks at everybody.
 _ALL_S = 5.0
-#: A look is followed by a pause so many times as long: looks take a fiftieth of our time at most, however many there
-#: are to look at. Seconds that changes wait for one another at most.
+#: Looks take a fiftieth of our time at most, however many there are to look at. Seconds that changes wait for one
+#: another at most.
 _TIMES, _TOGETHER_S = 50.0, 0.2
 
 #: Seconds between looks without a wake-up: first, and at most, so that thousands who wait for long cost little. Where
@@ -37,6 +37,11 @@ async def until(signals: Signals, topic: str, load: Callable[[], Awaitable[T]], 
                 return found
             if not await change.changed(pause):
                 pause = min(pause * 2, (_LOOK_S if signals.hears_all else _LOOK_DEAF_S)[1])
+
+
+def apart(least: float, spent: float) -> float:
+    """Seconds until what took `spent` seconds is done again: `least`, or more where it would take much of our time."""
+    return max(least, _TIMES * spent)
 
 
 async def keep_up(signals: Signals, family: str, look: Look, clock: Clock) -> None:
@@ -58,9 +63,9 @@ async def keep_up(signals: Signals, family: str, look: Look, clock: Clock) -> No
                 await clock.sleep(_ALL_S)
                 continue
             ended = loop.time()
-            pause = _TIMES * (ended - begun)
+            spent = ended - begun
             if whose is None:
-                all_at = ended + max(_ALL_S, pause)
+                all_at = ended + apart(_ALL_S, spent)
             await news.changed(max(0.0, all_at - ended))
             # What comes alone is looked at where it comes; of many that come at once, most wait for one look.
-            await clock.sleep(max(0.0, ended + min(_TOGETHER_S, pause) - loop.time()))
+            await clock.sleep(max(0.0, ended + min(_TOGETHER_S, apart(0.0, spent)) - loop.time()))
