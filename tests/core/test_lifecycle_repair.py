@@ -180,6 +180,11 @@ def test_setup_that_did_not_come_to_its_end_runs_everywhere_again():
     assert (twice.repair, twice.fresh) == (2, (0, 1)), "neither has what the setup makes"
 
 
+def test_a_loss_that_is_seen_before_it_was_seen_to_run_leaves_the_others_as_they_are():
+    lost = after(job(), events.Admitted(), events.Launched("c", "name-1"), UP, LOST)
+    assert (lost.stage, lost.fresh) == (Stage.REPAIRING, (1,))
+
+
 def test_a_repair_that_fails_leads_to_another_cluster_and_counts_once():
     lost = after(running(), LOST)
     failed = managed_jobs.TABLE.step(lost, replace(OVER, repairs=1, cluster_reason="not repaired: no room"), NOW)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sky.core.errors import ProviderDown
-from sky.core.lifecycle.billing import bill
+from sky.core.lifecycle.billing import LISTED, NO_PRICE, bill
 from sky.core.lifecycle.machine import Step
 from sky.core.model.catalog import Market
 from sky.core.model.clusters import Cluster, Phase, Refusal, Site
@@ -51,12 +51,16 @@ class Metering:
         return self.told
 
 
-def settling_over(plane, cloud):
+async def nobody_sells(line):
+    return None
+
+
+def settling_over(plane, cloud, listed=nobody_sells):
     class One:
         def compute(self, name):
             return cloud
 
-    return Settling(plane.store, One(), plane.clock)
+    return Settling(plane.store, One(), plane.clock, listed)
 
 
 async def test_machines_of_a_launch_that_failed_are_entered_once_its_cluster_is_gone(plane):
@@ -81,6 +85,30 @@ async def test_machines_of_a_launch_that_failed_are_entered_once_its_cluster_is_
     assert line.entry.cost(now) == pytest.approx(0.01)
     assert cloud.asked[0] == {"r1", "r2"}
     assert len(cloud.asked) == 7, "two in vain, and then as often as a list may lag behind"
+
+
+@pytest.mark.parametrize(("price", "told"), [(1.8, (1.8, LISTED)), (None, (0.0, NO_PRICE))])
+async def test_what_was_ordered_at_a_price_on_no_record_has_the_one_of_the_list(plane, price, told):
+    now, asked = plane.clock.now(), []
+
+    async def listed(line):
+        asked.append((line.cloud, line.region, line.instance_type, line.market))
+        if len(asked) == 1:
+            raise ProviderDown("no answer")
+        return price
+
+    drawn = Cluster("c7", "seven", "u", "default", Phase.TERMINATED, 0, now, now, 1, ended_at=now, entered=True,
+                    sites=(Site("cloud", "r1", "c7"),))  # fmt: skip
+    await plane.store.clusters.open(Step(drawn, ()), now)
+    cloud = Metering(Span("c7", "i-1", "r1", "r1-a", "t1", Market.SPOT, now - 30, now - 20))
+    settling = settling_over(plane, cloud, listed)
+    await settling.once()
+    assert await plane.ledger(Question(ended=True)) == [], "who tells the price did not answer"
+    for _ in range(3):
+        await settling.once()
+    (line,) = await plane.ledger(Question(ended=True))
+    assert (line.entry.price_hourly, line.entry.note) == told
+    assert asked == [("cloud", "r1", "t1", Market.SPOT)] * 2
 
 
 async def test_who_lives_is_not_settled(plane):

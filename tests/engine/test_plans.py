@@ -12,6 +12,7 @@ from sky.core.lifecycle.machine import Step
 from sky.core.model.catalog import Market, Query
 from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.dags import DagSpec
+from sky.core.model.ledger import Billed, Entry
 from sky.core.model.offers import Reason
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.optimizer.goals import Goal
@@ -569,3 +570,24 @@ async def test_members_of_a_group_begin_in_the_region_that_has_room_for_all(plan
             story = [each.text for each in await plane.managed.story(await plane.managed.by_number(1))]
     done = await plane.submit("jobs/cancel", {"all": True}, user="u")
     await plane.wait(done.id, 20)
+
+
+# --- what a machine costs that nobody remembers ordering -------------------------------------------------------------
+
+
+async def test_a_line_is_priced_as_its_machine_is_sold_there(plane, own):
+    made = chosen(await plan(plane, P4D))
+    line = Entry(Billed.MACHINE, "i-1", "c", "c", "", "", "", "aws", made.region, made.zone, made.instance_type,
+                 Market.ON_DEMAND, 0.0, 1.0)  # fmt: skip
+    assert await plane.planner.listed(line) == made.price_hourly > 0
+    assert await plane.planner.listed(line._replace(instance_type="p4d.unheard-of")) is None
+    assert await plane.planner.listed(line._replace(region="mars-1")) is None
+    (own / "a.toml").write_text(
+        '[[price]]\ninfra = "aws"\ninstance_type = "p4d.24xlarge"\nprice = 1.25\n'
+        '[[offer]]\ninfra = "aws/us-east-1"\ninstance_type = "ours"\ncpus = 4\nmemory = 16\nprice = 2.0\n'
+        "spot_price = 0.5\n"
+    )
+    assert await plane.planner.listed(line) == 1.25
+    ours = line._replace(instance_type="ours")
+    prices = [await plane.planner.listed(ours._replace(market=each)) for each in (Market.ON_DEMAND, Market.SPOT)]
+    assert prices == [2.0, 0.5]

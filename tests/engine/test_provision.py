@@ -395,7 +395,7 @@ async def test_what_a_crash_leaves_of_a_hedge_is_swept(plane, clouds, ask, tmp_p
     left = clouds.played["aws"]
     given = clouds.played[cluster.placement.offer.cloud].asked[-1]
     await LocalCompute.create(left, _as(given, f"{cluster.id}-h1"))
-    sweep = sweeps.Sweep(plane.store, clouds, plane._post, plane.clock)
+    sweep = sweeps.Sweep(plane.store, clouds, plane._post, plane.clock, plane.planner.listed)
     assert await sweep.once() == []
     assert await sweep.once() == [f"{cluster.id}-h1"]
     assert len(await clouds.played[cluster.placement.offer.cloud].list()) == 1
@@ -532,7 +532,7 @@ async def test_an_image_goes_with_a_launch_that_fails_and_if_not_with_a_sweep(pl
         assert "sold out" in str(failed.error)
         assert len(aws.kept) == stuck
     aws.stuck = False
-    sweep = sweeps.Sweep(plane.store, clouds, Post(SystemClock(), Signals()), SystemClock())
+    sweep = sweeps.Sweep(plane.store, clouds, Post(SystemClock(), Signals()), SystemClock(), plane.planner.listed)
     looks = 0
     while aws.kept:
         assert looks <= sweeps._IMAGES

@@ -29,7 +29,7 @@ STRANGER = CreateAsk(
 
 
 def sweep_of(plane):
-    return Sweep(plane.store, plane._providers, Post(SystemClock(), Signals()), SystemClock())
+    return Sweep(plane.store, plane._providers, Post(SystemClock(), Signals()), SystemClock(), plane.planner.listed)
 
 
 async def test_a_machine_without_a_record_is_ended_after_a_grace(plane):
@@ -116,7 +116,7 @@ def sweep_over(plane, cloud, monkeypatch):
         def compute(self, name):
             return cloud
 
-    sweep = Sweep(plane.store, One(), Post(SystemClock(), Signals()), SystemClock())
+    sweep = Sweep(plane.store, One(), Post(SystemClock(), Signals()), SystemClock(), plane.planner.listed)
     monkeypatch.setattr(sweep, "_used", cloud._used)
     return sweep
 

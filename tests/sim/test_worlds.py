@@ -50,13 +50,15 @@ def test_nothing_is_lost(seed):
         (707374, {}),
         (709459, {}),
         (714456, {}),
+        (3059717, {}),
     ],
 )
 def test_what_was_broken_once_holds(seed, company):
     """A cancellation waited for ever for a job whose head had been taken away (2046) or ended by a stop that failed
     (303874); servers that do not agree on the time ended each other's machines (304357); what was made and forgotten
     when the power failed was on no bill (350, 500269), or went on beside what was made instead (707374, 709459); a
-    server that died did not come to its end (500016); what a task had asked for to move there outlived it (714456).
+    server that died did not come to its end (500016); what a task had asked for to move there outlived it (714456);
+    what was made at a price that the power failure took from the records cost nothing (3059717).
     """
     assert play(seed, **company).broken == ()
 

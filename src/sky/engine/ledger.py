@@ -6,13 +6,13 @@ that an attempt made and took back. A provider that remembers tells both.
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from sky.core.errors import NotSupportedError, ProviderFailure
+from sky.core.errors import NotSupportedError, ProviderFailure, SkyError
 from sky.core.lifecycle import clusters as life
-from sky.core.lifecycle.billing import settled
+from sky.core.lifecycle.billing import LISTED, NO_PRICE, settled
 from sky.core.model.clusters import Cluster
-from sky.core.model.ledger import Line, Span
+from sky.core.model.ledger import Entry, Line, Settlement, Span
 from sky.core.ports import Metered, Providers, Store
 from sky.kit.clock import Clock
 from sky.kit.frozen import replace
@@ -25,13 +25,18 @@ _WITHIN_S = 3000.0
 _LOOKS = 5
 
 
-class Settling:
-    """See the module."""
+#: What a machine like that of a line costs now, in USD per hour; None where nobody sells it. Raises SkyError.
+Listed = Callable[[Entry], Awaitable[float | None]]
 
-    def __init__(self, store: Store, providers: Providers, clock: Clock) -> None:
+
+class Settling:
+    """See the module. `listed` is asked for machines at a price that is on no record any more."""
+
+    def __init__(self, store: Store, providers: Providers, clock: Clock, listed: Listed) -> None:
         self._store = store
         self._providers = providers
         self._clock = clock
+        self._listed = listed
         #: By cluster and its version: one that the sweep found more of is looked at anew.
         self._looks: dict[tuple[str, int], int] = {}
 
@@ -77,11 +82,22 @@ class Settling:
         for cluster in clusters:
             found = spans[cluster.id]
             settlement = settled(cluster, lines[cluster.id], found, cloud)
-            if settlement.corrected or settlement.missing:
-                await self._store.ledger.settle(settlement)
+            try:
+                missing = tuple([await self._priced(each) for each in settlement.missing])
+            except SkyError as error:
+                log.info("ledger: what machines of %s cost is not told: %s", cluster.name, error)
+                again.add(cluster.id)
+                continue
+            if settlement.corrected or missing:
+                await self._store.ledger.settle(Settlement(settlement.corrected, missing))
             if any(span.ended is None for span in found):
                 again.add(cluster.id)
         return again
+
+    async def _priced(self, line: Entry) -> Entry:
+        """Records that a power failure took may have been the only ones that knew at what price it was ordered."""
+        price = await self._listed(line) if line.note == NO_PRICE else None
+        return line if price is None else line._replace(price_hourly=price, note=LISTED)
 
 
 def swept_key(cluster_id: str) -> str:

@@ -186,8 +186,8 @@ class ControlPlane:
             self._spawn(self._care.run(), "care of the catalog")
         await self._look_at_all()
         sweep = Sweep(
-            self.store, self._providers, self._post, self.clock, self.access.usable, self._duties,
-            Quarantine(self.store, self.clock, self.section),
+            self.store, self._providers, self._post, self.clock, self.planner.listed, usable=self.access.usable,
+            duties=self._duties, quarantine=Quarantine(self.store, self.clock, self.section),
         )  # fmt: skip
         self._spawn(sweep.run(), "sweep")
 

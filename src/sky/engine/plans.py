@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from sky.core.catalog.inference import resolve
 from sky.core.catalog.overrides import Overrides
 from sky.core.errors import InvalidSkyPilotConfigError, NotSupportedError, ProviderFailure, ResourcesUnavailableError
-from sky.core.model.catalog import Market
+from sky.core.model.catalog import Market, Query
 from sky.core.model.clouds import cloud_named
 from sky.core.model.clusters import Phase
 from sky.core.model.dags import DagSpec
 from sky.core.model.infra import Infra
 from sky.core.model.layers import merge
+from sky.core.model.ledger import Entry
 from sky.core.model.offers import Offer, Placement, Plan, Reason, Rejection, Standing
 from sky.core.model.outcomes import Outcome, OutcomeKind
 from sky.core.model.place_rules import check
@@ -169,6 +170,23 @@ class Planner:
         if not made.placements:
             raise self._nowhere(resolved, made, ground)
         return made
+
+    async def listed(self, line: Entry) -> float | None:
+        """USD per hour of a machine like that of a line, as it is sold now; None where it is not.
+
+        Raises the ProviderFailure of a place that tells its prices itself and did not answer, and
+        InvalidSkyPilotConfigError.
+        """
+        own, like = self._catalogs.overrides(), (line.region, line.instance_type, line.market)
+        asked = Query(frozenset({line.cloud}), line.region, instance_type=line.instance_type, market=line.market)
+        sold = await self._providers.compute(line.cloud).offers() or self._catalogs.current().offers(asked)
+        mine = (each for each in own.extra if each.cloud == line.cloud)
+        found = [
+            own.price_of(each)
+            for each in (*mine, *sold)
+            if (each.region, each.instance_type, each.market) == like and each.zone in (None, line.zone)
+        ]
+        return min((each.price_hourly for each in found), default=None)
 
     def refused_at(self, offer: Offer) -> float | None:
         """When a machine of an offer was last refused, to anybody, as far as the last plan knew."""

@@ -16,7 +16,7 @@ from sky.core.model.ledger import Settlement
 from sky.core.model.statuses import RequestStatus
 from sky.core.ports import ClonesDisks, Providers, Regional, Remnants, Store
 from sky.engine.duties import BEAT_S, Alone, Duties
-from sky.engine.ledger import Settling, swept_key
+from sky.engine.ledger import Listed, Settling, swept_key
 from sky.engine.post import Post
 from sky.engine.quarantine import Quarantine
 from sky.engine.remnants import Left
@@ -43,13 +43,15 @@ class Sweep:
         providers: Providers,
         post: Post,
         clock: Clock,
+        listed: Listed,
+        *,
         usable: Callable[[str], bool] = lambda cloud: False,
         duties: Duties | None = None,
         quarantine: Quarantine | None = None,
     ) -> None:
         """`usable` says of a place whether it could be used when it was asked last; `duties` whether it is our turn.
 
-        `quarantine` says what is left alone after a restore.
+        `listed` tells what machines cost now, `quarantine` what is left alone after a restore.
         """
         self._store = store
         self._providers = providers
@@ -62,7 +64,7 @@ class Sweep:
         self._usable = usable
         self._duties = duties or Alone()
         self._quarantine = quarantine or Quarantine(store, clock, lambda name: {})
-        self._settling = Settling(store, providers, clock)
+        self._settling = Settling(store, providers, clock, listed)
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""

@@ -131,6 +131,7 @@ async def _money(world: World) -> AsyncIterator[str]:
         booked[entry.cluster_id] = booked.get(entry.cluster_id, 0.0) + entry.cost(world.clock.now())
         if entry.kind is Billed.MACHINE and entry.resource not in machines and entry.note != MAYBE:
             yield f"{entry.resource} of {entry.cluster_name} is in the ledger and never was"
+    moved = await spot.price_moves(world)
     clusters = await world.disk.clusters.since(0.0)
     over = {cluster.id for cluster in clusters if not cluster.alive}
     for _, entry in await world.disk.ledger.lines(Question()):
@@ -140,7 +141,7 @@ async def _money(world: World) -> AsyncIterator[str]:
         if any(end is None for _, end, _ in cluster.billed) and not cluster.alive:
             yield f"cluster {cluster.name} is gone and its bill is still open"
         cost, bill = charged.get(cluster.id, 0.0), booked.get(cluster.id, 0.0)
-        if abs(cost - bill) > _CENT:
+        if abs(cost - bill - moved.get(cluster.id, 0.0)) > _CENT:
             yield f"cluster {cluster.name} was charged {cost:.4f}, in the ledger is {bill:.4f}"
         recorded = cluster_cost(cluster, world.clock.now())
         if abs(recorded - charged.get(cluster.id, 0.0)) > _BLIND_S / 3600 * _DEAREST:

@@ -19,6 +19,7 @@ from sky.core.model.statuses import ManagedJobStatus, RequestStatus
 from sky.core.ports import JobQuery
 from sky.engine.managed_jobs import task_id_of
 from sky.engine.receipts import Receipts
+from sky.sim import spot
 from sky.sim.node import SimJob
 from sky.sim.world import World
 
@@ -199,5 +200,6 @@ async def _receipt(world: World, job: ManagedJob, members: Sequence[ManagedJob])
     mine = {each.id for each in await world.disk.clusters.since(0.0) if each.owner in owners}
     charged = sum(machine.cost(world.clock.now()) for machine in world.machines() if machine.cluster in mine)
     told = (await Receipts(world.disk, world.clock).of_job(job)).receipt.total
+    told += sum(more for cluster, more in (await spot.price_moves(world)).items() if cluster in mine)
     if abs(charged - told) > _CENT * (1 + len(mine)):
         yield f"managed job {job.number} was charged {charged:.4f}, its receipt says {told:.4f}"

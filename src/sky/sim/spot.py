@@ -6,8 +6,12 @@ Where they come from is `markets`: drawn from a seed, or recorded. `play` asks f
 from collections.abc import Iterator, Sequence
 from random import Random
 
+from sky.core.lifecycle.billing import LISTED
+from sky.core.model import catalog
+from sky.core.model.ledger import Question
 from sky.sim.faults import Fault
 from sky.sim.markets import Market, ZoneTrace, generated
+from sky.sim.world import World
 
 #: Seconds of a world for one tick of a market: an hour of a market that is recorded every ten minutes is a minute here.
 TICK_S = 10.0
@@ -64,3 +68,13 @@ def _prices(trace: ZoneTrace, span: range, zone: str) -> Iterator[Fault]:
             before = trace.prices[tick]
             share = min(DEAREST, max(0.1, before / trace.on_demand))
             yield _fault("price moves", at, at, zone, round(share, 4))
+
+
+async def price_moves(world: World) -> dict[str, float]:
+    """What spot machines cost above today's price, by cluster, where the records of their launch are lost."""
+    machines, found = {machine.name: machine for machine in world.machines()}, dict[str, float]()
+    for _, entry in await world.disk.ledger.lines(Question(ended=True)):
+        if entry.note == LISTED and entry.market is catalog.Market.SPOT:
+            more = machines[entry.resource].cost(world.clock.now()) - entry.cost(world.clock.now())
+            found[entry.cluster_id] = found.get(entry.cluster_id, 0.0) + more
+    return found

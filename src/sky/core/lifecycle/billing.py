@@ -20,6 +20,7 @@ Things = Mapping[tuple[Billed, str], Entry]
 _RUNS = (InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING)
 MAYBE = "may run: it could not be ended when another place had won"
 NO_PRICE = "its price is not known"
+LISTED = "at the price that it was sold at when its cluster had gone: the one that was asked for is on no record"
 #: How the note of a machine begins that a restored back-up does not know.
 UNKNOWN = "not known to the back-up that was restored"
 #: What a provider calls what is left of a cluster and costs something.

@@ -8,6 +8,7 @@ from sky.core.lifecycle.cluster_repair import replacing
 from sky.core.lifecycle.managed_events import Seen
 from sky.core.model.clusters import Phase
 from sky.core.model.managed_jobs import ManagedJob, Stage
+from sky.core.model.statuses import JobStatus
 from sky.core.policy.repair import Loss, Verdict, repair_or_relaunch
 from sky.kit.frozen import replace
 
@@ -21,7 +22,9 @@ def verdict(job: ManagedJob, event: Seen) -> Verdict:
 
 def begun(job: ManagedJob, event: Seen) -> ManagedJob:
     """The job while the nodes that are gone are replaced."""
-    left = None if job.fresh is None else tuple(sorted({*job.fresh, *event.lost}))
+    # A loss may be seen before it was seen to run, which says as well that its setup was done everywhere.
+    unprepared = () if event.job is JobStatus.RUNNING else job.fresh
+    left = None if unprepared is None else tuple(sorted({*unprepared, *event.lost}))
     return replace(
         job, stage=Stage.REPAIRING, replacing=event.lost, repair=event.repairs + 1, repairs=job.repairs + 1,
         fresh=left, silent_since=None,

@@ -68,7 +68,7 @@ class Catalogs(Protocol):
     """The catalog as it is now, what the user lays over it, and the way to a newer one."""
 
     def current(self) -> Catalog:
-        """The newest generation; cheap to ask for again. Raises CatalogMissing when there is none."""
+        """The newest generation; cheap to ask for again. An empty one where there is none."""
         ...
 
     def overrides(self) -> Overrides:
