@@ -89,3 +89,8 @@ async def test_what_changes_during_a_look_is_looked_at_together_after_it(monkeyp
 def test_looks_that_take_long_are_further_apart():
     assert apart(5.0, 0.01) == 5.0
     assert apart(5.0, 0.4) == 20.0
+
+
+def test_a_look_that_took_very_long_once_is_not_the_last_for_an_hour():
+    assert apart(5.0, 45.0) == 30.0, "a machine that was suspended in the midst of it"
+    assert apart(60.0, 45.0) == 60.0

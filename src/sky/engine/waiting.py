@@ -17,9 +17,11 @@ Look = Callable[[Collection[str] | None], Awaitable[None]]
 
 #: Seconds between looks at everybody.
 _ALL_S = 5.0
-#: Looks take a fiftieth of our time at most, however many there are to look at. Seconds that changes wait for one
-#: another at most.
-_TIMES, _TOGETHER_S = 50.0, 0.2
+#: Looks take a fiftieth of our time at most, however many there are to look at; but what was slow once, as a machine is
+#: that was suspended in the midst of it, is not left alone for longer than these seconds.
+_TIMES, _MOST_S = 50.0, 30.0
+#: Seconds that changes wait for one another at most.
+_TOGETHER_S = 0.2
 
 #: Seconds between looks without a wake-up: first, and at most, so that thousands who wait for long cost little. Where
 #: wake-ups do not all arrive, the look is what news comes by.
@@ -41,7 +43,7 @@ async def until(signals: Signals, topic: str, load: Callable[[], Awaitable[T]], 
 
 def apart(least: float, spent: float) -> float:
     """Seconds until what took `spent` seconds is done again: `least`, or more where it would take much of our time."""
-    return max(least, _TIMES * spent)
+    return max(least, min(_TIMES * spent, _MOST_S))
 
 
 async def keep_up(signals: Signals, family: str, look: Look, clock: Clock) -> None:
