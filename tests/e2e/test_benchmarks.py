@@ -33,6 +33,7 @@ SHORT = {
     "plans.py": ["--runs", "1"],
     "policies.py": ["feasible", "--count", "4", "--jobs", "1"],
     "hostile_calls.py": ["--minutes", "0.05", "--examples", "2"],
+    "hostile_input.py": ["--minutes", "0", "--most", "2"],
     "integrations.py": ["github-action", "--runs", "1"],
     "launch.py": ["--runs", "1", "--jobs", "5"],
     "replicas.py": ["--requests", "200", "--clusters", "1"],
