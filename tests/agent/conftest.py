@@ -101,6 +101,7 @@ class Cluster:
 
     async def log(self, job_id: int, wait: float = 30.0, **where: Any) -> bytes:
         """The whole log, to its end if `wait` is not 0."""
+        await self.head.hello()  # an agent that was just killed is back: a reader does not wait for it as long
         data, offset, eof, _ = await self.head.read_log(job_id, wait=wait, **where)
         out = data
         while not eof and (data or wait):
@@ -267,9 +268,9 @@ class Machine(Node):
         self.channel: Any = HostChannel(host, config["socket"], user)
         self.client = AgentClient(self.channel.open_agent, where=host.name)
 
-    async def start(self, within: float = 30.0) -> AgentClient:
+    async def start(self) -> AgentClient:
         await self.client.close()
-        self.client = await ensure_agent(self.channel, self.config, timeout=within)
+        self.client = await ensure_agent(self.channel, self.config)
         return self.client
 
     async def end(self) -> None:

@@ -173,7 +173,7 @@ async def test_an_engine_that_only_root_may_use_is_used_as_root(by_sudo, engine)
     await by_sudo.said(job_id)
     begun = time.monotonic()
     await by_sudo.head.cancel([job_id])
-    assert (await by_sudo.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 8
+    assert (await by_sudo.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 30
     assert "sleep 1003" not in engine.exec("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
 
 
@@ -333,7 +333,7 @@ async def test_a_job_is_cancelled_while_its_image_is_pulled(inside, engine, regi
     assert await asyncio.to_thread(Registry.asked.wait, 30)
     begun = time.monotonic()
     await inside.head.cancel([job_id])
-    assert (await inside.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 8
+    assert (await inside.until(job_id))["status"] == "CANCELLED" and time.monotonic() - begun < 30
     Registry.go_on.set()
     assert (
         engine.exec("sh", "-c", "ls -d /home/sky/.docker 2>/dev/null; grep -rl 'p@ss word' /home/sky/.sky").stdout == ""
