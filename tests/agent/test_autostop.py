@@ -14,7 +14,7 @@ from sky.remote.errors import AgentError
 BLINK = 0.2 / 60
 
 
-async def story(cluster, *statuses, seconds=20):
+async def story(cluster, *statuses, seconds=60):
     """Wait until the events of autostop have these statuses."""
     deadline, since, seen = time.monotonic() + seconds, 0, []
     while time.monotonic() < deadline:
