@@ -91,7 +91,7 @@ async def inside(engine, start_machines):
     engine.exec("sh", "-c", "rm -rf /home/sky/.sky /home/sky/sky_* /home/sky/.docker")
     cluster = await start_machines([engine], user="sky")
     yield cluster
-    await cluster.head.kill_all(grace=0.1, remove=True)
+    await cluster.head.kill_all(grace=0.1, remove=True, patience=60)
     await cluster.head.shutdown()
     assert engine.exec(engine.name, "ps", "-aq").stdout == ""
 
@@ -202,7 +202,7 @@ async def test_options_of_the_run_are_given_and_a_stopped_container_goes_on(insi
     script = "cat /proc/sys/kernel/hostname; echo $FROM_OPTIONS; echo was here >> /kept; cat /kept"
     status, log = await inside.result(await inside.submit(script, container=wanted))
     assert status == "SUCCEEDED" and "elsewhere" in log and "yes" in log
-    await inside.head.kill_all(grace=0.1)
+    await inside.head.kill_all(grace=0.1, patience=60)
     assert engine.exec(engine.name, "ps", "-q").stdout == "" != engine.exec(engine.name, "ps", "-aq").stdout
     engine.exec("sh", "-c", "kill -9 $(cat /home/sky/.sky/agent/lock)")
     status, log = await inside.result(await inside.submit(script, container=wanted, key="again"))

@@ -233,7 +233,7 @@ async def test_a_head_whose_work_is_ended_begins_nothing_any_more(start_cluster)
     running = await cluster.submit("sleep 600", num_nodes=2, cpus=1, cancel_grace=0.2)
     waiting = await cluster.submit("true", cpus=1)
     await cluster.until(running, "RUNNING")
-    await cluster.head.kill_all(grace=0.2, queue=True)
+    await cluster.head.kill_all(grace=0.2, queue=True, patience=60)
     assert (await cluster.head.job(running))["status"] == "FAILED_DRIVER"
     assert (await cluster.head.job(waiting))["status"] == "CANCELLED"
     with pytest.raises(AgentError, match="takes no more jobs"):

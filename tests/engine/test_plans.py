@@ -121,7 +121,7 @@ P4D = {"infra": "aws/us-east-1", "instance_type": "p4d.24xlarge"}
 
 async def test_a_refusal_is_on_record_and_told(plane, asked_for):
     launched = await plane.submit("launch", {"task": {"run": "true", "resources": P4D}, "cluster_name": "c"}, user="u")
-    ended = await plane.wait(launched.id, 30)
+    ended = await plane.wait(launched.id, 60)
     assert "no capacity for that now" in str(ended.error)
     zones = [offer.zone for offer in asked_for]
     assert len(zones) == len(set(zones)) >= 2, "every zone of the region is tried, each once"
