@@ -85,7 +85,7 @@ class Cluster:
         job_id, _ = await self.head.submit(key or uuid.uuid4().hex, spec)
         return job_id
 
-    async def until(self, job_id: int, *statuses: str, seconds: float = 40.0) -> dict[str, Any]:
+    async def until(self, job_id: int, *statuses: str, seconds: float = 90.0) -> dict[str, Any]:
         """Wait for one of the statuses (none named: for the end)."""
         terminal = statuses or ("SUCCEEDED", "FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED")
         loop = asyncio.get_running_loop()
@@ -101,6 +101,7 @@ class Cluster:
 
     async def log(self, job_id: int, wait: float = 30.0, **where: Any) -> bytes:
         """The whole log, to its end if `wait` is not 0."""
+        await self.head.hello()  # an agent that was just killed is back: a reader does not wait for it as long
         data, offset, eof, _ = await self.head.read_log(job_id, wait=wait, **where)
         out = data
         while not eof and (data or wait):
@@ -109,7 +110,7 @@ class Cluster:
             out += data
         return out
 
-    async def said(self, job_id: int, text: bytes = b"", times: int = 1, seconds: float = 40.0) -> None:
+    async def said(self, job_id: int, text: bytes = b"", times: int = 1, seconds: float = 90.0) -> None:
         """Wait until the log holds something, or `text` so many times; fails at once if the job ends without it."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
@@ -120,7 +121,7 @@ class Cluster:
             assert not ended and asyncio.get_running_loop().time() < deadline, f"job {job_id} has said: {log!r}"
             await asyncio.sleep(0.05)
 
-    async def seen(self, job_id: int, wanted: Callable[[dict[str, Any]], bool], seconds: float = 40.0) -> Any:
+    async def seen(self, job_id: int, wanted: Callable[[dict[str, Any]], bool], seconds: float = 90.0) -> Any:
         """The job's record once `wanted` holds of its facts."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
@@ -267,9 +268,9 @@ class Machine(Node):
         self.channel: Any = HostChannel(host, config["socket"], user)
         self.client = AgentClient(self.channel.open_agent, where=host.name)
 
-    async def start(self, within: float = 30.0) -> AgentClient:
+    async def start(self) -> AgentClient:
         await self.client.close()
-        self.client = await ensure_agent(self.channel, self.config, timeout=within)
+        self.client = await ensure_agent(self.channel, self.config)
         return self.client
 
     async def end(self) -> None:

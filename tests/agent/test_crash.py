@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sky.agent.processes import started
+from sky.remote.errors import AgentUnreachable
 
 
 async def kill(cluster, node=0):
@@ -79,16 +80,23 @@ async def test_the_queue_keeps_its_order_and_every_job_runs_once_under_random_ki
 
 
 async def test_a_follower_sees_each_byte_once_across_kills(cluster):
-    job_id = await cluster.submit("for i in $(seq 1 40); do echo number $i; sleep 0.02; done")
+    go = cluster.nodes[0].home / "go"
+    os.mkfifo(go)
+    # After each tenth it waits, so that each kill finds it with more to say, which it says while no agent is there.
+    job_id = await cluster.submit(
+        "for i in $(seq 1 40); do echo number $i; [ $((i % 10)) -gt 0 ] || read x < ~/go; sleep 0.02; done"
+    )
     seen, offset, eof = b"", 0, False
     kills = 0
     while not eof:
-        data, offset, eof, _ = await cluster.head.read_log(job_id, offset=offset, wait=10)
-        seen += data
-        if kills < 3 and len(seen) > 200 * (kills + 1):
+        with suppress(AgentUnreachable):  # the next agent takes its time
+            data, offset, eof, _ = await cluster.head.read_log(job_id, offset=offset, wait=10)
+            seen += data
+        if seen.count(b"\n") == 10 * (kills + 1):
             kills += 1
             cluster.kill_agent(await cluster.nodes[0].pid())
-    assert kills == 3
+            await asyncio.to_thread(go.write_text, "x\n")
+    assert kills == 4
     assert [line.split(b") ")[1] for line in seen.splitlines()] == [b"number %d" % i for i in range(1, 41)]
 
 
@@ -128,7 +136,8 @@ async def test_a_restarted_node_fails_what_ran_and_keeps_what_waited(start_clust
     running, waiting = await cluster.submit("sleep 600", cpus=1), await cluster.submit("echo my turn", cpus=1)
     await cluster.until(running, "RUNNING")
     assert await cluster.head.read_log(running) is not None
-    while not list((cluster.nodes[0].home / ".sky/agent/tasks").rglob("*.run.pid")):
+    tasks = cluster.nodes[0].home / ".sky/agent/tasks"
+    while not [path for path in tasks.rglob("*.run.pid") if path.read_text()]:
         await asyncio.sleep(0.01)
     await cluster.nodes[0].end()
     await cluster.nodes[0].start()

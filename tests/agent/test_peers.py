@@ -79,7 +79,7 @@ async def test_a_gang_survives_a_cut_between_its_machines(lab, start_machines):
     healed = time.monotonic()
     status, log = await cluster.result(job_id)
     assert status == "SUCCEEDED" and log.count("begin") == log.count("end") == 2
-    assert time.monotonic() - healed < 10
+    assert time.monotonic() - healed < 30
 
 
 async def test_a_machine_that_is_lost_ends_the_gang_with_its_name(lab, start_machines):
@@ -102,7 +102,7 @@ async def test_a_taken_port_is_said_in_the_last_line_and_ends_the_agent(start_ma
     while host.exec("test", "-e", "/root/held").returncode:
         await asyncio.sleep(0.05)
     with pytest.raises(AgentNotStarted, match=rf"agent: PortTaken: cannot listen on 0\.0\.0\.0 port {port}"):
-        await cluster.nodes[0].start(within=5.0)
+        await cluster.nodes[0].start()
     assert cluster.nodes[0].said().splitlines()[-1].startswith("agent: PortTaken: ")
 
 
@@ -188,8 +188,8 @@ async def test_those_who_never_finish_their_handshake_keep_nobody_out(guarded):
     peer = Peer(f"tls://127.0.0.1:{port}", wire)
     begun = time.monotonic()
     assert (await peer.call("hello", {}))[0] == {"who": "me"}
-    assert time.monotonic() - begun < 5
-    ended = await asyncio.gather(*(asyncio.wait_for(_end(reader), 20) for reader, _ in slow))
+    assert time.monotonic() - begun < 10
+    ended = await asyncio.gather(*(asyncio.wait_for(_end(reader), 60) for reader, _ in slow))
     assert all(ended), "each was sent away within its time"
     for _, writer in slow:
         writer.close()

@@ -40,7 +40,10 @@ def switches(pid):
 async def test_an_idle_agent_is_small_and_sleeps(cluster):
     pid = await cluster.nodes[0].pid()
     await cluster.head.close()
-    await asyncio.sleep(0.2)  # the connection's end is the last thing it has to do
+    woken = -1
+    while woken != switches(pid):  # the connection's end is the last thing it has to do
+        woken = switches(pid)
+        await asyncio.sleep(0.2)
     woken, (memory, used) = switches(pid), usage(pid)
     await asyncio.sleep(1.0)  # a measurement over time
     assert memory < 20
@@ -52,7 +55,7 @@ async def test_an_agent_starts_quickly(start_cluster):
     before = time.monotonic()
     cluster = await start_cluster()
     assert (await cluster.head.hello())["rank"] == 0
-    assert time.monotonic() - before < 5  # the bar is 0.2 s, in benchmarks/agent.py; here other tests run beside it
+    assert time.monotonic() - before < 20  # the bar is 0.2 s, in benchmarks/agent.py; here other tests run beside it
 
 
 @pytest.mark.skipif(not OLDEST, reason="no Python 3.8 on this machine")
@@ -71,9 +74,11 @@ async def test_the_oldest_python_serves_jobs_too(cluster):
 async def test_a_long_queue_is_given_in_pages(cluster):
     blocker = await cluster.submit("sleep 600", cpus=4)
     await cluster.until(blocker, "RUNNING")
-    jobs = await asyncio.gather(*(cluster.submit("true", cpus=4) for _ in range(2100)))
+    jobs = []
+    for _ in range(7):
+        jobs += await asyncio.gather(*(cluster.submit("true", cpus=4) for _ in range(300)))
     assert [job["job_id"] for job in await cluster.head.jobs()] == sorted([blocker, *jobs])
-    assert len(await cluster.head.cancel(all=True)) == 2101
+    assert len(await cluster.head.cancel(all=True, wait=90)) == 2101
     assert await cluster.head.jobs(skip_finished=True) == []
 
 

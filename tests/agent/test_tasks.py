@@ -43,11 +43,17 @@ async def ended(tasks, key="k"):
     return reply
 
 
+async def claimed(here, key="k"):
+    """Its process has written down its number, and is beyond a signal that comes too early."""
+    path = Path(here.root) / "tasks" / f"{key}.run.pid"
+    while not path.exists() or not path.read_text():
+        await asyncio.sleep(0.01)
+
+
 async def test_a_second_agent_finds_the_process_and_its_code(here):
     first = Tasks(here, dict(os.environ), time.time)
     pid = start(first, "echo x >> ~/ran; sleep 0.1; exit 4")
-    while not (Path(here.root) / "tasks" / "k.run.pid").exists():
-        await asyncio.sleep(0.01)
+    await claimed(here)
     second = Tasks(here, dict(os.environ), time.time)
     assert start(second, "echo never") == pid
     assert await ended(second) == await ended(first) == {"status": "exited", "rc": 4}
@@ -81,6 +87,7 @@ async def test_killing_one_job_spares_another_whose_name_begins_alike(here):
     tasks = Tasks(here, dict(os.environ), time.time)
     start(tasks, "sleep 600", key="job")
     start(tasks, "sleep 600", key="job-2", log="t2/run.log")
+    await claimed(here, "job")
     await tasks.kill("job", 20.0)
     assert (await ended(tasks, "job"))["rc"] == 143
     assert (await tasks.wait("job-2", "run", 0))["status"] == "running"

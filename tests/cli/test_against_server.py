@@ -389,7 +389,7 @@ def test_ctrl_c_leaves_a_launch_going_and_says_how_to_go_on(slow_sky: Sky) -> No
         assert process.stderr is not None
         assert any("launch begins" in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
-        out, talk = process.communicate(timeout=20)
+        out, talk = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, out) == (130, "")
@@ -434,7 +434,7 @@ def on_terminal(sky: Sky, *words: str, keys: bytes = b"", wait_for: bytes = b"",
             shown += piece
     finally:
         os.close(terminal)
-        code = process.wait(20)
+        code = process.wait(60)
     return code, shown.decode()
 
 

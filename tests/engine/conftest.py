@@ -20,7 +20,7 @@ async def plane(state):
     yield made
     for cluster in await made.clusters():
         done = await made.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
-        await made.wait(done.id, 20)
+        await made.wait(done.id, 60)
     await made.stop()
 
 
@@ -28,7 +28,7 @@ async def plane(state):
 def ask(plane):
     """Submit a request and wait for its end."""
 
-    async def asked(name, body, timeout=30):
+    async def asked(name, body, timeout=100):
         request = await plane.submit(name, body, user="u")
         return await plane.wait(request.id, timeout)
 

@@ -26,7 +26,7 @@ def dear(monkeypatch):
     monkeypatch.setattr(compute, "machine", lambda config: replace(real(config), price_hourly=DEAR))
 
 
-async def until(what, seconds=30.0):
+async def until(what, seconds=90.0):
     async with asyncio.timeout(seconds):
         while not (found := await what()):
             await asyncio.sleep(0.05)
@@ -38,7 +38,7 @@ async def jobs(plane):
     yield plane.store.managed_jobs
     for job in await unfinished(plane):
         done = await plane.submit("jobs/cancel", {"job_ids": [job.number]}, user="u")
-        await plane.wait(done.id, 20)
+        await plane.wait(done.id, 60)
     await until(lambda: nothing(plane))
 
 
@@ -58,7 +58,7 @@ def dag(run="sleep 1000", **recovery):
 
 async def launched(plane, body):
     request = await plane.submit("jobs/launch", body, user="u")
-    return await plane.wait(request.id, 20)
+    return await plane.wait(request.id, 60)
 
 
 async def running(plane, number=1):
@@ -109,9 +109,10 @@ async def test_jobs_beyond_the_budget_are_refused_and_max_cost_is_what_counts(pl
 async def test_a_job_ends_before_its_max_cost_is_spent(plane, jobs, monkeypatch):
     monkeypatch.setattr(budgets.policy, "ENDING_S", 1.0)
     monkeypatch.setattr(budgets, "PERIOD_S", 0.5)
-    # Six cents are six seconds; of these one and a half are kept back for its end.
-    await launched(plane, dag("trap 'echo told; exit 0' TERM; while true; do sleep 0.1; done", max_cost=0.06))
-    await running(plane)
+    await launched(plane, dag("trap 'echo told; exit 0' TERM; while true; do sleep 0.1; done", max_cost=1000))
+    used = (await plane.money.receipts.of_job(await running(plane))).receipt.total
+    # Six cents more are six seconds; of these one and a half are kept back for its end.
+    monkeypatch.setattr(budgets.policy, "max_cost", lambda tasks: used + 0.06)
 
     async def stops():
         await plane.money.budgets.once()
@@ -120,9 +121,10 @@ async def test_a_job_ends_before_its_max_cost_is_spent(plane, jobs, monkeypatch)
 
     await until(stops)
     job = await plane.store.managed_jobs.by_number(1)
-    assert job.status is Status.FAILED and "max_cost of $0.06" in job.reason
+    assert job.status is Status.FAILED and f"max_cost of {budgets.policy.usd(used + 0.06)}" in job.reason
     receipted = await plane.money.receipts.of_job(job)
-    assert 0.02 < receipted.receipt.total < 0.10
+    # A machine that is held up in the midst of it pays for that.
+    assert 0.02 < receipted.receipt.total - used < 0.16
     assert receipted.receipt.total == sum(each.entry.cost(0) for each in receipted.lines)
 
 
@@ -158,7 +160,9 @@ async def test_a_receipt_is_to_the_cent_what_the_ledger_has(plane, jobs):
     assert list(lines) == list(told) and lines[0].entry.origin == job.owner
     assert lines[0].entry.labels == '{"team":"x"}'
     assert made.total == sum(line.entry.cost(0.0) for line in told) > 0
-    assert made.ran == pytest.approx(1.0, abs=0.7) and 0 < made.idle_share < 1 and not made.open
+    (run,) = await plane.store.jobs.of_cluster(job.cluster_id)
+    assert made.ran == pytest.approx(run.end_at - run.start_at) and made.ran >= 1.0
+    assert 0 < made.idle_share < 1 and not made.open
 
 
 async def test_budgets_stop_what_they_say(plane, ask, jobs, monkeypatch):

@@ -29,7 +29,7 @@ def launch(ask):
 def reach(plane):
     """Wait until a job has come so far."""
 
-    async def reached(number, so_far, timeout=60):
+    async def reached(number, so_far, timeout=100):
         job = await plane.managed.by_number(number)
 
         async def load():
@@ -65,13 +65,13 @@ def words(job):
 
 
 async def test_a_group_of_two_talks_by_name_and_by_variable(plane, launch, over, said):
-    serve = "import http.server as h; h.HTTPServer(('0.0.0.0', 38117), h.SimpleHTTPRequestHandler).serve_forever()"
+    serve = "import http.server as h; h.HTTPServer(('0.0.0.0', 18117), h.SimpleHTTPRequestHandler).serve_forever()"
     ask = (
         'cat ~/.sky/hosts; echo "group $SKYPILOT_JOBGROUP_NAME"; '
         "at=$(awk '$2 == \"server-0.talk\" {print $1}' ~/.sky/hosts); "
         '[ "$at" = "$SKYPILOT_JOBGROUP_NODE_IPS_SERVER" ] || exit 3; '
         "for i in $(seq 100); do "
-        "python3 -c \"import urllib.request as r; print(r.urlopen('http://$at:38117/').status)\" && exit 0; sleep 0.1; "
+        "python3 -c \"import urllib.request as r; print(r.urlopen('http://$at:18117/').status)\" && exit 0; sleep 0.1; "
         "done; exit 4"
     )
     numbers = await launch(

@@ -39,7 +39,7 @@ async def pools(plane):
 def reach(plane, pools):
     """Wait until the pool has come so far."""
 
-    async def reached(so_far, timeout=60):
+    async def reached(so_far, timeout=100):
         found = await pools.by_name("p")
 
         async def load():
@@ -59,7 +59,7 @@ def over(plane):
         async def load():
             return await plane.managed.get(found.id)
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             return await until(plane.signals, f"managed_job:{found.id}", load, lambda now: now.stage is stage)
 
     return ended
@@ -85,7 +85,7 @@ async def test_a_job_finds_what_the_setup_of_its_pool_made(plane, ask, reach, ov
 async def test_the_same_request_makes_one_pool_and_one_version(plane, ask, reach, pools):
     for _ in range(2):
         request = await plane.submit("jobs/pool_apply", body(), user="u", request_id="one-request")
-        await plane.wait(request.id, 20)
+        await plane.wait(request.id, 60)
     found = await reach(ready(1))
     assert (found.revision, len(found.workers)) == (1, 1)
     again = await ask("jobs/pool_apply", {"pool_name": "p", "workers": 2})

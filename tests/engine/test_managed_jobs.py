@@ -36,7 +36,7 @@ def launch(ask):
 def reach(plane):
     """Wait until a job has come so far."""
 
-    async def reached(number, so_far, timeout=60):
+    async def reached(number, so_far, timeout=100):
         job = await plane.managed.by_number(number)
 
         async def load():
@@ -130,12 +130,12 @@ async def test_an_array_has_ranks_and_begins_in_turn(plane, launch, over, said):
 
 async def test_a_request_that_is_repeated_opens_no_second_job(plane):
     first = await plane.submit("jobs/launch", body({"run": "true"}), user="u", request_id="again-and-again")
-    await plane.wait(first.id, 10)
+    await plane.wait(first.id, 60)
     again = await plane.submit("jobs/launch", body({"run": "true"}), user="u", request_id="again-and-again")
-    await plane.wait(again.id, 10)
+    await plane.wait(again.id, 60)
     assert len((await plane.managed.listed(JobQuery())).jobs) == 1
     done = await plane.submit("jobs/cancel", {"all": True}, user="u")
-    await plane.wait(done.id, 10)
+    await plane.wait(done.id, 60)
 
 
 async def test_its_cluster_is_hidden_and_its_own(plane, launch, reach, ask, over):
@@ -155,9 +155,12 @@ async def test_its_cluster_is_hidden_and_its_own(plane, launch, reach, ask, over
     assert (await ask("jobs/cancel", {"job_ids": [number]})).result == {"cancelled": []}
 
 
-async def test_a_graceful_end_lets_processes_end_by_themselves(launch, reach, ask, over, said):
-    (number,) = await launch({"run": "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.1; done"})
+async def test_a_graceful_end_lets_processes_end_by_themselves(launch, reach, ask, over, said, tmp_path):
+    ready = tmp_path / "ready"
+    (number,) = await launch({"run": f"trap 'echo saved; exit 0' TERM; touch {ready}; while :; do sleep 0.1; done"})
     await reach(number, lambda job: job.status.value == "RUNNING")
+    while not ready.exists():
+        await asyncio.sleep(0.01)
     await ask("jobs/cancel", {"job_ids": [number], "graceful": True, "graceful_timeout": 20})
     assert (await over(number)).status.value == "CANCELLED"
     assert "saved" in await said(number)
@@ -180,7 +183,7 @@ async def test_the_cluster_of_a_failed_job_may_be_kept(plane, launch, over, ask)
     async def load():
         return await plane.store.clusters.get(cluster.id)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await until(plane.signals, f"cluster:{cluster.id}", load, lambda now: now.owner is None)
     await Nudges(plane._desk).net()
     assert [each.name for each in await plane.clusters()] == [job.cluster_name]
@@ -280,18 +283,19 @@ async def test_what_cannot_be_is_refused_or_ends_at_once(ask, launch, over):
     assert "H100" in job.reason
 
 
-async def test_a_lost_wake_up_is_found(plane, launch, reach, over):
-    (number,) = await launch({"run": "sleep 0.5"})
+async def test_a_lost_wake_up_is_found(plane, launch, reach, over, tmp_path):
+    (number,) = await launch({"run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"})
     await reach(number, lambda job: job.stage is Stage.RUNNING)
     # Nobody tells of what becomes of the job on the cluster.
     for driver in plane._drivers:
         driver._noun._moved = None
+    (tmp_path / "go").touch()
     there = await plane.managed.by_number(number)
 
     async def load():
         return await plane.store.jobs.by_request(there.job_key)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await until(plane.signals, "nothing", load, lambda job: job.phase.value == "DONE")
     net = Nudges(plane._desk)
     await net.net()
@@ -309,7 +313,7 @@ async def test_clusters_that_no_job_needs_are_ended(plane, launch, reach, over, 
     async def load():
         return await plane.store.clusters.get("a-stray-one")
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await until(plane.signals, "cluster:a-stray-one", load, lambda now: not now.alive)
     assert (await plane.managed.by_number(number)).stage is Stage.RUNNING
     await ask("jobs/cancel", {"all": True})

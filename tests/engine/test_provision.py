@@ -138,7 +138,7 @@ async def restarted(plane, tmp_path, config, monkeypatch):
 async def _end_all(plane):
     for cluster in await plane.clusters():
         done = await plane.submit("down", {"cluster_name": cluster.name, "purge": True}, user="u")
-        await plane.wait(done.id, 20)
+        await plane.wait(done.id, 60)
     await plane.stop()
 
 
@@ -234,7 +234,7 @@ async def test_a_place_that_falls_silent_while_it_makes_machines_is_a_stray_unti
     assert ended == []
     silent[0] = False
     await plane.clusters(refresh=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await only(plane)).strays:
             await asyncio.sleep(0.02)
     assert ended == [cluster.id]
@@ -330,7 +330,7 @@ async def test_a_loser_that_cannot_be_ended_stays_on_record_and_on_the_bill_unti
     assert await second._providers.played["aws"].list() != []
     down = False
     await second._refresh(cluster)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (after := await only(second)).strays:
             await asyncio.sleep(0.01)
     assert await second._providers.played["aws"].list() == []
@@ -362,7 +362,7 @@ async def test_orderly_restarts_count_as_no_attempt(plane, clouds, restarted, mo
     monkeypatch.setattr(Played, "create", hangs)
     request = await plane.submit("launch", launch_body(), user="u")
     for _ in range(4):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not tried(plane._providers) or (await plane.find_request(request.id)).attempts != 1:
                 await asyncio.sleep(0.01)
         plane = await restarted()
@@ -410,11 +410,11 @@ async def test_calling_off_a_hedged_launch_leaves_nothing(plane, clouds):
     clouds.script["aws"] = [never] * 5
     clouds.script["gcp"] = [never] * 5
     request = await plane.submit("launch", launch_body(config={"provision": {"hedge": 3}}), user="u")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(tried(clouds)) < 3:
             await asyncio.sleep(0.01)
     await plane.cancel_requests([request.id], user="u")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await plane.clusters():
             await asyncio.sleep(0.01)
     assert [each for cloud in clouds.played.values() for each in await cloud.list()] == []
@@ -428,11 +428,11 @@ async def test_a_cluster_is_not_touched_under_another_identity(plane, clouds, as
     aws = clouds.played["aws"]
     aws.who = "somebody-else"
     for name in ("stop", "down"):
-        done = await ask(name, {"cluster_name": "c"}, 30)
+        done = await ask(name, {"cluster_name": "c"})
         assert "somebody-else" in str(done.error) and "owner-of-aws" in str(done.error)
     assert len(await aws.list()) == 1
     aws.who = "owner-of-aws"
-    assert (await ask("down", {"cluster_name": "c"}, 30)).error is None
+    assert (await ask("down", {"cluster_name": "c"})).error is None
     assert await aws.list() == []
 
 
@@ -466,7 +466,7 @@ async def test_a_cluster_does_not_shrink_under_a_job_that_needs_its_nodes(plane,
     task = {"run": "sleep 600", "num_nodes": 2, "resources": {"infra": "local", "cpus": 1}}
     await ask("launch", {"task": task, "cluster_name": "c"}, 60)
     smaller = {**task, "num_nodes": 1}
-    done = await ask("launch", {"task": smaller, "cluster_name": "c", "resize": True}, 30)
+    done = await ask("launch", {"task": smaller, "cluster_name": "c", "resize": True})
     assert "jobs [1] take more of them" in str(done.error)
     assert (await only(plane)).num_nodes == 2
 
@@ -509,7 +509,7 @@ async def test_a_disk_is_cloned_where_it_is(plane, clouds, ask, launch):
     await launch(where)
     early = await launch(name="d", clone_disk_from="c")
     assert "can be copied while it is stopped" in str(early.error)
-    await ask("stop", {"cluster_name": "c"}, 30)
+    await ask("stop", {"cluster_name": "c"})
     elsewhere = await launch({"infra": "gcp"}, name="d", clone_disk_from="c")
     assert "is on aws/us-east-1" in str(elsewhere.error)
     done = await launch({"cpus": 4}, name="d", clone_disk_from="c")
@@ -524,7 +524,7 @@ async def test_a_disk_is_cloned_where_it_is(plane, clouds, ask, launch):
 async def test_an_image_goes_with_a_launch_that_fails_and_if_not_with_a_sweep(plane, clouds, ask, launch):
     where, aws = {"infra": "aws/us-east-1", "instance_type": "m5.xlarge"}, clouds.played["aws"]
     await launch(where)
-    await ask("stop", {"cluster_name": "c"}, 30)
+    await ask("stop", {"cluster_name": "c"})
     for stuck in (False, True):
         clouds.script["aws"] += [CapacityRefused("sold out", scope="account")]
         aws.stuck = stuck
@@ -550,7 +550,7 @@ async def test_a_stop_that_cannot_be_is_refused_before_a_job_is_ended(plane, clo
         return "made by a group"
 
     clouds.played["gcp"].unstoppable = unstoppable
-    refused = await ask("stop", {"cluster_name": "c"}, 30)
+    refused = await ask("stop", {"cluster_name": "c"})
     assert "made by a group" in str(refused.error)
     assert seen == [("gcp", {}, [0])]
     (job,) = await plane.store.jobs.of_cluster((await only(plane)).id)
@@ -571,7 +571,7 @@ class Said(list):
 
     async def news(self, count):
         """The next so many, and that there are no more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self) < count:
                 await asyncio.sleep(0.01)
         told = self[:]
@@ -594,19 +594,19 @@ async def test_what_becomes_of_idle_machines_is_said_in_an_order_that_loses_no_d
     monkeypatch.setattr(HeadAgent, "set_autostop", told)
     await launch({"infra": "aws/us-east-1"}, idle_minutes_to_autostop=60, down=True)
     assert await said.news(2) == ["head: down", "ends"]
-    await ask("autostop", {"cluster_name": "c", "idle_minutes": 60}, 30)
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 60})
     assert await said.news(2) == ["stops", "head: stop"]
-    await ask("autostop", {"cluster_name": "c", "idle_minutes": -1}, 30)
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": -1})
     assert await said.news(2) == ["head: False", "stops"]
     # Out of order for a moment: the head is told once, so that its idle time goes on.
     said.refusals.append(ProviderDown("no answer"))
-    await ask("autostop", {"cluster_name": "c", "idle_minutes": 60, "down": True}, 30)
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 60, "down": True})
     assert await said.news(3) == ["head: down", "ends", "ends"]
     # Who may not say it has machines that stop.
     said.refusals.append(CredentialsRejected("not allowed", scope="region"))
-    await ask("autostop", {"cluster_name": "c", "idle_minutes": 30, "down": True}, 30)
+    await ask("autostop", {"cluster_name": "c", "idle_minutes": 30, "down": True})
     assert await said.news(2) == ["head: down", "ends"]
-    await ask("stop", {"cluster_name": "c"}, 30)
+    await ask("stop", {"cluster_name": "c"})
     assert await said.news(1) == ["stops"], "what its head remembers ends no disk when it is started again"
     assert (await only(plane)).phase is Phase.STOPPED
 
@@ -628,7 +628,7 @@ async def test_lost_spot_machines_are_remembered(plane, clouds, launch, config, 
     await launch({"infra": "aws/us-east-1", "instance_type": "own.xlarge", "use_spot": True})
     cluster = await only(plane)
     await clouds.played["aws"].terminate(cluster.id)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(kinds := [each.kind.value for each in await plane.store.outcomes.since(0.0)]) < 2:
             await asyncio.sleep(0.02)
     assert kinds == ["granted", "lost"]
@@ -649,7 +649,7 @@ async def test_machines_that_cannot_be_stopped_are_not_told_to_stop_when_idle(pl
     aws.unstoppable = lambda offer, *_: "these cannot be stopped"
     again = await launch({"infra": "aws"}, idle_minutes_to_autostop=5)
     assert "these cannot be stopped" in str(again.error)
-    stop = await ask("stop", {"cluster_name": "c"}, 30)
+    stop = await ask("stop", {"cluster_name": "c"})
     assert "these cannot be stopped" in str(stop.error)
     assert (await only(plane)).phase is Phase.UP
     assert (await launch({"infra": "aws"}, idle_minutes_to_autostop=5, down=True)).error is None

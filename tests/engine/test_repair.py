@@ -209,7 +209,6 @@ async def test_two_of_three_are_replaced_at_once_and_their_lines_in_the_ledger_a
     for rank in (0, 2):
         lose(cluster, rank)
     (tmp_path / "again").touch()
-    await reach(number, lambda job: job.stage is Stage.REPAIRING)
     repaired = await reach(number, lambda job: job.attempt == 2)
     after = await plane.store.clusters.get(job.cluster_id)
     assert (repaired.cluster_id, after.repairs, after.heads) == (cluster.id, 1, 1)

@@ -8,13 +8,14 @@ from sky.kit.signals import Signals
 
 
 class Looks:
-    """Looks that were taken; one fails where `failing` says so, and takes `seconds`."""
+    """Looks that were taken; one fails where `failing` says so, and lasts while it is not `free`."""
 
     def __init__(self, signals):
         self.signals = signals
         self.taken = []
         self.failing = 0
-        self.seconds = 0.0
+        self.free = asyncio.Event()
+        self.free.set()
         self._more = asyncio.Event()
 
     async def look(self, whose):
@@ -23,10 +24,10 @@ class Looks:
             raise OSError("the disk is full")
         self.taken.append(whose)
         self._more.set()
-        await asyncio.sleep(self.seconds)
+        await self.free.wait()
 
     async def until(self, count):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.taken) < count:
                 self._more.clear()
                 await self._more.wait()
@@ -42,7 +43,8 @@ async def kept_up(looks, work):
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_after_a_look_at_everybody_only_those_that_change_are_looked_at():
+async def test_after_a_look_at_everybody_only_those_that_change_are_looked_at(monkeypatch):
+    monkeypatch.setattr("sky.engine.waiting._ALL_S", 600.0)
     looks = Looks(Signals())
 
     async def work():
@@ -72,15 +74,16 @@ async def test_everybody_is_looked_at_without_a_wake_up_and_after_a_failure(monk
 
 
 async def test_what_changes_during_a_look_is_looked_at_together_after_it(monkeypatch):
-    monkeypatch.setattr("sky.engine.waiting._TOGETHER_S", 0.1)
+    monkeypatch.setattr("sky.engine.waiting._ALL_S", 600.0)
     looks = Looks(Signals())
-    looks.seconds = 0.02
+    looks.free.clear()
 
     async def work():
         await looks.until(1)
         for name in "abc":
             looks.signals.notify(f"cluster:{name}")
             await asyncio.sleep(0.002)
+        looks.free.set()
         return await looks.until(2)
 
     assert await kept_up(looks, work) == [None, ["a", "b", "c"]]

@@ -90,7 +90,7 @@ class Bench:
         async def load():
             return await self.rows.get("c1")
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await until(self.signals, "cluster:c1", load, lambda now: now.phase in phases)
 
 
@@ -150,7 +150,7 @@ async def asked_to_look(bench):
     await bench.reaches(Phase.UP)
     before, acted = await bench.rows.get("c1"), len(bench.acted)
     letter = await Post(bench.clock, bench.signals).send("cluster", bench.rows, "c1", life.Due())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await bench.rows.heeded(letter) or await bench.rows.standing("c1"):
             await asyncio.sleep(0)
     return (await bench.rows.get("c1")).version - before.version, [type(order) for _, order in bench.acted[acted:]]
@@ -180,7 +180,7 @@ async def test_a_look_that_an_outcome_ends_in_is_one_commit_with_it(running):
     running.table = Looks()
     running.glances[life.Observe] = life.NodesObserved((NODE,), agent_answers=True)
     await Post(running.clock, running.signals).send("cluster", running.rows, "c1", life.StopAsked())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await running.rows.standing("c1") or (await running.rows.get("c1")).version < begun + 2:
             await asyncio.sleep(0)
     assert (await running.rows.get("c1")).version == begun + 2, "asked to stop; stays up, and what a look finds"
@@ -263,7 +263,7 @@ async def test_what_is_done_under_a_lost_lease_is_called_off(bench, monkeypatch)
     while len(bench.acted) < 2:
         await asyncio.sleep(0)
     await bench.rows.claim(bench.clock.now() + 2 * work.LEASE_S, 100, "thief", 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not bench.cancelled:
             await asyncio.sleep(0.01)
     assert (await bench.rows.get("c1")).phase is Phase.BOOTSTRAPPING
@@ -280,7 +280,7 @@ async def test_leases_that_cannot_be_renewed_count_as_lost(bench, monkeypatch, c
 
     monkeypatch.setattr(bench.rows, "renew", renew)
     task = asyncio.create_task(bench.driver().run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not bench.cancelled:
             await asyncio.sleep(0.01)
     assert "leases cannot be renewed" in caplog.text
@@ -392,7 +392,7 @@ async def test_a_row_is_held_while_what_is_called_off_takes_its_time(bench):
     await bench.reaches(Phase.TERMINATING)
     for _ in range(4 * 3):
         clock.forward(work.LEASE_S / 3)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await lease_until() < clock.now() + work.LEASE_S:
                 await asyncio.sleep(0)
         assert await bench.rows.claim(clock.now() + 0.9 * work.LEASE_S, 1, "thief", 1) == [], "four leases long"
@@ -450,7 +450,7 @@ async def test_an_order_whose_outcome_no_rule_accepts_is_not_carried_out_for_eve
     if not readable:
         monkeypatch.setattr(Bench, "crashed", lambda self, order, error: life.AutostopAsked(Autostop(5)))
     task = asyncio.create_task(bench.driver().run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "is set aside, after 3 times" not in caplog.text:
             await asyncio.sleep(0.01)
     if not readable:

@@ -36,7 +36,7 @@ async def plane(tmp_path):
 def ask(plane):
     async def asked(name, body, **whose):
         request = await plane.submit(name, body, **{"user": "ann", "workspace": "team", "reach": "own", **whose})
-        return await plane.wait(request.id, 30)
+        return await plane.wait(request.id, 60)
 
     return asked
 

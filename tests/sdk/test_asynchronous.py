@@ -49,7 +49,7 @@ async def test_many_waits_hold_no_threads_and_can_be_cancelled(served: Served) -
     ids = [await asyncio.to_thread(clusters.launch, {"run": "true"}) for _ in range(5)]
     before = threading.active_count()
     waits = [asyncio.create_task(sdk.get(ids[number % 5])) for number in range(100)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while served.do(lambda: sum(len(each) for each in served.plane.signals._watches.values())) < 101:
             await asyncio.sleep(0.01)
     assert threading.active_count() <= before + 2

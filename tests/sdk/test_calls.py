@@ -314,7 +314,7 @@ def test_log_goes_on_over_a_restart_of_the_server(state: Path, monkeypatch: pyte
     second = Served(Settings(state))
     second.plane.log = b"one\ntwo\n"
     second.start()
-    reader.join(20)
+    reader.join(60)
     second.stop()
     assert out.getvalue() == "one\ntwo\n"
     assert codes == [100]

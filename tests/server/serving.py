@@ -48,14 +48,14 @@ class Served:
 
     def start(self) -> "Served":
         self._thread.start()
-        self._up.result(20)
+        self._up.result(60)
         return self
 
     def stop(self) -> None:
         loop, stop = self._up.result(0)
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def do(self, work: Callable[[], Any]) -> Any:
@@ -64,7 +64,7 @@ class Served:
         async def run() -> Any:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._up.result(0)[0]).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), self._up.result(0)[0]).result(60)
 
     def call(self, method: str, path: str, body: object = None, raw: bytes | None = None, **headers: str) -> Any:
         """(status, decoded answer, headers) of one exchange over the Unix socket."""
@@ -95,7 +95,7 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def eventually(check: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first truthy answer of `check`, asked again and again; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not (answer := check()):

@@ -93,7 +93,7 @@ async def test_a_cancelled_refresh_leaves_no_process_and_the_lock_is_free(home, 
     section["sources"] = {"vultr": {"endpoint": url}}
     before = children()
     running = asyncio.ensure_future(home.refresh(["vultr"], None, lambda text: None))
-    await asyncio.wait_for(called.wait(), 20)
+    await asyncio.wait_for(called.wait(), 60)
     (child,) = children() - before
     with pytest.raises(CommandError, match="another refresh of this catalog is under way"):
         await home.refresh(["vultr"], None, lambda text: None)

@@ -133,7 +133,11 @@ async def test_a_command_reads_the_news(courier, tmp_path, monkeypatch):
 
 
 async def test_commands_that_fail_or_hang_or_are_not_there(courier, monkeypatch):
-    monkeypatch.setattr(couriers, "COMMAND_S", 0.2)
-    for words, said in ((("false",), "ended with 1"), (("sleep", "60"), "did not end"), (("/none",), "cannot be run")):
+    for words, within, said in (
+        (("false",), 60.0, "ended with 1"),
+        (("sleep", "600"), 0.2, "did not end"),
+        (("/none",), 60.0, "cannot be run"),
+    ):
+        monkeypatch.setattr(couriers, "COMMAND_S", within)
         with pytest.raises(NotTaken, match=said):
             await courier.deliver(Sink(command=words), "p", NEWS)

@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from serving import Served, read_all
+from serving import Served, eventually, read_all
 
 from sky.server import asgi, listening
 
@@ -65,7 +65,7 @@ def test_not_http(served: Served) -> None:
 def test_head_that_never_ends_is_hung_up_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "HEAD_S", 0.2)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(served.settings.socket))
         sock.sendall(b"GET /health HTT")
         begun = time.monotonic()
@@ -76,7 +76,7 @@ def test_head_that_never_ends_is_hung_up_on(served: Served, monkeypatch: pytest.
 def test_second_head_of_a_connection_is_bounded_too(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "HEAD_S", 0.2)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(served.settings.socket))
         sock.sendall(b"GET /health HTTP/1.1\r\nhost: sky\r\n\r\n")
         told = b""
@@ -161,14 +161,12 @@ def test_reader_that_takes_nothing_of_a_long_answer_is_hung_up_on(
     served.plane.log = b"x" * 30_000_000
     body = b'{"cluster_name": "one", "job_id": 1, "follow": false}'
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(served.settings.socket))
         sock.sendall(post(b"/logs", body))
-        for wanted in (True, False):
-            deadline = time.monotonic() + 5
-            while served.do(_stuck) is not wanted:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+        while len(sock.recv(1 << 16, socket.MSG_PEEK)) < 4096:
+            time.sleep(0.01)  # it is at the body, which does not fit into what the kernel holds
+        eventually(lambda: not served.do(_stuck))
         took = 0
         with contextlib.suppress(ConnectionError):
             while piece := sock.recv(1 << 20):

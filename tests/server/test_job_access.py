@@ -1,6 +1,7 @@
 """The token of a managed job: only where it is asked for, of its user and workspace alone, gone with its attempt."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -84,9 +85,9 @@ async def test_a_job_finds_it_and_no_record_has_it_in_clear(tmp_path):
         run = f'echo "$SKYPILOT_API_SERVER_ENDPOINT $SKYPILOT_SERVICE_ACCOUNT_TOKEN" > {kept}'
         tasks = [{"run": run, "resources": {"infra": "local"}}]
         asked = await plane.submit("jobs/launch", {"dag": {"tasks": tasks, "edges": []}}, user="u")
-        assert (await plane.wait(asked.id, 20)).error is None
+        assert (await plane.wait(asked.id, 60)).error is None
         job = await plane.managed.by_number(1)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while (job := await plane.managed.get(job.id)).ended_at is None:
                 await asyncio.sleep(0.05)
         endpoint, text = kept.read_text().split()
@@ -94,7 +95,8 @@ async def test_a_job_finds_it_and_no_record_has_it_in_clear(tmp_path):
         assert endpoint == "http://127.0.0.1:46580"
         assert (await plane.users.token(id)).revoked_at is not None
         await plane.store.durable()
-        told = [each for each in state.rglob("*") if each.is_file() and secret.encode() in each.read_bytes()]
-        assert told == []
+        for each in state.rglob("*"):
+            with suppress(FileNotFoundError):  # its cluster is going
+                assert not each.is_file() or secret.encode() not in each.read_bytes(), each
     finally:
         await plane.stop()

@@ -125,7 +125,7 @@ def test_a_command_line_logs_in_by_a_browser(state, provider):
             target=lambda: done.append(sky.api_login(town.url, no_browser=True, _tell=tell)), daemon=True
         )
         command.start()
-        assert told.wait(10)
+        assert told.wait(60)
         page, code = shown[0]
         assert re.fullmatch(r"[B-Z]{4}-[B-Z]{4}", code)
         where = urlsplit(page)
@@ -149,7 +149,7 @@ def test_a_command_line_logs_in_by_a_browser(state, provider):
         assert client.post("/auth/device/confirm", json=confirm, headers=headers).status_code == 403
         headers["Origin"] = town.url
         assert client.post("/auth/device/confirm", json=confirm, headers=headers).status_code == 200
-        command.join(15)
+        command.join(60)
         assert done
         assert done[0]["name"] == "bob@example.org"
         assert settings.stored_login()["endpoint"] == town.url  # type: ignore[index]

@@ -37,7 +37,7 @@ def test_talk_is_followed_to_the_end(served: Served) -> None:
     reader.start()
     served.do(lambda: served.plane.say(id, "half way\n"))
     served.do(lambda: served.plane.end(id))
-    reader.join(10)
+    reader.join(60)
     assert text(found) == "launch begins\nhalf way\nlaunch is over\n"
     assert found[-1] == {"end": "SUCCEEDED"}
 
@@ -143,7 +143,7 @@ def test_wait_ends_with_words_when_the_owner_stops_the_server(served: Served) ->
     waiter.start()
     eventually(lambda: served.do(lambda: f"request:{id}" in served.plane.signals._watches))
     served.call("POST", "/api/shutdown", {})
-    waiter.join(5)
+    waiter.join(60)
     status, told, _ = found[0]
     assert status == 503
     assert told["error"]["type"] == "ServerTemporarilyUnavailableError"
@@ -164,6 +164,6 @@ def test_wait_lets_go_when_the_server_ends(served: Served) -> None:
     waiter.start()
     eventually(lambda: served.do(lambda: f"request:{id}" in served.plane.signals._watches))
     served.stop()
-    waiter.join(5)
+    waiter.join(60)
     assert found == ["PENDING"]
     assert served.plane.stopped

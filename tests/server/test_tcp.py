@@ -143,11 +143,12 @@ def test_an_answer_is_not_held_back(tcp: Served) -> None:
     """With Nagle's algorithm on, the body would wait for the acknowledgement of the head: 40 ms each."""
     with listen_tcp("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
-    lasted = []
     with connection(tcp) as made:
-        for _ in range(50):
-            begun = time.monotonic()
-            made.exchange("GET", "/health", {}, b"").read()
-            lasted.append(time.monotonic() - begun)
-    # Half of them: the others may have met a busy machine.
-    assert sorted(lasted)[25] < 0.035
+        # Half of them, and not in each round: the others may have met a busy machine.
+        assert any(sorted(_lasts(made) for _ in range(50))[25] < 0.035 for _ in range(8))
+
+
+def _lasts(made: Connection) -> float:
+    begun = time.monotonic()
+    made.exchange("GET", "/health", {}, b"").read()
+    return time.monotonic() - begun

@@ -25,7 +25,7 @@ _TOOLS = {
     "slurm": ("slurmctld", "slurmd", "sbatch", "munged"),
     "docker": ("dockerd", "docker"),
 }
-_UP_S = 60.0
+_UP_S = 90.0
 
 
 @cache

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 _USER = "sky"
-_UP_S = 30.0
+_UP_S = 90.0
 
 
 @cache

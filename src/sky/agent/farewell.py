@@ -47,16 +47,17 @@ class Farewells:
         care = self._tasks.care_of(task)
         if care is None or care.farewell is None:
             return
+        # As it is now: a job that ends meanwhile is forgotten.
+        told = self._tasks.told(key)
         if care.farewell.signal is not None:
             count = await self._tasks.signal(key, task, care.farewell.signal)
             self._report(key, "SIG%s was sent to %d process(es)" % (care.farewell.signal, count))
         for script in care.farewell.scripts:
             left = script["timeout"] if notice.deadline is None else notice.deadline - self._clock()
-            await self._run(key, script["run"], max(0.1, min(script["timeout"], left)))
+            await self._run(key, script["run"], max(0.1, min(script["timeout"], left)), told)
 
-    async def _run(self, key: str, script: str, seconds: float) -> None:
-        env = {"SKYPILOT_HOOK_EVENT": EVENT, "SKYPILOT_GRACE_PERIOD_SECONDS": "%g" % seconds}
-        env.update(self._tasks.told(key))
+    async def _run(self, key: str, script: str, seconds: float, told: Dict[str, str]) -> None:
+        env = dict(told, SKYPILOT_HOOK_EVENT=EVENT, SKYPILOT_GRACE_PERIOD_SECONDS="%g" % seconds)
         try:
             rc, output = await run_script(script, self._node.home, env, seconds)
         except OSError as error:

@@ -224,7 +224,8 @@ class Head:
                 # Soon at first: right after the start the others may not listen yet.
                 pause = _NOTICES_SOON if heard_of else min(2 * pause, _NOTICES_AGAIN)
                 since, heard_of = 0, False
-                await asyncio.sleep(pause)
+                # Not longer deaf to it than a job on it is: it may have little time left to tell anything.
+                await self._peers[rank].reached.wait(pause)
 
     def silent(self) -> List[int]:
         """Ranks of workers whose line broke, or that were never heard of since this agent began."""

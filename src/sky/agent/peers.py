@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, Optional
 
 from .connection import Connection, ConnectionLost, Reply, connect_unix
 from .fields import Refused
+from .signals import Signal
 
 if TYPE_CHECKING:
     from .tls import Wire
@@ -26,6 +27,8 @@ class Peer:
 
     def __init__(self, address: str, wire: Optional[Wire] = None) -> None:
         self.address = address
+        #: Fires when it is spoken to again, whoever among us asked.
+        self.reached = Signal()
         self._wire = wire
         self._connection: Optional[Connection] = None
         self._gate = asyncio.Lock()
@@ -45,6 +48,7 @@ class Peer:
                     self._connection = await self._connect()
                 except OSError as error:
                     raise ConnectionLost("cannot connect to %s: %s" % (self.address, error)) from None
+                self.reached.fire()
             return self._connection
 
     async def _connect(self) -> Connection:
