@@ -58,7 +58,7 @@ class Clouds:
         path.write_text(
             json.dumps({"resources": dict(resources), "run": f'{run}\necho "at=$SKYPILOT_CLUSTER_INFO"', **task})
         )
-        return self.sky("launch", "-y", "-c", name, str(path), *words, timeout=110)
+        return self.sky("launch", "-y", "-c", name, str(path), *words, timeout=200)
 
     def running(self) -> list[str]:
         """Machines of both clouds that exist, stopped ones too."""
@@ -124,7 +124,7 @@ class Clouds:
         self.heal()
         if self.running():
             self.sky("down", "-a", "-y")
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while left := self.running():
             assert time.monotonic() < until, f"left running: {left}"
             time.sleep(0.1)

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,24 @@ class Sky:
             if marked and (here.startswith(str(self.state)) or str(self.state) in command):
                 found[int(entry.name)] = command
         return found
+
+    def cut_power(self, belongs: Callable[[int, str], bool] = lambda pid, command: True) -> set[int]:
+        """End processes of nodes, by pid and command line, as a power cut does: none of them sees another one end.
+
+        All stand still before the first is ended, those too that were just begun by one that did not yet.
+        """
+        still: set[int] = set()
+        while fresh := {pid for pid, line in self.node_processes().items() if pid not in still and belongs(pid, line)}:
+            _signal(fresh, signal.SIGSTOP)
+            still |= fresh
+        _signal(still, signal.SIGKILL)
+        return still
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @pytest.fixture

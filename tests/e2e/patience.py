@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(what: Callable[[], Any], seconds: float = 30) -> float:
+def until(what: Callable[[], Any], seconds: float = 60) -> float:
     """Wait until something holds; how long it took.
 
     Looks often, and less so where a look is dear or the wait is long: most looks start a program, and waiting must not
-    take the machine from what is waited for.
+    take the machine from what is waited for. What was seen counts as of when the look began: one that was
+    held up is not the last.
     """
     begun = time.monotonic()
     while True:
@@ -17,5 +18,5 @@ def until(what: Callable[[], Any], seconds: float = 30) -> float:
         if what():
             return time.monotonic() - begun
         now = time.monotonic()
-        assert now - begun < seconds, "it did not happen in time"
+        assert looked - begun < seconds, "it did not happen in time"
         time.sleep(min(max(4 * (now - looked), (now - begun) / 16, 0.02), 1.5))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from cloud_household import landed, places
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 A, B, WEST, GCP = "aws/us-east-1/us-east-1a", "aws/us-east-1/us-east-1b", "aws/us-west-2", "gcp/us-central1"
 ALL = ("aws/us-east-1", "aws/us-west-2", "gcp/us-central1")

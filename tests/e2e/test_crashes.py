@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SCRIPT = "echo ran >> ~/ran; sleep 0.4; echo ended >> ~/ran"
 
@@ -55,7 +55,7 @@ def test_server_killed_during_launch(sky, seed):
     sky.good("api", "start")
     launch = sky.start("launch", "-y", "-c", "c", SCRIPT)
     kill_server_within(sky, rng, 1.2)
-    out, err = launch.communicate(timeout=60)
+    out, err = launch.communicate(timeout=120)
     assert launch.returncode == 0, out + err
     assert statuses(sky) == [("c", "UP")]
     assert jobs(sky) == [(1, "SUCCEEDED")]
@@ -69,7 +69,7 @@ def test_server_killed_during_exec(sky, seed):
     sky.good("launch", "-y", "-c", "c")
     execute = sky.start("exec", "c", SCRIPT)
     kill_server_within(sky, rng, 0.8)
-    out, err = execute.communicate(timeout=60)
+    out, err = execute.communicate(timeout=120)
     assert execute.returncode == 0, out + err
     assert [status for _, status in jobs(sky)] == ["SUCCEEDED"]
     assert lines(sky) == ["ran", "ended"]
@@ -81,13 +81,13 @@ def test_server_killed_during_stop_and_down(sky, seed):
     sky.good("launch", "-y", "-c", "c", "--num-nodes", "2", "echo kept > ~/kept")
     stop = sky.start("stop", "-y", "c")
     kill_server_within(sky, rng, 0.5)
-    assert stop.wait(60) == 0, stop.communicate()
+    assert stop.wait(120) == 0, stop.communicate()
     assert statuses(sky) == [("c", "STOPPED")]
     assert not sky.node_processes()
     assert [(home / "kept").read_text() for home in sky.node_homes()] == ["kept\n", "kept\n"]
     down = sky.start("down", "-y", "c")
     kill_server_within(sky, rng, 0.5)
-    assert down.wait(60) == 0, down.communicate()
+    assert down.wait(120) == 0, down.communicate()
     assert statuses(sky) == []
     assert sky.node_homes() == []
     for process in (stop, down):
@@ -109,7 +109,7 @@ def test_agents_killed_during_a_job(sky, seed):
     sky.good("launch", "-y", "-c", "c", "--num-nodes", "2")
     execute = sky.start("exec", "c", "--num-nodes", "2", SCRIPT)
     kill_agents(sky, rng, 0.8)
-    out, err = execute.communicate(timeout=60)
+    out, err = execute.communicate(timeout=120)
     assert execute.returncode == 0, out + err
     assert [status for _, status in jobs(sky)] == ["SUCCEEDED"]
     assert [lines(sky, 0), lines(sky, 1)] == [["ran", "ended"]] * 2
@@ -119,12 +119,12 @@ def test_agents_killed_during_launch_and_stop(sky):
     rng = random.Random(400)
     launch = sky.start("launch", "-y", "-c", "c", SCRIPT)
     kill_agents(sky, rng, 1.5)
-    out, err = launch.communicate(timeout=60)
+    out, err = launch.communicate(timeout=120)
     assert launch.returncode == 0, out + err
     assert lines(sky) == ["ran", "ended"]
     stop = sky.start("stop", "-y", "c")
     kill_agents(sky, rng, 0.3)
-    out, err = stop.communicate(timeout=60)
+    out, err = stop.communicate(timeout=120)
     assert stop.returncode == 0, out + err
     assert statuses(sky) == [("c", "STOPPED")]
     assert not sky.node_processes()
@@ -136,7 +136,7 @@ def test_server_and_agents_killed_together(sky):
     rng = random.Random(500)
     kill_server_within(sky, rng, 1.0)
     kill_agents(sky, rng, 0.1)
-    out, err = launch.communicate(timeout=60)
+    out, err = launch.communicate(timeout=120)
     assert launch.returncode == 0, out + err
     assert jobs(sky) == [(1, "SUCCEEDED")]
     assert lines(sky) == ["ran", "ended"]
@@ -144,15 +144,15 @@ def test_server_and_agents_killed_together(sky):
 
 def end_everything(sky):
     """What a reboot does: the server, the keepers, the agents and the jobs are gone at once, files stay."""
-    for pid in (sky.server_pid(), *sky.node_processes()):
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    os.kill(sky.server_pid(), signal.SIGKILL)
+    sky.cut_power()
 
 
 def test_a_reboot_of_the_machine(sky, eventually):
     sky.good("launch", "-y", "-c", "c", "-i", "60", "--num-nodes", "2", "echo kept > ~/kept")
     sky.good("exec", "-d", "c", "sleep 600")
+    # One that had not begun yet would begin afterwards.
+    eventually(lambda: any("sleep 600" in line for line in sky.node_processes().values()))
     end_everything(sky)
     eventually(lambda: not sky.node_processes())
     eventually(lambda: [each["status"] for each in sky.json("status", "-r")] == ["STOPPED"])
@@ -164,9 +164,15 @@ def test_a_reboot_of_the_machine(sky, eventually):
     assert not sky.node_processes()
 
 
+def removed(folder):
+    """A folder, removed but for what was written into it meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
 def test_deleted_folder_of_a_running_node_leaves_no_process(sky, eventually):
     sky.good("launch", "-y", "-d", "-c", "c", "sleep 600")
-    shutil.rmtree(sky.state / "local")
+    eventually(lambda: not removed(sky.state / "local").exists())
     eventually(lambda: sky.json("status", "-r") == [])
     eventually(lambda: not sky.node_processes())
 
@@ -182,9 +188,9 @@ def test_a_hung_agent_holds_up_no_other_cluster_and_is_replaced(sky, eventually)
     begun = time.monotonic()
     # Side by side: a while later the cluster is known to be out of reach, and takes no job until its agent is replaced.
     for process in [sky.start("exec", name, "true") for name in owner]:
-        said = process.communicate(timeout=60)
+        said = process.communicate(timeout=120)
         assert process.returncode == 0, said
-    assert time.monotonic() - begun < 50
+    assert time.monotonic() - begun < 100
     assert sorted(statuses(sky)) == [("hung", "UP"), ("well", "UP")]
 
 

@@ -5,13 +5,13 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -32,6 +32,12 @@ def example(name):
 
 def story(sky, cluster, kind):
     return [event["text"] for event in sky.json("events", cluster) if event["kind"] == kind]
+
+
+def statuses(sky):
+    """Of the jobs on `c`, by number; there is no job 0."""
+    found = {job["job_id"]: job["status"] for job in sky.json("queue", "c")}
+    return [found.get(number) for number in range(max(found) + 1)]
 
 
 def test_every_example_is_covered():
@@ -111,20 +117,18 @@ def test_two_jobs_share_a_pretended_accelerator(sky, eventually):
     half = ["exec", "-d", "c", "--gpus", "H100:0.5"]
     sky.good(*half, meet.format("one", "two"))
     sky.good("exec", "-d", "c", "--gpus", "H100:1", "echo whole")
-    states = {job["job_id"]: job["status"] for job in sky.json("queue", "c")}
-    assert (states[2], states[3]) == ("RUNNING", "PENDING")
+    eventually(lambda: statuses(sky)[2:] == ["RUNNING", "PENDING"])
     sky.good("cancel", "-y", "c", "3")
     sky.good(*half, meet.format("two", "one"))
-    eventually(lambda: {job["status"] for job in sky.json("queue", "c") if job["job_id"] in (2, 4)} == {"SUCCEEDED"})
+    eventually(lambda: statuses(sky)[2::2] == ["SUCCEEDED", "SUCCEEDED"])
     assert "device 0" in sky.good("logs", "c", "2").stdout
     assert "device 0" in sky.good("logs", "c", "4").stdout
 
 
 @shows("failing_task.yaml")
 def test_a_failing_node_ends_the_others(sky):
-    began = time.monotonic()
+    # The other would sleep for 600 s; so long no command is waited for here.
     done = sky("launch", "-y", "-c", "c", example("failing_task.yaml"))
-    assert time.monotonic() - began < 60
     assert done.returncode == 100
     assert "node 1 gives up" in done.stdout
     assert "run failed on rank 1 (worker1) with exit code 3" in done.stdout
@@ -247,6 +251,11 @@ def uploaded(sky):
 
 
 def holding(root, text):
-    """Files below a folder that hold a text."""
-    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [path for path in files if text.encode() in path.read_bytes()]
+    """Files below a folder that hold a text; those that go meanwhile hold nothing."""
+    found = []
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder) / name for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink() and text.encode() in path.read_bytes():
+                    found.append(path)
+    return found

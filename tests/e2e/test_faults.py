@@ -1,7 +1,12 @@
 """What a node tells of a job, as a user sees it, and `sky chaos` on `infra: local`."""
 
 import json
+import re
 import time
+
+import pytest
+
+pytestmark = pytest.mark.timeout(500)
 
 TASK = """
 name: train
@@ -23,7 +28,13 @@ def newest(sky):
     return max(sky.json("queue", "c"), key=lambda job: job["job_id"])
 
 
-def until(sky, holds, seconds=40.0):
+def said_by_ranks(sky, number, words):
+    """Which ranks of a job of several nodes have said something by now."""
+    shown = sky("logs", "c", str(number), "--no-follow").stdout
+    return set(re.findall(rf"rank=(\d), pid=\d+\) {words}$", shown, re.MULTILINE))
+
+
+def until(sky, holds, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not holds(job := newest(sky)):
         assert time.monotonic() < deadline, (job, sky.good("events", "c").stdout)
@@ -45,8 +56,8 @@ def test_what_a_job_tells_and_what_ends_it(sky, eventually):
     job = until(sky, lambda job: job["status"] == "FAILED")
     assert job["cause"] == "out_of_memory" and "out of memory" in job["reason"] and job["exit_codes"] == [137]
 
-    sky.good("exec", "c", "-d", "sleep 600")
-    until(sky, lambda job: job["job_id"] == 2 and job["status"] == "RUNNING")
+    sky.good("exec", "c", "-d", f"touch {sky.root}/begun; sleep 600")
+    eventually((sky.root / "begun").exists)
     sky.good("chaos", "kill", "c", "2", "--node", "0", "-y")
     assert until(sky, lambda job: job["status"] == "FAILED")["cause"] is None
 
@@ -59,8 +70,9 @@ def test_what_a_job_tells_and_what_ends_it(sky, eventually):
 
     sky.good("exec", "c", "-d", "train.yaml")
     until(sky, lambda job: job["job_id"] == 4 and job["progress"])
-    sky.good("chaos", "preempt", "c", "--seconds", "1", "-y")
-    eventually(lambda: sky.json("status", "c", "-r")[0]["status"] != "UP", 40)
+    # So long its script has time, also where the machine is busy.
+    sky.good("chaos", "preempt", "c", "--seconds", "15", "-y")
+    eventually(lambda: sky.json("status", "c", "-r")[0]["status"] != "UP")
     assert (sky.node_homes()[0] / "ck" / "last").read_text() == "saved\n"
     story = sky.good("events", "c").stdout
     for words in (
@@ -108,6 +120,7 @@ def test_faults_on_machines_of_a_pool(sky, lab, eventually):
     (sky.root / "train.yaml").write_text(task)
     sky.good("launch", "-c", "c", "-y", "-d", "--num-nodes", "2", "train.yaml")
     until(sky, lambda job: job["progress"] == 0.25 and job["checkpoint"])
+    eventually(lambda: said_by_ranks(sky, 1, "step 1/4") == {"0", "1"})
     told = sky.json("chaos", "oom", "c", "1", "--seed", "5", "-y")
     assert sky.good("events", "c").stdout.count("killed as for want of memory") == 1 and told["node"] in (0, 1)
     assert until(sky, lambda job: job["status"] == "FAILED")["cause"] == "out_of_memory"
@@ -119,8 +132,9 @@ def test_faults_on_machines_of_a_pool(sky, lab, eventually):
         each.exec("touch", "/tmp/struck")
     until(sky, lambda job: job["status"] == "SUCCEEDED", 60)
     eventually(lambda: sky.json("status", "c", "-r")[0]["status"] == "UP", 60)
-    sky.good("exec", "c", "-d", "--num-nodes", "2", "sleep 600")
-    until(sky, lambda job: job["job_id"] == 3 and job["status"] == "RUNNING")
+    sky.good("exec", "c", "-d", "--num-nodes", "2", "echo begun; sleep 600")
+    # Where it had not begun yet it would begin afterwards.
+    eventually(lambda: said_by_ranks(sky, 3, "begun") == {"0", "1"})
     sky.good("chaos", "preempt", "c", "--node", "1", "--seconds", "1", "-y")
     # The machine is still there, so its agent is brought up again; what ran on it is gone.
     job = until(sky, lambda job: job["status"] == "FAILED_DRIVER", 150)

@@ -1,14 +1,14 @@
 """Groups, graphs and sweeps on this machine, through the real command: real nodes, real processes, real crashes."""
 
-import contextlib
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def launch(sky, text, *words):
@@ -26,6 +26,13 @@ def statuses(sky, number=1):
     return [each["status"] for each in tasks(sky, number)]
 
 
+def environ(pid):
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def nothing_left(sky):
     return not sky.node_processes() and sky.json("status") == []
 
@@ -38,14 +45,14 @@ termination_delay: 1s
 ---
 name: server
 resources: {infra: local, cpus: 1}
-run: python3 -u -m http.server 38229
+run: python3 -u -m http.server PORT --bind $SKYPILOT_NODE_IPS
 ---
 name: asker
 resources: {infra: local, cpus: 1}
 run: |
   server=$(awk '$2 == "server-0.talk" {print $1}' ~/.sky/hosts)
-  for i in $(seq 100); do
-    python3 -c "import urllib.request as r; print('answered', r.urlopen('http://$server:38229/').status)" && exit 0
+  for i in $(seq 400); do
+    python3 -c "import urllib.request as r; print('answered', r.urlopen('http://$server:PORT/').status)" && exit 0
     sleep 0.1
   done
   exit 4
@@ -53,7 +60,8 @@ run: |
 
 
 def test_a_group_that_talks(sky, eventually):
-    (sky.root / "t.yaml").write_text(TALK)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        (sky.root / "t.yaml").write_text(TALK.replace("PORT", str(free.getsockname()[1])))
     ran = sky("jobs", "launch", "-y", "t.yaml")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "answered 200\n" in ran.stdout
@@ -79,21 +87,23 @@ resources: {{infra: local, cpus: 1}}
 run: |
   before=$(grep lost-0.pair ~/.sky/hosts)
   touch {sky.root}/ready
-  while [ "$before" = "$(grep lost-0.pair ~/.sky/hosts)" ]; do sleep 0.2; done
-  grep lost-0.pair ~/.sky/hosts; touch {sky.root}/seen
+  until now=$(grep lost-0.pair ~/.sky/hosts) && [ "$before" != "$now" ]; do sleep 0.2; done
+  touch {sky.root}/seen
 ---
 name: lost
 resources: {{infra: local, cpus: 1}}
-run: echo $SKY_NODE_ID > {sky.root}/lost; while [ ! -e {sky.root}/seen ]; do sleep 0.1; done
+run: |
+  echo $SKY_NODE_ID > {sky.root}/lost.new; mv {sky.root}/lost.new {sky.root}/lost
+  while [ ! -e {sky.root}/seen ]; do sleep 0.1; done
 """
+    # The lowest address is another's until the members have theirs: who comes back is somewhere else than before.
+    sky.good("launch", "-y", "-c", "first", "--infra", "local")
     number = launch(sky, text)
     eventually(lambda: statuses(sky) == ["RUNNING", "RUNNING"] and (sky.root / "ready").exists())
+    sky.good("down", "-y", "first")
     eventually((sky.root / "lost").exists)
     mark = b"SKY_NODE_ID=" + (sky.root / "lost").read_bytes().strip()
-    for pid in sky.node_processes():
-        with contextlib.suppress(OSError):
-            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                os.kill(pid, signal.SIGKILL)
+    assert sky.cut_power(lambda pid, _: mark in environ(pid))
     eventually(lambda: statuses(sky) == ["SUCCEEDED", "SUCCEEDED"], 60)
     assert [each["recovery_count"] for each in tasks(sky, number)] == [0, 1]
     eventually(lambda: nothing_left(sky))

@@ -16,8 +16,9 @@ from pathlib import Path
 
 MARK = "SKY_NODE_ID"
 _PROC = Path("/proc")
-#: Rounds of killing: a process that forks while it is being ended is caught in the next one.
-_ROUNDS = 50
+#: Rounds of killing: a process that forks while it is being ended is caught in the next one, and one that the disk or
+#: a busy machine keeps from ending is waited for, about ten seconds in all.
+_ROUNDS, _PAUSE = 50, (0.01, 0.3)
 
 
 def start_keeper(node_id: str, home: Path) -> tuple[int, str]:
@@ -80,7 +81,7 @@ def _marked(mark: bytes, *, whole: bool) -> list[int]:
 
 
 def end_all(node_id: str, keeper: int | None, born: str = "") -> bool:
-    """Kill everything of a node; whether nothing is left. Blocks for milliseconds, at most about a second."""
+    """Kill everything of a node; whether nothing is left. Blocks for milliseconds, at most some ten seconds."""
     return _end(lambda: of_node(node_id), [(keeper, born)] if keeper else [])
 
 
@@ -99,13 +100,15 @@ def _end(find: Callable[[], list[int]], keepers: Sequence[tuple[int, str]]) -> b
             if keeper > 0 and born and birth(keeper) == born:
                 _kill_group(keeper)
         return all(not born or birth(keeper) != born for keeper, born in keepers)
+    pause, most = _PAUSE
     for _ in range(_ROUNDS):
         left = find()
         if not left:
-            break
+            return True
         for pid in left:
             _kill(pid)
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, most)
     return not find()
 
 
