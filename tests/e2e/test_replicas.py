@@ -82,10 +82,13 @@ def nothing_is_lost_or_doubled(house: House, marks: list[str], faults: list[str]
     assert house.asks("SELECT count(*) FROM requests WHERE name IN ('launch', 'exec')") == str(len(marks))
     assert house.asks("SELECT count(*) FROM jobs") == str(len(marks))
     names = {mark.partition("-")[0] for mark in marks}
-    for name in names:
-        wanted = ["SUCCEEDED"] * len([mark for mark in marks if mark.startswith(name)])
-        # Who listens to a cluster's head has to be settled anew after each death; a log does not wait for that for ever.
-        until(lambda: [job["status"] for job in house.json("queue", f"c{name}")] == wanted, LEASE_S + WORK_S)  # noqa: B023
+    per_name = {name: ["SUCCEEDED"] * sum(mark.startswith(f"{name}-") for mark in marks) for name in names}
+
+    def queues() -> dict[str, list[str]]:
+        return {name: [job["status"] for job in house.json("queue", f"c{name}")] for name in names}
+
+    # After each death it is settled anew who listens to a head, and no log waits for that for ever.
+    until(lambda: queues() == per_name, LEASE_S + WORK_S)
     assert len(house.json("status")) == len(names)
     assert house.asks("SELECT count(*) FROM clusters") == str(len(names))
 
