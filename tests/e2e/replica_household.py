@@ -120,8 +120,8 @@ class House:
         """Type a command that succeeds; what it says."""
         return self.ended(self.begin(*words))
 
-    def ended(self, command: subprocess.Popen[str], seconds: float = 90) -> str:
-        """What a command said, once it has succeeded."""
+    def ended(self, command: subprocess.Popen[str], seconds: float = 150) -> str:
+        """What a command said, once it has succeeded; before that, several leases may have to run out in turn."""
         said, _ = command.communicate(timeout=seconds)
         assert command.returncode == 0, f"{command.args}: {command.returncode}\n{said}\n{self.troubles()}"
         return said

@@ -183,6 +183,7 @@ def test_a_pipeline_from_a_file_and_listings(sky, eventually):
     assert re.search(r"1 +- +line +2 tasks .*SUCCEEDED", shown)
     assert re.search(r"└ 1 +0 +a ", shown)
     assert "two" not in sky.good("jobs", "logs", "1", "a").stdout
+    eventually(lambda: all(each["schedule_state"] == "DONE" for each in sky.json("jobs", "queue", "-a")))
     why = sky.good("jobs", "queue", "--why", "1").stdout
     assert "looking for a place" in why
     assert sky.good("events", "1").stdout in why

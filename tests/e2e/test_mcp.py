@@ -1,5 +1,6 @@
 """`sky mcp` as a coding agent has it: its own process, spoken to by the protocol's own client, with a real server."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -48,6 +49,16 @@ async def call(session, tool: str, **given):
     return json.loads(told.content[0].text)
 
 
+async def over(session, tool: str, key: str, wanted: str = "SUCCEEDED", **given):
+    """What a tool tells once it says that something is over."""
+    async with asyncio.timeout(60):
+        while True:
+            told = await call(session, tool, **given)
+            if (told if isinstance(told, dict) else told[0])[key] == wanted:
+                return told
+            await asyncio.sleep(0.1)
+
+
 async def test_an_agent_plans_launches_watches_reads_and_stops(home):
     async with agent(home) as session:
         planned = await call(session, "plan", task_yaml=TASK)
@@ -58,10 +69,7 @@ async def test_an_agent_plans_launches_watches_reads_and_stops(home):
             if told["status"] != "RUNNING":
                 break
         assert told["status"] == "SUCCEEDED", told
-        for _ in range(100):
-            read = await call(session, "logs", cluster="c")
-            if read["state"] == "SUCCEEDED":
-                break
+        read = await over(session, "logs", "state", cluster="c")
         assert "well done" in read["log"]
         ran = await call(session, "exec", cluster="c", command="echo again")
         assert (await call(session, "request", request_id=ran["request_id"]))["status"] == "SUCCEEDED"
@@ -80,10 +88,7 @@ async def test_a_managed_job_of_an_agent(home):
         launched = await call(session, "jobs_launch", plan=planned["plan"], name="m")
         told = await call(session, "request", request_id=launched["request_id"])
         assert told["status"] == "SUCCEEDED", told
-        for _ in range(300):
-            (job,) = await call(session, "jobs_queue")
-            if job["status"] == "SUCCEEDED":
-                break
+        (job,) = await over(session, "jobs_queue", "schedule_state", "DONE")
         assert job["status"] == "SUCCEEDED"
         assert "well done" in (await call(session, "jobs_logs", job_id=job["job_id"]))["log"]
         assert "looking for a place" in (await call(session, "jobs_logs", job_id=job["job_id"], decisions=True))["log"]
@@ -165,7 +170,9 @@ async def test_where_the_program_can_ask_it_is_the_user_who_agrees(here, home, a
         if launched:
             request = json.loads(told.content[0].text)["request_id"]
             await call(session, "request", request_id=request, wait_seconds=25)
-            await call(session, "down", cluster=f"asked-{answer}", confirm=True)
+            gone = await call(session, "down", cluster=f"asked-{answer}", confirm=True)
+            told = await call(session, "request", request_id=gone["request_id"], wait_seconds=25)
+            assert told["status"] == "SUCCEEDED", told
         else:
             assert await call(session, "status", cluster=f"asked-{answer}") == []
 

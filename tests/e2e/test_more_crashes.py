@@ -87,7 +87,7 @@ def test_a_cluster_stops_itself_without_a_server_and_that_is_seen(sky, eventuall
 def test_a_cluster_that_stopped_itself_leaves_no_process(sky, eventually):
     sky.good("launch", "-y", "-c", "c", "-i", "0", "--infra", "local", "true")
     eventually(lambda: statuses(sky) == {"c": "STOPPED"})
-    eventually(lambda: sky.node_processes() == {}, 5)
+    eventually(lambda: sky.node_processes() == {})
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -133,7 +133,7 @@ def test_the_end_of_a_job_is_recorded_though_another_node_died(sky, eventually):
     (sky.node_homes()[0] / "go").touch()
     # Through the SDK: the command shows no queue of a cluster that is not UP.
     queue = "import sky; print(sky.get(sky.queue('c'))[0].status.value)"
-    eventually(lambda: python(sky, queue).strip() == "SUCCEEDED", 10)
+    eventually(lambda: python(sky, queue).strip() == "SUCCEEDED")
 
 
 def test_databases_are_in_wal_mode(sky):

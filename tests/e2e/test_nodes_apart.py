@@ -41,8 +41,8 @@ def test_a_cut_network_stops_no_job_and_loses_no_line(sky, lab, pool, eventually
     for host in pool:
         lab.partition(host)
     cut = time.monotonic()
-    eventually(lambda: status(sky, "c")["status"] != "UP", 20)
-    assert time.monotonic() - cut < 20, "the truth is told while the network is cut"
+    # The truth is told while the network is cut, and well before it is whole again.
+    eventually(lambda: status(sky, "c")["status"] != "UP", CUT_S / 2)
     assert status(sky, "c")["reason"]
     queued = sky.json("queue", "c")
     assert queued[0]["status"] == "RUNNING"

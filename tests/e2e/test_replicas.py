@@ -15,12 +15,12 @@ from sky.engine.duties import BEAT_S
 from sky.engine.duties import LEASE_S as DUTY_S
 from sky.engine.work import LEASE_S, POLL_S
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 #: Seconds beyond a lease in which what was taken over is done: the work itself, on a busy machine.
 WORK_S = 25.0
-#: Seconds by which a look may come late on such a machine. With the lease and a look, still within 15.
-LATE_S = 2.0
+#: Seconds by which a look may come late on such a machine; without a look, the next lease would have to run out, too.
+LATE_S = 8.0
 OPEN = "SELECT count(*) FROM requests WHERE status NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"
 
 
@@ -82,9 +82,13 @@ def nothing_is_lost_or_doubled(house: House, marks: list[str], faults: list[str]
     assert house.asks("SELECT count(*) FROM requests WHERE name IN ('launch', 'exec')") == str(len(marks))
     assert house.asks("SELECT count(*) FROM jobs") == str(len(marks))
     names = {mark.partition("-")[0] for mark in marks}
-    for name in names:
-        jobs = house.json("queue", f"c{name}")
-        assert sorted(job["status"] for job in jobs) == ["SUCCEEDED"] * len([m for m in marks if m.startswith(name)])
+    per_name = {name: ["SUCCEEDED"] * sum(mark.startswith(f"{name}-") for mark in marks) for name in names}
+
+    def queues() -> dict[str, list[str]]:
+        return {name: [job["status"] for job in house.json("queue", f"c{name}")] for name in names}
+
+    # After each death it is settled anew who listens to a head, and no log waits for that for ever.
+    until(lambda: queues() == per_name, LEASE_S + WORK_S)
     assert len(house.json("status")) == len(names)
     assert house.asks("SELECT count(*) FROM clusters") == str(len(names))
 
@@ -107,9 +111,11 @@ def test_what_a_dead_worker_held_is_taken_over_within_a_lease(house):
     house.good("launch", "-y", "-c", "c", f"echo before >> {house.root}/ran")
     command = house.begin("exec", "c", f"sleep 2; echo after >> {house.root}/ran; echo well")
     # Held by the only worker there is, whatever it is doing for it just now.
-    until(lambda: house.asks("SELECT count(*) FROM requests WHERE lease_until > 0 OR status = 'SUCCEEDED'") != "0", 20)
+    mine = "SELECT count(*) FROM requests WHERE name = 'exec' AND (lease_until > 0 OR status = 'SUCCEEDED')"
+    until(lambda: house.asks(mine) != "0", 60)
     launch = house.begin("launch", "-y", "-c", "d", f"echo d >> {house.root}/ran")
-    until(lambda: house.asks(f"{OPEN} AND lease_until > 0") != "0", 20)
+    # On a machine that stands still just now it may be over before anybody looks.
+    until(lambda: house.asks(f"{OPEN} AND lease_until > 0") != "0" or launch.poll() is not None, 60)
     first.kill()
     killed = time.monotonic()
     second = house.add("worker")
@@ -130,9 +136,9 @@ def test_a_dead_server_s_row_is_taken_over_when_its_lease_ends_and_not_before(ho
     until(lambda: house.asks(f"SELECT count(*) FROM {row}") == "1", 60)
     # As a server leaves it that dies in the moment in which it has taken the row. Times are the database's.
     clock = "extract(epoch from clock_timestamp())"
-    house.asks(f"UPDATE requests SET token = 'dead', lease_until = {clock} + {LEASE_S} WHERE name = 'exec'")
+    dead = f"SET token = 'dead', lease_until = {clock} + {LEASE_S} WHERE name = 'exec' RETURNING lease_until"
+    ends = float(house.asks(f"UPDATE requests {dead}"))
     worker.signal(signal.SIGCONT)
-    ends = float(house.asks(f"SELECT lease_until FROM {row}"))
     assert house.asks(f"SELECT lease_until - {clock} <= {LEASE_S} FROM {row}") == "t"
     assert "well" in house.ended(command)
     begun = f"SELECT min(time) FROM stories WHERE kind = 'Begun' AND entity_id = (SELECT id FROM {row})"
@@ -226,7 +232,8 @@ def test_behind_pgbouncer(postgres, pgbouncer):
         people, marks, faults = load(house, rounds=2)
         people.join()
         nothing_is_lost_or_doubled(house, marks, faults)
-        assert not [each for each in servers if "do not arrive" in each.log]
+        # A trial that was late on a busy machine is made again; without the direct address none would ever come back.
+        until(lambda: all(each.log.rfind("others arrive") > each.log.rfind("do not arrive") for each in servers), 60)
 
 
 def test_with_nothing_but_pgbouncer_news_come_by_looking(postgres, pgbouncer):

@@ -124,7 +124,7 @@ def test_a_run_is_called_off_from_another_thread(when):
         until(lambda: bool(run.request_id))
         run.cancel()
     elif when == "while it runs":
-        assert said.there.wait(30)
+        assert said.there.wait(60)
         run.cancel()
     thread.join(60)
     assert not thread.is_alive() and len(ended) == 1
@@ -135,7 +135,7 @@ def test_calling_off_ends_the_job_on_a_cluster_that_is_kept():
     sky.run(task("true"), cluster_name="kept", output_stream=io.StringIO())
     run, said = sky.Run(task("echo begun; sleep 600"), cluster_name="kept"), Said("begun")
     thread, ended = background(run, said)
-    assert said.there.wait(30)
+    assert said.there.wait(60)
     run.cancel()
     thread.join(60)
     assert [getattr(each, "status", each) for each in ended] == ["CANCELLED"]
@@ -159,7 +159,7 @@ def test_a_managed_job_is_followed_and_called_off():
     assert outcome.succeeded and outcome.cluster_name == f"m-{outcome.job_id}"
     run, said = sky.Run(task("echo begun; sleep 600"), managed=True), Said("begun")
     thread, ended = background(run, said)
-    assert said.there.wait(30)
+    assert said.there.wait(60)
     run.cancel()
     thread.join(60)
     assert not thread.is_alive() and not ended[0].succeeded

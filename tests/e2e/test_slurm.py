@@ -68,7 +68,8 @@ def test_an_idle_worker_that_dies_is_missed_before_slurm_does(home, bed, eventua
     try:
         # Ten seconds are promised; what else this machine does is not.
         eventually(lambda: not_up(sky), 15)
-        assert "the agent of node 1" in shown(sky)["reason"]
+        # In the story, since by now Slurm may have missed it as well.
+        assert told(sky, "the agent of node 1")
         eventually(lambda: told(sky, "1 of 2 nodes run: rank 1: Slurm took n2 from the allocation: it failed"), 90)
     finally:
         bed.do("revive", "n2")
@@ -83,7 +84,7 @@ def test_a_worker_that_falls_silent_for_a_while_is_missed_and_found_again(home, 
     began = time.monotonic()
     worker.lab.partition(worker)
     try:
-        eventually(lambda: not_up(sky), 20)
+        eventually(lambda: not_up(sky), 40)
         print("MISSED", time.monotonic() - began)
     finally:
         worker.lab.heal(worker)

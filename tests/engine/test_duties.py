@@ -89,6 +89,20 @@ async def test_one_that_was_stopped_does_nothing_when_it_goes_on(crew):
     assert [each.has("sweep") for each in (stopped, other)] == [False, True]
 
 
+async def test_one_whose_beat_came_late_looks_again_at_whom_to_listen_to(crew):
+    one = crew[0]
+    await beats(one)
+    with one._signals.watch("cluster") as listeners, one._signals.watch("managed_logs") as logs:
+        one.clock.time += BEAT_S
+        await beats(one)
+        assert not listeners.taken() and not logs.taken()
+        # Whoever looks now finds that it is not ours to listen; the crew is the same afterwards.
+        one.clock.time += LEASE_S
+        assert not one.listens_to("c1")
+        await beats(one, turns=1)
+        assert one.listens_to("c1") and listeners.taken() and logs.taken()
+
+
 async def test_one_that_ends_in_good_order_lets_go_at_once(crew):
     ends, other, _ = crew
     task = asyncio.create_task(ends.run())

@@ -51,8 +51,9 @@ class Bench:
         letters = () if event else (claim.letters[0].id,)
         event = event or claim.letters[0].event
         step = life.TABLE.step(claim.entity, event, self.clock.now())
+        done = None if letters or not claim.orders else claim.orders[0].key
         after = await self.store.clusters.commit(
-            claim, step, event, now=self.clock.now(), due_at=self.clock.now(), letters=letters
+            claim, step, event, now=self.clock.now(), due_at=self.clock.now(), letters=letters, done=done
         )
         await self.store.clusters.release(after)
         self.signals.notify("cluster:c1")
@@ -132,6 +133,28 @@ async def test_autostop_of_a_cluster_that_leaves_meanwhile_ends_with_a_reason(be
     await bench.drive()
     with pytest.raises(Exception, match="autostop can only be set"):
         await asyncio.wait_for(task, 60)
+
+
+@pytest.mark.parametrize("outcome", [life.AutostopConfigured(), life.AutostopFailed("no answer")])
+@pytest.mark.parametrize("how", [autostop, start])
+async def test_an_autostop_is_set_once_the_head_knows(bench, how, outcome):
+    await bench.cluster(Phase.UP)
+    asked = request("r", idle_minutes=5, idle_minutes_to_autostop=5)
+    task = await begun(how(bench.desk, asked), bench)
+    await bench.drive()
+    if how is start:
+        async with asyncio.timeout(5):
+            while not await bench.letters():
+                await asyncio.sleep(0)
+        await bench.drive()
+    # Were this server to end now, nobody would tell the head.
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    await bench.drive(outcome)
+    await asyncio.wait_for(task, 5)
+    talk = bench.desk.talk.path(asked.id)
+    told_so = talk.exists() and "one: its head does not know of the autostop yet" in talk.read_text()
+    assert told_so is isinstance(outcome, life.AutostopFailed)
 
 
 async def test_waiting_for_a_cluster_that_cannot_go_is_bounded(bench):

@@ -55,6 +55,14 @@ async def test_nodes_run_with_an_address_and_a_home_each(compute):
     assert await compute.list(C1) == nodes
 
 
+async def test_a_node_that_was_begun_and_is_on_no_record_is_begun_again(compute, tmp_path):
+    kept, _ = await compute.create(ask())
+    await compute.terminate(C1, ranks=(1,))
+    (tmp_path / "local" / C1 / "1" / "home").mkdir(parents=True)
+    nodes = await compute.create(replace(ask(key="k2"), ranks=(1,)))
+    assert nodes[0] == kept and [node.state for node in nodes] == [InstanceState.RUNNING] * 2
+
+
 STANDS_STILL = """
 import sys
 from pathlib import Path

@@ -23,7 +23,7 @@ from sky.remote.starting import outcome
 
 
 async def gone(pid):
-    for _ in range(1000):
+    for _ in range(3000):
         if not Path(f"/proc/{pid}").exists():
             return
         await asyncio.sleep(0.01)
@@ -90,7 +90,10 @@ async def test_a_dead_agent_comes_back_and_a_dismissed_one_stays_away(client, pl
     await gone(later)
     with pytest.raises(AgentUnreachable, match="did not answer 'hello'"):
         await client.hello(timeout=0.3)
-    assert place.processes() == []
+    # Its loop ends after it.
+    async with asyncio.timeout(30):
+        while place.processes():
+            await asyncio.sleep(0.01)
 
 
 async def test_another_version_replaces_the_agent_and_tasks_go_on(client, place, monkeypatch):
@@ -119,7 +122,7 @@ async def test_a_second_agent_refuses_the_same_home(client, place):
 
 async def test_what_keeps_the_agent_from_starting_is_told(place):
     with pytest.raises(AgentNotStarted, match="cpus"):
-        await ensure_agent(place.channel, {**place.config, "cpus": "many"}, timeout=4.0)
+        await ensure_agent(place.channel, {**place.config, "cpus": "many"})
 
 
 async def test_a_missing_python_is_told(place):
@@ -135,7 +138,7 @@ TOO_OLD = sorted(Path.home().glob(".pyenv/versions/3.[67].*/bin/python"))
 async def test_a_python_that_is_too_old_is_told(place):
     place.channel.python = str(TOO_OLD[0])
     with pytest.raises(AgentNotStarted, match=r"needs Python 3\.8 or newer, this is 3\."):
-        await ensure_agent(place.channel, place.config, timeout=4.0)
+        await ensure_agent(place.channel, place.config)
 
 
 async def test_a_node_that_cannot_be_written_to_is_told(place):
@@ -153,7 +156,11 @@ async def test_the_agent_of_another_node_is_left_alone(client, place):
 
 async def test_short_scripts_run_in_the_home(client, place):
     assert await client.run("pwd; echo $MINE; exit 3", env={"MINE": "x"}) == (3, f"{place.home}\nx\n".encode())
-    rc, output = await client.run("echo begun; sleep 600", timeout=0.3)
+    for seconds in (0.3, 3.0, 20.0):
+        # On a busy machine a shell takes its time to say something.
+        rc, output = await client.run("echo begun; sleep 600", timeout=seconds)
+        if output:
+            break
     assert (rc, output) == (124, b"begun\n")
     rc, output = await client.run("head -c 3000000 /dev/zero")
     assert (rc, len(output)) == (0, 1 << 20)
@@ -207,7 +214,7 @@ async def test_an_agent_that_hangs_is_replaced_and_tasks_go_on(client, place, mo
     assert b"up" in (await client.read_log(job_id, wait=20))[0]
     hung = (await client.hello())["pid"]
     os.kill(hung, signal.SIGSTOP)
-    mended = await ensure_agent(place.channel, place.config, timeout=10.0)
+    mended = await ensure_agent(place.channel, place.config)
     assert (await mended.hello())["pid"] != hung
     await asyncio.to_thread((place.home / "go").write_text, "x\n")
     data, offset, eof = b"", 0, False
@@ -221,7 +228,7 @@ async def test_an_agent_that_hangs_is_replaced_and_tasks_go_on(client, place, mo
 async def test_an_agent_whose_socket_was_deleted_is_replaced(client, place):
     before = (await client.hello())["pid"]
     place.socket.unlink()
-    mended = await ensure_agent(place.channel, place.config, timeout=10.0)
+    mended = await ensure_agent(place.channel, place.config)
     assert (await mended.hello())["pid"] != before
     await mended.close()
 

@@ -221,7 +221,7 @@ async def test_a_login_that_fails_is_told_at_once(fleet, host):
     began = time.monotonic()
     with pytest.raises(LoginRefused, match=rf"sky@{host.ip}:22 let nobody in with this installation's key"):
         await way(fleet, cluster_of(reach_of(host, identity=""))).ready(60.0)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     with pytest.raises(AgentUnreachable, match=r"node 0 .*authentication failed"):
         await fleet.bring_up(cluster_of(reach_of(host, identity="")))
 
@@ -353,7 +353,7 @@ async def test_how_long_a_machine_is_waited_for_can_be_said(keys, host, layers):
     began = time.monotonic()
     with pytest.raises(AgentUnreachable, match=r"[Rr]efused"):
         await fleet.bring_up(cluster)
-    assert 0.4 < time.monotonic() - began < 10
+    assert 0.4 < time.monotonic() - began < 60, "not the minutes that a new machine has"
     await fleet.forget("c")
 
 

@@ -51,3 +51,28 @@ async def test_what_a_stopped_server_holds_is_free_again(target, within, monkeyp
         assert await tx.scalar(_READ, wanted="row") == "second"
     await stopped.close()
     await living.close()
+
+
+async def test_a_server_that_is_stopped_while_it_starts_keeps_no_other_from_starting(target, monkeypatch):
+    from sky.store import postgres as subject
+
+    monkeypatch.setattr(subject, "_HELD_S", 0.7)
+    revision, stands_still = subject.revision, asyncio.Event()
+
+    async def stopped_there(connection):
+        monkeypatch.setattr(subject, "revision", revision)
+        stands_still.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(subject, "revision", stopped_there)
+    stopped = asyncio.create_task(subject.PostgresDatabase(target).connect())
+    await stands_still.wait()
+    other = subject.PostgresDatabase(target)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(subject, "_START_S", 0.1)
+        with pytest.raises(ConnectionError, match=r"does not answer: nothing came within 0\.1 s"):
+            await other.connect()
+    await other.connect()
+    await other.close()
+    stopped.cancel()
+    await asyncio.gather(stopped, return_exceptions=True)

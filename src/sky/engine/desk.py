@@ -1,12 +1,15 @@
 """What every request handler works with: the store, the post, the clock, the ways out, and the user's ear."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sky.core.errors import ClusterDoesNotExist, ClusterSetUpError, NotSupportedError, PermissionDeniedError
-from sky.core.model.clusters import Cluster, Phase
+from sky.core.lifecycle.clusters import AutostopAsked, ConfigureAutostop
+from sky.core.model.clusters import Autostop, Cluster, Phase
 from sky.core.model.pools import OWNED as POOL
 from sky.core.model.requests import Request
 from sky.core.policy.rights import touches
@@ -28,6 +31,8 @@ Handler = Callable[["Desk", Request], Awaitable[object]]
 _AT_REST = (Phase.UP, Phase.DEGRADED, Phase.STOPPED, Phase.TERMINATED)
 #: A teardown that failed this often is reported to whoever waits; the engine keeps trying behind them.
 TEARDOWN_STRIKES = 2
+#: Seconds for which a head is waited for that is to hear when to stop by itself.
+_TOLD_S = 30.0
 
 _LEAVING = (Phase.STOPPING, Phase.TERMINATING, Phase.AUTOSTOPPING)
 
@@ -84,6 +89,33 @@ class Desk:
     async def tell(self, cluster: Cluster, event: object, *, once: str | None = None) -> int:
         """Post an event to a cluster; the number of the letter."""
         return await self.post.send("cluster", self.store.clusters, cluster.id, event, once=once)
+
+    async def set_autostop(self, request: Request, cluster: Cluster, wanted: Autostop) -> int:
+        """Say when a cluster is to stop by itself; the number of the letter.
+
+        Returns once its head knows: it keeps the timer, so that from then on it holds, whatever becomes of us. A head
+        that does not answer now is told again and again, and whoever asked is told so.
+        """
+        rows, id = self.store.clusters, cluster.id
+        letter = await self.tell(cluster, AutostopAsked(wanted))
+
+        async def orders() -> list[ConfigureAutostop] | None:
+            read = await rows.heeded(letter)
+            standing = await rows.standing(id)
+            return [each for each in standing if isinstance(each, ConfigureAutostop)] if read else None
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_S):
+                # An order that is to wait is one that was tried before.
+                await until(
+                    self.signals,
+                    f"cluster:{id}",
+                    orders,
+                    lambda left: left is not None and all(each.delay for each in left),
+                )
+        if await orders():
+            self.talk.say(request.id, f"{cluster.name}: its head does not know of the autostop yet; it is told again")
+        return letter
 
     async def settled(
         self, request: Request, cluster: Cluster, done: Callable[[Cluster], bool], *, letter: int | None = None

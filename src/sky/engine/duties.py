@@ -93,11 +93,14 @@ class Among:
         me = _WORKER + self._me
         self._mine = set(await self._duties.hold((me, *DUTIES), self._me, now, LEASE_S)) - {me}
         crew = tuple(name[len(_WORKER) :] for name in await self._duties.held(_WORKER, now))
+        # This beat is late, as of a machine that was suspended: whoever looked meanwhile has let go of what is ours.
+        lapsed = self._clock.now() >= self._until
         self._until = now + LEASE_S
         if crew != self._crew:
             # Somebody came or went; of whom was killed something is left.
             await self._duties.tidy(_WORKER, now)
             log.info("%d servers work on this database", len(crew))
+        if lapsed or crew != self._crew:
             self._crew = crew
             # Listeners are dealt out anew.
             self._signals.ring("cluster")

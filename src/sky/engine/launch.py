@@ -93,7 +93,7 @@ async def _launch(desk: Desk, request: Request) -> object:
             # It went down by itself meanwhile: what there is to be used now is another cluster.
             return await launch(desk, request)
         cluster, job_id = delivered
-    await _set_autostop(desk, cluster, wanted_autostop(task, body))
+    await _set_autostop(desk, request, cluster, wanted_autostop(task, body))
     return {"job_id": job_id, "cluster_name": cluster.name}
 
 
@@ -127,7 +127,7 @@ async def execute(desk: Desk, request: Request) -> object:
     if job.job_id is None:
         raise _not_reached(cluster, job)
     if flag(request.body, "down"):
-        await _set_autostop(desk, cluster, Autostop(0, down=True))
+        await _set_autostop(desk, request, cluster, Autostop(0, down=True))
     return {"job_id": job.job_id, "cluster_name": name}
 
 
@@ -430,10 +430,10 @@ async def _submit(
     )
 
 
-async def _set_autostop(desk: Desk, cluster: Cluster, wanted: Autostop | None) -> None:
+async def _set_autostop(desk: Desk, request: Request, cluster: Cluster, wanted: Autostop | None) -> None:
     """Set after the job is in the queue: a cluster that goes when idle must not go before it."""
     if wanted is not None:
-        await desk.tell(cluster, cluster_life.AutostopAsked(cluster.autostop_with_hooks(wanted)))
+        await desk.set_autostop(request, cluster, cluster.autostop_with_hooks(wanted))
 
 
 def _check_fits(cluster: Cluster, task: TaskSpec) -> None:

@@ -31,7 +31,7 @@ async def start(desk: Desk, request: Request) -> object:
     if cluster.phase is not Phase.UP:
         raise ClusterSetUpError(f"Cluster '{cluster.name}' did not start: {cluster.reason or cluster.phase}")
     if wanted is not None:
-        await desk.tell(cluster, cluster_life.AutostopAsked(cluster.autostop_with_hooks(wanted)))
+        await desk.set_autostop(request, cluster, cluster.autostop_with_hooks(wanted))
     return {"cluster_name": cluster.name}
 
 
@@ -55,7 +55,7 @@ async def autostop(desk: Desk, request: Request) -> object:
     wanted = cluster.autostop_with_hooks(Autostop(minutes, flag(request.body, "down"), wait_for))
     if wanted.enabled and not wanted.down:
         desk.provisioner.check_stoppable(cluster)
-    letter = await desk.tell(cluster, cluster_life.AutostopAsked(wanted))
+    letter = await desk.set_autostop(request, cluster, wanted)
     after = await desk.settled(request, cluster, lambda now: True, letter=letter)
     if after.autostop != wanted and (after.phase in _NOT_HEARING or not after.alive):
         # It left while it was being told.

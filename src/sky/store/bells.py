@@ -110,6 +110,7 @@ class Bells:
             except TimeoutError:
                 return
             if not self._signals.hears_all:
+                log.info("wake-ups of others arrive")
                 self._signals.heard(all_of_them=True)
             await asyncio.sleep(_TRIAL_S)
 

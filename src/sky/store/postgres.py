@@ -160,6 +160,7 @@ class PostgresDatabase:
     async def connect(self) -> None:
         """Wait a little for the database, settle its schema, open the pool."""
         pauses = delays(0.1, ceiling=2.0)
+        reason: object = f"nothing came within {_START_S:g} s"
         try:
             async with asyncio.timeout(_START_S):
                 while True:
@@ -238,6 +239,8 @@ class PostgresDatabase:
                 # Who stands between gives the connection a number of its own.
                 if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
                     self.pooled = True
+                # Who is stopped now must not keep the others from starting.
+                await connection.execute(f"SET LOCAL {_IDLE} = {_held_ms()}")
                 await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
                 found = await revision(connection)
                 if found is None:

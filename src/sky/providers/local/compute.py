@@ -240,7 +240,8 @@ class LocalCompute:
     def _draw(self, ask: CreateAsk, rank: int, devices: tuple[int, ...] | None) -> _Node:
         node_id = f"{ask.cluster_id}-{rank}"
         home = self._root / ask.cluster_id / str(rank) / "home"
-        home.mkdir(parents=True, mode=0o700)
+        # A folder without a record is what an attempt left that went no further.
+        home.mkdir(parents=True, mode=0o700, exist_ok=True)
         for parent in (self._root, self._root / ask.cluster_id, home.parent):
             parent.chmod(0o700)
         ip = next(self._free_ips())
