@@ -17,6 +17,7 @@ from sky.engine import work
 from sky.engine.jobs import JobWork
 from sky.engine.waiting import until
 from sky.providers.local import processes
+from sky.server.fleet import HeadAgent
 
 
 async def launched(ask, cluster="c", **task):
@@ -201,6 +202,25 @@ async def test_a_launch_that_meets_an_autostop_brings_the_cluster_up_again(
     assert "through" in await log_of("c", done.result["job_id"])
     assert "it was stopping for want of work" in plane.progress_file(done.id).read_text()
     assert len(await plane.store.clusters.since(0.0)) == opened
+
+
+@pytest.mark.parametrize("name", ["launch", "start", "autostop"])
+async def test_who_asks_for_an_autostop_waits_until_the_head_has_heard_of_it(plane, ask, monkeypatch, name):
+    await launched(ask)
+    if name == "start":
+        await ask("stop", {"cluster_name": "c"})
+    set_autostop = HeadAgent.set_autostop
+
+    async def slowly(head, autostop):
+        await asyncio.sleep(0.5)
+        await set_autostop(head, autostop)
+
+    monkeypatch.setattr(HeadAgent, "set_autostop", slowly)
+    own = {"idle_minutes": 7} if name == "autostop" else {"idle_minutes_to_autostop": 7, "task": {"run": "true"}}
+    assert (await ask(name, {"cluster_name": "c", **own})).error is None
+    (cluster,) = await plane.clusters(["c"])
+    told = await (await plane._fleet.head(cluster))._client.autostop_get()
+    assert told["idle_minutes"] == 7
 
 
 async def test_autostop_stops_and_keeps_the_files(plane, ask):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -255,6 +256,17 @@ async def test_without_proc_keepers_are_ended_but_never_a_later_namesake(monkeyp
     os.kill(sleeper.pid, 0)
     processes.end_all("n", sleeper.pid, born)
     assert await asyncio.wait_for(sleeper.wait(), 5) == -signal.SIGKILL
+
+
+def test_a_process_that_a_busy_machine_keeps_from_ending_is_waited_for(monkeypatch):
+    slept, killed = [], []
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(processes, "of_node", lambda node_id: [4711] if sum(slept) < 8 else [])
+    monkeypatch.setattr(processes, "_kill", killed.append)
+    assert processes.end_all("n", None)
+    assert set(killed) == {4711} and sum(slept) < 9
+    monkeypatch.setattr(processes, "of_node", lambda node_id: [4711])
+    assert not processes.end_all("n", None)
 
 
 # --- real devices ----------------------------------------------------------------------------------------------------
