@@ -1,8 +1,10 @@
 """Claim and commit: whoever does not hold a row any more cannot write it, and nothing given to it is lost."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from sky.core.lifecycle import clusters as life
 from sky.core.lifecycle.machine import Step
@@ -10,7 +12,11 @@ from sky.core.model.clusters import Cluster, Phase
 from sky.core.model.offers import Offer, Placement
 from sky.core.ports import LeaseLost
 from sky.store.sqlite import SqliteStore
+from sky.store.statements import Prepared
 
+_WAITING = Prepared(
+    text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+)
 PLACE = Placement(Offer("a", "r", None, "t", 1, 1, 0.5), 1, 1, 1)
 
 
@@ -55,6 +61,28 @@ async def test_renewing_keeps_it(store):
     assert await store.clusters.claim(99.0, 10, "other", 5) == []
     assert len(await store.clusters.claim(100.0, 10, "other", 5)) == 1
     assert await store.clusters.renew({"c1": claim.token}, 101.0, 10.0) == {}
+
+
+async def test_who_renews_waits_for_nobody_who_waits_for_it(postgres, database):
+    from sky.store.postgres import PostgresStore, Target
+
+    one, other = (PostgresStore(Target(postgres.uri(database))) for _ in range(2))
+    await one.connect()
+    await other.connect()
+    ids = [f"c{number}" for number in range(9)]
+    for id in reversed(ids):
+        await one.clusters.open(life.opening(drawn(id, id)), 1.0)
+    claims = {each.entity.id: each.token for each in await one.clusters.claim(2.0, 60.0, "t", 20)}
+    async with other._shared.write() as tx:
+        # Letters to the fifth and to the last, as `post_all` leaves them.
+        await other.clusters._leave(tx, "c4", "{}", 2.0)
+        renewed = asyncio.create_task(one.clusters.renew(claims, 3.0, 60.0))
+        while not await tx.first(_WAITING):
+            await asyncio.sleep(0.01)
+        await other.clusters._leave(tx, "c8", "{}", 2.0)
+    assert (await renewed).keys() == set(ids)
+    await one.close()
+    await other.close()
 
 
 async def test_commit_is_guarded_by_version(store):

@@ -220,7 +220,9 @@ class LeasedRows(Generic[E]):
         # Tokens are their holder's alone: no pair of an id and another row's token is somebody else's.
         ids, tokens = list(held), list(set(held.values()))
         async with self._db.write() as tx:
-            kept = [id for (id,) in await tx.all(self._sql.renew, ids=ids, tokens=tokens, until=now + lease_s, now=now)]
+            # In the order of their ids, as `post_all` locks them.
+            kept = [id for (id,) in await tx.all(self._sql.held, ids=ids, tokens=tokens)]
+            await tx.change(self._sql.renew, ids=kept, until=now + lease_s, now=now)
             lettered = {id for (id,) in await tx.all(self._sql.lettered, ids=kept)}
         return {id: id in lettered for id in kept}
 
@@ -407,12 +409,10 @@ class _Sql:
         self.hold = Prepared(
             update(t).where(Among(t.c.id, "ids")).values(token=bindparam("token"), lease_until=At("until"))
         )
-        self.renew = Prepared(
-            update(t)
-            .where(Among(t.c.id, "ids"), Among(t.c.token, "tokens"))
-            .values(lease_until=At("until"))
-            .returning(t.c.id)
+        self.held = Prepared(
+            select(t.c.id).where(Among(t.c.id, "ids"), Among(t.c.token, "tokens")).order_by(t.c.id).with_for_update()
         )
+        self.renew = Prepared(update(t).where(Among(t.c.id, "ids")).values(lease_until=At("until")))
         self.release = Prepared(update(t).where(id, held).values(lease_until=0, token=None))
         self.break_leases = Prepared(update(t).values(lease_until=0, token=None))
         self.mine = Prepared(select(t.c.version).where(*guarded).with_for_update())
