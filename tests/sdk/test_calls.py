@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from serving import Served, eventually
 
+from sky.cli import exit_codes, main
 from sky.core import errors
 from sky.core.model.resources import Resources
 from sky.core.model.statuses import ClusterStatus, JobStatus
@@ -455,6 +456,26 @@ def test_who_calls_again_with_an_id_of_their_own_has_the_same_request(served: Se
         with pytest.raises(ValueError, match="Not a request id"):
             clusters.launch(task, "one", request_id=bad)
     assert served.plane.submissions == 1
+
+
+def test_ctrl_c_while_a_change_is_sent_names_what_may_go_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange = transport._exchange
+
+    def interrupted(endpoint: Any, method: str, target: str, *rest: Any) -> Any:
+        answer = exchange(endpoint, method, target, *rest)
+        if target == "/stop":
+            raise KeyboardInterrupt
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "_exchange", interrupted)
+        assert main(["stop", "-y", "one"]) == exit_codes.INTERRUPTED
+    told = capsys.readouterr().err
+    assert told.startswith("\nInterrupted.\nIf it reached the server, it goes on. Follow: sky api logs ")
+    id = told.rpartition("Cancel: sky api cancel ")[2].strip()
+    assert [each.name for each in requests.api_status([id])] == ["sky.stop"]
 
 
 def test_an_endpoint_that_is_named_gets_the_token_of_its_own_login_only(state: Path) -> None:

@@ -34,8 +34,9 @@ def _answer(arguments: list[str]) -> int:
         return _dispatch(arguments)
     except BrokenPipeError:
         raise
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted.\n")
+    except KeyboardInterrupt as interrupt:
+        lines = ["Interrupted.", *getattr(interrupt, "__notes__", ())]
+        sys.stderr.write("\n" + "\n".join(lines) + "\n")
         return exit_codes.INTERRUPTED
     except Exception as exc:  # noqa: BLE001 - the last place before the user: a block of text, never a traceback
         # Only here, because the error tree is not needed by commands that succeed.

@@ -37,8 +37,14 @@ def submit(name: str, body: object, id: str | None = None) -> RequestId[Any]:
     """
     if id is not None and not is_request_id(id):
         raise ValueError(f"Not a request id: {id!r}. It has 8 to 128 letters, digits and hyphens.")
-    headers = {HEADER_REQUEST_ID: id or request_id()}
-    return RequestId(call("POST", f"/{name}", body, headers=headers).json()["request_id"], name)
+    id = id or request_id()
+    try:
+        return RequestId(call("POST", f"/{name}", body, headers={HEADER_REQUEST_ID: id}).json()["request_id"], name)
+    except KeyboardInterrupt as interrupt:
+        # Nobody but us knows the id of what may be on record by now.
+        interrupt.add_note(f"If it reached the server, it goes on. Follow: sky api logs {id}")
+        interrupt.add_note(f"{' ' * 39}Cancel: sky api cancel {id}")
+        raise
 
 
 @overload
