@@ -13,7 +13,7 @@ primary_tasks: [asker]
 ---
 name: server
 resources: {infra: ssh/rack, cpus: 0.5}
-run: python3 -u -m http.server 38331
+run: python3 -u -m http.server 18331
 ---
 name: asker
 resources: {infra: ssh/rack, cpus: 0.5}
@@ -22,7 +22,7 @@ run: |
   server=$(awk '$2 == "server-0.talk" {print $1}' ~/.sky/hosts)
   [ "$server" = "$SKYPILOT_JOBGROUP_NODE_IPS_SERVER" ] || exit 3
   for i in $(seq 100); do
-    python3 -c "import urllib.request as r; print('answered', r.urlopen('http://$server:38331/').status)" && exit 0
+    python3 -c "import urllib.request as r; print('answered', r.urlopen('http://$server:18331/').status)" && exit 0
     sleep 0.1
   done
   exit 4
