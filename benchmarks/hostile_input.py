@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 #: Every reader of what others wrote whose tests make their input up.
 FILES = (
-    "wire/test_yaml_fuzz.py", "wire/test_dotenv.py", "wire/test_packs.py", "core/test_tasks.py",
+    "wire/test_dotenv.py", "wire/test_packs.py", "wire/test_yaml_fuzz.py", "core/test_tasks.py",
     "core/test_resources.py", "core/test_quantities.py", "core/test_catalog_accelerators.py", "agent/test_frames.py",
     "server/test_attacks.py", "providers/test_prices_hostile.py",
 )  # fmt: skip
