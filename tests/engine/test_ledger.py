@@ -55,12 +55,12 @@ async def nobody_sells(line):
     return None
 
 
-def settling_over(plane, cloud, listed=nobody_sells):
+def settling_over(plane, cloud, listed=nobody_sells, doubts=lambda cluster: False):
     class One:
         def compute(self, name):
             return cloud
 
-    return Settling(plane.store, One(), plane.clock, listed)
+    return Settling(plane.store, One(), plane.clock, listed, doubts)
 
 
 async def test_machines_of_a_launch_that_failed_are_entered_once_its_cluster_is_gone(plane):
@@ -109,6 +109,18 @@ async def test_what_was_ordered_at_a_price_on_no_record_has_the_one_of_the_list(
     (line,) = await plane.ledger(Question(ended=True))
     assert (line.entry.price_hourly, line.entry.note) == told
     assert asked == [("cloud", "r1", "t1", Market.SPOT)] * 2
+
+
+@pytest.mark.parametrize("doubted", [True, False])
+async def test_of_a_cluster_that_the_records_may_have_forgotten_every_cloud_is_asked(plane, doubted):
+    now = plane.clock.now()
+    drawn = Cluster("c8", "eight", "u", "default", Phase.TERMINATED, 0, now, now, 1, ended_at=now, entered=True)
+    await plane.store.clusters.open(Step(drawn, ()), now)
+    cloud = Metering(Span("c8", "i-1", "r1", "r1-a", "t1", Market.ON_DEMAND, now - 30, now - 20))
+    await settling_over(plane, cloud, doubts=lambda cluster: doubted).once({"cloud"})
+    lines = await plane.ledger(Question(ended=True))
+    assert [each.entry.resource for each in lines] == (["i-1"] if doubted else [])
+    assert cloud.asked == ([None] if doubted else []), "in all its regions"
 
 
 async def test_who_lives_is_not_settled(plane):

@@ -6,7 +6,7 @@ that an attempt made and took back. A provider that remembers tells both.
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from sky.core.errors import NotSupportedError, ProviderFailure, SkyError
 from sky.core.lifecycle import clusters as life
@@ -30,18 +30,27 @@ Listed = Callable[[Entry], Awaitable[float | None]]
 
 
 class Settling:
-    """See the module. `listed` is asked for machines at a price that is on no record any more."""
+    """See the module. `listed` is asked for machines at a price that is on no record any more.
 
-    def __init__(self, store: Store, providers: Providers, clock: Clock, listed: Listed) -> None:
+    `doubts` says of which clusters there may have been machines that no record tells of.
+    """
+
+    def __init__(
+        self, store: Store, providers: Providers, clock: Clock, listed: Listed, doubts: Callable[[Cluster], bool]
+    ) -> None:
         self._store = store
         self._providers = providers
         self._clock = clock
         self._listed = listed
+        self._doubts = doubts
         #: By cluster and its version: one that the sweep found more of is looked at anew.
         self._looks: dict[tuple[str, int], int] = {}
 
-    async def once(self) -> None:
-        """Compare the lines of clusters that ended a short while ago, and correct what differs."""
+    async def once(self, everywhere: Collection[str] = ()) -> None:
+        """Compare the lines of clusters that ended a short while ago, and correct what differs.
+
+        `everywhere` are the clouds that are swept: those of clusters in doubt may have been at any of them.
+        """
         recent = await self._store.clusters.since(self._clock.now() - _WITHIN_S)
         ended = {(each.id, each.version): each for each in recent if not each.alive and each.entered}
         self._looks = {key: count for key, count in self._looks.items() if key in ended}
@@ -54,6 +63,8 @@ class Settling:
         for id, each in due.items():
             if before := await self._store.get_value(swept_key(id)):
                 due[id] = replace(each, swept=(*each.swept, before))
+            if self._doubts(each):
+                due[id] = replace(due[id], swept=(*due[id].swept, *everywhere))
         places = {id: _places(each, lines[id]) for id, each in due.items()}
         quiet = set(due)
         for cloud in sorted({cloud for found in places.values() for cloud in found}):

@@ -188,6 +188,7 @@ class ControlPlane:
         sweep = Sweep(
             self.store, self._providers, self._post, self.clock, self.planner.listed, usable=self.access.usable,
             duties=self._duties, quarantine=Quarantine(self.store, self.clock, self.section),
+            doubts=self._forgotten.doubts,
         )  # fmt: skip
         self._spawn(sweep.run(), "sweep")
 

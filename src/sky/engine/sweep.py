@@ -48,10 +48,12 @@ class Sweep:
         usable: Callable[[str], bool] = lambda cloud: False,
         duties: Duties | None = None,
         quarantine: Quarantine | None = None,
+        doubts: Callable[[Cluster], bool] = lambda cluster: False,
     ) -> None:
         """`usable` says of a place whether it could be used when it was asked last; `duties` whether it is our turn.
 
-        `listed` tells what machines cost now, `quarantine` what is left alone after a restore.
+        `listed` tells what machines cost now, `quarantine` what is left alone after a restore, `doubts` of which
+        clusters there may be machines that no record tells of.
         """
         self._store = store
         self._providers = providers
@@ -64,7 +66,8 @@ class Sweep:
         self._usable = usable
         self._duties = duties or Alone()
         self._quarantine = quarantine or Quarantine(store, clock, lambda name: {})
-        self._settling = Settling(store, providers, clock, listed)
+        self._settling = Settling(store, providers, clock, listed, doubts)
+        self._swept: set[str] = set()
 
     async def run(self) -> None:
         """Sweep at once and then each period, until cancelled."""
@@ -75,7 +78,7 @@ class Sweep:
             try:
                 await self.once()
                 await self.call_off()
-                await self._settling.once()
+                await self._settling.once(self._swept)
             except Exception:  # a sweep that fails may find a better hour; none would be the last word on what costs
                 log.exception("sweep: cannot be carried out just now")
             await self._clock.sleep(PERIOD_S)
@@ -92,6 +95,7 @@ class Sweep:
                 if not likely and cloud not in used:
                     # Nobody uses it: its library need not even be loaded.
                     continue
+                self._swept.add(cloud)
                 ended += await self._cloud(cloud, everywhere=everywhere)
             except (ProviderFailure, NotSupportedError) as error:
                 log.info("sweep: %s could not be listed: %s", cloud, error)
