@@ -49,6 +49,8 @@ def test_talk_resumes_at_an_offset_and_can_be_cut_to_its_tail(served: Served) ->
     rest = list(frames(served, "GET", f"/api/stream?request_id={id}&offset=7"))
     assert text(rest) == "begins\nlaunch is over\n"
     assert rest[0]["o"] == whole[-2]["o"]
+    # No file has as many bytes, and file systems refuse to look for them.
+    assert list(frames(served, "GET", f"/api/stream?request_id={id}&offset={10**17}")) == [whole[-1]]
     assert text(list(frames(served, "GET", f"/api/stream?request_id={id}&tail=1"))) == "launch is over\n"
     assert text(list(frames(served, "GET", f"/api/stream?request_id={id}&tail=9"))) == text(whole)
 

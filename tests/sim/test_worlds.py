@@ -53,6 +53,9 @@ def test_nothing_is_lost(seed):
         (3059717, {}),
         (4000227, {}),
         (4043476, {}),
+        (5008760, {}),
+        (5031181, {}),
+        (5062046, {}),
     ],
 )
 def test_what_was_broken_once_holds(seed, company):
@@ -62,7 +65,10 @@ def test_what_was_broken_once_holds(seed, company):
     server that died did not come to its end (500016); what a task had asked for to move there outlived it (714456);
     what was made at a price that the power failure took from the records cost nothing (3059717); after a server
     had been paused nobody listened to new heads for half an hour (4000227); what was taken back by its cloud
-    before the sweep had seen that the power failure had made us forget it was on no bill (4043476).
+    before the sweep had seen that the power failure had made us forget it was on no bill (4043476); a server that
+    worked for nobody any more made machines beside those of who had taken over, under the same mark (5008760), and
+    went on with it since the call that was to call it off failed over what it undid (5062046); a job with a deadline
+    asked for one cluster after the other where none of them could be ended (5031181).
     """
     assert play(seed, **company).broken == ()
 

@@ -87,6 +87,9 @@ class Pacer:
             moves, look_at = ready, now + terms.grain
             if ready:
                 pace = pacing.adopting(pace, job.attempt + 1)
+            elif not pace.probe and await self._has_another(job):
+                # What is still to be ended may cost money, and more beside it more.
+                text = f"{text}, once what it had before is ended"
             elif not pace.probe:
                 pace = await self._ask(job, task, offered, verdict.offer, pace)
                 text = f"asking for {text}"
@@ -107,6 +110,10 @@ class Pacer:
             return job, there.phase is Phase.UP
         gone = pacing.unprobed(pace, terms, self._desk.clock.now(), refused=True)
         return replace(job, pace=pacing.dump(gone)), False
+
+    async def _has_another(self, job: ManagedJob) -> bool:
+        """Whether there is, or may be, more than the one cluster of a job that it works on."""
+        return len(await self._desk.store.clusters.owned_by(job.owner)) > 1
 
     async def _ask(
         self, job: ManagedJob, task: TaskSpec, offered: Iterable[Placement], offer: Offer, pace: pacing.Pace

@@ -323,10 +323,10 @@ class Provisioner:
         """Make a call again while the provider asks for fewer."""
         for _ in range(_THROTTLE_TRIES):
             try:
-                return await call()
+                return await _or_called_off(call())
             except Throttled as throttled:
                 await self._clock.sleep(stretched(min(throttled.retry_after, _THROTTLE_WAIT_S)))
-        return await call()
+        return await _or_called_off(call())
 
     async def learn(self, placement: Placement, kind: OutcomeKind, reason: str = "") -> None:
         """Remember what a place answered. Of a machine that is shared there is no question of capacity."""
@@ -468,6 +468,17 @@ class Provisioner:
             say=lambda text: self._say(cluster, text),
             pinned=_names(cluster.resources_config.get("infra"), placement),
         )
+
+
+async def _or_called_off(call: Awaitable[T]) -> T:
+    """What a call gives. One that is called off and then fails over what it undoes is called off all the same."""
+    try:
+        return await call
+    except ProviderFailure as failure:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from failure
+        raise
 
 
 def _no_stopping(cloud: str) -> str:

@@ -72,9 +72,10 @@ class Bed:
         raise AssertionError("the lease of a holder that does nothing never passed on")
 
 
-def cluster(id: str = "c1", name: str = "one", phase: Phase = Phase.PROVISIONING) -> Cluster:
+def cluster(id: str = "c1", name: str = "one", phase: Phase = Phase.PROVISIONING, owner: str | None = None) -> Cluster:
     """One that is being brought up."""
-    return Cluster(id, name, "u", "default", phase, 0, 1.0, 1.0, 1, candidates=(PLACE,), request_id=f"r-{id}")
+    made = Cluster(id, name, "u", "default", phase, 0, 1.0, 1.0, 1, candidates=(PLACE,), request_id=f"r-{id}")
+    return replace(made, owner=owner)
 
 
 def job(id: str, cluster_id: str = "c1") -> Job:

@@ -305,7 +305,7 @@ class RecordContract:
         sides = (bed.one, bed.two) * 3
         opened = await asyncio.gather(
             *(
-                side.store.clusters.open(cluster_life.opening(cluster(f"c{n}", "one")), side.now())
+                side.store.clusters.open(cluster_life.opening(cluster(f"c{n}", "one", owner="o")), side.now())
                 for n, side in enumerate(sides)
             )
         )
@@ -317,10 +317,12 @@ class RecordContract:
         gone = replace(claim.entity, phase=Phase.TERMINATED, ended_at=5.0)
         event = cluster_life.NodesTerminated()
         await bed.one.store.clusters.commit(claim, Step(gone, ()), event, now=bed.one.now(), due_at=None)
-        again, made = await bed.two.store.clusters.open(cluster_life.opening(cluster("next", "one")), bed.two.now())
+        following = cluster_life.opening(cluster("next", "one", owner="o"))
+        again, made = await bed.two.store.clusters.open(following, bed.two.now())
         same((again.id, made), ("next", True))
         same([each.id for each in await bed.one.store.clusters.living()], ["next"])
         same([each.id for each in await bed.two.store.clusters.living_of(["next", id, "unknown"])], ["next"])
+        same([each.id for who in ("o", "p") for each in await bed.two.store.clusters.owned_by(who)], ["next"])
         same(sorted(each.id for each in await bed.one.store.clusters.since(4.0)), sorted(["next", id]))
         same([each.id for each in await bed.one.store.clusters.since(6.0)], ["next"])
 

@@ -28,6 +28,7 @@ _BY_NAME = Prepared(select(_T.doc).where(ALIVE, _T.name == bindparam("wanted")))
 _BY_REQUEST = Prepared(_NEWEST_FIRST.where(_T.request_id == bindparam("wanted")).limit(1))
 _LIVING = Prepared(select(_T.id, _T.version).where(ALIVE).order_by(_T.created_at.desc()))
 _LIVING_OF = Prepared(select(_T.id, _T.version).where(ALIVE, Among(_T.id, "ids")))
+_OWNED_BY = Prepared(select(_T.id, _T.version).where(ALIVE, _T.owner == bindparam("wanted")))
 _DOCS = Prepared(select(_T.id, _T.doc).where(Among(_T.id, "ids")))
 _ENDED = Prepared(_NEWEST_FIRST.where(_T.ended_at > bindparam("later")))
 
@@ -122,6 +123,10 @@ class SqlClusters(LeasedRows[Cluster]):
         found = [each for each in await self._current(_LIVING_OF, ids=list(ids)) if each.alive]
         self._read |= {each.id: each for each in found}
         return found
+
+    async def owned_by(self, owner: str) -> list[Cluster]:
+        """Those that live and were made for this owner, in no order."""
+        return [each for each in await self._current(_OWNED_BY, wanted=owner) if each.alive]
 
     async def _current(self, statement: Prepared, **values: object) -> list[Cluster]:
         """Clusters by their ids and versions: what is known already is not read again."""

@@ -1,8 +1,5 @@
 """Which place is asked next for a cluster's machines, and which no more. The rules of `clusters.py` ask."""
 
-from collections.abc import Iterator
-from itertools import count
-
 from sky.core.lifecycle.cluster_facts import EndStrays, Provision, StraysEnded
 from sky.core.model.clusters import Cluster, Site
 from sky.core.model.offers import Placement
@@ -10,7 +7,7 @@ from sky.kit.frozen import replace
 
 #: The scope of a refusal by the machines themselves, and how many of them it takes to see that it is not the place.
 BOOTSTRAP, HOPELESS, BOOTSTRAP_TRIES = "bootstrap", "hopeless", 3
-#: What a mark of machines says between the cluster's id and the number of a placement tried beside the first.
+#: What a mark of machines says between the cluster's id and its number, from the second that was asked for on.
 HEDGED = "-h"
 #: Placements tried at the side of others that a record holds, the newest.
 BESIDE_KEPT = 20
@@ -26,11 +23,14 @@ def asking(cluster: Cluster, candidates: tuple[Placement, ...]) -> tuple[Cluster
         if all(each.offer.place != other.offer.place for other in (first, *beside)):
             beside.append(each)
     asked = (first, *beside)
-    marks = _marks(cluster)
-    sites = tuple(_free(each, marks, cluster) for each in asked)
+    # Records from before marks were counted may have left some behind.
+    number = max((cluster.marked, *(_number(each.site.mark) + 1 for each in cluster.strays)))
+    marks = tuple(mark_of(cluster.id, number + nth) for nth in range(len(asked)))
+    sites = tuple(Site(each.offer.cloud, each.offer.region, mark) for each, mark in zip(asked, marks, strict=True))
     left = tuple(each for each in rest if each not in beside)
     tried = (*cluster.beside, *(each for each in beside if each not in cluster.beside))[-BESIDE_KEPT:]
-    begun = replace(cluster, placement=first, candidates=left, sites=sites, beside=tried)
+    marked = number + len(asked)
+    begun = replace(cluster, placement=first, candidates=left, sites=sites, beside=tried, marked=marked)
     return replace(begun, resources=described(first)), Provision(first, beside=tuple(beside))
 
 
@@ -41,17 +41,17 @@ def described(placement: Placement) -> str:
     return f"({', '.join(parts)})"
 
 
-def _marks(cluster: Cluster) -> Iterator[str]:
-    yield cluster.id
-    for number in count(1):
-        yield f"{cluster.id}{HEDGED}{number}"
+def mark_of(cluster_id: str, number: int) -> str:
+    """What machines of a cluster carry that were asked for as its `number`-th, from 0.
+
+    No two attempts have the same. So what an earlier one leaves behind is never taken for the cluster's own: not where
+    a place could not be asked to end it, and not from a server that was late to learn that it works for nobody.
+    """
+    return f"{cluster_id}{HEDGED}{number}" if number else cluster_id
 
 
-def _free(placement: Placement, marks: Iterator[str], cluster: Cluster) -> Site:
-    """A site of the cluster in a placement's region, under a mark that nothing there carries which is to be ended."""
-    taken = {each.site for each in cluster.strays}
-    sites = (Site(placement.offer.cloud, placement.offer.region, mark) for mark in marks)
-    return next(site for site in sites if site not in taken)
+def _number(mark: str) -> int:
+    return int(mark.partition(HEDGED)[2] or 0)
 
 
 def strays_to_end(cluster: Cluster) -> tuple[EndStrays, ...]:

@@ -150,7 +150,7 @@ class Cluster:
     it was made for and is ended by, `managed:<id>` of a managed job; None for the user themselves. `planned` are the
     best offers of its plan, for its receipt to compare with. `repairs` counts how often nodes of it were replaced,
     `heads` how often its head was among them. `swept` are clouds where the sweep ended machines
-    of it of which this record did not know.
+    of it of which this record did not know. `marked` counts the marks that places were asked under.
     """
 
     id: str
@@ -196,6 +196,7 @@ class Cluster:
     repairs: int = 0
     heads: int = 0
     swept: tuple[str, ...] = ()
+    marked: int = 0
 
     def hooks(self, event: str) -> tuple[tuple[str, float], ...]:
         """Scripts that the task of its launch wants run before the event, each with its limit in seconds."""

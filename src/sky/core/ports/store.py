@@ -40,6 +40,10 @@ class ClusterRows(Rows[Cluster], Protocol):
         """Those among them that live, in no order."""
         ...
 
+    async def owned_by(self, owner: str) -> list[Cluster]:
+        """Those that live and were made for this owner, in no order."""
+        ...
+
     async def since(self, ended_after: float) -> list[Cluster]:
         """Living clusters, and those that ended after a time, newest first."""
         ...

@@ -216,6 +216,8 @@ def read_from(path: Path, offset: int) -> bytes:
     """Up to one piece of a file from `offset` on; nothing where there is no file yet."""
     try:
         with path.open("rb") as file:
+            if offset >= file.seek(0, 2):
+                return b""  # file systems refuse places far beyond what files may have
             file.seek(offset)
             return file.read(PIECE)
     except FileNotFoundError:
