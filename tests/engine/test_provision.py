@@ -249,6 +249,36 @@ async def test_what_a_place_refused_before_it_was_asked_for_machines_leaves_no_d
     assert (await only(plane)).strays == ()
 
 
+async def test_each_attempt_has_a_mark_of_its_own(plane, clouds, launch):
+    """Else what is left of one that failed, or is made late by whoever is not in charge any more, is taken for ours."""
+    clouds.script["us-east-1a"] = [CapacityRefused("none here"), CapacityRefused("none here")]
+    assert (await launch({"infra": "aws/us-east-1", "instance_type": "m5.xlarge"})).error is None
+    cluster = await only(plane)
+    marks = [ask.cluster_id for ask in clouds.played["aws"].asked]
+    assert marks == [cluster.id, f"{cluster.id}-h1"]
+    assert cluster.where == (Site("aws", "us-east-1", marks[-1]),)
+
+
+async def test_who_is_called_off_stops_although_what_it_undoes_fails(plane):
+    calls = []
+
+    async def undoes():
+        calls.append(len(calls))
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise Throttled("slow down", retry_after=0.0) from None
+
+    task = asyncio.create_task(plane._provisioner.patiently(undoes))
+    while not calls:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(30):
+            await task
+    assert calls == [0]
+
+
 # --- side by side ----------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ ON_DEMAND = TYPES["small"][2]
 @dataclass(frozen=True)
 class Played:
     """How it went: the job's row, what its machines cost, seconds until it ended, its story, and (spot, from, to) of
-    each machine in seconds since the job was submitted."""
+    each machine in seconds since the job was submitted; how many clusters it had at once."""
 
     job: ManagedJob
     cost: float
@@ -30,6 +30,7 @@ class Played:
     story: tuple[str, ...]
     machines: tuple[tuple[bool, float, float], ...]
     trace: tuple[str, ...]
+    clusters: int
 
 
 class Refused(Exception):
@@ -90,12 +91,14 @@ async def _play(
             last = world.clock.now() if end is None else end
             cost += each.price * (last - begin) / 3600
             machines.append((each.spot, begin - now.created_at, last - now.created_at))
+    spans = [(each.created_at, each.ended_at or world.clock.now()) for each in await world.disk.clusters.since(0.0)]
+    at_once = max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
     for other in (weather, life):
         other.cancel()
     await asyncio.gather(weather, life, return_exceptions=True)
     world.disk._file.close()
     told = tuple(f"{each.time - EPOCH:9.1f} {each.text}" for each in story)
-    return Played(now, cost, ended - now.created_at, told, tuple(machines), tuple(world.trace))
+    return Played(now, cost, ended - now.created_at, told, tuple(machines), tuple(world.trace), at_once)
 
 
 async def _weather(world: World, faults: tuple[Fault, ...]) -> None:

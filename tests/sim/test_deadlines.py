@@ -110,6 +110,17 @@ def test_nothing_that_works_is_left_before_spot_is_there():
     assert played.cost < 0.6 * ON_DEMAND * 1200 / 3600
 
 
+def test_what_cannot_be_ended_is_waited_for_before_more_is_asked_for():
+    """Nobody knows what a place has made that answers no more; it may all cost money."""
+    _, faults = lone_zone([(0.0, 100.0)], 4000.0)
+    silence = Fault("credentials expired", 250.0, 1500.0, 0.0)
+    played = play_job(3, (*faults, silence), deadline_task(2400.0, 5200.0, RESTART, "uniform-progress", every=5.0))
+    story = "\n".join(played.story)
+    assert "to be ended, then spot in aws" in story
+    assert played.clusters == 2, story
+    assert played.took <= 5200.0
+
+
 def test_a_spot_job_that_will_hardly_end_is_refused_where_that_is_wanted():
     """Five percent an hour, as nobody says more: a hundred hours without a checkpoint, and with one."""
     resources = {"cpus": "2+", "use_spot": True, "job_recovery": {"work": 360_000.0}}

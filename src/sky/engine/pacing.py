@@ -24,6 +24,8 @@ from sky.kit.ids import new_id
 
 #: Zones that are weighed, the cheapest of each market.
 _MOST_ZONES = 64
+#: Why a job does not move although its policy would have it move.
+_HELD = "waiting for what it had beside its cluster to be ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class Pacer:
                 pace = pacing.adopting(pace, job.attempt + 1)
             elif not pace.probe and await self._has_another(job):
                 # What is still to be ended may cost money, and more beside it more.
-                text = f"{text}, once what it had before is ended"
+                pace = replace(pace, reason=_HELD)
+                text = f"{_HELD}, then {text}"
             elif not pace.probe:
                 pace = await self._ask(job, task, offered, verdict.offer, pace)
                 text = f"asking for {text}"
