@@ -1,6 +1,7 @@
 """A server that is stopped in the middle of a transaction does not keep its rows from the others."""
 
 import asyncio
+import contextlib
 
 import pytest
 from sqlalchemy import bindparam, insert, select, update
@@ -53,26 +54,41 @@ async def test_what_a_stopped_server_holds_is_free_again(target, within, monkeyp
     await living.close()
 
 
-async def test_a_server_that_is_stopped_while_it_starts_keeps_no_other_from_starting(target, monkeypatch):
+@contextlib.asynccontextmanager
+async def stopped_while_it_starts(target, monkeypatch, held_s):
+    """Somebody who has begun to settle the schema, and goes on no more."""
     from sky.store import postgres as subject
 
-    monkeypatch.setattr(subject, "_HELD_S", 0.7)
     revision, stands_still = subject.revision, asyncio.Event()
 
     async def stopped_there(connection):
-        monkeypatch.setattr(subject, "revision", revision)
         stands_still.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(subject, "revision", stopped_there)
-    stopped = asyncio.create_task(subject.PostgresDatabase(target).connect())
-    await stands_still.wait()
-    other = subject.PostgresDatabase(target)
-    with monkeypatch.context() as impatient:
-        impatient.setattr(subject, "_START_S", 0.1)
-        with pytest.raises(ConnectionError, match=r"does not answer: nothing came within 0\.1 s"):
-            await other.connect()
-    await other.connect()
-    await other.close()
+    with monkeypatch.context() as now:
+        now.setattr(subject, "_HELD_S", held_s)
+        now.setattr(subject, "revision", stopped_there)
+        stopped = asyncio.create_task(subject.PostgresDatabase(target).connect())
+        await stands_still.wait()
+    assert subject.revision is revision
+    yield
     stopped.cancel()
     await asyncio.gather(stopped, return_exceptions=True)
+
+
+async def test_a_server_that_is_stopped_while_it_starts_keeps_no_other_from_starting(target, monkeypatch):
+    from sky.store.postgres import PostgresDatabase
+
+    async with stopped_while_it_starts(target, monkeypatch, 0.7):
+        other = PostgresDatabase(target)
+        await other.connect()
+        await other.close()
+
+
+async def test_a_server_that_waits_for_another_to_start_says_so_in_the_end(target, monkeypatch):
+    from sky.store import postgres as subject
+
+    monkeypatch.setattr(subject, "_START_S", 3.0)
+    async with stopped_while_it_starts(target, monkeypatch, 60.0):
+        with pytest.raises(ConnectionError, match="does not answer"):
+            await subject.PostgresDatabase(target).connect()
