@@ -71,9 +71,11 @@ async def stopped_while_it_starts(target, monkeypatch, held_s):
         stopped = asyncio.create_task(subject.PostgresDatabase(target).connect())
         await stands_still.wait()
     assert subject.revision is revision
-    yield
-    stopped.cancel()
-    await asyncio.gather(stopped, return_exceptions=True)
+    try:
+        yield
+    finally:
+        stopped.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
 
 
 async def test_a_server_that_is_stopped_while_it_starts_keeps_no_other_from_starting(target, monkeypatch):
