@@ -1,7 +1,8 @@
-"""A server that is stopped in the middle of a transaction does not keep its rows from the others."""
+"""A server that is stopped in the middle of a transaction, or while it starts, does not hold up the others."""
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 from sqlalchemy import bindparam, insert, select, update
@@ -92,5 +93,15 @@ async def test_a_server_that_waits_for_another_to_start_says_so_in_the_end(targe
 
     monkeypatch.setattr(subject, "_START_S", 3.0)
     async with stopped_while_it_starts(target, monkeypatch, 60.0):
-        with pytest.raises(ConnectionError, match="does not answer"):
+        with pytest.raises(ConnectionError, match="does not answer: nothing came within 3 s"):
             await subject.PostgresDatabase(target).connect()
+
+
+async def test_who_is_let_in_and_told_nothing_says_so(monkeypatch):
+    """A port may be open with nobody behind it, as that of a machine that stands still."""
+    subject = pytest.importorskip("sky.store.postgres")
+    monkeypatch.setattr(subject, "_START_S", 1.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        with pytest.raises(ConnectionError, match=r"does not answer: nothing came within 1\.5 s"):
+            await subject.PostgresDatabase(subject.Target(f"postgresql://me@{host}:{port}/none")).connect()

@@ -160,7 +160,7 @@ class PostgresDatabase:
     async def connect(self) -> None:
         """Wait a little for the database, settle its schema, open the pool."""
         pauses = delays(0.1, ceiling=2.0)
-        reason: object = f"nothing came within {_START_S:g} s"
+        reason = f"nothing came within {_START_S:g} s"
         try:
             async with asyncio.timeout(_START_S):
                 while True:
@@ -168,7 +168,7 @@ class PostgresDatabase:
                         await self._prepare()
                         break
                     except (OSError, asyncpg.CannotConnectNowError) as away:
-                        reason = away
+                        reason = str(away) or reason  # that time is up has no words of its own
                         await asyncio.sleep(next(pauses))
         except TimeoutError:
             raise ConnectionError(f"the database {self.target.shown} does not answer: {reason}") from None
